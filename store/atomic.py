@@ -1,0 +1,155 @@
+"""Writing so that a crash, a full disk or a second writer never leaves half a thing.
+
+Files are written aside, flushed and renamed. A folder becomes visible by one rename, with its
+manifest as the last file written. The writer lock is the kernel's, so a crash releases it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from store.errors import StoreFull, StoreLocked
+
+_FULL = {errno.ENOSPC, errno.EDQUOT}
+
+
+@contextlib.contextmanager
+def full_disk_named(path: Path) -> Iterator[None]:
+    """Turn "no space left" under this block into ``StoreFull`` naming ``path``."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _FULL:
+            raise StoreFull(
+                f"No space left on the disk while writing {str(path)!r}; nothing was changed.",
+                hint="Free some space and run the same command again: it goes on where it stopped.",
+            ) from error
+        raise
+
+
+def fsync_folder(folder: Path) -> None:
+    """Make renames inside ``folder`` durable."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Replace ``path`` by ``data`` in one step; readers see the old or the new, never a part."""
+    with full_disk_named(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        aside = path.parent / f".{path.name}.{uuid.uuid4().hex}.tmp"
+        try:
+            with aside.open("wb") as handle:
+                handle.write(data)
+                handle.flush()
+                os.fsync(handle.fileno())
+            os.replace(aside, path)
+            fsync_folder(path.parent)
+        finally:
+            aside.unlink(missing_ok=True)
+
+
+def dump_json(value: Mapping[str, Any] | Sequence[Any]) -> bytes:
+    """JSON as we write it to disk: UTF-8, indented, keys in given order, newline at the end."""
+    return (json.dumps(value, ensure_ascii=False, indent=2) + "\n").encode("utf-8")
+
+
+def write_json(path: Path, value: Mapping[str, Any] | Sequence[Any]) -> None:
+    """``write_bytes`` of ``dump_json``."""
+    write_bytes(path, dump_json(value))
+
+
+def append_line(path: Path, line: str) -> None:
+    """Append one line durably; concurrent appenders do not mix their lines."""
+    with full_disk_named(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        try:
+            _lock_append(handle)
+            data = (line + "\n").encode("utf-8")
+            size = os.fstat(handle).st_size
+            if size and not _ends_with_newline(path, size):
+                data = b"\n" + data  # a crash cut the last line: close it, readers skip it
+            try:
+                written = os.write(handle, data)
+                if written != len(data):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+                os.fsync(handle)
+            except OSError:
+                os.ftruncate(handle, size)
+                raise
+        finally:
+            os.close(handle)
+
+
+def _lock_append(handle: int) -> None:
+    import fcntl
+
+    fcntl.flock(handle, fcntl.LOCK_EX)
+
+
+def _ends_with_newline(path: Path, size: int) -> bool:
+    with path.open("rb") as reader:
+        reader.seek(size - 1)
+        return reader.read(1) == b"\n"
+
+
+@contextlib.contextmanager
+def staged_folder(parent: Path) -> Iterator[Path]:
+    """An empty folder inside ``parent`` to fill; what is still there at the end is removed."""
+    with full_disk_named(parent):
+        parent.mkdir(parents=True, exist_ok=True)
+        folder = parent / f".staged-{uuid.uuid4().hex}"
+        folder.mkdir()
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def fsync_tree(folder: Path) -> None:
+    """Flush every file under ``folder``, then the folders."""
+    for root, _, files in os.walk(folder):
+        for name in files:
+            with (Path(root) / name).open("rb") as handle:
+                os.fsync(handle.fileno())
+        fsync_folder(Path(root))
+
+
+@contextlib.contextmanager
+def writer_lock(path: Path, *, timeout_s: float, what: str) -> Iterator[None]:
+    """Hold the lock file at ``path``; the kernel lets go when the process dies.
+
+    Raises:
+        StoreLocked: another process holds it for longer than ``timeout_s``.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    owner = path.with_suffix(".owner")
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=timeout_s)
+    except Timeout as error:
+        holder = owner.read_text("utf-8").strip() if owner.exists() else "unknown"
+        raise StoreLocked(
+            f"Another process is writing to {str(path.parent)!r} (process {holder}).",
+            hint="Wait for it to finish, then run the command again.",
+        ) from error
+    try:
+        owner.write_text(f"{os.getpid()}: {what}\n", "utf-8")
+        yield
+    finally:
+        owner.unlink(missing_ok=True)
+        lock.release()

@@ -1,0 +1,192 @@
+"""Every error that fti raises on purpose, in one tree.
+
+    FtiError
+    ├── InputError                 what the caller gave cannot be used
+    │   ├── SourceNotFound         a path or URL to ingest does not exist
+    │   ├── ExtractionError        one source cannot become text (a line in the report, never the end of a run)
+    │   ├── QuestionTooLong        the question alone does not fit the model's context
+    │   ├── EmptyQuestion          there is no question in the question
+    │   ├── InvalidCases           a case, question or dataset file has a line that cannot be read
+    │   ├── InvalidFilter          a metadata filter names a column that does not exist
+    │   └── InvalidName            a dataset, model or alias name is not a plain name
+    ├── ConfigError                a profile, option or FTI_ variable is unknown or out of range
+    ├── NotFoundError              something named does not exist; says what there is
+    │   ├── ModelNotFound
+    │   ├── AliasNotFound
+    │   ├── DatasetNotFound
+    │   ├── AnswerNotFound
+    │   ├── DocumentNotFound
+    │   └── RunNotFound
+    ├── StoreError                 the shared storage cannot be used as asked
+    │   ├── StoreEmpty             nothing has been ingested yet
+    │   ├── StoreLocked            another writer holds the store
+    │   ├── StoreFormatError       the store was written by a newer fti
+    │   ├── StoreFull              the disk is full; nothing half-written remains
+    │   ├── IntegrityError         a published file is missing or differs from its manifest
+    │   └── EmbedderMismatch       the table's vectors come from another embedder
+    ├── ContractError              a model version and its surroundings do not agree
+    ├── EngineError                a model cannot do its work
+    │   ├── ModelUnavailable       its weights are not on this machine; says how to fetch them
+    │   ├── GenerationFailed       generation broke off
+    │   └── Overloaded             more requests than the service will queue
+    ├── TrainingError              training cannot start or does not converge to numbers
+    └── GateRefused                promotion was refused by the evaluation gate
+
+A message says what happened, with the value in ``repr``; ``hint`` says what to do next, as a
+command where there is one.
+"""
+
+from __future__ import annotations
+
+
+class FtiError(Exception):
+    """Base of all errors that fti raises on purpose.
+
+    Args:
+        message: what happened, with the offending value.
+        hint: what to do next; empty when there is nothing to add.
+    """
+
+    #: Process exit code of the command line: 1 failed, 2 misused.
+    exit_code: int = 1
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    @property
+    def code(self) -> str:
+        """Machine-readable name: the class name in snake case, without a trailing ``_error``."""
+        name = type(self).__name__
+        snake = "".join("_" + c.lower() if c.isupper() else c for c in name).lstrip("_")
+        return snake.removesuffix("_error") or snake
+
+    def __str__(self) -> str:
+        return f"{self.message} {self.hint}".rstrip() if self.hint else self.message
+
+
+class InputError(FtiError):
+    """What the caller gave cannot be used."""
+
+    exit_code = 2
+
+
+class SourceNotFound(InputError):
+    """A path or URL to ingest does not exist."""
+
+
+class ExtractionError(InputError):
+    """One source cannot become text."""
+
+    exit_code = 1
+
+
+class QuestionTooLong(InputError):
+    """The question alone does not fit the model's context."""
+
+
+class EmptyQuestion(InputError):
+    """There is no question in the question."""
+
+
+class InvalidCases(InputError):
+    """A case, question or dataset file has a line that cannot be read."""
+
+
+class InvalidFilter(InputError):
+    """A metadata filter names a column that does not exist."""
+
+
+class InvalidName(InputError):
+    """A dataset, model or alias name is not a plain name."""
+
+
+class ConfigError(FtiError):
+    """A profile, option or ``FTI_`` variable is unknown or out of range."""
+
+    exit_code = 2
+
+
+class NotFoundError(FtiError):
+    """Something named does not exist."""
+
+
+class ModelNotFound(NotFoundError):
+    """No such model or model version."""
+
+
+class AliasNotFound(NotFoundError):
+    """No such alias of a model."""
+
+
+class DatasetNotFound(NotFoundError):
+    """No such dataset or dataset version."""
+
+
+class AnswerNotFound(NotFoundError):
+    """No answer with this id was logged."""
+
+
+class DocumentNotFound(NotFoundError):
+    """No document with this source or id was ingested."""
+
+
+class RunNotFound(NotFoundError):
+    """No run with this id was logged."""
+
+
+class StoreError(FtiError):
+    """The shared storage cannot be used as asked."""
+
+
+class StoreEmpty(StoreError):
+    """Nothing has been ingested yet."""
+
+
+class StoreLocked(StoreError):
+    """Another writer holds the store."""
+
+
+class StoreFormatError(StoreError):
+    """The store was written by a newer fti."""
+
+
+class StoreFull(StoreError):
+    """The disk is full."""
+
+
+class IntegrityError(StoreError):
+    """A published file is missing or differs from its manifest."""
+
+
+class EmbedderMismatch(StoreError):
+    """The table's vectors come from another embedder."""
+
+
+class ContractError(FtiError):
+    """A model version and its surroundings do not agree."""
+
+
+class EngineError(FtiError):
+    """A model cannot do its work."""
+
+
+class ModelUnavailable(EngineError):
+    """The weights are not on this machine."""
+
+
+class GenerationFailed(EngineError):
+    """Generation broke off."""
+
+
+class Overloaded(EngineError):
+    """More requests than the service will queue."""
+
+
+class TrainingError(FtiError):
+    """Training cannot start, or its loss is no longer a number."""
+
+
+class GateRefused(FtiError):
+    """Promotion was refused by the evaluation gate."""

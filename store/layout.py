@@ -1,0 +1,108 @@
+"""Where everything lies under the store's root, and which formats this fti can read.
+
+    format.json              the format marker, written once
+    writer.lock              held by the one process that writes features
+    features/                LanceDB: documents, chunks, embeddings
+    datasets/<name>/<n>/     immutable dataset versions
+    models/<name>/<n>/       immutable model versions; models/<name>/aliases.json
+    runs/<id>/               what ran; per-case evaluation results beside it
+    answers/<day>.jsonl      every answer; answers/feedback.jsonl
+    checkpoints/<digest>/    training in progress; safe to delete when nothing trains
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+from store.atomic import write_json, writer_lock
+from store.errors import StoreError, StoreFormatError
+from store.types import now
+
+FORMAT = 1
+
+
+class Layout:
+    """Paths under one store root.
+
+    Opening creates the root and its format marker when they do not exist yet.
+
+    Raises:
+        StoreFormatError: the store was written by a newer fti.
+        StoreError: the root cannot be a store (it is a file, or its marker is unreadable).
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root.expanduser().absolute()
+        if self.root.exists() and not self.root.is_dir():
+            raise StoreError(
+                f"The store {str(self.root)!r} is a file, not a folder.",
+                hint="Name a folder with --store or FTI_STORE.",
+            )
+        self._check_format()
+
+    def _check_format(self) -> None:
+        marker = self.root / "format.json"
+        if not marker.exists():
+            try:
+                write_json(marker, {"format": FORMAT, "created_at": now().isoformat()})
+            except PermissionError as error:
+                raise StoreError(
+                    f"The store {str(self.root)!r} cannot be written: {error.strerror}.",
+                    hint="Name a writable folder with --store or FTI_STORE.",
+                ) from error
+            return
+        try:
+            found = int(json.loads(marker.read_text("utf-8"))["format"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise StoreError(
+                f"The store's format marker {str(marker)!r} cannot be read: {error}.",
+                hint="Restore it from a backup, or ingest into a new store.",
+            ) from error
+        if found > FORMAT:
+            raise StoreFormatError(
+                f"The store {str(self.root)!r} has format {found}; this fti reads up to {FORMAT}.",
+                hint="Upgrade with: pip install --upgrade fti-llm",
+            )
+
+    @property
+    def features(self) -> Path:
+        """The LanceDB folder."""
+        return self.root / "features"
+
+    @property
+    def datasets(self) -> Path:
+        """Dataset versions."""
+        return self.root / "datasets"
+
+    @property
+    def models(self) -> Path:
+        """Model versions."""
+        return self.root / "models"
+
+    @property
+    def runs(self) -> Path:
+        """Run records."""
+        return self.root / "runs"
+
+    @property
+    def answers(self) -> Path:
+        """Answer log."""
+        return self.root / "answers"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Training in progress."""
+        return self.root / "checkpoints"
+
+    @contextlib.contextmanager
+    def writing(self, what: str, *, timeout_s: float = 10.0) -> Iterator[None]:
+        """Be the store's one writer of features while the block runs.
+
+        Raises:
+            StoreLocked: another process writes for longer than ``timeout_s``.
+        """
+        with writer_lock(self.root / "writer.lock", timeout_s=timeout_s, what=what):
+            yield

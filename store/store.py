@@ -1,0 +1,29 @@
+"""The shared storage in one hand: what every pipeline is given."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from store.answers import AnswerLog
+from store.datasets import DatasetStore
+from store.features import FeatureStore
+from store.layout import Layout
+from store.registry import ModelRegistry
+from store.runs import RunLog
+
+
+class Store:
+    """All stores under one root. Opening makes the root when needed and loads nothing heavy.
+
+    Args:
+        root: the folder.
+        read_consistency_s: how old, in seconds, a reader's view of the features may be.
+    """
+
+    def __init__(self, root: Path, *, read_consistency_s: float = 0.0) -> None:
+        self.layout = Layout(root)
+        self.features = FeatureStore(self.layout, read_consistency_s=read_consistency_s)
+        self.datasets = DatasetStore(self.layout)
+        self.models = ModelRegistry(self.layout)
+        self.runs = RunLog(self.layout)
+        self.answers = AnswerLog(self.layout)

@@ -1,0 +1,320 @@
+"""The values that the pipelines hand each other: frozen, validated, without I/O.
+
+Times are UTC. Offsets are counted in Unicode code points of ``Document.text``, so that
+``document.text[chunk.start:chunk.end] == chunk.text``. Hashes are lower-case hex sha256.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Split = Literal["train", "validation", "test"]
+SPLITS: tuple[Split, ...] = ("train", "validation", "test")
+Role = Literal["system", "user", "assistant"]
+SearchMode = Literal["hybrid", "vector", "text"]
+SourceState = Literal["indexed", "empty", "failed"]
+RunKind = Literal["ingest", "dataset", "finetune", "evaluate", "batch"]
+RunStatus = Literal["running", "done", "partial", "failed"]
+AbstentionReason = Literal["nothing_retrieved", "nothing_relevant", "model"]
+FinishReason = Literal["stop", "length", "cancelled"]
+
+
+def now() -> datetime:
+    """The current time in UTC."""
+    return datetime.now(UTC)
+
+
+def sha256_hex(data: str | bytes) -> str:
+    """Lower-case hex sha256 of bytes, or of text as UTF-8 (lone surrogates kept)."""
+    raw = data.encode("utf-8", "surrogatepass") if isinstance(data, str) else data
+    return hashlib.sha256(raw).hexdigest()
+
+
+def document_id(source: str) -> str:
+    """Identity of a document: where it comes from, not what it says."""
+    return "d" + sha256_hex(source)[:24]
+
+
+class Value(BaseModel):
+    """Base of all values: immutable, and unknown fields are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Document(Value):
+    """A source as cleaned text.
+
+    ``content_hash`` is the sha256 of the source's raw bytes (for a record inside a file: of the
+    record); ``metadata`` holds string facts about the source that searches can filter by.
+    """
+
+    id: str
+    source: str
+    title: str
+    text: str
+    content_hash: str
+    media_type: str
+    metadata: Mapping[str, str] = Field(default_factory=dict)
+    ingested_at: datetime = Field(default_factory=now)
+
+
+class Chunk(Value):
+    """A contiguous piece of one document: what is embedded, searched and cited.
+
+    ``section`` is the path of headings above the chunk, outermost first. The id is derived from
+    the document, the text and its occurrence number, so that it survives edits elsewhere in the
+    document.
+    """
+
+    id: str
+    document_id: str
+    ordinal: int = Field(ge=0)
+    start: int = Field(ge=0)
+    end: int = Field(ge=0)
+    text: str
+    content_hash: str
+    section: tuple[str, ...] = ()
+
+
+class SourceRecord(Value):
+    """The ledger's line on one source: what happened to it last and what is still served.
+
+    ``attempted_hash`` is the content hash of the last attempt; ``content_hash`` that of the last
+    good version, empty when there never was one. A failed re-ingest keeps the last good version.
+    """
+
+    id: str
+    source: str
+    title: str
+    state: SourceState
+    cause: str = ""
+    content_hash: str = ""
+    attempted_hash: str = ""
+    settings_digest: str = ""
+    chunks: int = 0
+    attempted_at: datetime
+    ingested_at: datetime | None = None
+
+
+class Passage(Value):
+    """A chunk as retrieval returns it and as a citation points at it.
+
+    ``score`` orders the list (its scale depends on the search). ``similarity`` is the cosine of
+    query and chunk, in [-1, 1], known when the vector search saw the chunk; ``text_score`` is the
+    BM25 score when the full-text search did. ``found_by`` names the searches that found it.
+    """
+
+    rank: int = Field(ge=1)
+    chunk_id: str
+    document_id: str
+    title: str
+    source: str
+    section: tuple[str, ...] = ()
+    start: int = 0
+    end: int = 0
+    text: str
+    score: float = 0.0
+    similarity: float | None = None
+    text_score: float | None = None
+    found_by: tuple[str, ...] = ()
+    metadata: Mapping[str, str] = Field(default_factory=dict)
+
+    @property
+    def heading(self) -> str:
+        """Title and section path in one line, as the prompt shows it."""
+        parts = [self.title, *(s for s in self.section if s != self.title)]
+        return " > ".join(" ".join(p.split()) for p in parts if p.strip())
+
+
+class Message(Value):
+    """One turn of a conversation. ``content`` is plain text and never carries control tokens."""
+
+    role: Role
+    content: str
+
+
+class EmbedderIdentity(Value):
+    """The passport of vectors: two vectors compare only under the same identity."""
+
+    id: str
+    revision: str = ""
+    weights_sha256: str
+    dimension: int = Field(ge=1)
+    normalized: bool = True
+    query_prefix: str = ""
+    document_prefix: str = ""
+    max_tokens: int = Field(ge=1)
+
+    @property
+    def digest(self) -> str:
+        """sha256 over all fields."""
+        return sha256_hex(self.model_dump_json())
+
+
+class ModelIdentity(Value):
+    """Which weights and which tokenizer, to the byte.
+
+    For a model behind an HTTP server the digests are empty: the server does not show its files.
+    """
+
+    id: str
+    revision: str = ""
+    weights_sha256: str = ""
+    tokenizer_sha256: str = ""
+
+
+class InstructionExample(Value):
+    """One row of an instruction dataset.
+
+    ``passages`` are in prompt order; ``citations`` are 1-based positions in it. An unanswerable
+    row has an empty ``answer`` and no citations. ``messages`` is the rendered conversation for
+    other trainers; fti's own training composes it again from the parts, under its contract.
+    ``documents`` and ``chunk_ids`` name the gold chunks (for an unanswerable row: the chunk the
+    question was made from, which is not among the passages).
+    """
+
+    id: str
+    kind: Literal["cloze", "heading", "case", "unanswerable"]
+    question: str
+    answer: str
+    passages: tuple[Passage, ...]
+    citations: tuple[int, ...]
+    response: str
+    messages: tuple[Message, ...] = ()
+    split: Split
+    documents: tuple[str, ...]
+    chunk_ids: tuple[str, ...]
+
+
+class FileEntry(Value):
+    """A file of a published version."""
+
+    path: str
+    sha256: str
+    bytes: int
+
+
+class DatasetVersion(Value):
+    """A published, immutable instruction dataset."""
+
+    name: str
+    version: int = Field(ge=1)
+    created_at: datetime
+    rows: Mapping[str, int]
+    kinds: Mapping[str, int] = Field(default_factory=dict)
+    documents: Mapping[str, tuple[str, ...]]
+    digest: str
+    features_version: int
+    embedder: EmbedderIdentity
+    prompt_digest: str
+    run_id: str
+    files: tuple[FileEntry, ...]
+    settings: Mapping[str, Any] = Field(default_factory=dict)
+
+    @property
+    def ref(self) -> str:
+        """``name/number``, as commands take it."""
+        return f"{self.name}/{self.version}"
+
+
+class Interval(Value):
+    """A mean with its 95 % bootstrap confidence interval over ``n`` cases."""
+
+    mean: float
+    low: float
+    high: float
+    n: int
+
+
+class Run(Value):
+    """What ran, from which inputs, with which settings, to which outputs."""
+
+    id: str
+    kind: RunKind
+    status: RunStatus
+    started_at: datetime
+    finished_at: datetime | None = None
+    inputs: Mapping[str, str] = Field(default_factory=dict)
+    outputs: Mapping[str, str] = Field(default_factory=dict)
+    settings: Mapping[str, Any] = Field(default_factory=dict)
+    metrics: Mapping[str, Any] = Field(default_factory=dict)
+    code_version: str = ""
+    error: str = ""
+
+
+class Citation(Value):
+    """A marker in an answer and the passage it points at.
+
+    ``start``/``end`` are offsets of the marker in ``Answer.text``; ``quote`` is the stretch of the
+    passage that the answer repeats word for word, empty when there is none.
+    """
+
+    marker: int = Field(ge=1)
+    chunk_id: str
+    document_id: str
+    source: str
+    title: str
+    start: int
+    end: int
+    quote: str = ""
+
+
+class Usage(Value):
+    """Token counts of one generation, as the generator's tokenizer counts."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+
+class Answer(Value):
+    """An answer with everything needed to say how it came to be. Timings are seconds."""
+
+    id: str
+    created_at: datetime
+    question: str
+    text: str
+    citations: tuple[Citation, ...]
+    passages: tuple[Passage, ...]
+    abstained: bool
+    abstention_reason: AbstentionReason | None = None
+    finish_reason: FinishReason = "stop"
+    model: str
+    base: ModelIdentity
+    contract_digest: str
+    features_version: int
+    run_id: str = ""
+    usage: Usage = Usage()
+    timings: Mapping[str, float] = Field(default_factory=dict)
+
+
+class Feedback(Value):
+    """A person's verdict on an answer."""
+
+    answer_id: str
+    rating: Literal["up", "down"]
+    comment: str = ""
+    created_at: datetime = Field(default_factory=now)
+
+
+class Case(Value):
+    """A question with its accepted answers; none means the documents do not answer it.
+
+    ``document`` is the gold document as the case file writes it. ``relevant`` holds judged
+    document sources with their grade (from BEIR qrels); it is empty for CASES.jsonl files.
+    """
+
+    id: str
+    question: str
+    answers: tuple[str, ...] = ()
+    document: str = ""
+    relevant: Mapping[str, int] = Field(default_factory=dict)
+
+    @property
+    def answerable(self) -> bool:
+        """Whether the documents hold an answer."""
+        return bool(self.answers)
