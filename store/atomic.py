@@ -18,9 +18,10 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from store.errors import StoreFull, StoreLocked
+from store.errors import StoreError, StoreFull, StoreLocked
 
 _FULL = {errno.ENOSPC, errno.EDQUOT}
+_UNWRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS}
 
 
 @contextlib.contextmanager
@@ -37,18 +38,36 @@ def full_disk_named(path: Path) -> Iterator[None]:
         raise
 
 
+@contextlib.contextmanager
+def _write_errors_named(path: Path) -> Iterator[None]:
+    """Turn what the system says against writing ``path`` into an error that names it."""
+    try:
+        with full_disk_named(path):
+            yield
+    except OSError as error:
+        if error.errno in _UNWRITABLE:
+            raise StoreError(
+                f"{str(path)!r} cannot be written: {error.strerror}.",
+                hint="Name a writable folder with --store or FTI_STORE.",
+            ) from error
+        raise
+
+
 def fsync_folder(folder: Path) -> None:
     """Make renames inside ``folder`` durable."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # some network file systems cannot flush a folder
+            raise
     finally:
         os.close(handle)
 
 
 def write_bytes(path: Path, data: bytes) -> None:
     """Replace ``path`` by ``data`` in one step; readers see the old or the new, never a part."""
-    with full_disk_named(path):
+    with _write_errors_named(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         aside = path.parent / f".{path.name}.{uuid.uuid4().hex}.tmp"
         try:
@@ -56,7 +75,7 @@ def write_bytes(path: Path, data: bytes) -> None:
                 handle.write(data)
                 handle.flush()
                 os.fsync(handle.fileno())
-            os.replace(aside, path)
+            aside.replace(path)
             fsync_folder(path.parent)
         finally:
             aside.unlink(missing_ok=True)
@@ -64,7 +83,33 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 def dump_json(value: Mapping[str, Any] | Sequence[Any]) -> bytes:
     """JSON as we write it to disk: UTF-8, indented, keys in given order, newline at the end."""
-    return (json.dumps(value, ensure_ascii=False, indent=2) + "\n").encode("utf-8")
+    return (_dump(value, indent=2) + "\n").encode("utf-8")
+
+
+def dump_line(value: Mapping[str, Any]) -> str:
+    """JSON on one line, for a JSONL file. Read such files by ``iter_lines``."""
+    return _dump(value, indent=None)
+
+
+def _dump(value: Mapping[str, Any] | Sequence[Any], *, indent: int | None) -> str:
+    text = json.dumps(value, ensure_ascii=False, indent=indent, allow_nan=False)
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:  # half a surrogate pair is no UTF-8, but JSON can escape it
+        return json.dumps(value, ensure_ascii=True, indent=indent, allow_nan=False)
+    return text
+
+
+def iter_lines(path: Path) -> Iterator[bytes]:
+    """The lines of a JSONL file, without their ends; blank ones left out.
+
+    Only ``\\n`` ends a line: JSON may hold U+2028 and its kin, where ``str.splitlines`` would cut.
+    """
+    with path.open("rb") as handle:
+        for line in handle:
+            stripped = line.strip()
+            if stripped:
+                yield stripped
 
 
 def write_json(path: Path, value: Mapping[str, Any] | Sequence[Any]) -> None:
@@ -74,7 +119,8 @@ def write_json(path: Path, value: Mapping[str, Any] | Sequence[Any]) -> None:
 
 def append_line(path: Path, line: str) -> None:
     """Append one line durably; concurrent appenders do not mix their lines."""
-    with full_disk_named(path):
+    assert "\n" not in line, "a line has no line end inside"
+    with _write_errors_named(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         try:
@@ -136,20 +182,28 @@ def writer_lock(path: Path, *, timeout_s: float, what: str) -> Iterator[None]:
     Raises:
         StoreLocked: another process holds it for longer than ``timeout_s``.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     owner = path.with_suffix(".owner")
     lock = FileLock(path)
+    with _write_errors_named(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire(timeout=timeout_s)
+        except Timeout as error:
+            raise StoreLocked(
+                f"Another process is writing to {str(path.parent)!r} (process {_holder(owner)}).",
+                hint="Wait for it to finish, then run the command again.",
+            ) from error
     try:
-        lock.acquire(timeout=timeout_s)
-    except Timeout as error:
-        holder = owner.read_text("utf-8").strip() if owner.exists() else "unknown"
-        raise StoreLocked(
-            f"Another process is writing to {str(path.parent)!r} (process {holder}).",
-            hint="Wait for it to finish, then run the command again.",
-        ) from error
-    try:
-        owner.write_text(f"{os.getpid()}: {what}\n", "utf-8")
+        with _write_errors_named(owner):
+            owner.write_text(f"{os.getpid()}: {what}\n", "utf-8")
         yield
     finally:
         owner.unlink(missing_ok=True)
         lock.release()
+
+
+def _holder(owner: Path) -> str:
+    try:
+        return owner.read_text("utf-8").strip() or "unknown"
+    except FileNotFoundError:  # it let go just now
+        return "unknown"

@@ -10,6 +10,7 @@ place where those messages become token ids.
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Sequence
 from typing import Literal, Protocol
 
@@ -20,9 +21,10 @@ from store.types import EmbedderIdentity, Message, ModelIdentity, Passage, Value
 
 DEFAULT_ABSTENTION = "The passages do not answer this question."
 
-# A marker stands at the start or after white space or another marker, so that code in an answer
-# (``items[0]``) and a footnote copied from a passage (``end.[3]``) are not taken for citations.
-_MARKER = re.compile(r"(?:(?<=\s)|(?<=^)|(?<=\]))\[(\d{1,3})\]")
+# Markers stand in a row at the start or after white space, so that code in an answer (``m[0][1]``)
+# and a footnote copied from a passage (``end.[3]``) are not taken for citations.
+_MARKERS = re.compile(r"(?<!\S)(?:\[[0-9]{1,3}\])+")
+_MARKER = re.compile(r"\[([0-9]{1,3})\]")
 _FRAGMENT_TOKENS = 24  # a passage cut shorter than this says nothing and is dropped instead
 
 
@@ -92,7 +94,7 @@ class PromptForm(Value):
             EmptyQuestion: ``question`` has no visible character.
         """
         question = question.strip()
-        if not question:
+        if not any(map(_visible, question)):
             raise EmptyQuestion("The question is empty.", hint="Ask in words.")
         asked = f"Question: {question}"
         parts = [asked] if self.question_position == "both" and passages else []
@@ -116,36 +118,26 @@ class PromptForm(Value):
         Markers that point at no passage are removed from the text. The answer abstains when it is
         empty or says the abstention sentence and nothing else, markers and case aside.
         """
-        pieces: list[str] = []
-        markers: list[int] = []
-        spans: list[tuple[int, int]] = []
-        length = last = 0
-        source = text.strip()
-        for match in _MARKER.finditer(source):
-            kept = source[last : match.start()]
-            number = int(match.group(1))
-            if 1 <= number <= passages:
-                pieces.append(kept)
-                length += len(kept)
-                marker = match.group(0)
-                pieces.append(marker)
-                spans.append((length, length + len(marker)))
-                markers.append(number)
-                length += len(marker)
-            else:
-                kept = kept.rstrip(" ")
-                pieces.append(kept)
-                length += len(kept)
-            last = match.end()
-        pieces.append(source[last:])
-        clean = "".join(pieces).rstrip()
-        bare = _fold(_MARKER.sub("", clean))
-        abstained = bare in ("", _fold(self.abstention))
-        if abstained:
+        clean = text.strip()
+        while (shorter := _without_unknown(clean, passages)) != clean:
+            clean = shorter  # taking one out may bring together what reads like another
+        if _fold(_MARKERS.sub("", clean)) in ("", _fold(self.abstention)):
             return ParsedResponse(text=self.abstention, markers=(), spans=(), abstained=True)
+        found = [
+            (int(marker.group(1)), (row.start() + marker.start(), row.start() + marker.end()))
+            for row in _MARKERS.finditer(clean)
+            for marker in _MARKER.finditer(row.group())
+        ]
         return ParsedResponse(
-            text=clean, markers=tuple(markers), spans=tuple(spans), abstained=False
+            text=clean,
+            markers=tuple(number for number, _ in found),
+            spans=tuple(span for _, span in found),
+            abstained=False,
         )
+
+    def may_become_abstention(self, text: str) -> bool:
+        """Whether more text after ``text`` could still make the whole an abstention."""
+        return _fold(self.abstention).startswith(_fold(_MARKERS.sub("", text)))
 
 
 class Contract(Value):
@@ -196,37 +188,70 @@ class Contract(Value):
                 f"{self.max_prompt_tokens}.",
                 hint="Ask a shorter question, or use a profile with a longer context.",
             )
-        turns = list(history)
-        # Half the prompt is the passages' own: a long conversation must not push them out.
-        while turns and counter.count(self.form.messages(question, (), turns)) > max(
-            bare, self.max_prompt_tokens // 2
-        ):
-            turns.pop(0)
+        turns = self._recent(question, history, counter, floor=bare)
         kept: list[Passage] = []
-        for passage in list(passages)[: self.max_passages]:
-            text = counter.truncate(passage.text.strip(), self.max_passage_tokens)
-            whole = self._cut(passage, text)
-            used = counter.count(self.form.messages(question, [*kept, whole], turns))
-            if used <= self.max_prompt_tokens:
+        for passage in passages[: self.max_passages]:
+            whole = self._cut(
+                passage, counter.truncate(passage.text.strip(), self.max_passage_tokens)
+            )
+            if not whole.text:
+                continue
+            if self._over(question, [*kept, whole], turns, counter) <= 0:
                 kept.append(whole)
                 continue
-            room = self.max_passage_tokens - (used - self.max_prompt_tokens)
-            # The heading and joins are in `used`; counting again pays for tokens merged at seams.
-            while room >= _FRAGMENT_TOKENS:
-                part = self._cut(passage, counter.truncate(text, room))
-                over = (
-                    counter.count(self.form.messages(question, [*kept, part], turns))
-                    - self.max_prompt_tokens
-                )
-                if over <= 0:
-                    kept.append(part)
-                    break
-                room -= over
+            part = self._part(question, kept, whole, turns, counter)
+            if part is not None:
+                kept.append(part)
             break
         messages = self.form.messages(question, kept, turns)
         return FittedPrompt(
             messages=messages, passages=tuple(kept), prompt_tokens=counter.count(messages)
         )
+
+    def _over(
+        self,
+        question: str,
+        passages: Sequence[Passage],
+        turns: Sequence[Message],
+        counter: TokenCounter,
+    ) -> int:
+        """By how many tokens the prompt exceeds its budget; negative where there is room."""
+        return counter.count(self.form.messages(question, passages, turns)) - self.max_prompt_tokens
+
+    def _recent(
+        self, question: str, history: Sequence[Message], counter: TokenCounter, *, floor: int
+    ) -> list[Message]:
+        """The newest turns that fit; they begin with the user's, as chat templates demand.
+
+        Half the prompt is the passages' own: a long conversation must not push them out.
+        """
+        budget = max(floor, self.max_prompt_tokens // 2)
+        turns = [turn for turn in history if turn.role != "system"]
+        while turns and (
+            turns[0].role != "user"
+            or counter.count(self.form.messages(question, (), turns)) > budget
+        ):
+            turns.pop(0)
+        return turns
+
+    def _part(
+        self,
+        question: str,
+        kept: Sequence[Passage],
+        passage: Passage,
+        turns: Sequence[Message],
+        counter: TokenCounter,
+    ) -> Passage | None:
+        """As much of ``passage`` as still fits after ``kept``; None when too little would."""
+        heading = passage.model_copy(update={"text": ""})
+        room = -self._over(question, [*kept, heading], turns, counter)
+        while room >= _FRAGMENT_TOKENS:
+            part = self._cut(passage, counter.truncate(passage.text, room))
+            over = self._over(question, [*kept, part], turns, counter)
+            if over <= 0:
+                return part
+            room -= over  # tokens that merge at the seams cost more or less than counted apart
+        return None
 
     @staticmethod
     def _cut(passage: Passage, text: str) -> Passage:
@@ -246,5 +271,28 @@ class Contract(Value):
         ]
 
 
+def _without_unknown(text: str, passages: int) -> str:
+    """``text`` without the markers that point at no passage, and the spaces before them."""
+    pieces: list[str] = []
+    last = 0
+    for row in _MARKERS.finditer(text):
+        before = text[last : row.start()]
+        known = [
+            marker.group()
+            for marker in _MARKER.finditer(row.group())
+            if 1 <= int(marker.group(1)) <= passages
+        ]
+        if not known and not text[row.end() : row.end() + 1].isalnum():
+            before = before.rstrip(" ")
+        pieces += [before, *known]
+        last = row.end()
+    return "".join([*pieces, text[last:]]).strip()
+
+
+def _visible(character: str) -> bool:
+    # Separators, controls and format characters (zero-width space) show nothing.
+    return unicodedata.category(character) not in ("Zs", "Zl", "Zp", "Cc", "Cf", "Cs")
+
+
 def _fold(text: str) -> str:
-    return " ".join(text.split()).casefold().rstrip(".")
+    return " ".join(text.split()).casefold().rstrip(". ")

@@ -1,13 +1,13 @@
 """Where everything lies under the store's root, and which formats this fti can read.
 
-    format.json              the format marker, written once
-    writer.lock              held by the one process that writes features
-    features/                LanceDB: documents, chunks, embeddings
-    datasets/<name>/<n>/     immutable dataset versions
-    models/<name>/<n>/       immutable model versions; models/<name>/aliases.json
-    runs/<id>/               what ran; per-case evaluation results beside it
-    answers/<day>.jsonl      every answer; answers/feedback.jsonl
-    checkpoints/<digest>/    training in progress; safe to delete when nothing trains
+format.json              the format marker, written once
+writer.lock              held by the one process that writes features
+features/                LanceDB: documents, chunks, embeddings
+datasets/<name>/<n>/     immutable dataset versions
+models/<name>/<n>/       immutable model versions; models/<name>/aliases.json
+runs/<id>/               what ran; per-case evaluation results beside it
+answers/<day>.jsonl      every answer; answers/feedback.jsonl
+checkpoints/<digest>/    training in progress; safe to delete when nothing trains
 """
 
 from __future__ import annotations
@@ -35,27 +35,30 @@ class Layout:
     """
 
     def __init__(self, root: Path) -> None:
-        self.root = root.expanduser().absolute()
-        if self.root.exists() and not self.root.is_dir():
+        try:
+            self.root = root.expanduser().absolute()
+            if self.root.exists() and not self.root.is_dir():
+                raise StoreError(
+                    f"The store {str(self.root)!r} is a file, not a folder.",
+                    hint="Name a folder with --store or FTI_STORE.",
+                )
+            self._check_format()
+        except (OSError, RuntimeError) as error:  # RuntimeError: a home folder that is not known
+            reason = error.strerror if isinstance(error, OSError) else str(error)
             raise StoreError(
-                f"The store {str(self.root)!r} is a file, not a folder.",
-                hint="Name a folder with --store or FTI_STORE.",
-            )
-        self._check_format()
+                f"The store {str(root)!r} cannot be used: {reason}.",
+                hint="Name a writable folder with --store or FTI_STORE.",
+            ) from error
 
     def _check_format(self) -> None:
         marker = self.root / "format.json"
         if not marker.exists():
-            try:
-                write_json(marker, {"format": FORMAT, "created_at": now().isoformat()})
-            except PermissionError as error:
-                raise StoreError(
-                    f"The store {str(self.root)!r} cannot be written: {error.strerror}.",
-                    hint="Name a writable folder with --store or FTI_STORE.",
-                ) from error
+            write_json(marker, {"format": FORMAT, "created_at": now().isoformat()})
             return
         try:
-            found = int(json.loads(marker.read_text("utf-8"))["format"])
+            found = json.loads(marker.read_text("utf-8"))["format"]
+            if type(found) is not int or found < 1:
+                raise ValueError(f"format {found!r} is not a number that any fti wrote")
         except (ValueError, KeyError, TypeError) as error:
             raise StoreError(
                 f"The store's format marker {str(marker)!r} cannot be read: {error}.",

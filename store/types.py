@@ -179,7 +179,7 @@ class InstructionExample(Value):
     """
 
     id: str
-    kind: Literal["cloze", "heading", "case", "unanswerable"]
+    kind: Literal["question", "field", "heading", "cloze", "case", "unanswerable"]
     question: str
     answer: str
     passages: tuple[Passage, ...]

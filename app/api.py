@@ -1,0 +1,97 @@
+"""The HTTP service: an OpenAI-compatible chat API over the documents, and a plain chat page."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import structlog
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import FileResponse, JSONResponse
+from fastapi.staticfiles import StaticFiles
+from starlette.exceptions import HTTPException
+
+from app.guard import Guard
+from app.http_errors import body, body_of, status_of
+from app.routes import chat, health, records
+from app.service import ServiceConfig
+from app.worker import Worker
+from pipelines.inference.answer import Assistant
+from store.errors import FtiError
+
+log = structlog.get_logger("fti.api")
+_WEB = Path(__file__).parent / "web"
+
+
+def create_app(
+    assistant: Assistant, config: ServiceConfig | None = None, *, name: str = ""
+) -> FastAPI:
+    """The service around a loaded assistant and its store.
+
+    Args:
+        assistant: what answers. Loading it first makes a missing model an error of the command
+            that serves, before anything listens.
+        config: limits and keys.
+        name: under which it was asked for (``reader@champion``); clients may use it beside the
+            assistant's own name.
+    """
+    config = config or ServiceConfig()
+    app = FastAPI(
+        title="fti",
+        summary="Answers from your documents, with citations.",
+        docs_url=None,
+        redoc_url=None,
+    )
+    app.state.worker = Worker(assistant, config)
+    app.state.served = list(dict.fromkeys(n for n in (name, assistant.model) if n))
+    app.state.started = int(time.time())
+    app.add_exception_handler(FtiError, _refused)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(HTTPException, _http_error)
+    app.add_middleware(Guard, keys=config.api_keys, max_body_bytes=config.max_body_bytes)
+    for part in (chat, records, health):
+        app.include_router(part.router)
+    app.add_api_route("/", _page, include_in_schema=False)
+    app.mount("/static", StaticFiles(directory=_WEB), name="static")
+    return app
+
+
+async def _page() -> FileResponse:
+    return FileResponse(_WEB / "index.html", media_type="text/html")
+
+
+async def _refused(request: Request, error: Exception) -> Response:
+    assert isinstance(error, FtiError)
+    status = status_of(error)
+    log.warning("request_failed", code=error.code, status=status, path=request.url.path)
+    headers = {"Retry-After": "5"} if status == 503 else None
+    return JSONResponse(body_of(error), status_code=status, headers=headers)
+
+
+async def _invalid(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"] if part != "body")
+    what = first["msg"].removeprefix("Value error, ")
+    return _error(400, f"{where or 'body'}: {what}", "invalid_request", param=where or None)
+
+
+async def _http_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    codes = {404: "not_found", 405: "method_not_allowed", 413: "body_too_large"}
+    code = codes.get(error.status_code, "http_error")
+    return _error(error.status_code, str(error.detail), code, headers=error.headers)
+
+
+def _error(
+    status: int,
+    message: str,
+    code: str,
+    *,
+    param: str | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> Response:
+    content = body(message, code=code, status=status, param=param)
+    return JSONResponse(content, status_code=status, headers=headers)

@@ -1,0 +1,197 @@
+"""The one composition root: settings in, working parts out.
+
+Everything that loads weights or opens the store is put together here and nowhere else; commands
+and the service ask for what they need.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from store.contract import Contract
+from store.errors import StoreEmpty
+from store.types import EmbedderIdentity, ModelIdentity
+
+if TYPE_CHECKING:
+    from app.settings import Settings
+    from pipelines.engines.causal import LoadedModel
+    from pipelines.engines.embedding import Embedder
+    from pipelines.engines.generation import Generator
+    from pipelines.engines.reranking import Reranker
+    from pipelines.inference.answer import Assistant
+    from pipelines.inference.retrieve import Retriever
+    from store.progress import Progress
+    from store.registry import ModelVersion
+    from store.store import Store
+
+BASE = "base"
+
+
+class Engines:
+    """The models of a profile, each loaded at its first use and then shared."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+
+    @cached_property
+    def embedder(self) -> Embedder:
+        """The embedder."""
+        from pipelines.engines.embedding import load_embedder
+
+        return load_embedder(self.settings.embedder)
+
+    @cached_property
+    def reranker(self) -> Reranker | None:
+        """The reranker, if the profile has one."""
+        from pipelines.engines.reranking import load_reranker
+
+        return load_reranker(self.settings.reranker)
+
+    @cached_property
+    def _loaded(self) -> LoadedModel | None:
+        from pipelines.engines.causal import load_causal_lm
+
+        if self.settings.generator.engine != "transformers":
+            return None
+        return load_causal_lm(self.settings.generator)
+
+    def generator(self, version: ModelVersion | None = None, *, store: Store) -> Generator:
+        """The base model, or the base model with a version's verified adapter."""
+        from pipelines.engines.generation import load_generator
+
+        return load_generator(
+            self.settings.generator,
+            embedder=self.embedder,
+            adapter=None if version is None else store.models.open(version.ref),
+            loaded=self._loaded,
+        )
+
+
+def require_documents(store: Store) -> None:
+    """Refuse a store that nothing was ingested into, before any model is loaded.
+
+    Raises:
+        StoreEmpty: there is nothing to answer from.
+    """
+    if not store.features.exists():
+        raise StoreEmpty(
+            f"The store {str(store.layout.root)!r} holds no documents.",
+            hint="Fill it with: fti ingest FOLDER",
+        )
+
+
+def build_embedder(settings: Settings) -> Embedder:
+    """The profile's embedder, loaded."""
+    return Engines(settings).embedder
+
+
+def build_retriever(settings: Settings, store: Store) -> Retriever:
+    """Search over the store with the profile's embedder and reranker."""
+    from pipelines.inference.retrieve import Retriever
+
+    engines = Engines(settings)
+    require_documents(store)
+    return Retriever(
+        store.features, engines.embedder, engines.reranker, settings.inference.retrieval
+    )
+
+
+def base_contract(settings: Settings, base: ModelIdentity, embedder: EmbedderIdentity) -> Contract:
+    """The contract that the profile's base model is served and trained under."""
+    prompt = settings.prompt
+    return Contract(
+        form=prompt.form,
+        base=base,
+        embedder=embedder,
+        max_prompt_tokens=prompt.max_prompt_tokens,
+        max_new_tokens=prompt.max_new_tokens,
+        max_passages=prompt.max_passages,
+        max_passage_tokens=prompt.max_passage_tokens,
+    )
+
+
+def build_assistant(
+    settings: Settings,
+    store: Store,
+    *,
+    model: str | None = None,
+    use_retrieval: bool = True,
+    engines: Engines | None = None,
+    may_be_empty: bool = False,
+) -> Assistant:
+    """What answers questions: the named model behind the store's passages.
+
+    Args:
+        settings: resolved settings.
+        store: the store to answer from.
+        model: ``base``, ``NAME@ALIAS`` or ``NAME/N``; None means ``settings.model``.
+        use_retrieval: whether passages are retrieved at all.
+        engines: models that are loaded already.
+        may_be_empty: accept a store without documents: a service may start before they come.
+    """
+    from pipelines.inference.answer import Assistant
+
+    name = model or settings.model
+    # What can be refused without loading a model is refused first.
+    version = None if name == BASE else store.models.get(name)
+    if use_retrieval and not may_be_empty:
+        require_documents(store)
+    engines = engines or Engines(settings)
+    generator = engines.generator(version, store=store)
+    contract = (
+        base_contract(settings, generator.identity, engines.embedder.identity)
+        if version is None
+        else version.contract
+    )
+    return Assistant(
+        store,
+        engines.embedder,
+        engines.reranker,
+        generator,
+        contract,
+        settings.inference,
+        model=BASE if version is None else version.ref,
+        use_retrieval=use_retrieval,
+    )
+
+
+def train(
+    settings: Settings, store: Store, *, dataset: str, name: str, progress: Progress
+) -> ModelVersion:
+    """Fine-tune the profile's base model on a dataset version and register the result."""
+    from pipelines.engines.causal import load_causal_lm
+    from pipelines.training.finetune import finetune
+
+    version = store.datasets.get(dataset)
+    base = load_causal_lm(settings.generator)
+    return finetune(
+        version,
+        name=name,
+        store=store,
+        base=base,
+        contract=base_contract(settings, base.identity, version.embedder),
+        config=settings.training,
+        progress=progress,
+    )
+
+
+def fetch_models(settings: Settings) -> list[str]:
+    """Download the Hub models that the profile names; says where each lies, a line per model.
+
+    Raises:
+        ModelUnavailable: the hub cannot be reached, or has no such model or revision.
+    """
+    from pipelines.engines.weights import find_model
+
+    named = []
+    if settings.embedder.engine == "sentence-transformers":
+        named.append((settings.embedder.id, settings.embedder.revision))
+    if settings.generator.engine == "transformers":
+        named.append((settings.generator.id, settings.generator.revision))
+    if settings.reranker.engine == "cross-encoder":
+        named.append((settings.reranker.id, settings.reranker.revision))
+    return [
+        f"{model}: {find_model(model, revision=revision, allow_download=True).path}"
+        for model, revision in named
+    ]

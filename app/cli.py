@@ -1,0 +1,103 @@
+"""The ``fti`` command: parse, build, call, print. Heavy imports live inside the commands."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from importlib.metadata import version
+from typing import Annotated
+
+import typer
+
+from app.commands import (
+    ask,
+    batch,
+    config,
+    dataset,
+    demo,
+    doctor,
+    evaluate,
+    finetune,
+    ingest,
+    models,
+    monitor,
+    search,
+    serve,
+    trace,
+    watch,
+)
+from store.errors import FtiError
+
+app = typer.Typer(
+    name="fti",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    help="Turn documents into a service that answers from them, and prove that it got better.\n\n"
+    "Start with: fti demo. With your own documents: fti ingest FOLDER, then fti ask QUESTION.",
+    epilog="Results go to stdout, progress to stderr. Exit codes: 0 done, 1 failed, 2 misused, "
+    "3 done with some failures.",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"fti {version('fti-llm')}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    shown: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version."),
+    ] = False,
+) -> None:
+    """Options of the command as a whole."""
+
+
+for module in (ingest, watch, search, ask, dataset, finetune, evaluate, models, batch, trace):
+    module.register(app)
+for module in (serve, demo, doctor, monitor, config):
+    module.register(app)
+
+
+def main() -> None:
+    """Run the command; a failure is one clean line on stderr and an exit code."""
+    # Model libraries print progress bars and advice of their own; ours is enough.
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    try:
+        app()
+    except FtiError as error:
+        _fail(error.code, error.message, error.hint)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.stderr.write("\nfti: interrupted; what was finished is kept.\n")
+        sys.exit(130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except Exception as error:  # the one door of the command line: a bug still ends in one line
+        if os.environ.get("PYTHONDEVMODE"):
+            raise
+        _fail(
+            "internal",
+            f"{type(error).__name__}: {error}",
+            "This is a defect in fti. Run again with PYTHONDEVMODE=1 for the traceback.",
+        )
+        sys.exit(1)
+
+
+def _fail(code: str, message: str, hint: str) -> None:
+    from app.reporting import printable
+
+    sys.stderr.write(f"fti: {printable(message)}\n")
+    if hint:
+        sys.stderr.write(f"     {printable(hint)}\n")
+    if "--json" in sys.argv:
+        body = {"error": {"code": code, "message": message, "hint": hint}}
+        sys.stdout.write(json.dumps(body, ensure_ascii=False) + "\n")

@@ -1,0 +1,99 @@
+"""``fti ask``: a question answered from the documents, with citations."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from app.options import (
+    ConfigOption,
+    JsonOption,
+    ModelOption,
+    SetOption,
+    StoreOption,
+    open_session,
+)
+
+if TYPE_CHECKING:
+    from app.reporting import Reporter
+    from store.types import Answer
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("ask")(ask)
+
+
+def ask(
+    question: Annotated[str, typer.Argument(help="The question.")],
+    model: ModelOption = None,
+    no_retrieval: Annotated[
+        bool, typer.Option("--no-retrieval", help="Answer from the model alone, without passages.")
+    ] = False,
+    store: StoreOption = None,
+    config: ConfigOption = None,
+    set_: SetOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Answer from the documents, or say that they do not hold the answer.
+
+    Example: fti ask "When is the workshop open on Sundays?"
+    """
+    from app.build import build_assistant
+
+    session = open_session(store, config, set_, json)
+    assistant = build_assistant(
+        session.settings, session.store, model=model, use_retrieval=not no_retrieval
+    )
+    answer = assistant.answer(question)
+    session.report.result(answer_json(answer))
+    show_answer(session.report, answer)
+
+
+def answer_json(answer: Answer) -> dict[str, Any]:
+    """An answer as ``fti ask --json`` and batch files carry it."""
+    from app.commands.search import passage_json
+
+    return {
+        "id": answer.id,
+        "question": answer.question,
+        "answer": answer.text,
+        "abstained": answer.abstained,
+        "abstention_reason": answer.abstention_reason,
+        "citations": [
+            {
+                "marker": c.marker,
+                "document": c.source,
+                "title": c.title,
+                "chunk_id": c.chunk_id,
+                "quote": c.quote,
+                "start": c.start,
+                "end": c.end,
+            }
+            for c in answer.citations
+        ],
+        "passages": [passage_json(p) for p in answer.passages],
+        "model": answer.model,
+        "finish_reason": answer.finish_reason,
+        "usage": answer.usage.model_dump(),
+        "timings": dict(answer.timings),
+    }
+
+
+def show_answer(report: Reporter, answer: Answer) -> None:
+    """An answer for people: the text, then what it cites."""
+    report.say(answer.text, style="yellow" if answer.abstained else "bold")
+    shown: set[int] = set()
+    for citation in answer.citations:
+        if citation.marker not in shown:
+            shown.add(citation.marker)
+            report.say(f"  [{citation.marker}] {citation.title}  {citation.source}", style="cyan")
+    if answer.abstained and answer.passages:
+        report.say(
+            f"  {len(answer.passages)} passages were looked at, the nearest from "
+            f"{answer.passages[0].source}",
+            style="dim",
+        )
+    seconds = answer.timings.get("total_s", 0.0)
+    report.note(f"answer {answer.id}, model {answer.model}, {seconds:.1f} s; fti trace {answer.id}")

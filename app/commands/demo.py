@@ -1,0 +1,356 @@
+"""``fti demo``: the whole loop on the documents that ship."""
+
+from __future__ import annotations
+
+import json as jsonlib
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from app.options import ConfigOption, JsonOption, SetOption, StoreOption
+
+if TYPE_CHECKING:
+    from app.build import Engines
+    from app.reporting import Reporter
+    from app.settings import Settings
+    from pipelines.inference.answer import Assistant
+    from pipelines.inference.evaluation import EvaluationReport
+    from store.registry import ModelVersion
+    from store.store import Store
+    from store.types import Case, DatasetVersion
+
+FOLDER = Path(__file__).parent.parent / "demo"
+NAME = "workshop"
+MODEL = "reader"
+QUESTIONS = (
+    "How thick is the thickest birch ply that Ruby cuts?",
+    "Who is the tool librarian?",
+    "What happens to unlabelled work on the bisque shelf?",
+    "What is the password of the guest Wi-Fi?",
+)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("demo")(demo)
+
+
+def demo(
+    seconds: Annotated[
+        int, typer.Option("--train-seconds", min=5, help="Longest time to spend on fine-tuning.")
+    ] = 75,
+    cases: Annotated[
+        int, typer.Option("--cases", min=5, help="How many held-out questions to evaluate on.")
+    ] = 60,
+    store: StoreOption = None,
+    config: ConfigOption = None,
+    set_: SetOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Ingest, ask, build a dataset, fine-tune, evaluate, promote, serve and trace, in minutes.
+
+    Works on a fictional workshop's handbook that ships with fti, in a store of its own
+    (./.fti-demo), which stays for you to look around in.
+    """
+    from app.build import Engines
+    from app.reporting import Reporter
+    from app.settings import load_settings
+    from store.store import Store
+
+    settings = load_settings(
+        config,
+        store=store or Path(".fti-demo"),
+        overrides=[f"training.max_seconds={seconds}", *(set_ or ())],
+    )
+    opened = Store(settings.store)
+    loop = Loop(settings, opened, Engines(settings), Reporter(json=json))
+    started = time.monotonic()
+    loop.ingest()
+    loop.ask()
+    dataset = loop.build_dataset()
+    version = loop.finetune(dataset)
+    reports = loop.evaluate(dataset, version, cases)
+    served = loop.promote(version)
+    answer = loop.serve(served)
+    loop.trace(answer)
+    loop.finish(reports, served, time.monotonic() - started)
+
+
+class Loop:
+    """The steps of the demo; each does its work through the same code as its command."""
+
+    def __init__(
+        self, settings: Settings, store: Store, engines: Engines, report: Reporter
+    ) -> None:
+        self.settings = settings
+        self.store = store
+        self.engines = engines
+        self.report = report
+        self.steps = 0
+        self.facts: dict[str, Any] = {}
+
+    @contextmanager
+    def step(self, title: str) -> Iterator[None]:
+        """A headline with its number before, and the time after."""
+        self.steps += 1
+        started = time.monotonic()
+        self.report.say(f"\n[{self.steps}/8] {title}", style="bold blue")
+        yield
+        self.report.say(f"      {time.monotonic() - started:.1f} s", style="dim")
+
+    def ingest(self) -> None:
+        """Documents into the feature store."""
+        from pipelines.feature.ingest import ingest
+
+        with self.step(f"Ingest: the documents in {FOLDER / 'corpus'}"):
+            with self.report.progress() as progress:
+                result = ingest(
+                    [str(FOLDER / "corpus")],
+                    store=self.store,
+                    embedder=self.engines.embedder,
+                    config=self.settings.features,
+                    delete_missing=True,
+                    progress=progress,
+                )
+            self.report.say(
+                f"{result.added + result.updated + result.unchanged} documents, "
+                f"{result.chunks} chunks, {result.embedded_chunks} embedded now"
+            )
+            self.facts["ingest"] = result.model_dump(mode="json")
+
+    def ask(self) -> None:
+        """A few questions to the base model."""
+        from app.build import build_assistant
+        from app.commands.ask import answer_json, show_answer
+
+        with self.step("Ask: answers with citations, or a plain refusal"):
+            assistant = build_assistant(
+                self.settings, self.store, model="base", engines=self.engines
+            )
+            self.facts["asked"] = []
+            for question in QUESTIONS:
+                self.report.say(f"? {question}", style="bold")
+                answer = assistant.answer(question)
+                show_answer(self.report, answer)
+                self.facts["asked"].append(answer_json(answer))
+
+    def build_dataset(self) -> DatasetVersion:
+        """Instruction examples from the stored chunks and the cases."""
+        from app.commands.dataset import dataset_json
+        from pipelines.feature.instructions import build_dataset
+
+        with self.step("Dataset: instruction examples, split by document"):
+            with self.report.progress() as progress:
+                dataset = build_dataset(
+                    NAME,
+                    store=self.store,
+                    embedder=self.engines.embedder,
+                    config=self.settings.dataset,
+                    form=self.settings.prompt.form,
+                    cases=self.cases(),
+                    progress=progress,
+                )
+            self.report.say(
+                f"{dataset.ref}: "
+                + ", ".join(
+                    f"{dataset.rows[s]} rows from {len(dataset.documents[s])} documents to {s}"
+                    for s in dataset.rows
+                )
+            )
+            self.facts["dataset"] = dataset_json(dataset)
+        return dataset
+
+    def finetune(self, dataset: DatasetVersion) -> ModelVersion:
+        """A LoRA adapter on the base model."""
+        from app.build import train
+
+        with self.step("Fine-tune: a LoRA adapter on the base model"):
+            with self.report.progress() as progress:
+                version = train(
+                    self.settings, self.store, dataset=dataset.ref, name=MODEL, progress=progress
+                )
+            self.report.say(f"registered {version.ref}")
+            self.facts["model"] = {"ref": version.ref, "metrics": dict(version.metrics)}
+        return version
+
+    def evaluate(
+        self, dataset: DatasetVersion, version: ModelVersion, limit: int
+    ) -> dict[str, EvaluationReport]:
+        """Base and tuned, with and without retrieval, on documents not trained on."""
+        from app.evaluating import evaluate_model, sample
+
+        held_out = self.held_out(dataset)
+        chosen = sample(held_out, limit)
+        found: dict[str, EvaluationReport] = {}
+        with self.step(
+            f"Evaluate: {len(chosen)} questions about {len(dataset.documents['test'])} documents "
+            "that were not trained on"
+        ):
+            for name, use_retrieval in (
+                ("base", False),
+                (version.ref, False),
+                ("base", True),
+                (version.ref, True),
+            ):
+                label = f"{name}, {'with' if use_retrieval else 'without'} retrieval"
+                with self.report.progress() as progress:
+                    found[label] = evaluate_model(
+                        self.settings,
+                        self.store,
+                        chosen,
+                        model=name,
+                        use_retrieval=use_retrieval,
+                        engines=self.engines,
+                        progress=progress,
+                    ).report
+                answers = found[label].answers or {}
+                self.report.say(f"{label}: F1 {answers['f1'].mean:.3f}")
+        return found
+
+    def promote(self, version: ModelVersion) -> str:
+        """The gate decides who serves."""
+        from app.promotion import promote
+        from store.errors import GateRefused
+
+        with self.step("Promote: the gate compares tuned with base, case by case"):
+            try:
+                decision = promote(self.store, version.ref, alias="champion")
+            except GateRefused as refusal:
+                self.report.say(refusal.message, style="yellow")
+                self.report.say("The base model goes on serving.")
+                self.facts["promotion"] = {"promoted": False, "reason": refusal.message}
+                return "base"
+            self.report.say(f"{version.ref} is the champion: {decision.reason}", style="green")
+            self.facts["promotion"] = {"promoted": True, "reason": decision.reason}
+        return f"{MODEL}@champion"
+
+    def serve(self, model: str) -> str:
+        """One request over HTTP."""
+        import httpx
+
+        from app.build import build_assistant
+
+        with self.step(f"Serve: {model} answers over HTTP"):
+            assistant = build_assistant(
+                self.settings, self.store, model=model, engines=self.engines
+            )
+            with serving(assistant, model) as url:
+                body = {"messages": [{"role": "user", "content": QUESTIONS[0]}]}
+                self.report.say(f"POST {url}/v1/chat/completions")
+                self.report.say(f"  {jsonlib.dumps(body)}", style="dim")
+                answer = httpx.post(f"{url}/v1/chat/completions", json=body, timeout=60)
+                answer.raise_for_status()
+                got = answer.json()
+            self.report.say(got["choices"][0]["message"]["content"], style="bold")
+            for source in got["sources"]:
+                if source["cited"]:
+                    self.report.say(f"  [{source['marker']}] {source['document']}", style="cyan")
+            self.facts["served"] = got
+        return str(got["id"])
+
+    def trace(self, answer_id: str) -> None:
+        """From the answer back to what made it."""
+        from app.commands.trace import show_tree
+        from pipelines.inference.trace import trace_answer
+
+        with self.step(f"Trace: what made the answer {answer_id}"):
+            lineage = trace_answer(self.store, answer_id).model_dump(mode="json")
+            show_tree(self.report, lineage)
+            self.facts["lineage"] = lineage
+
+    def finish(self, reports: dict[str, EvaluationReport], served: str, seconds: float) -> None:
+        """The table, and what to try next."""
+        metrics = ("f1", "exact_match", "abstention", "citation_precision")
+        rows = [
+            [label, *(_cell(report, metric) for metric in metrics), _speed(report)]
+            for label, report in reports.items()
+        ]
+        self.report.say()
+        self.report.table(
+            ["model", "F1", "exact match", "abstention", "citations", "median"],
+            rows,
+            title="On documents that were not trained on (mean, 95 % interval)",
+        )
+        retrieval = next(r for r in reports.values() if r.retrieval).retrieval
+        self.report.say(
+            "retrieval: " + ", ".join(f"{name} {value:.2f}" for name, value in retrieval.items())
+        )
+        root = self.settings.store
+        self.report.say(f"\nThe whole loop took {seconds:.0f} s. Now with your own documents:\n")
+        for command in (
+            "fti ingest YOUR-FOLDER",
+            'fti ask "Your question?"',
+            f"fti serve --store {root} --model {served}   # the demo's chat page: "
+            "http://127.0.0.1:8000",
+        ):
+            self.report.say(f"  {command}", style="bold")
+        self.facts["evaluation"] = {k: r.model_dump(mode="json") for k, r in reports.items()}
+        self.facts["seconds"] = seconds
+        self.report.result(self.facts)
+
+    def cases(self) -> list[Case]:
+        """The questions that ship."""
+        from pipelines.inference.cases import load_cases
+
+        return load_cases(FOLDER / "cases.jsonl")
+
+    def held_out(self, dataset: DatasetVersion) -> list[Case]:
+        """The cases about documents of the test split."""
+        test = set(dataset.documents["test"])
+        sources = {r.source for r in self.store.features.records() if {r.id, r.source} & test}
+        return [
+            case
+            for case in self.cases()
+            if str((FOLDER / case.document).resolve()) in sources
+            or str(FOLDER / case.document) in sources
+        ]
+
+
+@contextmanager
+def serving(assistant: Assistant, name: str) -> Iterator[str]:
+    """The service in a thread on a free port; yields its address."""
+    import uvicorn
+
+    from app.api import create_app
+
+    server = uvicorn.Server(
+        uvicorn.Config(
+            create_app(assistant, name=name),
+            host="127.0.0.1",
+            port=0,
+            log_config=None,
+            access_log=False,
+        )
+    )
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    _until(lambda: server.started or not thread.is_alive(), seconds=60)
+    try:
+        port = server.servers[0].sockets[0].getsockname()[1]
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.should_exit = True
+        thread.join(10)
+
+
+def _until(done: Callable[[], bool], *, seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while not done() and time.monotonic() < deadline:
+        time.sleep(0.02)
+
+
+def _cell(report: EvaluationReport, metric: str) -> str:
+    value = (report.answers or {}).get(metric)
+    if value is None or not value.n:
+        return "–"
+    return f"{value.mean:.2f} ({value.low:.2f}–{value.high:.2f})"
+
+
+def _speed(report: EvaluationReport) -> str:
+    median = report.latency.get("p50")
+    return f"{median:.2f} s" if median is not None else "–"

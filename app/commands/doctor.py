@@ -1,0 +1,139 @@
+"""``fti doctor``: is this machine, this profile and this store ready?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+import typer
+
+from app.options import ConfigOption, JsonOption, SetOption, StoreOption, open_session
+
+if TYPE_CHECKING:
+    from app.options import Session
+
+Check = tuple[str, str, str]
+"""Name, verdict (ok, note or fail), and what was found."""
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("doctor")(doctor)
+
+
+def doctor(
+    store: StoreOption = None,
+    config: ConfigOption = None,
+    set_: SetOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Check the machine, the models that the profile names, and the store."""
+    session = open_session(store, config, set_, json)
+    checks: list[Check] = []
+    for check in _checks(session):
+        checks.append(check)
+        session.report.say(
+            f"{check[1]:>4}  {check[0]}: {check[2]}",
+            style={"ok": "green", "note": "yellow", "fail": "bold red"}[check[1]],
+        )
+    failed = [name for name, verdict, _ in checks if verdict == "fail"]
+    session.report.result(
+        {
+            "ok": not failed,
+            "checks": [{"name": n, "verdict": v, "found": f} for n, v, f in checks],
+        }
+    )
+    if failed:
+        raise typer.Exit(1)
+
+
+def _checks(session: Session) -> Iterator[Check]:
+    yield _machine()
+    yield from _packages()
+    yield _guarded("embedder", lambda: _embedder(session))
+    yield _guarded("language model", lambda: _generator(session))
+    yield _guarded("store", lambda: _store(session))
+    yield _guarded("registry", lambda: _registry(session))
+    yield _disk(session)
+
+
+def _guarded(name: str, check: Callable[[], Check]) -> Check:
+    from store.errors import FtiError
+
+    try:
+        return check()
+    except FtiError as error:
+        return name, "fail", str(error)
+
+
+def _machine() -> Check:
+    import os
+    import platform
+
+    import torch
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    found = (
+        f"Python {platform.python_version()}, {os.cpu_count()} cores, torch {torch.__version__} "
+        f"on {device}"
+    )
+    return "machine", "ok", found
+
+
+def _packages() -> Iterator[Check]:
+    from importlib.metadata import requires, version
+
+    from packaging.requirements import Requirement
+
+    wrong = []
+    for line in requires("fti-llm") or []:
+        requirement = Requirement(line)
+        if requirement.marker is not None and not requirement.marker.evaluate({"extra": ""}):
+            continue
+        found = version(requirement.name)
+        if not requirement.specifier.contains(found, prereleases=True):
+            wrong.append(f"{requirement.name} {found} is not {requirement.specifier}")
+    if wrong:
+        yield "packages", "fail", "; ".join(wrong)
+    else:
+        yield "packages", "ok", "every version is within what fti was written for"
+
+
+def _embedder(session: Session) -> Check:
+    from app.build import build_embedder
+
+    identity = build_embedder(session.settings).identity
+    return "embedder", "ok", f"{identity.id}, {identity.dimension} dimensions"
+
+
+def _generator(session: Session) -> Check:
+    from app.build import Engines
+
+    generator = Engines(session.settings).generator(store=session.store)
+    return "language model", "ok", f"{generator.identity.id}, {generator.context_tokens} tokens"
+
+
+def _store(session: Session) -> Check:
+    features = session.store.features
+    root = session.store.layout.root
+    if not features.exists():
+        return "store", "note", f"{root} is empty; fill it with: fti ingest FOLDER"
+    stats = features.stats()
+    failed = f", {stats.failed} failed" if stats.failed else ""
+    return "store", "ok", f"{root}: {stats.documents} documents, {stats.chunks} chunks{failed}"
+
+
+def _registry(session: Session) -> Check:
+    registry = session.store.models
+    versions = registry.list()
+    problems = [f"{v.ref}: {p}" for v in versions for p in registry.verify(v.ref)]
+    if problems:
+        return "registry", "fail", "; ".join(problems)
+    return "registry", "ok", f"{len(versions)} model versions, as published"
+
+
+def _disk(session: Session) -> Check:
+    import shutil
+
+    free = shutil.disk_usage(session.store.layout.root).free / 2**30
+    return "disk", "ok" if free > 2 else "note", f"{free:.1f} GiB free"

@@ -1,0 +1,96 @@
+"""``fti search``: which passages a question finds."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from app.options import ConfigOption, JsonOption, SetOption, StoreOption, open_session
+
+if TYPE_CHECKING:
+    from store.types import Passage
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("search")(search)
+
+
+def search(
+    query: Annotated[str, typer.Argument(help="Words or a question.")],
+    k: Annotated[int, typer.Option("-k", min=1, max=1000, help="How many passages.")] = 5,
+    mode: Annotated[
+        Literal["hybrid", "vector", "text"],
+        typer.Option("--mode", help="Vectors, words (BM25), or both fused by rank."),
+    ] = "hybrid",
+    where: Annotated[
+        list[str] | None,
+        typer.Option("--where", help="Only passages whose K equals V: K=V. Repeatable."),
+    ] = None,
+    store: StoreOption = None,
+    config: ConfigOption = None,
+    set_: SetOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Find passages, best first.
+
+    Example: fti search "opening hours" -k 3 --where media_type=text/markdown
+    """
+    from app.build import build_retriever
+
+    session = open_session(store, config, set_, json)
+    retriever = build_retriever(session.settings, session.store)
+    passages = retriever.search(query, k=k, mode=mode, where=_conditions(where or []))
+    report = session.report
+    report.result({"query": query, "mode": mode, "passages": [passage_json(p) for p in passages]})
+    for passage in passages:
+        report.say(
+            f"{passage.rank:>2}. {passage.heading}  "
+            f"({passage.source}:{passage.start}-{passage.end}, score {passage.score:.4f}, "
+            f"{'+'.join(passage.found_by)})",
+            style="bold",
+        )
+        report.say(f"    {snippet(passage.text)}")
+    if not passages:
+        report.say("Nothing was found.")
+
+
+def passage_json(passage: Passage) -> dict[str, Any]:
+    """A passage as commands print it: ``document`` is the source it came from."""
+    return {
+        "rank": passage.rank,
+        "score": passage.score,
+        "document": passage.source,
+        "title": passage.title,
+        "section": list(passage.section),
+        "start": passage.start,
+        "end": passage.end,
+        "text": passage.text,
+        "chunk_id": passage.chunk_id,
+        "document_id": passage.document_id,
+        "similarity": passage.similarity,
+        "text_score": passage.text_score,
+        "found_by": list(passage.found_by),
+    }
+
+
+def snippet(text: str, width: int = 240) -> str:
+    """The beginning of a passage in one line."""
+    line = " ".join(text.split())
+    return line if len(line) <= width else line[: width - 1].rstrip() + "…"
+
+
+def _conditions(pairs: list[str]) -> dict[str, str]:
+    from store.errors import InvalidFilter
+
+    found: dict[str, str] = {}
+    for pair in pairs:
+        key, separator, value = pair.partition("=")
+        if not separator or not key:
+            raise InvalidFilter(
+                f"The filter {pair!r} is not KEY=VALUE.",
+                hint="Write it like --where media_type=text/markdown",
+            )
+        found[key] = value
+    return found

@@ -1,0 +1,69 @@
+"""``fti serve``: the chat API and page."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from app.options import (
+    ConfigOption,
+    JsonOption,
+    ModelOption,
+    SetOption,
+    StoreOption,
+    open_session,
+)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("serve")(serve)
+
+
+def serve(
+    host: Annotated[
+        str | None, typer.Option("--host", help="Address.", show_default="127.0.0.1")
+    ] = None,
+    port: Annotated[
+        int | None,
+        typer.Option("--port", min=0, max=65535, help="Port; 0: a free one.", show_default="8000"),
+    ] = None,
+    model: ModelOption = None,
+    store: StoreOption = None,
+    config: ConfigOption = None,
+    set_: SetOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Serve the OpenAI-compatible chat API at /v1 and a chat page at /.
+
+    Example: fti serve --model reader@champion --port 8080
+    """
+    import uvicorn
+
+    from app.api import create_app
+    from app.build import build_assistant
+    from app.logs import configure_logs
+    from store.store import Store
+
+    session = open_session(store, config, set_, json)
+    settings = session.settings
+    service = settings.service
+    opened = Store(settings.store, read_consistency_s=service.read_consistency_s)
+    name = model or settings.model
+    session.report.note(f"loading model {name}")
+    assistant = build_assistant(settings, opened, model=name, may_be_empty=True)
+    configure_logs()
+    server = uvicorn.Server(
+        uvicorn.Config(
+            create_app(assistant, service, name=name),
+            host=host or service.host,
+            port=service.port if port is None else port,
+            log_config=None,
+            access_log=False,
+        )
+    )
+    session.report.note(f"serving model {name} from {settings.store}; stop with Ctrl-C")
+    server.run()
+    if not server.started:
+        raise typer.Exit(1)

@@ -1,0 +1,52 @@
+"""``fti watch``: documents searchable seconds after they change."""
+
+from __future__ import annotations
+
+import json as jsonlib
+import signal
+import sys
+import threading
+from typing import Annotated
+
+import typer
+
+from app.options import ConfigOption, JsonOption, SetOption, StoreOption, open_session
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("watch")(watch)
+
+
+def watch(
+    sources: Annotated[list[str], typer.Argument(help="Files or folders to keep up to date.")],
+    store: StoreOption = None,
+    config: ConfigOption = None,
+    set_: SetOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Ingest now, then again whatever changes, until interrupted.
+
+    Prints one JSON line per change set. Example: fti watch handbook/
+    """
+    from app.build import build_embedder
+    from pipelines.feature.watch import watch as run
+
+    session = open_session(store, config, set_, json)
+    stop = threading.Event()
+
+    def end(signum: int, frame: object) -> None:
+        stop.set()
+
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(signum, end)
+    session.report.note("watching; stop with Ctrl-C")
+    for change in run(
+        sources,
+        store=session.store,
+        embedder=build_embedder(session.settings),
+        config=session.settings.features,
+        stop=stop,
+    ):
+        sys.stdout.write(jsonlib.dumps(change.model_dump(mode="json"), ensure_ascii=False) + "\n")
+        sys.stdout.flush()

@@ -1,0 +1,94 @@
+"""Evaluations as commands run them: one model, or a model and what it would replace, in pairs."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from app.build import BASE, Engines, build_assistant, build_retriever
+from store.types import Case, Interval
+
+if TYPE_CHECKING:
+    from app.settings import Settings
+    from pipelines.inference.evaluation import EvaluationReport
+    from store.progress import Progress
+    from store.store import Store
+
+SAMPLE_SEED = 0
+CHAMPION = "champion"
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """A report; with a comparison also the other model's and the paired differences to it."""
+
+    report: EvaluationReport
+    baseline: EvaluationReport | None = None
+    difference: dict[str, Interval] = field(default_factory=dict)
+
+
+def rival_of(store: Store, ref: str) -> str:
+    """What a model version would replace: the champion of its name, else the base model."""
+    name, _, number = ref.partition("/")
+    champion = store.models.aliases(name).get(CHAMPION)
+    if champion is None or str(champion) == number:
+        return BASE
+    return f"{name}/{champion}"
+
+
+def sample(cases: Sequence[Case], limit: int | None) -> list[Case]:
+    """All cases, or a seeded sample of ``limit`` in file order: the same one every time."""
+    if limit is None or limit >= len(cases):
+        return list(cases)
+    chosen = set(random.Random(SAMPLE_SEED).sample(range(len(cases)), limit))
+    return [case for index, case in enumerate(cases) if index in chosen]
+
+
+def evaluate_model(
+    settings: Settings,
+    store: Store,
+    cases: Sequence[Case],
+    *,
+    progress: Progress,
+    model: str | None = None,
+    retrieval_only: bool = False,
+    compare: bool = False,
+    use_retrieval: bool = True,
+    include_trained: bool = False,
+    engines: Engines | None = None,
+) -> Evaluated:
+    """Evaluate what would be served and, with ``compare``, what it would replace.
+
+    The two are asked the same cases: those about documents that neither was trained on.
+    """
+    from pipelines.inference.evaluation import (
+        case_rows,
+        evaluate,
+        evaluate_retrieval,
+    )
+    from pipelines.inference.evaluation import (
+        compare as paired,
+    )
+
+    if retrieval_only:
+        retriever = build_retriever(settings, store)
+        return Evaluated(evaluate_retrieval(retriever, cases, store=store, progress=progress))
+    engines = engines or Engines(settings)
+
+    def run(name: str | None, asked: Sequence[Case]) -> EvaluationReport:
+        assistant = build_assistant(
+            settings, store, model=name, use_retrieval=use_retrieval, engines=engines
+        )
+        return evaluate(
+            assistant, asked, store=store, progress=progress, include_trained=include_trained
+        )
+
+    report = run(model, cases)
+    if not compare or report.model == BASE:
+        return Evaluated(report)
+    rows = case_rows(store, report.run)
+    scored = {row["id"] for row in rows}
+    baseline = run(rival_of(store, report.model), [c for c in cases if c.id in scored])
+    return Evaluated(report, baseline, difference=paired(rows, case_rows(store, baseline.run)))

@@ -1,0 +1,62 @@
+"""Which HTTP status each error means, and OpenAI's error body."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from store import errors
+
+STATUS: dict[type[errors.FtiError], int] = {
+    errors.FtiError: 500,
+    errors.InputError: 400,
+    errors.SourceNotFound: 404,
+    errors.ExtractionError: 422,
+    errors.QuestionTooLong: 400,
+    errors.EmptyQuestion: 400,
+    errors.InvalidCases: 400,
+    errors.InvalidFilter: 400,
+    errors.InvalidName: 400,
+    errors.ConfigError: 500,
+    errors.NotFoundError: 404,
+    errors.ModelNotFound: 404,
+    errors.AliasNotFound: 404,
+    errors.DatasetNotFound: 404,
+    errors.AnswerNotFound: 404,
+    errors.DocumentNotFound: 404,
+    errors.RunNotFound: 404,
+    errors.StoreError: 500,
+    errors.StoreEmpty: 503,
+    errors.StoreLocked: 503,
+    errors.StoreFormatError: 500,
+    errors.StoreFull: 507,
+    errors.IntegrityError: 500,
+    errors.EmbedderMismatch: 500,
+    errors.ContractError: 500,
+    errors.EngineError: 500,
+    errors.ModelUnavailable: 503,
+    errors.GenerationFailed: 500,
+    errors.Overloaded: 503,
+    errors.TrainingError: 500,
+    errors.GateRefused: 409,
+}
+"""One line per error class; a test checks that none is missing."""
+
+
+def status_of(error: errors.FtiError) -> int:
+    """HTTP status of an error."""
+    return STATUS[type(error)]
+
+
+def body_of(error: errors.FtiError) -> dict[str, Any]:
+    """OpenAI's error body; a server-side message goes to the client, a traceback never does."""
+    return body(str(error), code=error.code, status=status_of(error))
+
+
+def body(message: str, *, code: str, status: int, param: str | None = None) -> dict[str, Any]:
+    """An error body in OpenAI's form."""
+    kind = "invalid_request_error" if status < 500 else "server_error"
+    return {"error": {"message": message, "type": kind, "param": param, "code": code}}
+
+
+DEFECT = body("An internal error; the service's log has the details.", code="internal", status=500)
+"""What the client is told of a bug; its traceback goes to the log."""

@@ -1,0 +1,78 @@
+"""Options that every command shares, and what they open."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from app.reporting import Reporter
+    from app.settings import Settings
+    from store.store import Store
+
+StoreOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--store",
+        help="Folder of the shared storage.",
+        show_default="$FTI_STORE, else ./.fti",
+        rich_help_panel="Common options",
+    ),
+]
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        help="Profile: a YAML file, or the name of one that ships (default, small, gpu, server).",
+        show_default="$FTI_CONFIG, else default",
+        rich_help_panel="Common options",
+    ),
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        help="Change one setting for this run: section.key=value. Repeatable.",
+        rich_help_panel="Common options",
+    ),
+]
+JsonOption = Annotated[
+    bool,
+    typer.Option(
+        "--json",
+        help="Print exactly one JSON object on stdout.",
+        rich_help_panel="Common options",
+    ),
+]
+ModelOption = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        help="Which model answers: base, NAME@ALIAS or NAME/N.",
+        show_default="the profile's `model`: base",
+    ),
+]
+
+
+@dataclass(frozen=True)
+class Session:
+    """What a command works with: the resolved settings, the store, and where to report."""
+
+    settings: Settings
+    store: Store
+    report: Reporter
+
+
+def open_session(
+    store: Path | None, config: Path | None, overrides: list[str] | None, json: bool
+) -> Session:
+    """Resolve the settings and open the store; loads no model."""
+    from app.reporting import Reporter
+    from app.settings import load_settings
+    from store.store import Store
+
+    settings = load_settings(config, store=store, overrides=overrides or ())
+    return Session(settings=settings, store=Store(settings.store), report=Reporter(json=json))

@@ -1,0 +1,27 @@
+"""Whether the service lives, and whether it can answer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter
+
+from app.routes.parts import StorePart
+from store.errors import StoreEmpty
+
+router = APIRouter()
+
+
+@router.get("/healthz")
+async def alive() -> dict[str, str]:
+    """The process answers."""
+    return {"status": "ok"}
+
+
+@router.get("/readyz")
+def ready(store: StorePart) -> dict[str, Any]:
+    """Questions can be answered: documents are there (without a model, nothing listens)."""
+    stats = store.features.stats()
+    if stats.chunks == 0:
+        raise StoreEmpty("There are no documents yet.", hint="Run: fti ingest FOLDER")
+    return {"status": "ready", "documents": stats.documents, "chunks": stats.chunks}

@@ -1,0 +1,23 @@
+"""What routes are given: the worker and the store, by type."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import Depends, Request
+
+from app.worker import Worker
+from store.store import Store
+
+
+def _worker(request: Request) -> Worker:
+    worker: Worker = request.app.state.worker
+    return worker
+
+
+def _store(request: Request) -> Store:
+    return _worker(request).assistant.store
+
+
+WorkerPart = Annotated[Worker, Depends(_worker)]
+StorePart = Annotated[Store, Depends(_store)]

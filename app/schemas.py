@@ -1,0 +1,198 @@
+"""What the chat API takes and gives: OpenAI's chat completions, and our ``sources`` beside them.
+
+Unknown request fields are accepted and ignored, as OpenAI-compatible clients send many; what would
+change the meaning of an answer (``n`` above 1, tools) is refused.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from store.types import Answer, Message
+
+
+class Lenient(BaseModel):
+    """Base of request bodies: unknown fields are ignored."""
+
+    model_config = ConfigDict(extra="ignore")
+
+
+class TextPart(Lenient):
+    """A text part of a message's content."""
+
+    type: Literal["text"]
+    text: str
+
+
+class ChatMessage(Lenient):
+    """A turn as the client sends it."""
+
+    role: Literal["system", "developer", "user", "assistant"]
+    content: str | list[TextPart] | None = ""
+
+    def plain(self) -> str:
+        """The content as one text."""
+        if isinstance(self.content, list):
+            return "".join(part.text for part in self.content)
+        return self.content or ""
+
+
+class StreamOptions(Lenient):
+    """Options of a streamed answer."""
+
+    include_usage: bool = False
+
+
+class ResponseFormat(Lenient):
+    """The form an answer shall have."""
+
+    type: Literal["text"]
+
+
+class ChatRequest(Lenient):
+    """Body of ``POST /v1/chat/completions``.
+
+    ``system`` turns are accepted and not used: the wording around a question belongs to the
+    model's contract, so that serving cannot differ from training.
+    """
+
+    model: str | None = None
+    messages: list[ChatMessage] = Field(min_length=1, max_length=256)
+    stream: bool | None = False
+    stream_options: StreamOptions | None = None
+    response_format: ResponseFormat | None = None
+    n: int | None = None
+    tools: list[Any] | None = None
+    functions: list[Any] | None = None
+    logprobs: bool | None = None
+
+    @field_validator("n")
+    @classmethod
+    def _one_choice(cls, n: int | None) -> int | None:
+        if n not in (None, 1):
+            raise ValueError(f"{n} answers to a question are not supported; leave it out or send 1")
+        return n
+
+    @field_validator("tools", "functions", "logprobs")
+    @classmethod
+    def _not_supported(cls, value: Any) -> Any:
+        if value:
+            raise ValueError("not supported; leave it out")
+        return value
+
+    @property
+    def includes_usage(self) -> bool:
+        """Whether a stream ends with a chunk of token counts."""
+        return self.stream_options is not None and self.stream_options.include_usage
+
+    def conversation(self) -> tuple[str, tuple[Message, ...]]:
+        """The question (the last turn, when it is a user's) and the turns before it."""
+        turns = [
+            Message(role=m.role, content=m.plain())
+            for m in self.messages
+            if m.role == "user" or m.role == "assistant"
+        ]
+        if not turns or turns[-1].role != "user":
+            return "", ()
+        return turns[-1].content, tuple(turns[:-1])
+
+
+class FeedbackRequest(Lenient):
+    """Body of ``POST /v1/answers/{id}/feedback``."""
+
+    rating: Literal["up", "down"]
+    comment: str = Field(default="", max_length=4000)
+
+
+def completion(answer: Answer, base_url: str) -> dict[str, Any]:
+    """A whole answer as a ``chat.completion``."""
+    message = {
+        "role": "assistant",
+        "content": answer.text,
+        "annotations": annotations(answer, base_url),
+    }
+    choice = {"index": 0, "message": message, "finish_reason": finish_reason(answer)}
+    return {
+        "id": answer.id,
+        "object": "chat.completion",
+        "created": int(answer.created_at.timestamp()),
+        "model": answer.model,
+        "choices": [choice],
+        "usage": usage(answer),
+        **extras(answer, base_url),
+    }
+
+
+def annotations(answer: Answer, base_url: str) -> list[dict[str, Any]]:
+    """Citations in OpenAI's standard form; offsets are characters of the content."""
+    return [
+        {
+            "type": "url_citation",
+            "url_citation": {
+                "url": _source_url(base_url, c.chunk_id),
+                "title": c.title,
+                "start_index": c.start,
+                "end_index": c.end,
+            },
+        }
+        for c in answer.citations
+    ]
+
+
+def extras(answer: Answer, base_url: str) -> dict[str, Any]:
+    """What OpenAI has no field for: the passages shown to the model, and whether it abstained.
+
+    ``sources`` are in prompt order. ``cited`` says which of them the answer uses, ``quotes`` which
+    stretches of the passage it repeats word for word.
+    """
+    quotes: dict[int, list[str]] = {}
+    for citation in answer.citations:
+        known = quotes.setdefault(citation.marker, [])
+        if citation.quote and citation.quote not in known:
+            known.append(citation.quote)
+    return {
+        "sources": [
+            {
+                "marker": number,
+                "cited": number in quotes,
+                "quotes": quotes.get(number, []),
+                "title": p.title,
+                "section": list(p.section),
+                "document": p.source,
+                "chunk_id": p.chunk_id,
+                "start": p.start,
+                "end": p.end,
+                "text": p.text,
+                "similarity": p.similarity,
+                "url": _source_url(base_url, p.chunk_id),
+            }
+            for number, p in enumerate(answer.passages, start=1)
+        ],
+        "abstained": answer.abstained,
+    }
+
+
+def usage(answer: Answer) -> dict[str, int]:
+    """Token counts in OpenAI's form."""
+    used = answer.usage
+    return {
+        "prompt_tokens": used.prompt_tokens,
+        "completion_tokens": used.completion_tokens,
+        "total_tokens": used.prompt_tokens + used.completion_tokens,
+    }
+
+
+def finish_reason(answer: Answer) -> str:
+    """OpenAI's word for why the answer ended."""
+    return "length" if answer.finish_reason == "length" else "stop"
+
+
+def model_body(name: str, created: int) -> dict[str, Any]:
+    """A served model in OpenAI's form."""
+    return {"id": name, "object": "model", "created": created, "owned_by": "fti"}
+
+
+def _source_url(base_url: str, chunk_id: str) -> str:
+    return f"{base_url}v1/sources/{chunk_id}"

@@ -1,0 +1,33 @@
+"""How the HTTP service behaves: addresses, limits, keys."""
+
+from __future__ import annotations
+
+from pydantic import Field, SecretStr
+
+from store.types import Value
+
+
+class ServiceConfig(Value):
+    """Settings of ``fti serve``.
+
+    ``concurrency`` answers are generated at once, ``max_queue`` requests may wait, and what comes
+    on top is refused with 503 and Retry-After.
+    """
+
+    host: str = Field(default="127.0.0.1", description="Address to listen on.")
+    port: int = Field(default=8000, ge=0, le=65535, description="Port; 0 takes a free one.")
+    api_keys: tuple[SecretStr, ...] = Field(
+        default=(), description="Bearer keys that may call /v1; none means no key is asked for."
+    )
+    concurrency: int = Field(
+        default=1,
+        ge=1,
+        le=64,
+        description="Answers generated at once; above 1 pays when another server generates.",
+    )
+    max_queue: int = Field(default=32, ge=0, description="Requests that may wait for the model.")
+    max_body_bytes: int = Field(default=1_000_000, ge=1_000, description="Largest request body.")
+    queue_timeout_s: float = Field(default=60.0, gt=0, description="Longest wait for the model.")
+    read_consistency_s: float = Field(
+        default=1.0, ge=0, description="How old the service's view of the documents may be."
+    )

@@ -1,0 +1,225 @@
+"""The resolved settings of one invocation: the only reader of profiles and of the environment.
+
+Precedence: command line, then ``FTI_…`` variables, then the profile (YAML), then the defaults that
+stand in the configuration classes beside the code that uses them. A profile holds differences only.
+An unknown key, a missing file or a misspelt ``FTI_`` variable is an error.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, Field, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    YamlConfigSettingsSource,
+)
+
+from app.service import ServiceConfig
+from pipelines.engines.embedding import EmbedderConfig
+from pipelines.engines.generation import GeneratorConfig
+from pipelines.engines.reranking import RerankerConfig
+from pipelines.feature.config import FeatureConfig
+from pipelines.feature.instructions import DatasetConfig
+from pipelines.inference.config import InferenceConfig
+from pipelines.training.config import TrainingConfig
+from store.contract import PromptForm
+from store.errors import ConfigError
+from store.types import Value
+
+#: Variables of the environment that are not settings: where settings come from.
+_CONTROL = ("FTI_CONFIG",)
+_SECRETS = ("api_key", "api_keys")
+
+
+class PromptConfig(Value):
+    """Wording and budgets of the contract that a base model is served and trained under."""
+
+    form: PromptForm = PromptForm(system="", question_position="both")
+    max_prompt_tokens: int = Field(default=900, ge=16)
+    max_new_tokens: int = Field(default=64, ge=1)
+    max_passages: int = Field(default=4, ge=1, le=99)
+    max_passage_tokens: int = Field(default=256, ge=16)
+
+
+class Settings(BaseSettings):
+    """Everything that can be set, by section."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="FTI_",
+        env_nested_delimiter="__",
+        extra="forbid",
+        frozen=True,
+        nested_model_default_partial_update=True,
+    )
+
+    store: Path = Field(default=Path(".fti"), description="Root of the shared storage.")
+    model: str = Field(
+        default="base",
+        description="Which model answers when none is named: base, NAME@ALIAS or NAME/N.",
+    )
+    embedder: EmbedderConfig = EmbedderConfig()
+    generator: GeneratorConfig = GeneratorConfig()
+    reranker: RerankerConfig = RerankerConfig()
+    prompt: PromptConfig = PromptConfig()
+    features: FeatureConfig = FeatureConfig()
+    inference: InferenceConfig = InferenceConfig()
+    dataset: DatasetConfig = DatasetConfig()
+    training: TrainingConfig = TrainingConfig()
+    service: ServiceConfig = ServiceConfig()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Command line, environment, profile; no .env file and no secrets folder."""
+        profile = YamlConfigSettingsSource(settings_cls)
+        return init_settings, env_settings, profile
+
+    def public(self) -> dict[str, Any]:
+        """The settings as JSON values, secrets masked: for runs, logs and ``fti config show``."""
+        return self.model_dump(mode="json")
+
+
+def load_settings(
+    profile: Path | None = None,
+    *,
+    store: Path | None = None,
+    overrides: Sequence[str] = (),
+    environment: Mapping[str, str] | None = None,
+) -> Settings:
+    """Resolve the settings.
+
+    Args:
+        profile: YAML file; without one, ``FTI_CONFIG``, then the default profile that ships. A
+            plain name (``small``) means that profile of those that ship.
+        store: root of the store, over everything else.
+        overrides: ``section.key=value`` from the command line; values are YAML.
+        environment: where variables are read, for error checks; the process's own by default.
+
+    Raises:
+        ConfigError: an unknown key or variable, a missing or broken file, a value out of range.
+    """
+    env = os.environ if environment is None else environment
+    if profile is None and env.get("FTI_CONFIG"):
+        profile = Path(env["FTI_CONFIG"])
+    path = profile_path(profile)
+    _check_yaml(path)
+    _check_environment(env)
+    given: dict[str, Any] = {}
+    for text in overrides:
+        _apply_override(given, text)
+    if store is not None:
+        given["store"] = store
+
+    class Resolved(Settings):
+        model_config = SettingsConfigDict(yaml_file=path, yaml_file_encoding="utf-8")
+
+    Resolved.__name__ = Resolved.__qualname__ = "Settings"
+    try:
+        return Resolved(**given)
+    except ValidationError as error:
+        raise ConfigError(
+            f"The settings from {str(path)!r} and the command line cannot be used: "
+            + "; ".join(_explain(line) for line in error.errors()),
+            hint="See what applies with: fti config show",
+        ) from error
+
+
+def profiles_folder() -> Path:
+    """Where the profiles that ship lie: inside an installed package, or beside it in a clone."""
+    inside = Path(__file__).parent / "configs"
+    return inside if inside.is_dir() else Path(__file__).parent.parent / "configs"
+
+
+def profile_path(profile: Path | None) -> Path:
+    """The file a profile argument means.
+
+    Raises:
+        ConfigError: there is no such file or profile.
+    """
+    if profile is None:
+        return profiles_folder() / "default.yaml"
+    if profile.is_file():
+        return profile
+    shipped = {p.stem: p for p in sorted(profiles_folder().glob("*.yaml"))}
+    if str(profile) in shipped:
+        return shipped[str(profile)]
+    raise ConfigError(
+        f"There is no profile {str(profile)!r}.",
+        hint=f"Name a YAML file, or one of those that ship: {', '.join(shipped)}.",
+    )
+
+
+def setting_names(model: type[BaseModel] = Settings, prefix: str = "") -> Iterator[str]:
+    """Dotted names of all settings, sections before their keys."""
+    for name, field in model.model_fields.items():
+        yield prefix + name
+        kind = field.annotation
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            yield from setting_names(kind, f"{prefix}{name}.")
+
+
+def _check_yaml(path: Path) -> None:
+    try:
+        content = yaml.safe_load(path.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(
+            f"The profile {str(path)!r} cannot be read: {error}.", hint="Mend it, or name another."
+        ) from error
+    if content is not None and not isinstance(content, dict):
+        raise ConfigError(
+            f"The profile {str(path)!r} holds a {type(content).__name__}, not keys with values.",
+            hint="Compare it with what fti config show prints.",
+        )
+
+
+def _check_environment(env: Mapping[str, str]) -> None:
+    known = {"FTI_" + n.replace(".", "__").upper() for n in setting_names()} | set(_CONTROL)
+    for name in sorted(env):
+        if name.startswith("FTI_") and name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"Did you mean {near[0]}?" if near else "Unset it."
+            raise ConfigError(f"The variable {name!r} is no setting of fti.", hint=hint)
+
+
+def _apply_override(given: dict[str, Any], text: str) -> None:
+    key, separator, raw = text.partition("=")
+    if not separator:
+        raise ConfigError(
+            f"The override {text!r} has no '='.", hint="Write it like --set retrieval.k=5"
+        )
+    names = list(setting_names())
+    if key not in names:
+        near = difflib.get_close_matches(key, names, n=1)
+        hint = f"Did you mean {near[0]}?" if near else "See: fti config show"
+        raise ConfigError(f"There is no setting {key!r}.", hint=hint)
+    try:
+        value = yaml.safe_load(raw)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"The value of {text!r} is not YAML: {error}.") from error
+    *sections, last = key.split(".")
+    for section in sections:
+        given = given.setdefault(section, {})
+    given[last] = value
+
+
+def _explain(line: Any) -> str:
+    where = ".".join(str(part) for part in line["loc"])
+    if line["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(where, list(setting_names()), n=1)
+        return f"{where} is no setting" + (f" (did you mean {near[0]}?)" if near else "")
+    shown = "" if any(s in where for s in _SECRETS) else f", got {line['input']!r}"
+    return f"{where}: {line['msg']}{shown}"

@@ -1,0 +1,233 @@
+"""The token loop: prompts as ids in, generated ids out, one step at a time.
+
+A plain loop over the model's forward pass with its key-value cache. It runs in the caller's own
+thread, so an error is simply raised, a stream stops where the caller stops, and nothing can hang.
+"""
+
+from __future__ import annotations
+
+import inspect
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from pipelines.engines.causal import LoadedModel
+from store.errors import GenerationFailed
+from store.types import FinishReason
+
+# A prompt is read in pieces of this many tokens, so that a cancelled one stops within a piece and
+# memory stays bounded.
+_PREFILL_TOKENS = 512
+
+
+@dataclass(eq=False)
+class Job:
+    """One sequence to continue: what is asked, and what has come of it."""
+
+    prompt: list[int]
+    max_new_tokens: int
+    temperature: float = 0.0
+    top_p: float = 1.0
+    seed: int = 0
+    cancel: threading.Event = field(default_factory=threading.Event)
+    ids: list[int] = field(default_factory=list)
+    finish_reason: FinishReason | None = None
+    _random: Any = None
+
+    def pick(self, logits: Any) -> int:
+        """The next token by this job's temperature, from a row of logits."""
+        import torch
+
+        if self.temperature <= 0.0:
+            best = logits.argmax()
+            if not torch.isfinite(logits[best]):
+                raise GenerationFailed(
+                    "The model's output is not a number.",
+                    hint="Its weights or adapter may be damaged, or float16 is too narrow for it: "
+                    "try dtype bfloat16 or float32.",
+                )
+            return int(best)
+        if self._random is None:
+            self._random = torch.Generator().manual_seed(self.seed)
+        # On the CPU in float32: the same seed gives the same text on every device.
+        chances = torch.softmax(logits.float().cpu() / self.temperature, dim=-1)
+        if self.top_p < 1.0:
+            ranked, order = chances.sort(descending=True)
+            ranked[ranked.cumsum(0) - ranked >= self.top_p] = 0.0
+            chances = torch.zeros_like(chances).scatter_(0, order, ranked)
+        return int(torch.multinomial(chances, 1, generator=self._random))
+
+
+def decode(
+    loaded: LoadedModel, adapter: str | None, jobs: Sequence[Job]
+) -> Iterator[tuple[Job, int]]:
+    """Continue all jobs together; yield each new id with its job as soon as it is known.
+
+    A job ends (``finish_reason``) at a stop id, which is not yielded, at its token limit, or when
+    its ``cancel`` is set. Ended jobs leave the batch at once.
+
+    Raises:
+        GenerationFailed: the forward pass broke off.
+    """
+    import torch
+
+    active = list(jobs)
+    cache: Any = None
+    mask = _left_padding_mask(active)
+    step = _padded(active)
+    while active:
+        keep = [row for row, job in enumerate(active) if not _cancelled(job)]
+        if len(keep) < len(active):
+            active, step, mask, cache = _select(keep, active, step, mask, cache)
+            continue
+        logits = None
+        # Only a lone prompt is read in pieces: a piece of a padded batch could be all padding.
+        pieces = step.split(_PREFILL_TOKENS, dim=1) if mask is None else (step,)
+        for piece in pieces:
+            if len(active) == 1 and active[0].cancel.is_set():
+                break
+            logits, cache = _forward(loaded, adapter, piece, mask, cache)
+        if logits is None or (len(active) == 1 and _cancelled(active[0])):
+            continue
+        picked = [job.pick(row) for job, row in zip(active, logits, strict=True)]
+        for job, index in zip(active, picked, strict=True):
+            if index in loaded.stop_ids:
+                job.finish_reason = "stop"
+                continue
+            job.ids.append(index)
+            if len(job.ids) >= job.max_new_tokens:
+                job.finish_reason = "length"
+            yield job, index
+        step = torch.tensor(picked).unsqueeze(1)
+        if mask is not None:
+            mask = torch.cat([mask, mask.new_ones((len(active), 1))], dim=1)
+        keep = [row for row, job in enumerate(active) if job.finish_reason is None]
+        if len(keep) < len(active):
+            active, step, mask, cache = _select(keep, active, step, mask, cache)
+
+
+def _cancelled(job: Job) -> bool:
+    if job.cancel.is_set() and job.finish_reason is None:
+        job.finish_reason = "cancelled"
+    return job.finish_reason == "cancelled"
+
+
+def _padded(jobs: Sequence[Job]) -> Any:
+    import torch
+
+    width = max((len(job.prompt) for job in jobs), default=0)
+    return torch.tensor([[0] * (width - len(job.prompt)) + job.prompt for job in jobs])
+
+
+def _left_padding_mask(jobs: Sequence[Job]) -> Any:
+    """1 where a token is, 0 where padding is; None when nothing is padded."""
+    import torch
+
+    width = max((len(job.prompt) for job in jobs), default=0)
+    if all(len(job.prompt) == width for job in jobs):
+        return None
+    return torch.tensor([[0] * (width - len(job.prompt)) + [1] * len(job.prompt) for job in jobs])
+
+
+def _select(
+    keep: list[int], active: list[Job], step: Any, mask: Any, cache: Any
+) -> tuple[list[Job], Any, Any, Any]:
+    import torch
+
+    rows = torch.tensor(keep, dtype=torch.long)
+    if cache is not None and keep:
+        with torch.inference_mode():
+            cache.batch_select_indices(rows)
+    return (
+        [active[row] for row in keep],
+        step[rows],
+        None if mask is None else mask[rows],
+        cache,
+    )
+
+
+def _forward(
+    loaded: LoadedModel, adapter: str | None, ids: Any, mask: Any, cache: Any
+) -> tuple[Any, Any]:
+    """One forward pass; the last position's logits and the cache."""
+    import torch
+
+    options: dict[str, Any] = {}
+    if mask is not None:
+        options["attention_mask"] = mask.to(loaded.device)
+        positions = (mask.cumsum(1) - 1).clamp(min=0)[:, -ids.shape[1] :]
+        options["position_ids"] = positions.to(loaded.device)
+    if _keeps_logits(type(loaded.model)):
+        options["logits_to_keep"] = 1  # the rest of a long prompt's logits would be thrown away
+    # The mode ends before anything is yielded: it belongs to the thread, not to this generator.
+    with loaded.using(adapter) as model, torch.inference_mode(), _failures(loaded):
+        out = model(
+            input_ids=ids.to(loaded.device), past_key_values=cache, use_cache=True, **options
+        )
+        return out.logits[:, -1], out.past_key_values
+
+
+def _keeps_logits(model: type) -> bool:
+    return "logits_to_keep" in inspect.signature(model.forward).parameters  # type: ignore[attr-defined]
+
+
+@contextmanager
+def _failures(loaded: LoadedModel) -> Iterator[None]:
+    try:
+        yield
+    except (RuntimeError, ValueError, IndexError, MemoryError) as error:
+        text = str(error).splitlines()[0] if str(error) else type(error).__name__
+        full = isinstance(error, MemoryError) or any(
+            sign in text.lower() for sign in ("out of memory", "allocate memory")
+        )
+        raise GenerationFailed(
+            f"The model {loaded.identity.id!r} broke off: {text}",
+            hint="Memory ran out: set a smaller generator.batch_size or generator.context_tokens, "
+            "or use a smaller model."
+            if full
+            else "",
+        ) from error
+
+
+class TextStream:
+    """Turns ids into text piece by piece; what was given out never changes.
+
+    Args:
+        tokenizer: a transformers tokenizer.
+    """
+
+    def __init__(self, tokenizer: Any) -> None:
+        self._tokenizer = tokenizer
+        self._ids: list[int] = []
+        self._given = ""
+
+    @property
+    def text(self) -> str:
+        """All text given out so far."""
+        return self._given
+
+    def push(self, index: int) -> str:
+        """Add one id; the text that is certain now and was not before, often empty."""
+        self._ids.append(index)
+        # A replacement character at the end may be a character of which some bytes are to come.
+        return self._advance(self._decoded().rstrip("\ufffd"))
+
+    def finish(self) -> str:
+        """The rest, when no id will follow."""
+        return self._advance(self._decoded())
+
+    def _decoded(self) -> str:
+        text: str = self._tokenizer.decode(
+            self._ids, skip_special_tokens=True, clean_up_tokenization_spaces=False
+        )
+        return text
+
+    def _advance(self, text: str) -> str:
+        # Invalid bytes can make a decoder take back a character; what was shown stays.
+        if not text.startswith(self._given):
+            return ""
+        piece = text[len(self._given) :]
+        self._given = text
+        return piece

@@ -1,0 +1,387 @@
+"""Prompts in, text out.
+
+``Generator`` is the interface; ``TransformersGenerator`` runs a causal LM (and a LoRA adapter) in
+this process; ``openai_server.OpenAIGenerator`` asks an OpenAI-compatible server;
+``ExtractiveGenerator`` is the deterministic one without a language model: it repeats the retrieved
+sentence nearest to the question.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, Protocol
+
+from pydantic import Field, SecretStr, model_validator
+
+from pipelines.engines.causal import LoadedModel, ModelConfig, load_causal_lm
+from pipelines.engines.decoding import Job, TextStream, decode
+from pipelines.engines.embedding import Embedder
+from pipelines.engines.encoding import PromptEncoder
+from store.contract import TokenCounter
+from store.errors import ContractError, QuestionTooLong
+from store.types import FinishReason, Message, ModelIdentity, Passage, Usage, Value
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationRequest:
+    """One answer to generate.
+
+    ``messages`` is the fitted prompt. ``question`` and ``passages`` are its parts, for generators
+    that do not read prompts. ``temperature`` 0 is greedy; ``top_p`` and ``seed`` matter above it.
+    Setting ``cancel`` stops within a token or two.
+    """
+
+    messages: tuple[Message, ...]
+    question: str
+    passages: tuple[Passage, ...] = ()
+    max_new_tokens: int = 64
+    temperature: float = 0.0
+    top_p: float = 1.0
+    seed: int = 0
+    cancel: threading.Event = field(default_factory=threading.Event)
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """A piece of generated text; the last one carries the reason and the token counts."""
+
+    text: str
+    finish_reason: FinishReason | None = None
+    usage: Usage | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """A whole generated text."""
+
+    text: str
+    finish_reason: FinishReason
+    usage: Usage
+
+
+class Generator(Protocol):
+    """A language model ready to answer."""
+
+    @property
+    def identity(self) -> ModelIdentity:
+        """Which base weights and tokenizer this is."""
+        ...
+
+    @property
+    def counter(self) -> TokenCounter:
+        """Counts tokens as this model's tokenizer does."""
+        ...
+
+    @property
+    def context_tokens(self) -> int:
+        """How many tokens prompt and answer may have together."""
+        ...
+
+    def stream(self, request: GenerationRequest) -> Iterator[Delta]:
+        """Generate piece by piece; the concatenated pieces equal ``generate``'s text."""
+        ...
+
+    def generate(self, requests: Sequence[GenerationRequest]) -> list[Generation]:
+        """Generate whole answers, in the order asked, batched as the engine likes."""
+        ...
+
+
+class ServerConfig(Value):
+    """An OpenAI-compatible server: vLLM, llama.cpp, Ollama, or a provider's."""
+
+    base_url: str = Field(
+        pattern=r"^https?://[^\s/]", description="Where it is, with the version: http://HOST/v1."
+    )
+    api_key: SecretStr | None = Field(default=None, description="Sent as a bearer token.")
+    timeout_s: float = Field(
+        default=60.0, gt=0, le=3600, description="Seconds without a byte after which it is dead."
+    )
+    connect_timeout_s: float = Field(
+        default=5.0, gt=0, le=600, description="Seconds to wait for a connection."
+    )
+    retries: int = Field(
+        default=3, ge=0, le=10, description="Tries again when it is unreachable or busy."
+    )
+    concurrency: int = Field(
+        default=4, ge=1, le=256, description="Requests in flight when answering many questions."
+    )
+    context_tokens: int = Field(
+        default=4096, ge=128, description="Context of the model; the server does not tell."
+    )
+    tokenizer: str = Field(
+        default="",
+        description="Folder or Hub id of the model's tokenizer, to count exactly; empty: estimate.",
+    )
+    tokenizer_revision: str = Field(default="", description="Full commit of a Hub tokenizer.")
+
+
+class GeneratorConfig(ModelConfig):
+    """Which generator, and how it runs.
+
+    ``id`` and the fields beside it name the model of the ``transformers`` engine; for ``openai``,
+    ``id`` is the name the server knows the model by, and ``server`` says where it is.
+    """
+
+    engine: Literal["transformers", "openai", "extractive"] = Field(
+        default="transformers",
+        description="``extractive`` needs no language model; it repeats the nearest sentence.",
+    )
+    batch_size: int = Field(
+        default=8, ge=1, le=256, description="Answers generated together in one batch."
+    )
+    server: ServerConfig | None = Field(
+        default=None, description="The OpenAI-compatible server of the ``openai`` engine."
+    )
+    min_similarity: float = Field(
+        default=0.35,
+        ge=-1.0,
+        le=1.0,
+        description="Cosine below which the ``extractive`` engine abstains.",
+    )
+
+    @model_validator(mode="after")
+    def _server_is_named(self) -> GeneratorConfig:
+        if (self.engine == "openai") != (self.server is not None):
+            raise ValueError("generator.server belongs to engine 'openai', which needs it")
+        return self
+
+
+def load_generator(
+    config: GeneratorConfig,
+    *,
+    embedder: Embedder,
+    adapter: Path | None = None,
+    loaded: LoadedModel | None = None,
+) -> Generator:
+    """Build the generator that a configuration names.
+
+    Args:
+        config: which engine and model.
+        embedder: what the extractive engine compares sentences with.
+        adapter: folder of a LoRA adapter to put on the model.
+        loaded: the configuration's model, when it is in memory already.
+
+    Raises:
+        ModelUnavailable: the weights are not on this machine, or the server does not answer.
+        ContractError: the adapter was made for another model, or the engine takes none.
+    """
+    if config.engine == "transformers":
+        loaded = loaded if loaded is not None else load_causal_lm(config)
+        return TransformersGenerator(loaded, adapter, batch_size=config.batch_size)
+    if adapter is not None:
+        raise ContractError(
+            f"The engine {config.engine!r} cannot carry the adapter in {str(adapter)!r}.",
+            hint="Use a profile with generator.engine: transformers, or let the server load the "
+            "adapter and name it in generator.id.",
+        )
+    if config.engine == "extractive":
+        return ExtractiveGenerator(embedder, min_similarity=config.min_similarity)
+    from pipelines.engines.openai_server import OpenAIGenerator
+
+    assert config.server is not None  # the configuration's own check
+    return OpenAIGenerator(config.id, config.server)
+
+
+class TransformersGenerator:
+    """A causal LM in this process, with a LoRA adapter or without.
+
+    Generators may share one ``LoadedModel``: each forward pass runs under its own adapter, and
+    streams in several threads take turns token by token. Decoding is greedy at temperature 0; the
+    sampling settings that a model's files suggest are not used, because the contract decides.
+
+    Args:
+        loaded: the model.
+        adapter: folder of a PEFT LoRA adapter, as safetensors.
+        batch_size: answers that ``generate`` makes together.
+    """
+
+    def __init__(
+        self, loaded: LoadedModel, adapter: Path | None = None, *, batch_size: int = 8
+    ) -> None:
+        self.loaded = loaded
+        self._batch_size = batch_size
+        self._encoder = PromptEncoder(loaded.tokenizer)
+        self._adapter = loaded.add_adapter(adapter) if adapter is not None else None
+
+    @property
+    def identity(self) -> ModelIdentity:
+        """The base weights and tokenizer."""
+        return self.loaded.identity
+
+    @property
+    def counter(self) -> PromptEncoder:
+        """Counts with the model's own tokenizer."""
+        return self._encoder
+
+    @property
+    def context_tokens(self) -> int:
+        """How many tokens prompt and answer may have together."""
+        return self.loaded.context_tokens
+
+    def close(self) -> None:
+        """Let go of the adapter; the base stays with whoever loaded it."""
+        if self._adapter is not None:
+            self.loaded.remove_adapter(self._adapter)
+            self._adapter = None
+
+    def stream(self, request: GenerationRequest) -> Iterator[Delta]:
+        """Generate piece by piece.
+
+        Raises:
+            QuestionTooLong: the prompt leaves no room in the context.
+            GenerationFailed: the model broke off.
+        """
+        job = self._job(request)
+        text = TextStream(self.loaded.tokenizer)
+        for _, index in decode(self.loaded, self._adapter, [job]):
+            piece = text.push(index)
+            if piece:
+                yield Delta(piece)
+        yield Delta(text.finish(), job.finish_reason, _usage(job))
+
+    def generate(self, requests: Sequence[GenerationRequest]) -> list[Generation]:
+        """Generate whole answers in padded batches of prompts of like length.
+
+        Raises:
+            QuestionTooLong: a prompt leaves no room in the context.
+            GenerationFailed: the model broke off.
+        """
+        jobs = [self._job(request) for request in requests]
+        texts = {id(job): TextStream(self.loaded.tokenizer) for job in jobs}
+        by_length = sorted(jobs, key=lambda job: len(job.prompt))
+        for at in range(0, len(by_length), self._batch_size):
+            batch = by_length[at : at + self._batch_size]
+            for job, index in decode(self.loaded, self._adapter, batch):
+                texts[id(job)].push(index)
+        generations = []
+        for job in jobs:
+            text = texts[id(job)]
+            text.finish()
+            assert job.finish_reason is not None  # decode ends every job
+            generations.append(Generation(text.text, job.finish_reason, _usage(job)))
+        return generations
+
+    def _job(self, request: GenerationRequest) -> Job:
+        prompt = self._encoder.encode(request.messages)
+        room = self.context_tokens - len(prompt)
+        if room < 1:
+            raise QuestionTooLong(
+                f"The prompt has {len(prompt)} tokens, and the context of {self.identity.id!r} "
+                f"holds {self.context_tokens}.",
+                hint="Ask a shorter question, show fewer passages, or use a model with a longer "
+                "context.",
+            )
+        return Job(
+            prompt=prompt,
+            max_new_tokens=min(request.max_new_tokens, room),
+            temperature=request.temperature,
+            top_p=request.top_p,
+            seed=request.seed,
+            cancel=request.cancel,
+        )
+
+
+def _usage(job: Job) -> Usage:
+    return Usage(prompt_tokens=len(job.prompt), completion_tokens=len(job.ids))
+
+
+class ExtractiveGenerator:
+    """Repeats the sentence of the passages that lies nearest to the question, and cites it.
+
+    Deterministic and without a language model: the baseline that any model should beat. Below
+    ``min_similarity``, and without passages, its answer is empty, which a contract reads as
+    abstaining.
+
+    Args:
+        embedder: compares sentences with the question.
+        min_similarity: cosine below which it abstains.
+    """
+
+    def __init__(self, embedder: Embedder, *, min_similarity: float = 0.35) -> None:
+        self._embedder = embedder
+        self._min_similarity = min_similarity
+        self._counter = EmbedderCounter(embedder)
+
+    @property
+    def identity(self) -> ModelIdentity:
+        """The method, with the embedder's weights as its own."""
+        embedder = self._embedder.identity
+        return ModelIdentity(
+            id="extractive", revision=embedder.id, weights_sha256=embedder.weights_sha256
+        )
+
+    @property
+    def counter(self) -> TokenCounter:
+        """Counts with the embedder's tokenizer."""
+        return self._counter
+
+    @property
+    def context_tokens(self) -> int:
+        """Sentences are compared one by one, so this is only a bound on the work."""
+        return 8192
+
+    def stream(self, request: GenerationRequest) -> Iterator[Delta]:
+        """The whole answer in one piece."""
+        answer = self._answer(request)
+        yield Delta(answer.text, answer.finish_reason, answer.usage)
+
+    def generate(self, requests: Sequence[GenerationRequest]) -> list[Generation]:
+        """One answer after the other."""
+        return [self._answer(request) for request in requests]
+
+    def _answer(self, request: GenerationRequest) -> Generation:
+        prompt_tokens = self._counter.count(request.messages)
+        sentences = [
+            (number, sentence)
+            for number, passage in enumerate(request.passages, start=1)
+            for sentence in split_sentences(passage.text)
+        ]
+        if request.cancel.is_set():
+            return Generation("", "cancelled", Usage(prompt_tokens=prompt_tokens))
+        text = ""
+        if sentences:
+            question = self._embedder.embed_query(request.question)
+            vectors = self._embedder.embed_documents([sentence for _, sentence in sentences])
+            similarities = vectors @ question
+            best = int(similarities.argmax())  # the first of equals
+            if similarities[best] >= self._min_similarity:
+                number, sentence = sentences[best]
+                sentence = self._counter.truncate(sentence, request.max_new_tokens)
+                text = f"{sentence} [{number}]"
+        usage = Usage(
+            prompt_tokens=prompt_tokens,
+            completion_tokens=len(self._embedder.token_spans(text)),
+        )
+        return Generation(text, "stop", usage)
+
+
+class EmbedderCounter:
+    """Counts in an embedder's tokens; a ``store.contract.TokenCounter``."""
+
+    def __init__(self, embedder: Embedder) -> None:
+        self._embedder = embedder
+
+    def count(self, messages: Sequence[Message]) -> int:
+        """Tokens of all contents together."""
+        return sum(len(self._embedder.token_spans(message.content)) for message in messages)
+
+    def truncate(self, text: str, max_tokens: int) -> str:
+        """The longest prefix of ``text`` that has at most ``max_tokens`` tokens."""
+        spans = self._embedder.token_spans(text)
+        if len(spans) <= max_tokens:
+            return text
+        return text[: spans[max_tokens - 1][1]].rstrip() if max_tokens > 0 else ""
+
+
+_SENTENCE_END = re.compile(r"(?<=[.!?\u3002\uff01\uff1f])[\"')\]]*\s+|\n+")
+_LINE_MARKS = re.compile(r"^(?:[-*+>|]|\d+[.)])\s+")
+
+
+def split_sentences(text: str) -> list[str]:
+    """Sentences and lines of a text, without list marks; headings and bare marks left out."""
+    lines = (_LINE_MARKS.sub("", piece.strip()) for piece in _SENTENCE_END.split(text))
+    return [line for line in lines if not line.startswith("#") and sum(map(str.isalnum, line)) >= 2]

@@ -1,0 +1,550 @@
+"""Documents into features: found, read, cleaned, split, embedded, stored.
+
+``ingest`` may be killed at any point and run again: nothing is lost and nothing is there twice.
+The order makes it so. Vectors are remembered first, then the chunks of a batch of documents change
+in one commit, then their texts and ledger lines. What a crash leaves between the last two is found
+by ``FeatureStore.heal`` and taken again, with the vectors at hand.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from pipelines.engines.embedding import Embedder, Vectors
+from pipelines.feature.chunking import chunk, embedding_text
+from pipelines.feature.cleaning import clean
+from pipelines.feature.config import FeatureConfig
+from pipelines.feature.sources import (
+    Discovery,
+    RawDocument,
+    SourceFile,
+    discover,
+    fingerprint,
+    read,
+)
+from store.errors import ExtractionError
+from store.features import FeatureStore
+from store.progress import Progress, ProgressEvent, quiet
+from store.store import Store
+from store.tables import DocumentUpdate, LedgerEntry
+from store.types import Chunk, Document, SourceRecord, Value, document_id, now, sha256_hex
+
+_REMEMBER_EVERY = 256  # embedded chunks; what a kill can cost
+
+# What a parser may raise over a file it was not written for. Its own faults end there; ours, a full
+# disk and an interrupt do not come this way.
+_PARSER_FAULTS = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    MemoryError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+
+
+class NotTaken(Value):
+    """A source that gave no passages, and why."""
+
+    source: str
+    reason: str
+
+
+class IngestReport(Value):
+    """What an ingest did.
+
+    Every document is counted once, in ``added``, ``updated``, ``unchanged``, ``failed`` or
+    ``empty``. ``missing`` counts documents whose file is gone and that are still served; with
+    ``delete_missing`` they are ``deleted`` instead. ``chunks`` is how many the store holds now.
+    """
+
+    added: int = 0
+    updated: int = 0
+    unchanged: int = 0
+    deleted: int = 0
+    failed: tuple[NotTaken, ...] = ()
+    empty: tuple[NotTaken, ...] = ()
+    missing: int = 0
+    chunks: int = 0
+    embedded_chunks: int = 0
+    seconds: float = 0.0
+    run: str = ""
+    features_version: int = 0
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether any source was dealt with as asked."""
+        counts = self.added + self.updated + self.unchanged + self.deleted
+        return counts + len(self.empty) > 0
+
+
+def ingest(
+    sources: Sequence[str],
+    *,
+    store: Store,
+    embedder: Embedder,
+    config: FeatureConfig,
+    delete_missing: bool = False,
+    re_embed: bool = False,
+    progress: Progress = quiet,
+) -> IngestReport:
+    """Bring the feature store up to date with files and folders.
+
+    Files whose content and settings are as in the ledger are skipped. A file that cannot be read
+    becomes a line in the report and the ledger; its last good version stays served.
+
+    Args:
+        sources: files and folders.
+        store: where to.
+        embedder: makes the vectors; must be the one that made those in the store.
+        config: how.
+        delete_missing: remove documents that lie under ``sources`` and whose file is gone.
+        re_embed: make all vectors of the store anew, by another embedder perhaps. Readers keep the
+            old ones until the new are complete.
+        progress: told after each file and each embedded batch.
+
+    Raises:
+        SourceNotFound: a source does not exist.
+        StoreLocked: another process writes to the store.
+        StoreFull: the disk is full; what was committed stays, and a rerun goes on from there.
+        EmbedderMismatch: the store's vectors come from another embedder.
+    """
+    return take(
+        discover(sources, config=config.sources),
+        store=store,
+        embedder=embedder,
+        config=config,
+        delete_missing=delete_missing,
+        re_embed=re_embed,
+        progress=progress,
+    )
+
+
+def take(
+    discovery: Discovery,
+    *,
+    store: Store,
+    embedder: Embedder,
+    config: FeatureConfig,
+    delete_missing: bool = False,
+    re_embed: bool = False,
+    progress: Progress = quiet,
+) -> IngestReport:
+    """``ingest`` of files already found; documents under ``discovery.roots`` may be missing."""
+    settings = {
+        **config.model_dump(mode="json"),
+        "embedder": embedder.identity.model_dump(mode="json"),
+        "delete_missing": delete_missing,
+        "re_embed": re_embed,
+    }
+    inputs = {"sources": json.dumps(discovery.roots, ensure_ascii=False)}
+    with (
+        store.layout.writing("ingest"),
+        store.runs.running("ingest", inputs=inputs, settings=settings) as run,
+    ):
+        work = _Ingest(store, embedder, config, progress)
+        report = work.run(discovery, delete_missing=delete_missing, re_embed=re_embed)
+        report = report.model_copy(update={"run": run.id})
+        run.outputs["features_version"] = str(report.features_version)
+        run.metrics.update(report.model_dump(mode="json", exclude={"failed", "empty", "run"}))
+        run.metrics["failed"] = len(report.failed)
+        run.metrics["empty"] = len(report.empty)
+        run.status = "partial" if report.failed else "done"
+    return report
+
+
+@dataclass(slots=True)
+class _Pending:
+    """A document that is read and split, and not embedded yet."""
+
+    document: Document
+    entry: LedgerEntry
+    chunks: list[Chunk]
+    texts: list[str]
+    keys: list[str]
+
+
+@dataclass(slots=True)
+class _Batch:
+    """What the next commit will hold."""
+
+    documents: list[_Pending] = field(default_factory=list)
+    lines: list[LedgerEntry] = field(default_factory=list)
+    dropped: list[SourceRecord] = field(default_factory=list)
+    chunks: int = 0
+
+
+class _Ingest:
+    """One run: what the ledger said at its beginning, and what it has done so far."""
+
+    def __init__(
+        self, store: Store, embedder: Embedder, config: FeatureConfig, progress: Progress
+    ) -> None:
+        self.store = store
+        self.features: FeatureStore = store.features  # or, while re-embedding, the one beside it
+        self.embedder = embedder
+        self.config = config
+        self.progress = progress
+        self.digest = config.digest(embedder.identity)
+        self.batch = _Batch()
+        self.by_file: dict[str, list[LedgerEntry]] = {}
+        self.broken: frozenset[str] = frozenset()
+        self.fresh = False  # whether every file is taken, unchanged or not
+        self.added = self.updated = self.unchanged = self.deleted = self.embedded = 0
+        self.failed: list[NotTaken] = []
+        self.empty: list[NotTaken] = []
+
+    def run(self, discovery: Discovery, *, delete_missing: bool, re_embed: bool) -> IngestReport:
+        began = time.monotonic()
+        files = [f for f in discovery.files if not self._is_ours(f)]
+        if re_embed and self.features.exists():
+            files = self._begin_rebuild(files)
+        else:
+            self.features.create(self.embedder.identity)
+            self._read_ledger(self.features)
+        for refused in discovery.failed:
+            # A folder has no line of its own: what lies in it was neither seen nor lost.
+            entries = self.by_file.get(refused.source, [])
+            self._note_failure(refused.source, entries, "", refused.reason, line=bool(entries))
+        for number, file in enumerate(files):
+            self.progress(ProgressEvent("read", number, len(files), file.source))
+            self._take_file(file)
+            self._commit(when_full=True)
+        self.progress(ProgressEvent("read", len(files), len(files)))
+        self._commit()
+        missing = self._settle_missing(discovery, {f.source for f in files}, delete_missing)
+        if self.features is not self.store.features:
+            self._end_rebuild()
+        kept = self.features.maintain(
+            ann_threshold=self.config.ann_threshold, progress=self.progress
+        )
+        return IngestReport(
+            added=self.added,
+            updated=self.updated,
+            unchanged=self.unchanged,
+            deleted=self.deleted,
+            failed=tuple(self.failed),
+            empty=tuple(self.empty),
+            missing=missing,
+            chunks=kept.rows,
+            embedded_chunks=self.embedded,
+            seconds=round(time.monotonic() - began, 3),
+            features_version=self.features.version(),
+        )
+
+    # One file
+
+    def _take_file(self, file: SourceFile) -> None:
+        entries = self.by_file.get(file.source, [])
+        file_hash = ""
+        try:
+            file_hash = fingerprint(file)
+            if self._is_unchanged(entries, file_hash):
+                self._count_unchanged(entries)
+                return
+            found = read(file, config=self.config.sources)
+        except ExtractionError as error:
+            self._note_failure(file.source, entries, file_hash, error.message)
+            return
+        except _PARSER_FAULTS as error:
+            reason = f"the reader failed on it: {type(error).__name__}: {error}"
+            self._note_failure(file.source, entries, file_hash, reason)
+            return
+        ids = list(dict.fromkeys(document_id(raw.source) for raw in found))
+        known = {e.record.id: e for e in entries}
+        taken: set[str] = set()
+        for raw in found:
+            key = document_id(raw.source)
+            if key in taken:
+                reason = "the file has this record twice; the first one counts"
+                self.failed.append(NotTaken(source=raw.source, reason=reason))
+                continue
+            taken.add(key)
+            self._take_document(raw, file, file_hash, len(ids), known.get(key))
+            self._commit(when_full=True)
+        # Last, so that a crash before it leaves lines of another hash, and the file is taken again.
+        self.batch.dropped += [e.record for e in entries if e.record.id not in taken]
+
+    def _is_unchanged(self, entries: Sequence[LedgerEntry], file_hash: str) -> bool:
+        return (
+            not self.fresh
+            and bool(entries)
+            and len(entries) == entries[0].file_documents
+            and all(
+                e.file_hash == file_hash
+                and e.record.state != "failed"
+                and self._is_current(e.record)
+                for e in entries
+            )
+        )
+
+    def _is_current(self, record: SourceRecord) -> bool:
+        return record.settings_digest == self.digest and record.id not in self.broken
+
+    def _is_served(self, record: SourceRecord, content_hash: str) -> bool:
+        """Whether the store holds just this content, be it from before the file failed."""
+        return (
+            not self.fresh
+            and self._is_current(record)
+            and record.content_hash == content_hash
+            and (record.chunks > 0 or record.state == "empty")
+        )
+
+    def _count_unchanged(self, entries: Sequence[LedgerEntry]) -> None:
+        for entry in entries:
+            record = entry.record
+            if record.state == "empty":
+                self.empty.append(NotTaken(source=record.source, reason=record.cause))
+            else:
+                self.unchanged += 1
+
+    def _take_document(
+        self,
+        raw: RawDocument,
+        file: SourceFile,
+        file_hash: str,
+        file_documents: int,
+        before: LedgerEntry | None,
+    ) -> None:
+        record = before.record if before else None
+        if record and self._is_served(record, raw.content_hash):
+            again = {
+                "state": "indexed" if record.chunks else "empty",
+                "cause": "" if record.chunks else record.cause,
+                "attempted_hash": raw.content_hash,
+                "attempted_at": now(),
+            }
+            entry = LedgerEntry(
+                record.model_copy(update=again), file.source, file_hash, file_documents
+            )
+            self._count_unchanged([entry])
+            self.batch.lines.append(entry)
+            return
+        document = Document(
+            id=document_id(raw.source),
+            source=raw.source,
+            title=raw.title,
+            text=clean(raw.text),
+            content_hash=raw.content_hash,
+            media_type=raw.media_type,
+            metadata=dict(raw.metadata),
+        )
+        chunks = chunk(
+            document,
+            token_spans=self.embedder.token_spans,
+            config=self.config.chunking,
+            embedder_max_tokens=self.embedder.identity.max_tokens,
+        )
+        cause = "" if chunks else raw.empty_reason or "no visible text"
+        if not chunks:
+            self.empty.append(NotTaken(source=raw.source, reason=cause))
+        elif record and record.chunks:
+            self.updated += 1
+        else:
+            self.added += 1
+        line = SourceRecord(
+            id=document.id,
+            source=document.source,
+            title=document.title,
+            state="indexed" if chunks else "empty",
+            cause=cause,
+            content_hash=document.content_hash,
+            attempted_hash=document.content_hash,
+            settings_digest=self.digest,
+            chunks=len(chunks),
+            attempted_at=document.ingested_at,
+            ingested_at=document.ingested_at,
+        )
+        entry = LedgerEntry(line, file.source, file_hash, file_documents)
+        self._add(document, entry, chunks)
+
+    def _add(self, document: Document, entry: LedgerEntry, chunks: list[Chunk]) -> None:
+        texts = [embedding_text(document.title, c.section, c.text) for c in chunks]
+        keys = [sha256_hex(text) for text in texts]
+        self.batch.documents.append(_Pending(document, entry, chunks, texts, keys))
+        self.batch.chunks += len(chunks)
+
+    def _note_failure(
+        self,
+        source: str,
+        entries: Sequence[LedgerEntry],
+        file_hash: str,
+        reason: str,
+        *,
+        line: bool = True,
+    ) -> None:
+        """Report a file that could not be taken; its line keeps what is still served of it."""
+        self.failed.append(NotTaken(source=source, reason=reason))
+        if not line:
+            return
+        key = document_id(source)
+        failure = {
+            "state": "failed",
+            "cause": reason,
+            "attempted_hash": file_hash,
+            "attempted_at": now(),
+        }
+        before = next((e for e in entries if e.record.id == key), None)
+        if before:
+            record = before.record.model_copy(update=failure)
+            entry = LedgerEntry(record, source, before.file_hash, before.file_documents)
+        else:
+            title = source.rsplit("/", 1)[-1]
+            record = SourceRecord.model_validate(
+                {"id": key, "source": source, "title": title, **failure}
+            )
+            entry = LedgerEntry(record, source, "")
+        self.batch.lines.append(entry)
+
+    # A batch
+
+    def _commit(self, *, when_full: bool = False) -> None:
+        batch = self.batch
+        full = (
+            len(batch.documents) + len(batch.lines) >= self.config.batch_documents
+            or batch.chunks >= self.config.batch_chunks
+        )
+        if when_full and not full:
+            return
+        self.batch = _Batch()
+        if batch.documents:
+            vectors = self._vectors(batch.documents)
+            self.features.replace(
+                [
+                    DocumentUpdate(
+                        document=p.document,
+                        entry=p.entry,
+                        chunks=tuple(p.chunks),
+                        vectors=_stack([vectors[key] for key in p.keys], self.embedder),
+                        search_texts=tuple(p.texts),
+                    )
+                    for p in batch.documents
+                ]
+            )
+        if batch.lines:
+            self.features.note(batch.lines)
+        if batch.dropped:
+            self._delete(batch.dropped)
+
+    def _vectors(self, documents: Sequence[_Pending]) -> dict[str, Vectors]:
+        """A vector for every key: remembered ones, and the others embedded now."""
+        texts = {key: text for p in documents for key, text in zip(p.keys, p.texts, strict=True)}
+        identity = self.embedder.identity
+        found: dict[str, Vectors] = dict(self.features.known_vectors(list(texts), identity))
+        # Texts of like length together: a batch is padded to its longest.
+        wanted = sorted((k for k in texts if k not in found), key=lambda k: (-len(texts[k]), k))
+        new: list[str] = []
+        for keys in _slices(wanted, self.config.embed_batch):
+            made = self.embedder.embed_documents([texts[key] for key in keys])
+            found.update(zip(keys, made, strict=True))
+            new += keys
+            self.embedded += len(keys)
+            self.progress(ProgressEvent("embed", self.embedded, None, f"{len(keys)} chunks"))
+            if len(new) >= _REMEMBER_EVERY:
+                self._remember(new, found)
+                new = []
+        self._remember(new, found)
+        return found
+
+    def _remember(self, keys: Sequence[str], vectors: dict[str, Vectors]) -> None:
+        if keys:
+            stacked = _stack([vectors[key] for key in keys], self.embedder)
+            self.features.remember_vectors(keys, stacked, self.embedder.identity)
+
+    # What is gone
+
+    def _settle_missing(self, discovery: Discovery, present: set[str], delete_missing: bool) -> int:
+        """How many served documents lost their file; those are removed where that was asked.
+
+        A file that is there but cannot be looked at is not missing.
+        """
+        gone = [
+            entry.record
+            for entry in self.features.ledger()
+            if entry.file not in present
+            and any(_lies_under(entry.file, root) for root in discovery.roots)
+            and _is_gone(entry.file)
+        ]
+        # A line without passages has nothing left to say once its file is gone.
+        self._delete([r for r in gone if delete_missing or not r.chunks])
+        return 0 if delete_missing else sum(r.chunks > 0 for r in gone)
+
+    def _delete(self, records: Sequence[SourceRecord]) -> None:
+        self.features.delete([r.id for r in records])
+        self.deleted += sum(r.chunks > 0 for r in records)
+
+    def _is_ours(self, file: SourceFile) -> bool:
+        return file.path.is_relative_to(self.store.layout.root)
+
+    def _read_ledger(self, features: FeatureStore) -> None:
+        self.broken = features.heal().broken
+        for entry in features.ledger():
+            self.by_file.setdefault(entry.file, []).append(entry)
+
+    # All vectors anew
+
+    def _begin_rebuild(self, files: Sequence[SourceFile]) -> list[SourceFile]:
+        """Take every file the store knows, into a table beside the one that is read."""
+        features = self.store.features
+        self._read_ledger(features)
+        if features.identity() == self.embedder.identity:
+            features.forget_vectors(self.embedder.identity)
+        self.features = features.rebuilding(self.embedder.identity)
+        self.fresh = True
+        given = {f.source for f in files}
+        known = (Path(name) for name in self.by_file if name not in given)
+        return [
+            *files,
+            *(SourceFile(str(p), p, p.stat().st_size) for p in known if p.is_file()),
+        ]
+
+    def _end_rebuild(self) -> None:
+        """Embed the chunks of documents whose files could not be taken, then swap the tables."""
+        held = self.features.chunk_counts()
+        entries = [e for e in self.features.ledger() if e.record.chunks]
+        for entry in entries:
+            if entry.record.id in held:
+                continue
+            document = next(self.store.features.documents([entry.record.id]))
+            # Cut for another embedder: without a digest they are cut again once there is a file.
+            line = entry.record.model_copy(update={"settings_digest": ""})
+            kept = LedgerEntry(line, entry.file, entry.file_hash, entry.file_documents)
+            self._add(document, kept, self.store.features.chunks(document.id))
+            self._commit(when_full=True)
+        self._commit()
+        self.store.features.adopt(self.features)
+        self.features = self.store.features
+
+
+def _slices(keys: Sequence[str], size: int) -> Iterator[Sequence[str]]:
+    for start in range(0, len(keys), size):
+        yield keys[start : start + size]
+
+
+def _stack(vectors: Sequence[Vectors], embedder: Embedder) -> Vectors:
+    if not vectors:
+        return np.zeros((0, embedder.identity.dimension), np.float32)
+    return np.stack(vectors).astype(np.float32, copy=False)
+
+
+def _lies_under(file: str, root: str) -> bool:
+    return file == root or file.startswith(root.rstrip(os.sep) + os.sep)
+
+
+def _is_gone(file: str) -> bool:
+    try:
+        return not stat.S_ISREG(os.stat(file).st_mode)  # noqa: PTH116  # Path.is_file hides errors
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except (OSError, ValueError):
+        return False

@@ -1,0 +1,66 @@
+"""What every reader is given and what it gives back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from pydantic import Field
+
+from pipelines.feature.cleaning import clean_line
+from store.types import Value
+
+_MIB = 1 << 20
+MAX_METADATA_KEYS = 32
+MAX_METADATA_CHARACTERS = 500
+
+
+class SourcesConfig(Value):
+    """What is read and how much of it."""
+
+    max_bytes: int = Field(
+        default=100 * _MIB,
+        ge=1,
+        description="A larger file is refused. Files are held in memory while they are read.",
+    )
+    max_unpacked_bytes: int = Field(
+        default=400 * _MIB,
+        ge=1,
+        description="A DOCX file that unpacks to more, or a file whose text is longer in "
+        "characters, is refused: it may be a decompression bomb.",
+    )
+    include_hidden: bool = Field(
+        default=False,
+        description="Whether files and folders whose name begins with a dot are read when a "
+        "folder is given. A hidden file that is named itself is always read.",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Extracted:
+    """The text of one document, not cleaned yet.
+
+    Args:
+        text: empty when there is none to find.
+        title: what the document itself says; empty when it says nothing.
+        metadata: facts found in the document.
+        key: which record of the file this is; empty for the whole file.
+        record: the record's own bytes, for its content hash.
+        empty_reason: why there is no text, where the reader knows more than that.
+    """
+
+    text: str
+    title: str = ""
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    key: str = ""
+    record: bytes = b""
+    empty_reason: str = ""
+
+
+def facts(**values: object) -> dict[str, str]:
+    """Metadata from values: those that are empty left out, the others one bounded line each."""
+    return {
+        key: clean_line(str(value), max_characters=MAX_METADATA_CHARACTERS)
+        for key, value in values.items()
+        if value is not None and str(value).strip()
+    }

@@ -1,0 +1,224 @@
+"""Bytes to characters, whatever wrote them; bytes that are no text are told apart."""
+
+from __future__ import annotations
+
+import codecs
+import logging
+import unicodedata
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from store.errors import ExtractionError
+
+_BYTE_ORDER_MARKS = (
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF32_LE, "utf-32"),  # before UTF-16, whose mark it begins with
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+_MAGIC = (
+    (b"\x89PNG\r\n\x1a\n", "a PNG image"),
+    (b"\xff\xd8\xff", "a JPEG image"),
+    (b"GIF87a", "a GIF image"),
+    (b"GIF89a", "a GIF image"),
+    (b"RIFF", "a RIFF media file"),
+    (b"%PDF-", "a PDF file"),
+    (b"PK\x03\x04", "a ZIP archive or an Office file"),
+    (b"PK\x05\x06", "an empty ZIP archive"),
+    (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "an old or encrypted Office file"),
+    (b"\x1f\x8b", "a gzip archive"),
+    (b"BZh", "a bzip2 archive"),
+    (b"\xfd7zXZ\x00", "an xz archive"),
+    (b"7z\xbc\xaf\x27\x1c", "a 7-Zip archive"),
+    (b"\x28\xb5\x2f\xfd", "a Zstandard archive"),
+    (b"\x7fELF", "a program"),
+    (b"MZ\x90\x00", "a program"),
+    (b"SQLite format 3\x00", "an SQLite database"),
+    (b"OggS", "an Ogg media file"),
+    (b"ID3", "an MP3 file"),
+)
+_SAMPLE_BYTES = 1 << 16
+_MAX_CONTROL_SHARE = 0.01
+_EAST_ASIAN = frozenset(
+    {"big5", "big5hkscs", "cp932", "cp949", "cp950", "euc_jis_2004", "euc_jisx0213", "euc_jp"}
+    | {"euc_kr", "gb18030", "gb2312", "gbk", "hz", "iso2022_jp", "iso2022_kr", "johab"}
+    | {"shift_jis", "shift_jis_2004", "shift_jisx0213"}
+)
+_COMMON = (
+    "cp1252",
+    "cp1250",
+    "iso8859_2",
+    "cp1251",
+    "koi8_r",
+    "cp1253",
+    "cp1255",
+    "cp1256",
+    "cp874",
+    "mac_roman",
+)
+# Letters that hardly occur where another encoding has common ones, and common ones of languages
+# whose encodings differ in nothing else.
+_RARITY = dict.fromkeys("ðþÐÞÝýµªº¸ŤŹťźž", 0.3) | dict.fromkeys("оеаинтсрвлОЕАИНТСРВЛ", -0.3)
+_ORDINARY_CONTROLS = frozenset(b"\t\n\r\x0b\x0c\x1b\x08")
+
+
+def decode(data: bytes, *, declared: str = "") -> tuple[str, str]:
+    """The text and the name of its encoding.
+
+    A byte-order mark decides; then UTF-8 when the bytes are valid; then ``declared``; then what
+    charset-normalizer finds; then Windows-1252.
+
+    Raises:
+        ExtractionError: the bytes are not text.
+    """
+    for mark, encoding in _BYTE_ORDER_MARKS:
+        if data.startswith(mark):
+            return _strictly(data, encoding), encoding.removesuffix("-sig")
+    wide = _wide_encoding(data)
+    if wide:
+        return _strictly(data, wide), wide
+    _refuse_binary(data)
+    try:
+        return data.decode("utf-8"), "utf-8"
+    except UnicodeDecodeError as error:
+        broken_at = error.start
+    for encoding in _candidates(data, declared, broken_at):
+        try:
+            text = data.decode(encoding)
+        except (UnicodeDecodeError, LookupError):
+            continue
+        if "\0" not in text:
+            return text, encoding
+    # Windows-1252 leaves five bytes undefined; a text with a stray one is still a text.
+    return data.decode("cp1252", errors="replace"), "cp1252"
+
+
+def _strictly(data: bytes, encoding: str) -> str:
+    try:
+        return data.decode(encoding)
+    except UnicodeDecodeError as error:
+        raise ExtractionError(
+            f"the text begins as {encoding} but byte {error.start} does not continue it",
+            hint="Save it again as UTF-8.",
+        ) from error
+
+
+def _wide_encoding(data: bytes) -> str:
+    """UTF-16 or UTF-32 without a mark: ASCII characters leave NULs at every other place."""
+    sample = data[:_SAMPLE_BYTES]
+    sample = sample[: len(sample) // 4 * 4]
+    if len(sample) < 4 or sample.count(0) < len(sample) // 4:
+        return ""
+    share = [sample[i::4].count(0) / (len(sample) // 4) for i in range(4)]
+    full, none = 0.6, 0.1
+    if min(share[1:]) > full and share[0] < none:
+        return "utf-32-le"
+    if min(share[:3]) > full and share[3] < none:
+        return "utf-32-be"
+    if min(share[1], share[3]) > full and max(share[0], share[2]) < none:
+        return "utf-16-le"
+    if min(share[0], share[2]) > full and max(share[1], share[3]) < none:
+        return "utf-16-be"
+    return ""
+
+
+def _refuse_binary(data: bytes) -> None:
+    for magic, what in _MAGIC:
+        if data.startswith(magic):
+            raise ExtractionError(
+                f"the file is {what}, not text", hint="Give it the suffix of what it is."
+            )
+    sample = data[:_SAMPLE_BYTES]
+    if b"\0" in data:
+        raise ExtractionError(f"the file is binary: a NUL at byte {data.index(0)}")
+    controls = sum(1 for byte in sample if byte < 0x20 and byte not in _ORDINARY_CONTROLS)
+    if controls > _MAX_CONTROL_SHARE * len(sample):
+        raise ExtractionError(
+            f"the file is binary: {controls} control characters in its first {len(sample)} bytes"
+        )
+
+
+def _candidates(data: bytes, declared: str, broken_at: int) -> Iterator[str]:
+    if declared:
+        # Browsers read latin-1 as Windows-1252, and so does everyone who declares it.
+        latin = declared.lower() in {"iso-8859-1", "latin-1", "latin1", "us-ascii", "ascii"}
+        yield "cp1252" if latin else declared
+    # A sample keeps detection quick. It lies where UTF-8 failed: before that all may be ASCII.
+    start = max(0, broken_at - _SAMPLE_BYTES // 8)
+    start = data.rfind(b"\n", 0, start) + 1 if start else 0
+    sample = data[start : start + _SAMPLE_BYTES]
+    if len(sample) == _SAMPLE_BYTES and b"\n" in sample:
+        sample = sample[: sample.rfind(b"\n")]
+    yield from _by_plausibility(sample)
+    yield "cp1252"
+
+
+def _by_plausibility(sample: bytes) -> list[str]:
+    """Encodings that can read ``sample``, the most plausible first.
+
+    charset-normalizer tells the East Asian encodings well. Among those of one byte it often names
+    a rare sibling, so the common ones compete with its choice by how the decoded words look.
+    """
+    from charset_normalizer import from_bytes
+
+    with silenced("charset_normalizer"):
+        best = from_bytes(sample).best()
+    if best and best.encoding in _EAST_ASIAN and _mostly_east_asian(best.encoding, sample):
+        return [best.encoding]
+    names = dict.fromkeys([*_COMMON, *([best.encoding] if best else [])])
+    scores = {name: score for name in names if (score := _strangeness(sample, name)) is not None}
+    return sorted(scores, key=lambda name: scores[name])
+
+
+def _mostly_east_asian(encoding: str, sample: bytes) -> bool:
+    """Whether most characters outside ASCII are wide: not so where accents pass for a pair."""
+    other = [c for c in sample.decode(encoding, errors="ignore") if ord(c) > 127]
+    wide = sum(unicodedata.east_asian_width(c) in "WFH" for c in other)
+    return len(other) > 1 and wide > 0.8 * len(other)
+
+
+def _strangeness(sample: bytes, encoding: str) -> float | None:
+    """How unlike words the characters outside ASCII stand, summed; None when undecodable."""
+    try:
+        text = sample.decode(encoding)
+    except (UnicodeDecodeError, LookupError):
+        return None
+    total = 0.0
+    for before, c, after in zip(f" {text}", text, f"{text[1:]} ", strict=False):
+        if c.isascii():
+            continue
+        category = unicodedata.category(c)
+        if category[0] == "C":
+            total += 5
+        elif category[0] in "LM":
+            script = _script(c)
+            neighbours = [n for n in (before, after) if n.isalpha()]
+            total += 2.0 * sum(_script(n) != script for n in neighbours)
+            if script == "LATIN" and sum(not n.isascii() for n in neighbours) == 2:
+                total += 2  # accents do not come in rows
+            if c.isupper() and before.islower():
+                total += 1.5
+            total += _RARITY.get(c, 0.0)
+        elif c in "\u00a0–—‘’“”„«»…•·€£°§":
+            total += 0.1
+        else:
+            total += 1.0 * (before.isalpha() + after.isalpha()) + 0.2
+    # Of equals the first: Windows-1252 is by far the most common.
+    return total + 0.05 * _COMMON.index(encoding) if encoding in _COMMON else total + 1.0
+
+
+def _script(character: str) -> str:
+    return unicodedata.name(character, "?").split(" ", 1)[0]
+
+
+@contextmanager
+def silenced(logger_name: str) -> Iterator[None]:
+    """Keep a library's remarks on strange input out of our logs while the block runs."""
+    logger = logging.getLogger(logger_name)
+    level = logger.level
+    logger.setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

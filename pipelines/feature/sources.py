@@ -1,0 +1,292 @@
+"""From what the user names to the documents in it: finding files, and reading one of them.
+
+Nothing here ends a run because of one file: what cannot be taken is listed with its reason, and
+``read`` raises ``ExtractionError`` for the caller to note. Names are data: a path with line breaks
+or ``..`` in a file's name is kept as it is, and whoever prints it escapes it.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import re
+import stat
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pipelines.feature.cleaning import clean_line
+from pipelines.feature.readers import READERS, SourcesConfig
+from store.errors import ExtractionError, SourceNotFound
+from store.types import sha256_hex
+
+__all__ = [
+    "Discovery",
+    "FailedSource",
+    "RawDocument",
+    "SourceFile",
+    "SourcesConfig",
+    "discover",
+    "fingerprint",
+    "read",
+]
+
+_READ_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFile:
+    """A file to read: ``source`` names it in the store, ``path`` opens it."""
+
+    source: str
+    path: Path
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class FailedSource:
+    """Something that was not read, and why."""
+
+    source: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Discovery:
+    """What lies under the given sources.
+
+    Args:
+        files: regular files in path order, each once.
+        roots: the given files and folders as absolute paths: what a deletion is judged by.
+        failed: what should be read but cannot, such as a folder without permission.
+        skipped: what is not read on purpose, such as hidden files and links out of the folder.
+    """
+
+    files: list[SourceFile] = field(default_factory=list)
+    roots: list[str] = field(default_factory=list)
+    failed: list[FailedSource] = field(default_factory=list)
+    skipped: list[FailedSource] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class RawDocument:
+    """A document as its reader found it; the text is not cleaned yet.
+
+    Args:
+        source: the file's, with ``#key`` behind it for a record inside the file.
+        title: never empty.
+        text: empty or white space when there is nothing to index.
+        media_type: tells how the text writes its headings (``headings.find_headings``).
+        metadata: facts about the document, all strings.
+        content_hash: sha256 of the file's bytes, or of the record's.
+        empty_reason: why there is no text; empty when there is some.
+    """
+
+    source: str
+    title: str
+    text: str
+    media_type: str
+    metadata: Mapping[str, str]
+    content_hash: str
+    empty_reason: str = ""
+
+
+def discover(sources: Sequence[str], *, config: SourcesConfig | None = None) -> Discovery:
+    """The files that ``sources`` name, folders searched to any depth.
+
+    Links are followed to files inside the same folder only; hidden files and folders are skipped.
+
+    Raises:
+        SourceNotFound: a source does not exist.
+    """
+    config = config or SourcesConfig()
+    found = Discovery()
+    files: dict[str, SourceFile] = {}
+    for given in sources:
+        path = _existing(given)
+        found.roots.append(_name(path))
+        if path.is_dir():
+            _search(path, config, files, found)
+        else:
+            _add(path, files, found)
+    found.files.extend(files[source] for source in sorted(files))
+    return found
+
+
+def read(file: SourceFile, *, config: SourcesConfig | None = None) -> list[RawDocument]:
+    """The documents in a file: one, or one for each record of a BEIR corpus.
+
+    Raises:
+        ExtractionError: the file cannot become text. The message is the reason alone; the caller
+            knows the source.
+    """
+    config = config or SourcesConfig()
+    suffix = file.path.suffix.lower()
+    reader = READERS.get(suffix)
+    if reader is None:
+        raise ExtractionError(
+            f"files ending in {suffix!r} are not read",
+            hint=f"Read are {', '.join(sorted(filter(None, READERS)))}.",
+        )
+    data = _bytes(file, config)
+    digest = hashlib.sha256(data).hexdigest()
+    documents = []
+    for found in reader.read(data, config):
+        if len(found.text) > config.max_unpacked_bytes:
+            raise ExtractionError(f"the text is longer than {config.max_unpacked_bytes} characters")
+        blank = not found.text.strip()
+        documents.append(
+            RawDocument(
+                source=f"{file.source}#{found.key}" if found.key else file.source,
+                title=clean_line(found.title) or found.key or _title_from_name(file.path),
+                text=found.text,
+                media_type=reader.media_type,
+                metadata=found.metadata,
+                content_hash=sha256_hex(found.record) if found.key else digest,
+                empty_reason=(found.empty_reason or "nothing but white space") if blank else "",
+            )
+        )
+    return documents
+
+
+def fingerprint(file: SourceFile) -> str:
+    """Sha256 of the file's bytes, without holding them: ``content_hash`` of its one document.
+
+    Raises:
+        ExtractionError: the file cannot be opened.
+    """
+    digest = hashlib.sha256()
+    try:
+        with file.path.open("rb") as stream:
+            while block := stream.read(_READ_BYTES):
+                digest.update(block)
+    except OSError as error:
+        raise _unreadable(error) from error
+    return digest.hexdigest()
+
+
+def _bytes(file: SourceFile, config: SourcesConfig) -> bytes:
+    try:
+        with file.path.open("rb") as stream:
+            # What counts is what is there now, not what the search saw.
+            data = stream.read(config.max_bytes + 1)
+    except OSError as error:
+        raise _unreadable(error) from error
+    if not data:
+        raise ExtractionError("the file is empty")
+    if len(data) > config.max_bytes:
+        raise ExtractionError(
+            f"the file is larger than {config.max_bytes} bytes",
+            hint="Split it, or raise max_bytes.",
+        )
+    return data
+
+
+def _unreadable(error: OSError) -> ExtractionError:
+    known = {
+        errno.EACCES: "permission denied",
+        errno.ENOENT: "the file is gone",
+        errno.EISDIR: "it is a folder now",
+    }
+    reason = known.get(error.errno or 0) or (error.strerror or str(error)).lower()
+    return ExtractionError(f"the file cannot be opened: {reason}")
+
+
+def _existing(given: str) -> Path:
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", given):
+        raise SourceNotFound(
+            f"{given!r} is an address; only files and folders are read.",
+            hint="Download it and name the file.",
+        )
+    path = Path(os.path.abspath(Path(given).expanduser()))  # noqa: PTH100  # keeps links, drops ..
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise SourceNotFound(f"{given!r} does not exist.", hint=_nearest(path)) from error
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise SourceNotFound(f"{given!r} cannot be reached: {reason}.") from error
+    return path
+
+
+def _nearest(path: Path) -> str:
+    """What there is where the path stops existing."""
+    parent = path.parent
+    while not parent.is_dir() and parent != parent.parent:
+        parent = parent.parent
+    try:
+        names = sorted(p.name for p in parent.iterdir() if not p.name.startswith("."))[:8]
+    except OSError:
+        return "Check the path."
+    there = ", ".join(map(repr, names)) if names else "nothing"
+    return f"In {str(parent)!r} there is {there}."
+
+
+def _name(path: Path) -> str:
+    """The path as stored: bytes that are no UTF-8 are written out, since the store holds text."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def _search(
+    root: Path, config: SourcesConfig, files: dict[str, SourceFile], found: Discovery
+) -> None:
+    real_root = os.path.realpath(root)
+
+    def unreadable(error: OSError) -> None:
+        reason = (error.strerror or str(error)).lower()
+        found.failed.append(
+            FailedSource(_name(Path(error.filename)), f"the folder cannot be opened: {reason}")
+        )
+
+    for folder, folders, names in os.walk(root, onerror=unreadable):
+        folders[:] = sorted(_enter(Path(folder), folders, config, found))
+        for name in sorted(names):
+            path = Path(folder, name)
+            if name.startswith(".") and not config.include_hidden:
+                found.skipped.append(FailedSource(_name(path), "hidden"))
+            elif os.path.islink(path) and not _inside(path, real_root):  # noqa: PTH114  # no errors
+                found.skipped.append(
+                    FailedSource(_name(path), "a link that leaves the folder, or leads nowhere")
+                )
+            else:
+                _add(path, files, found)
+
+
+def _enter(
+    parent: Path, folders: Sequence[str], config: SourcesConfig, found: Discovery
+) -> Iterator[str]:
+    for name in folders:
+        path = parent / name
+        if name.startswith(".") and not config.include_hidden:
+            found.skipped.append(FailedSource(_name(path), "hidden"))
+        elif os.path.islink(path):  # noqa: PTH114  # a link is told without errors
+            found.skipped.append(FailedSource(_name(path), "a link to a folder"))
+        else:
+            yield name
+
+
+def _inside(path: Path, real_root: str) -> bool:
+    target = os.path.realpath(path)
+    return target.startswith(real_root.rstrip(os.sep) + os.sep) and os.path.exists(target)  # noqa: PTH110
+
+
+def _add(path: Path, files: dict[str, SourceFile], found: Discovery) -> None:
+    source = _name(path)
+    try:
+        status = path.stat()
+    except OSError as error:
+        found.failed.append(FailedSource(source, _unreadable(error).message))
+        return
+    if stat.S_ISREG(status.st_mode):
+        files[source] = SourceFile(source, path, status.st_size)
+    else:  # a pipe would block, a device may never end
+        found.skipped.append(FailedSource(source, "neither a file nor a folder"))
+
+
+def _title_from_name(path: Path) -> str:
+    """``query-params.md`` as ``Query params``."""
+    words = clean_line(re.sub(r"[-_\s]+", " ", _name(Path(path.stem))))
+    if not words:
+        return clean_line(_name(Path(path.name))) or "Untitled"
+    return words[0].upper() + words[1:]

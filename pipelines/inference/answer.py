@@ -1,0 +1,420 @@
+"""A question answered from the documents: retrieve, fit, generate, cite, log.
+
+There is one path. ``Assistant.answer`` reads ``Assistant.stream`` to its end, and evaluation,
+batches and the service call these two and nothing else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections import abc
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from types import TracebackType
+from typing import TYPE_CHECKING, Literal
+
+from pipelines.engines.embedding import Embedder
+from pipelines.engines.generation import Delta, GenerationRequest, Generator
+from pipelines.engines.reranking import Reranker
+from pipelines.inference.citations import attribution, citations
+from pipelines.inference.config import InferenceConfig
+from pipelines.inference.retrieve import Retriever, plain, retrieval_query
+from pipelines.inference.streaming import ShownText
+from store.answers import new_answer_id
+from store.contract import Contract, ParsedResponse
+from store.errors import ContractError
+from store.types import (
+    AbstentionReason,
+    Answer,
+    EmbedderIdentity,
+    FinishReason,
+    Message,
+    ModelIdentity,
+    Passage,
+    Usage,
+    now,
+)
+
+if TYPE_CHECKING:
+    from store.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerEvent:
+    """A step of an answer: first ``passages``, then ``text`` pieces, last ``done``.
+
+    The concatenated ``text`` equals ``answer.text``. ``passages`` are those that the model is
+    shown, cut as it sees them; ``retrieved`` are all that were found. ``created`` is Unix time.
+    """
+
+    kind: Literal["passages", "text", "done"]
+    answer_id: str
+    created: int
+    text: str = ""
+    passages: tuple[Passage, ...] = ()
+    retrieved: tuple[Passage, ...] = ()
+    answer: Answer | None = None
+
+
+class AnswerStream(Iterator[AnswerEvent]):
+    """The events of one answer. Closing it, from any thread, stops the generation.
+
+    An answer that is closed early is logged with what had been shown of it and the finish reason
+    "cancelled".
+    """
+
+    def __init__(self, events: Iterator[AnswerEvent], cancel: threading.Event) -> None:
+        self._events = events
+        self._cancel = cancel
+
+    def __next__(self) -> AnswerEvent:
+        return next(self._events)
+
+    def __enter__(self) -> AnswerStream:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def cancel(self) -> None:
+        """Ask the generation to stop, from any thread; returns at once, and events still end."""
+        self._cancel.set()
+
+    def close(self) -> None:
+        """Stop; a second time does nothing."""
+        self.cancel()
+        _close(self._events)
+
+
+@dataclass
+class _Draft:
+    """What is known of an answer while it comes to be."""
+
+    question: str
+    run_id: str
+    id: str = field(default_factory=new_answer_id)
+    created_at: datetime = field(default_factory=now)
+    started: float = field(default_factory=time.perf_counter)
+    features_version: int = 0
+    passages: tuple[Passage, ...] = ()
+    usage: Usage = field(default_factory=Usage)
+    timings: dict[str, float] = field(default_factory=dict)
+
+    def event(
+        self,
+        kind: Literal["passages", "text", "done"],
+        *,
+        text: str = "",
+        retrieved: tuple[Passage, ...] = (),
+        answer: Answer | None = None,
+    ) -> AnswerEvent:
+        return AnswerEvent(
+            kind=kind,
+            answer_id=self.id,
+            created=int(self.created_at.timestamp()),
+            text=text,
+            passages=self.passages if kind == "passages" else (),
+            retrieved=retrieved,
+            answer=answer,
+        )
+
+    def since_start(self) -> float:
+        return time.perf_counter() - self.started
+
+
+class Assistant:
+    """Answers questions under a contract. May be shared between threads.
+
+    Args:
+        store: where passages come from and answers are logged.
+        embedder: the one whose vectors the store holds.
+        reranker: reorders retrieved passages; None leaves the search's order.
+        generator: runs the contract's base model (and the model version's adapter).
+        contract: of the model version, or of the base model.
+        config: retrieval and sampling.
+        model: what answers name as their model: "base" or ``name/N``.
+        use_retrieval: False answers from the model alone, without passages.
+
+    Raises:
+        EmbedderMismatch: the store's vectors come from another embedder.
+        ContractError: generator, embedder or store are not what the contract says.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        embedder: Embedder,
+        reranker: Reranker | None,
+        generator: Generator,
+        contract: Contract,
+        config: InferenceConfig,
+        *,
+        model: str = "base",
+        use_retrieval: bool = True,
+    ) -> None:
+        self.store = store
+        self.generator = generator
+        self.contract = contract
+        self.config = config
+        self.model = model
+        self.use_retrieval = use_retrieval
+        self.retriever = Retriever(store.features, embedder, reranker, config.retrieval)
+        check_contract(
+            contract,
+            generator=generator.identity,
+            context_tokens=generator.context_tokens,
+            embedder=embedder.identity if use_retrieval else None,
+            model=model,
+        )
+
+    def answer(self, question: str, history: Sequence[Message] = (), *, run_id: str = "") -> Answer:
+        """The whole answer; see ``stream``."""
+        with self.stream(question, history, run_id=run_id) as events:
+            for event in events:
+                if event.answer is not None:
+                    return event.answer
+        raise AssertionError("a stream ends with its answer")
+
+    def stream(
+        self, question: str, history: Sequence[Message] = (), *, run_id: str = ""
+    ) -> AnswerStream:
+        """Answer piece by piece.
+
+        The model is not asked when nothing was retrieved, or nothing near enough to the question:
+        the answer then abstains. An answer without any marker is attributed to the first shown
+        passage that holds all of it word for word: " [n]" is appended to the text. Every answer is
+        logged before its ``done`` event.
+
+        Args:
+            question: what is asked.
+            history: earlier user and assistant turns, oldest first.
+            run_id: the run (a batch, an evaluation) that asks; empty for a person.
+
+        Raises, at the first event:
+            EmptyQuestion, QuestionTooLong: the question cannot be answered.
+            StoreEmpty: nothing was ever ingested.
+        """
+        cancel = threading.Event()
+        return AnswerStream(self._events(question, history, run_id, cancel), cancel)
+
+    def _events(
+        self, question: str, history: Sequence[Message], run_id: str, cancel: threading.Event
+    ) -> Iterator[AnswerEvent]:
+        draft = _Draft(question=plain(question), run_id=run_id)
+        turns = [m.model_copy(update={"content": plain(m.content)}) for m in history]
+        # Before searching: the search need not bear a question that no prompt can hold.
+        self.contract.fit(draft.question, (), counter=self.generator.counter)
+        retrieved = self._retrieve(draft, turns)
+        reason = self._reason_to_abstain(retrieved)
+        if reason is None:
+            yield from self._ask_model(draft, retrieved, turns, cancel)
+            return
+        draft.passages = retrieved[: self.contract.max_passages]
+        done = self._done(draft, _refusal(self.contract.form.abstention), reason=reason)
+        yield draft.event("passages", retrieved=retrieved)
+        yield draft.event("text", text=self.contract.form.abstention)
+        yield done
+
+    def _ask_model(
+        self,
+        draft: _Draft,
+        retrieved: tuple[Passage, ...],
+        turns: Sequence[Message],
+        cancel: threading.Event,
+    ) -> Iterator[AnswerEvent]:
+        fitted = self.contract.fit(
+            draft.question, retrieved, counter=self.generator.counter, history=turns
+        )
+        draft.passages = fitted.passages
+        request = GenerationRequest(
+            messages=fitted.messages,
+            question=draft.question,
+            passages=fitted.passages,
+            max_new_tokens=self.contract.max_new_tokens,
+            temperature=self.config.temperature,
+            seed=self.config.seed,
+            cancel=cancel,
+        )
+        shown = ShownText(self.contract.form, len(draft.passages))
+        finish: FinishReason = "stop"
+        try:
+            yield draft.event("passages", retrieved=retrieved)
+            with contextlib.closing(self._generate(draft, request)) as deltas:
+                for delta in deltas:
+                    finish = delta.finish_reason or finish
+                    text = shown.feed(delta.text)
+                    if text:
+                        yield draft.event("text", text=text)
+            finish = "cancelled" if cancel.is_set() else finish
+            parsed = self._understand(shown, finish, draft.passages)
+            rest = shown.finish(parsed.text)
+            if rest:
+                yield draft.event("text", text=rest)
+        except GeneratorExit:
+            cancel.set()
+            seen = self.contract.form.parse(shown.shown, len(draft.passages))
+            self._done(draft, seen if shown.shown else _nothing(), finish="cancelled")
+            raise
+        yield self._done(draft, parsed, reason="model" if parsed.abstained else None, finish=finish)
+
+    def _retrieve(self, draft: _Draft, turns: Sequence[Message]) -> tuple[Passage, ...]:
+        if not self.use_retrieval:
+            return ()
+        started = time.perf_counter()
+        # At least what the prompt can hold, whatever is configured for searches.
+        k = max(self.config.retrieval.k, self.contract.max_passages)
+        found = self.retriever.retrieve(retrieval_query(draft.question, turns), k)
+        draft.timings["retrieve_s"] = time.perf_counter() - started
+        draft.features_version = found.features_version
+        return found.passages
+
+    def _reason_to_abstain(self, retrieved: tuple[Passage, ...]) -> AbstentionReason | None:
+        if not self.use_retrieval:
+            return None
+        if not retrieved:
+            return "nothing_retrieved"
+        if not self.retriever.relevant(retrieved[: self.contract.max_passages]):
+            return "nothing_relevant"
+        return None
+
+    def _generate(
+        self, draft: _Draft, request: GenerationRequest
+    ) -> abc.Generator[Delta, None, None]:
+        started = time.perf_counter()
+        deltas = self.generator.stream(request)
+        try:
+            for delta in deltas:
+                if delta.text:
+                    draft.timings.setdefault("first_token_s", draft.since_start())
+                draft.usage = delta.usage or draft.usage
+                yield delta
+        finally:
+            _close(deltas)
+            draft.timings["generate_s"] = time.perf_counter() - started
+
+    def _understand(
+        self, shown: ShownText, finish: FinishReason, passages: tuple[Passage, ...]
+    ) -> ParsedResponse:
+        """The model's whole text, with a marker appended where it left out an obvious one."""
+        parsed = shown.parsed(broken_off=finish != "stop")
+        if finish == "cancelled" and parsed.abstained and not shown.shown:
+            return _nothing()  # cut before it could say anything: no refusal
+        if parsed.abstained or parsed.markers:
+            return parsed
+        number = attribution(parsed.text, passages)
+        if number is None:
+            return parsed
+        marker = f"[{number}]"
+        start = len(parsed.text) + 1
+        return ParsedResponse(
+            text=f"{parsed.text} {marker}",
+            markers=(number,),
+            spans=((start, start + len(marker)),),
+            abstained=False,
+        )
+
+    def _done(
+        self,
+        draft: _Draft,
+        parsed: ParsedResponse,
+        *,
+        reason: AbstentionReason | None = None,
+        finish: FinishReason = "stop",
+    ) -> AnswerEvent:
+        """Log the answer; its last event."""
+        draft.timings["total_s"] = draft.since_start()
+        answer = Answer(
+            id=draft.id,
+            created_at=draft.created_at,
+            question=draft.question,
+            text=parsed.text,
+            citations=citations(parsed, draft.passages),
+            passages=draft.passages,
+            abstained=parsed.abstained,
+            abstention_reason=reason,
+            finish_reason=finish,
+            model=self.model,
+            base=self.generator.identity,
+            contract_digest=self.contract.digest,
+            features_version=draft.features_version,
+            run_id=draft.run_id,
+            usage=draft.usage,
+            timings=draft.timings,
+        )
+        self.store.answers.append(answer)
+        return draft.event("done", answer=answer)
+
+
+def check_contract(
+    contract: Contract,
+    *,
+    generator: ModelIdentity,
+    context_tokens: int,
+    embedder: EmbedderIdentity | None,
+    model: str,
+) -> None:
+    """Compare a contract with what is to serve under it.
+
+    Args:
+        contract: of the model version.
+        generator: identity of the loaded base. A server shows no files, so an identity without
+            digests is compared by name.
+        context_tokens: what the generator can hold.
+        embedder: identity behind the retrieval; None when there is none.
+        model: the model's name, for the message.
+
+    Raises:
+        ContractError: they differ; the message names each difference.
+    """
+    faults = []
+    base = contract.base
+    if not (base.weights_sha256 and generator.weights_sha256) and base.id != generator.id:
+        faults.append(f"base model: the contract says {base.id!r}, loaded is {generator.id!r}")
+    for name in ("weights_sha256", "tokenizer_sha256"):
+        agreed, loaded = getattr(base, name), getattr(generator, name)
+        if agreed and loaded and agreed != loaded:
+            faults.append(
+                f"base {name}: the contract says {agreed[:12]!r} ({base.id!r}), loaded is "
+                f"{loaded[:12]!r} ({generator.id!r})"
+            )
+    if embedder is not None and embedder != contract.embedder:
+        agreed_fields, served = contract.embedder.model_dump(), embedder.model_dump()
+        faults += [
+            f"embedder {key}: the contract says {agreed_fields[key]!r}, serving has {served[key]!r}"
+            for key in agreed_fields
+            if agreed_fields[key] != served[key]
+        ]
+    needed = contract.max_prompt_tokens + contract.max_new_tokens
+    if needed > context_tokens:
+        faults.append(
+            f"context: the contract needs {needed} tokens, the generator holds {context_tokens}"
+        )
+    if faults:
+        raise ContractError(
+            f"The model {model!r} cannot be served here: {'; '.join(faults)}.",
+            hint="Serve it with the profile it was trained under, or fine-tune again.",
+        )
+
+
+def _refusal(text: str) -> ParsedResponse:
+    return ParsedResponse(text=text, markers=(), spans=(), abstained=True)
+
+
+def _nothing() -> ParsedResponse:
+    return ParsedResponse(text="", markers=(), spans=(), abstained=False)
+
+
+def _close(events: Iterator[object]) -> None:
+    close = getattr(events, "close", None)
+    if close is not None:
+        # "generator already executing": another thread is inside, sees the cancel flag and ends.
+        with contextlib.suppress(ValueError):
+            close()

@@ -1,0 +1,489 @@
+"""What is served, measured on questions with known answers.
+
+Evaluation asks the same ``Assistant`` that serves, question by question, and reads the retrieved
+passages from its events: there is no second path that could score better than the first. Every
+evaluation is a run; the scores per case are attached to it under ``cases``, so that two
+evaluations of the same cases can be compared pair by pair.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from pydantic import Field
+
+from pipelines.inference import metrics
+from pipelines.inference.answer import Assistant
+from pipelines.inference.cases import GoldDocuments, cases_digest
+from pipelines.inference.citations import plain_text
+from pipelines.inference.retrieve import Retriever
+from pipelines.inference.trace import ancestry
+from store.errors import InputError, InvalidCases
+from store.gate import bootstrap_interval
+from store.progress import Progress, ProgressEvent, quiet
+from store.types import Answer, Case, Interval, Passage, Value
+
+if TYPE_CHECKING:
+    from store.store import Store
+
+#: Name under which the scores per case are attached to the run.
+ROWS = "cases"
+RETRIEVAL = (*(f"recall@{k}" for k in metrics.RECALL_AT), "mrr", f"ndcg@{metrics.CUTOFF}")
+ANSWERS = ("exact_match", "f1", "citation_precision", "faithfulness")
+
+# Enough passages for ten distinct documents, where a ranking of documents is scored.
+_PASSAGES_FOR_DOCUMENTS = 50
+_SHOWN = 20  # how many excluded cases a report names
+_RIGHT = 0.5  # F1 from which an answer is not called a miss in the rows' ``fault``
+
+
+class Excluded(Value):
+    """Cases that were not scored: how many, and the first of them with their documents."""
+
+    count: int = 0
+    cases: tuple[str, ...] = ()
+    documents: tuple[str, ...] = ()
+
+
+class Abstention(Interval):
+    """How well the system knows what it cannot answer.
+
+    The interval itself is of accuracy: the share of cases that were answered when answerable and
+    refused when not. ``precision``: how many refusals were right; ``recall``: how many
+    unanswerable cases were refused.
+    """
+
+    precision: Interval
+    recall: Interval
+    accuracy: Interval
+    wrongly_refused: int
+    wrongly_answered: int
+    reasons: Mapping[str, int] = Field(default_factory=dict)
+
+
+class EvaluationReport(Value):
+    """An evaluation in figures.
+
+    ``cases`` counts those that were scored. A metric's interval has ``n`` 0 when no case bears on
+    it (no citation was made, for example); it then says nothing. Latencies are seconds.
+
+    - retrieval: see ``pipelines.inference.metrics``; over cases with a gold document.
+    - exact_match, f1: SQuAD's, markers removed; a refusal is right where nothing is accepted.
+    - citation_precision: share of an answer's citations that point at a relevant passage, averaged
+      over answers with citations.
+    - faithfulness: share of an answer's content words that stand in the passages it cites (see
+      ``metrics.support``), averaged over answers; an answer without citation has 0.
+    """
+
+    cases: int
+    case_set: str
+    model: str = ""
+    contract_digest: str = ""
+    features_version: int = 0
+    use_retrieval: bool = True
+    retrieval: Mapping[str, float] = Field(default_factory=dict)
+    retrieval_intervals: Mapping[str, Interval] = Field(default_factory=dict)
+    answers: Mapping[str, Abstention | Interval] | None = None
+    latency: Mapping[str, float] = Field(default_factory=dict)
+    not_in_store: Excluded = Excluded()
+    ambiguous: Excluded = Excluded()
+    trained_on: Excluded = Excluded()
+    faults: Mapping[str, int] = Field(default_factory=dict)
+    run: str = ""
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Scored:
+    """A case with the ids and grades of its relevant documents; none when it names none."""
+
+    case: Case
+    documents: Mapping[str, int]
+
+    def relevant(self, passage: Passage) -> bool:
+        if self.documents.get(passage.document_id, 0) <= 0:
+            return False
+        return not self.case.answers or metrics.contains_answer(passage.text, self.case.answers)
+
+    @property
+    def judged(self) -> bool:
+        return bool(self.case.relevant)
+
+
+@dataclass(frozen=True, slots=True)
+class _Selection:
+    scored: list[_Scored]
+    not_in_store: Excluded
+    ambiguous: Excluded
+    trained_on: Excluded
+
+
+def evaluate(
+    assistant: Assistant,
+    cases: Sequence[Case],
+    *,
+    store: Store,
+    progress: Progress = quiet,
+    retrieval_only: bool = False,
+    include_trained: bool = False,
+    unseen_by: Sequence[str] = (),
+) -> EvaluationReport:
+    """Ask every case and score what comes back.
+
+    Cases whose document is not in the store, or not unambiguously, are not scored but counted, and
+    so are those about documents that the model was trained on. Cases from judged documents (BEIR)
+    have no answers to compare with: they measure retrieval only, and the model is not asked.
+
+    Args:
+        assistant: what is served.
+        cases: see ``cases.load_cases``.
+        store: the assistant's.
+        progress: told after every case.
+        retrieval_only: measure the search alone.
+        include_trained: also score cases about documents trained on.
+        unseen_by: model versions whose training documents are left out too, so that a comparison
+            with them covers the same cases.
+
+    Raises:
+        InvalidCases: there are no cases, or none is about a document in the store.
+        InputError: all of them are about documents trained on.
+    """
+    if retrieval_only:
+        return evaluate_retrieval(assistant.retriever, cases, store=store, progress=progress)
+    seen = frozenset[str]()
+    if not include_trained:
+        models = (assistant.model, *unseen_by)
+        seen = seen.union(*(trained_documents(store, model) for model in models))
+    chosen = _select(cases, store, seen)
+
+    def measure(run_id: str) -> Iterator[dict[str, Any]]:
+        for scored in chosen.scored:
+            if scored.judged:
+                yield _retrieval_row(assistant.retriever, scored)
+            else:
+                yield _answer_row(assistant, scored, run_id)
+
+    return _run(
+        chosen,
+        measure,
+        store=store,
+        progress=progress,
+        base=EvaluationReport(
+            cases=len(chosen.scored),
+            case_set=cases_digest(cases),
+            model=assistant.model,
+            contract_digest=assistant.contract.digest,
+            use_retrieval=assistant.use_retrieval,
+        ),
+        settings={
+            "inference": assistant.config.model_dump(mode="json"),
+            "use_retrieval": assistant.use_retrieval,
+            "include_trained": include_trained,
+            "unseen_by": list(unseen_by),
+        },
+    )
+
+
+def evaluate_retrieval(
+    retriever: Retriever,
+    cases: Sequence[Case],
+    *,
+    store: Store,
+    progress: Progress = quiet,
+) -> EvaluationReport:
+    """Score the search alone; no language model takes part. See ``evaluate``."""
+    chosen = _select(cases, store, frozenset())
+    return _run(
+        chosen,
+        lambda run_id: (_retrieval_row(retriever, scored) for scored in chosen.scored),
+        store=store,
+        progress=progress,
+        base=EvaluationReport(cases=len(chosen.scored), case_set=cases_digest(cases)),
+        settings={"retrieval": retriever.config.model_dump(mode="json"), "retrieval_only": True},
+    )
+
+
+def compare(
+    rows: Iterable[Mapping[str, Any]], other: Iterable[Mapping[str, Any]]
+) -> dict[str, Interval]:
+    """Mean differences, ``rows`` minus ``other``, over the cases that both scored.
+
+    Args:
+        rows: scores per case, as attached to a run; see ``case_rows``.
+        other: those of the evaluation compared against.
+
+    Returns:
+        By metric, the paired difference with its interval; metrics that no case shares are absent.
+
+    Raises:
+        InvalidCases: the two have no case in common.
+    """
+    ours, theirs = {r["id"]: r for r in rows}, {r["id"]: r for r in other}
+    shared = [case for case in ours if case in theirs]
+    if not shared:
+        raise InvalidCases("The two evaluations have no case in common.")
+    found = {}
+    for metric in (*ANSWERS, "abstention", *RETRIEVAL):
+        differences = [
+            ours[case][metric] - theirs[case][metric]
+            for case in shared
+            if ours[case].get(metric) is not None and theirs[case].get(metric) is not None
+        ]
+        if differences:
+            found[metric] = bootstrap_interval(differences)
+    return found
+
+
+def case_rows(store: Store, run_id: str) -> list[dict[str, Any]]:
+    """The scores per case of an evaluation.
+
+    Raises:
+        RunNotFound: there is no such run, or it was no evaluation.
+    """
+    return list(store.runs.attached(run_id, ROWS))
+
+
+def trained_documents(store: Store, model: str) -> frozenset[str]:
+    """Ids of the documents that a model version, or one it goes back to, was trained on."""
+    if model == "base":
+        return frozenset()
+    datasets = [store.datasets.get(maker.dataset) for maker in ancestry(store, model)]
+    return frozenset(d for dataset in datasets for d in dataset.documents.get("train", ()))
+
+
+def _select(cases: Sequence[Case], store: Store, trained: frozenset[str]) -> _Selection:
+    if not cases:
+        raise InvalidCases("There are no cases to evaluate.")
+    gold = GoldDocuments(store.features.records())
+    scored: list[_Scored] = []
+    absent: list[Case] = []
+    ambiguous: list[Case] = []
+    seen: list[Case] = []
+    for case in cases:
+        grades = case.relevant or ({case.document: 1} if case.document else {})
+        matches = {reference: gold.find(reference) for reference in grades}
+        if any(len(ids) > 1 for ids in matches.values()):
+            ambiguous.append(case)
+        elif not all(ids for reference, ids in matches.items() if grades[reference] > 0):
+            absent.append(case)
+        else:
+            documents = {ids[0]: grades[ref] for ref, ids in matches.items() if ids}
+            if trained.intersection(documents):
+                seen.append(case)
+            else:
+                scored.append(_Scored(case, documents))
+    if not scored and seen:
+        raise InputError(
+            f"All {len(seen)} cases are about documents that the model was trained on.",
+            hint="Evaluate on held-out documents, or see the figures with --include-trained.",
+        )
+    if not scored:
+        example = (absent or ambiguous)[0]
+        raise InvalidCases(
+            f"None of the {len(cases)} cases is about one document in the store; the first names "
+            f"{example.document or next(iter(example.relevant))!r}, which matches "
+            f"{'no document' if absent else 'several documents'}.",
+            hint="Ingest the documents that the cases are about, each from one place.",
+        )
+    return _Selection(scored, _excluded(absent), _excluded(ambiguous), _excluded(seen))
+
+
+def _excluded(cases: Sequence[Case]) -> Excluded:
+    documents = dict.fromkeys(c.document or next(iter(c.relevant)) for c in cases)
+    return Excluded(
+        count=len(cases),
+        cases=tuple(c.id for c in cases[:_SHOWN]),
+        documents=tuple(documents)[:_SHOWN],
+    )
+
+
+def _run(
+    chosen: _Selection,
+    measure: Callable[[str], Iterable[dict[str, Any]]],
+    *,
+    store: Store,
+    progress: Progress,
+    base: EvaluationReport,
+    settings: Mapping[str, Any],
+) -> EvaluationReport:
+    started = time.perf_counter()
+    total = len(chosen.scored)
+    version = store.features.version()
+    inputs = {
+        "model": base.model,
+        "contract": base.contract_digest,
+        "case_set": base.case_set,
+        "features_version": str(version),
+        "use_retrieval": str(base.use_retrieval).lower(),
+    }
+    with store.runs.running("evaluate", inputs=inputs, settings=settings) as run:
+        rows: list[dict[str, Any]] = []
+        f1: list[float] = []
+        for row in measure(run.id):
+            rows.append(row)
+            if "f1" in row:
+                f1.append(row["f1"])
+            values = {"f1": sum(f1) / len(f1)} if f1 else {}
+            progress(ProgressEvent("evaluate", len(rows), total, row["question"], values))
+        store.runs.attach(run.id, ROWS, rows)
+        report = base.model_copy(
+            update={
+                "features_version": version,
+                "not_in_store": chosen.not_in_store,
+                "ambiguous": chosen.ambiguous,
+                "trained_on": chosen.trained_on,
+                "run": run.id,
+                **_summary(rows),
+                "seconds": time.perf_counter() - started,
+            }
+        )
+        run.outputs["cases"] = ROWS
+        run.metrics.update(
+            report.model_dump(mode="json", include={"cases", "retrieval", "answers", "latency"})
+        )
+    return report
+
+
+def _retrieval_row(retriever: Retriever, scored: _Scored) -> dict[str, Any]:
+    k = _PASSAGES_FOR_DOCUMENTS if scored.judged else max(metrics.CUTOFF, retriever.config.k)
+    started = time.perf_counter()
+    passages = retriever.search(scored.case.question, k)
+    seconds = time.perf_counter() - started
+    return {
+        **_case_fields(scored.case),
+        **_retrieval_scores(scored, passages),
+        "retrieve_s": seconds,
+        "total_s": seconds,
+    }
+
+
+def _answer_row(assistant: Assistant, scored: _Scored, run_id: str) -> dict[str, Any]:
+    case = scored.case
+    retrieved: tuple[Passage, ...] = ()
+    answer: Answer | None = None
+    with assistant.stream(case.question, run_id=run_id) as events:
+        for event in events:
+            retrieved = event.retrieved or retrieved
+            answer = event.answer or answer
+    assert answer is not None  # a stream ends with its answer
+    text = "" if answer.abstained else plain_text(answer.text, answer.citations)
+    row = {
+        **_case_fields(case),
+        **(_retrieval_scores(scored, retrieved) if assistant.use_retrieval else {}),
+        "answer_id": answer.id,
+        "answer": text,
+        "abstained": answer.abstained,
+        "abstention_reason": answer.abstention_reason,
+        "exact_match": metrics.exact_match(text, case.answers),
+        "f1": metrics.f1(text, case.answers),
+        "abstention": float(answer.abstained != case.answerable),
+        "citation_precision": None,
+        "faithfulness": None,
+        **answer.timings,
+    }
+    if assistant.use_retrieval and not answer.abstained:
+        shown = {p.chunk_id: p for p in answer.passages}
+        cited = [shown[c.chunk_id] for c in answer.citations]
+        if cited and scored.documents:
+            row["citation_precision"] = sum(map(scored.relevant, cited)) / len(cited)
+        row["faithfulness"] = (
+            metrics.support(text, [f"{p.heading}\n{p.text}" for p in cited], question=case.question)
+            if cited
+            else 0.0
+        )
+    row["fault"] = _fault(scored, answer, row)
+    return row
+
+
+def _case_fields(case: Case) -> dict[str, Any]:
+    return {
+        "id": case.id,
+        "question": case.question,
+        "document": case.document,
+        "answerable": case.answerable,
+    }
+
+
+def _retrieval_scores(scored: _Scored, passages: Sequence[Passage]) -> dict[str, Any]:
+    if not scored.documents:
+        return {}
+    if scored.judged:
+        gains = metrics.document_gains((p.document_id for p in passages), scored.documents)
+        ideal = [float(grade) for grade in scored.documents.values() if grade > 0]
+    else:
+        gains, ideal = metrics.first_relevant(map(scored.relevant, passages)), [1.0]
+    rank = next((n for n, gain in enumerate(gains, start=1) if gain > 0), None)
+    return {**metrics.ranking_scores(gains, ideal), "rank": rank}
+
+
+def _fault(scored: _Scored, answer: Answer, row: Mapping[str, Any]) -> str:
+    """What went wrong with a case, in one word; empty when nothing did."""
+    if not scored.case.answerable:
+        return "" if answer.abstained else "wrong_answer"
+    if row["f1"] >= _RIGHT:
+        return "bad_citation" if row["citation_precision"] == 0.0 else ""
+    if scored.documents and not any(map(scored.relevant, answer.passages)):
+        return "retrieval_miss"
+    return "wrong_refusal" if answer.abstained else "reader_miss"
+
+
+def _summary(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    ranked = [row for row in rows if "mrr" in row]
+    intervals = {name: _interval([row[name] for row in ranked]) for name in RETRIEVAL}
+    answered = [row for row in rows if "f1" in row]
+    return {
+        "retrieval": {name: i.mean for name, i in intervals.items()} if ranked else {},
+        "retrieval_intervals": intervals if ranked else {},
+        "answers": _answer_metrics(answered) if answered else None,
+        "latency": _latency(rows),
+        "faults": dict(sorted(Counter(row["fault"] for row in answered if row["fault"]).items())),
+    }
+
+
+def _answer_metrics(rows: Sequence[Mapping[str, Any]]) -> dict[str, Interval]:
+    refused = [row for row in rows if row["abstained"]]
+    unanswerable = [row for row in rows if not row["answerable"]]
+    accuracy = _interval([row["abstention"] for row in rows])
+    abstention = Abstention(
+        **accuracy.model_dump(),
+        accuracy=accuracy,
+        precision=_interval([float(not row["answerable"]) for row in refused]),
+        recall=_interval([float(row["abstained"]) for row in unanswerable]),
+        wrongly_refused=sum(bool(row["answerable"]) for row in refused),
+        wrongly_answered=sum(not row["abstained"] for row in unanswerable),
+        reasons=dict(sorted(Counter(str(row["abstention_reason"]) for row in refused).items())),
+    )
+    by_name = {
+        name: _interval([row[name] for row in rows if row[name] is not None]) for name in ANSWERS
+    }
+    return {
+        "exact_match": by_name["exact_match"],
+        "f1": by_name["f1"],
+        "abstention": abstention,
+        "citation_precision": by_name["citation_precision"],
+        "faithfulness": by_name["faithfulness"],
+    }
+
+
+def _interval(values: Sequence[float]) -> Interval:
+    """With its bootstrap bounds; over no values, all that is known is 0 to 1."""
+    return bootstrap_interval(values) if values else Interval(mean=0.0, low=0.0, high=1.0, n=0)
+
+
+def _latency(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    def percentile(field: str, share: int) -> float | None:
+        values = [row[field] for row in rows if field in row]
+        return float(np.percentile(values, share)) if values else None
+
+    figures = {
+        "p50": percentile("total_s", 50),
+        "p95": percentile("total_s", 95),
+        "first_token": percentile("first_token_s", 50),
+        "retrieve": percentile("retrieve_s", 50),
+    }
+    return {name: value for name, value in figures.items() if value is not None}

@@ -1,0 +1,191 @@
+"""A question in, ranked passages out: search, drop copies, rerank, cut."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from pipelines.engines.embedding import Embedder
+from pipelines.engines.reranking import Reranker, rerank
+from pipelines.inference.citations import STOP_WORDS, folded_words, word_set
+from pipelines.inference.config import RetrievalConfig
+from store.errors import EmptyQuestion
+from store.types import Message, Passage, SearchMode
+
+if TYPE_CHECKING:
+    from store.features import FeatureStore
+
+_COPY_WORDS = 12  # shorter equal texts ("No.", "See above.") differ by what stands above them
+_FOLLOW_UPS = 3  # how many earlier questions a chain of follow-ups may reach back over
+_STABLE_TRIES = 3
+_REFERRING = word_set(
+    "it its he him his she her hers they them their theirs this that these those there one ones",
+    "former latter same such",
+)
+_GOING_ON = word_set("and but or so also then otherwise instead else")
+_CONTRACTED = word_set("whats hows whos wheres whens whys thats heres theres")
+_ASKING = word_set(
+    "what who whom whose which when where why how is are was were am be do does did can could will",
+    "would should shall may might must has have had",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Retrieved:
+    """Passages, best first, and the version of the features they were found in."""
+
+    passages: tuple[Passage, ...]
+    features_version: int
+
+
+class Retriever:
+    """Finds passages in the store.
+
+    Args:
+        features: where chunks and vectors lie.
+        embedder: must be the one whose vectors the store holds.
+        reranker: reorders the candidates; None leaves the search's own order.
+        config: mode, sizes and threshold.
+
+    Raises:
+        EmbedderMismatch: the store's vectors come from another embedder.
+    """
+
+    def __init__(
+        self,
+        features: FeatureStore,
+        embedder: Embedder,
+        reranker: Reranker | None = None,
+        config: RetrievalConfig | None = None,
+    ) -> None:
+        self.features = features
+        self.embedder = embedder
+        self.reranker = reranker
+        self.config = config or RetrievalConfig()
+        features.require_identity(embedder.identity)
+
+    def search(
+        self,
+        query: str,
+        k: int | None = None,
+        mode: SearchMode | None = None,
+        where: Mapping[str, str] | None = None,
+    ) -> list[Passage]:
+        """The ``k`` best passages, ranked from 1; fewer when the store holds fewer.
+
+        Args:
+            query: words or a question.
+            k: how many; by default the configured number.
+            mode: vectors, words or both; by default the configured mode.
+            where: only passages whose column has this value.
+
+        Raises:
+            EmptyQuestion: there is no visible character in the query.
+            StoreEmpty: there is nothing to search.
+            EmbedderMismatch: the store was embedded anew by another embedder.
+            InvalidFilter: ``where`` names a column that does not exist.
+        """
+        query = plain(query)
+        if not query:
+            raise EmptyQuestion("The query is empty.", hint="Search with words.")
+        self.features.require_identity(self.embedder.identity)
+        k, mode = k or self.config.k, mode or self.config.mode
+        # The fetch does not depend on k, so that a short list begins every longer one.
+        found = self._fetch(query, max(k, self.config.candidates), mode, dict(where or {}))
+        distinct = without_copies(found)
+        if self.reranker is not None:
+            distinct = iter(rerank(self.reranker, query, list(distinct)))
+        best = islice(distinct, k)
+        return [p.model_copy(update={"rank": n}) for n, p in enumerate(best, start=1)]
+
+    def retrieve(self, query: str, k: int | None = None) -> Retrieved:
+        """Like ``search``, with the version of the features that was searched."""
+        for _ in range(_STABLE_TRIES):
+            version = self.features.version()
+            passages = tuple(self.search(query, k))
+            if self.features.version() == version:
+                break
+        # Under constant writing the version before the search is the closest one known.
+        return Retrieved(passages=passages, features_version=version)
+
+    def relevant(self, passages: Sequence[Passage]) -> bool:
+        """Whether any passage is near enough to the question to be worth showing to a model.
+
+        Only vector searches measure nearness on a fixed scale; what a text search alone found
+        shares words with the question and counts as relevant.
+        """
+        return any(
+            p.similarity is None or p.similarity >= self.config.min_similarity for p in passages
+        )
+
+    def _fetch(
+        self, query: str, k: int, mode: SearchMode, where: Mapping[str, str]
+    ) -> list[Passage]:
+        if mode == "text":
+            return self.features.search_text(query, k, where)
+        vector = self.embedder.embed_query(query)
+        if mode == "vector":
+            return self.features.search_vector(vector, k, where)
+        return self.features.search_hybrid(query, vector, k, where)
+
+
+def plain(text: str) -> str:
+    """Text without surrounding white space, NUL and lone surrogates, which no tokenizer takes."""
+    return text.encode("utf-8", "replace").decode("utf-8").replace("\x00", " ").strip()
+
+
+def without_copies(passages: Iterable[Passage]) -> Iterator[Passage]:
+    """The passages less those that repeat a better one, in order.
+
+    A copy has the same words as a better passage, or stands whole inside it. Short texts count as
+    copies only under the same heading.
+    """
+    seen: list[tuple[str, str]] = []
+    for passage in passages:
+        folded = folded_words(passage.text)
+        text = " ".join(["", *folded, ""])
+        short = len(folded) < _COPY_WORDS
+        if any(
+            text == better and heading == passage.heading if short else text in better
+            for better, heading in seen
+        ):
+            continue
+        yield passage
+        seen.append((text, passage.heading))
+
+
+def retrieval_query(question: str, history: Sequence[Message] = ()) -> str:
+    """What to search for: the question, preceded by the earlier ones that it leans on.
+
+    A question leans on the one before it when it
+
+    - has no content word ("Why?"),
+    - refers back ("it", "they", "this") or goes on ("And", "But", "What about") and has at most
+      four content words, or
+    - is a fragment that begins with a small word ("in winter?") and has at most two.
+
+    Up to three earlier questions are taken, as long as each leans on the one before it. The word
+    lists are English; questions in other languages stand for themselves.
+    """
+    asked = [m.content for m in history if m.role == "user" and m.content.strip()]
+    parts = [question]
+    while asked and len(parts) <= _FOLLOW_UPS and _leans(parts[0]):
+        parts.insert(0, asked.pop())
+    return " ".join(" ".join(parts).split())
+
+
+def _leans(question: str) -> bool:
+    said = [w.removesuffix("s") if w in _CONTRACTED else w for w in folded_words(question)]
+    if not said:
+        return False
+    content = [w for w in said if w not in STOP_WORDS and w not in _REFERRING]
+    goes_on = said[0] in _GOING_ON or said[:2] in (["what", "about"], ["how", "about"])
+    refers = any(w in _REFERRING for w in said)
+    fragment = said[0] in STOP_WORDS and said[0] not in _ASKING
+    return (
+        not content
+        or ((refers or goes_on) and len(content) <= 4)
+        or (fragment and len(content) <= 2)
+    )

@@ -1,0 +1,313 @@
+"""Lineage, both ways: from an answer to what made it, from a document to what came of it."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Literal
+
+from store.errors import DatasetNotFound, DocumentNotFound, ModelNotFound, RunNotFound
+from store.types import (
+    AbstentionReason,
+    Answer,
+    Feedback,
+    ModelIdentity,
+    Passage,
+    Split,
+    Value,
+    document_id,
+)
+
+if TYPE_CHECKING:
+    from store.registry import ModelVersion
+    from store.store import Store
+
+Standing = Literal["stands", "changed", "deleted"]
+
+
+class PassageLineage(Value):
+    """A passage that an answer was shown.
+
+    ``standing``: its text ``stands`` in the document as it is now, the document was ``changed``
+    so that it does not, or it was ``deleted``.
+    """
+
+    number: int
+    cited: bool
+    quote: str = ""
+    source: str
+    title: str
+    standing: Standing
+    chunk_id: str
+    document_id: str
+    start: int
+    end: int
+    text: str
+    similarity: float | None = None
+
+
+class DatasetLineage(Value):
+    """The dataset version behind a model."""
+
+    ref: str
+    digest: str = ""
+    features_version: int = 0
+    documents: int = 0
+    run: str = ""
+
+
+class ModelLineage(Value):
+    """The model that answered. For ``base`` there is no training behind it."""
+
+    ref: str
+    base: ModelIdentity
+    contract_digest: str
+    created_at: datetime | None = None
+    run: str = ""
+    dataset: DatasetLineage | None = None
+    parent: str | None = None
+    missing: str = ""
+
+
+class AnswerLineage(Value):
+    """How an answer came to be."""
+
+    answer: str
+    created_at: datetime
+    question: str
+    text: str
+    abstained: bool
+    abstention_reason: AbstentionReason | None
+    finish_reason: str
+    asked_by: str = ""
+    features_version: int
+    features_now: int
+    model: ModelLineage
+    passages: tuple[PassageLineage, ...]
+    timings: dict[str, float]
+    feedback: tuple[Feedback, ...] = ()
+
+
+class ChunkLineage(Value):
+    """A chunk as it lies in the store now."""
+
+    chunk_id: str
+    section: str
+    start: int
+    end: int
+
+
+class DatasetUse(Value):
+    """A dataset version that a document is in, and on which side of the split."""
+
+    ref: str
+    split: Split
+
+
+class ModelUse(Value):
+    """A model version made with a document: trained on it, or with it on a held-out side.
+
+    ``dataset`` is the model's own or that of a version it goes back to.
+    """
+
+    ref: str
+    dataset: str
+    split: Split
+
+
+class AnswerUse(Value):
+    """An answer that was shown passages of a document."""
+
+    answer: str
+    created_at: datetime
+    question: str
+    cited: bool
+
+
+class DocumentLineage(Value):
+    """What came of a document. ``state`` is the ledger's, or "deleted"."""
+
+    source: str
+    document_id: str
+    title: str = ""
+    state: str
+    cause: str = ""
+    chunks: tuple[ChunkLineage, ...] = ()
+    datasets: tuple[DatasetUse, ...] = ()
+    models: tuple[ModelUse, ...] = ()
+    answers: tuple[AnswerUse, ...] = ()
+
+
+def trace_answer(store: Store, answer_id: str) -> AnswerLineage:
+    """Follow an answer back to its model, dataset, run and passages.
+
+    Raises:
+        AnswerNotFound: no such answer was logged.
+    """
+    answer = store.answers.get(answer_id)
+    quotes = {c.chunk_id: c.quote for c in answer.citations}
+    return AnswerLineage(
+        answer=answer.id,
+        created_at=answer.created_at,
+        question=answer.question,
+        text=answer.text,
+        abstained=answer.abstained,
+        abstention_reason=answer.abstention_reason,
+        finish_reason=answer.finish_reason,
+        asked_by=answer.run_id,
+        features_version=answer.features_version,
+        features_now=store.features.version(),
+        model=_model(store, answer),
+        passages=tuple(
+            PassageLineage(
+                number=number,
+                cited=p.chunk_id in quotes,
+                quote=quotes.get(p.chunk_id, ""),
+                source=p.source,
+                title=p.heading,
+                standing=_standing(store, p),
+                chunk_id=p.chunk_id,
+                document_id=p.document_id,
+                start=p.start,
+                end=p.end,
+                text=p.text,
+                similarity=p.similarity,
+            )
+            for number, p in enumerate(answer.passages, start=1)
+        ),
+        timings=dict(answer.timings),
+        feedback=tuple(store.answers.feedback_of(answer.id)),
+    )
+
+
+def _standing(store: Store, passage: Passage) -> Standing:
+    try:
+        document = store.features.document(passage.document_id)
+    except DocumentNotFound:
+        return "deleted"
+    return "stands" if passage.text in document.text else "changed"
+
+
+def _model(store: Store, answer: Answer) -> ModelLineage:
+    bare = ModelLineage(ref=answer.model, base=answer.base, contract_digest=answer.contract_digest)
+    if answer.model == "base":
+        return bare
+    try:
+        version = store.models.get(answer.model)
+    except ModelNotFound as error:  # removed from the registry since
+        return bare.model_copy(update={"missing": error.message})
+    return bare.model_copy(
+        update={
+            "created_at": version.created_at,
+            "run": _run(store, version.run_id),
+            "dataset": _dataset(store, version),
+            "parent": version.parent,
+        }
+    )
+
+
+def _run(store: Store, run_id: str) -> str:
+    try:
+        return store.runs.get(run_id).id
+    except RunNotFound:
+        return ""
+
+
+def _dataset(store: Store, version: ModelVersion) -> DatasetLineage:
+    try:
+        dataset = store.datasets.get(version.dataset)
+    except DatasetNotFound:  # removed since; the model still says what it was
+        return DatasetLineage(ref=version.dataset, digest=version.dataset_digest)
+    return DatasetLineage(
+        ref=dataset.ref,
+        digest=dataset.digest,
+        features_version=dataset.features_version,
+        documents=len({d for ids in dataset.documents.values() for d in ids}),
+        run=dataset.run_id,
+    )
+
+
+def ancestry(store: Store, ref: str) -> list[ModelVersion]:
+    """A model version and those that its training went on from, newest first."""
+    found: list[ModelVersion] = []
+    following: str | None = ref
+    while following:
+        found.append(store.models.get(following))
+        following = found[-1].parent
+    return found
+
+
+def trace_document(store: Store, reference: str) -> DocumentLineage:
+    """Follow a document to its chunks, datasets, models and answers.
+
+    Args:
+        store: the store.
+        reference: source, id or the end of the path. A deleted document is found by its exact
+            source or id, or by the source as an answer names it.
+
+    Raises:
+        DocumentNotFound: nothing is known of such a document, or several match.
+    """
+    found = store.features.find_document(reference)
+    if len(found) == 1:
+        identity, source = found[0].id, found[0].source
+    elif found:
+        raise DocumentNotFound(
+            f"{reference!r} means {len(found)} documents.",
+            hint="Say which: " + ", ".join(r.source for r in found[:5]),
+        )
+    else:
+        identity, source = _gone(store, reference)
+    datasets = [
+        DatasetUse(ref=dataset.ref, split=split)
+        for dataset in store.datasets.list()
+        for split, ids in dataset.documents.items()
+        if identity in ids
+    ]
+    splits = {use.ref: use.split for use in datasets}
+    answers = [
+        AnswerUse(
+            answer=a.id,
+            created_at=a.created_at,
+            question=a.question,
+            cited=any(c.document_id == identity for c in a.citations),
+        )
+        for a in store.answers.by_document(identity)
+    ]
+    record = next((r for r in store.features.records() if r.id == identity), None)
+    if record is None and not datasets and not answers:
+        store.features.document(reference)  # raises, naming near sources
+        raise DocumentNotFound(f"No document {reference!r} was ingested.")
+    return DocumentLineage(
+        source=source,
+        document_id=identity,
+        title=record.title if record else "",
+        state=record.state if record else "deleted",
+        cause=record.cause if record else "",
+        chunks=tuple(
+            ChunkLineage(chunk_id=c.id, section=" > ".join(c.section), start=c.start, end=c.end)
+            for c in store.features.chunks(identity)
+        ),
+        datasets=tuple(datasets),
+        models=tuple(
+            ModelUse(ref=model.ref, dataset=maker.dataset, split=splits[maker.dataset])
+            for model in store.models.list()
+            for maker in ancestry(store, model.ref)
+            if maker.dataset in splits
+        ),
+        answers=tuple(answers),
+    )
+
+
+def _gone(store: Store, reference: str) -> tuple[str, str]:
+    """Id and source of a document that is served no more."""
+    record = next((r for r in store.features.records() if reference in (r.id, r.source)), None)
+    if record is not None:
+        return record.id, record.source
+    identities = {reference, document_id(reference)}
+    for answer in store.answers.list():
+        for passage in answer.passages:
+            if passage.document_id in identities or passage.source.endswith("/" + reference):
+                return passage.document_id, passage.source
+    known = {i for d in store.datasets.list() for ids in d.documents.values() for i in ids}
+    match = sorted(identities & known)
+    return (match[0], reference) if match else (document_id(reference), reference)

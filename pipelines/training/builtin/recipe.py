@@ -1,0 +1,127 @@
+"""What the built-in model is trained on, in which order and how: the recipe as values.
+
+Proportions move along the run: first mostly gaps and sentence finding, which teach matching and
+copying; then mostly real questions; at the end few questions a row, which is how it is served.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pipelines.training.builtin.gaps import gap_row, strip_text
+from pipelines.training.builtin.invented import invented_row
+from pipelines.training.builtin.rows import Corpus, Row, Text, read_row, sentence_row
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """Numbers of a training run; ``tokens`` counts padding too, since padding costs time."""
+
+    vocabulary: int = 30_000
+    context: int = 1280
+    hidden: int = 384
+    layers: int = 6
+    steps: int = 900
+    tokens_per_step: int = 2560
+    tokens_per_batch: int = 2048
+    learning_rate: float = 6e-4
+    warmup_steps: int = 20
+    decay: float = 0.4
+    """Share of the run, at its end, over which the learning rate falls to a fiftieth."""
+    weight_decay: float = 0.01
+    clip: float = 1.0
+    repeat_weight: float = 0.15
+    """Weight of predicting the repeated question: free practice in copying."""
+    prompt_share: float = 0.08
+    """Share of the other prompt tokens that are predicted too, falling to none along the run."""
+    prompt_weight: float = 0.15
+
+    def rate(self, step: int) -> float:
+        """Learning rate of a step: warm up, hold, fall."""
+        left = (self.steps - step) / max(1.0, self.steps * self.decay)
+        return self.learning_rate * min(1.0, (step + 1) / self.warmup_steps, max(0.02, left))
+
+
+SHARES: dict[str, tuple[float, float]] = {
+    # Share of the rows at the beginning and at the end of the run.
+    "gaps": (0.30, 0.04),
+    "sentences": (0.18, 0.06),
+    "invented": (0.12, 0.10),
+    "squad_articles": (0.13, 0.27),
+    "squad_paragraphs": (0.11, 0.22),
+    "fairytale_qa": (0.08, 0.13),
+    "policy_qa": (0.03, 0.05),
+    "covid_qa": (0.01, 0.02),
+    "qed_nq": (0.04, 0.11),
+}
+
+
+class Stream:
+    """Rows without end; each source is gone through in a shuffled order before any repeats.
+
+    ``taken`` is the whole state: how many items of each source were used. Row ``n`` of step ``s``
+    depends on the seed, the step and ``taken`` only, which is what makes resuming exact.
+    """
+
+    def __init__(self, corpus: Corpus, seed: int, taken: dict[str, int] | None = None) -> None:
+        self.corpus = corpus
+        self.seed = seed
+        self.taken = dict(taken or {})
+        self._orders: dict[tuple[str, int], list[int]] = {}
+        self._groups: dict[str, list[Text]] = {}
+        for texts in corpus.reading.values():
+            for text in texts:
+                self._groups.setdefault(text.group, []).append(text)
+
+    def _next(self, source: str, size: int) -> int:
+        count = self.taken.get(source, 0)
+        self.taken[source] = count + 1
+        turn, place = divmod(count, size)
+        if (source, turn) not in self._orders:
+            order = list(range(size))
+            random.Random(f"{self.seed} {source} {turn}").shuffle(order)
+            self._orders = {k: v for k, v in self._orders.items() if k[0] != source}
+            self._orders[source, turn] = order
+        return self._orders[source, turn][place]
+
+    def _texts(self, source: str, texts: Sequence[Text], count: int) -> list[Text]:
+        return [texts[self._next(source, len(texts))] for _ in range(count)]
+
+    def row(self, rng: random.Random, progress: float) -> Row:
+        """The next row, for a point of the run between 0 and 1."""
+        weights = [a + (b - a) * progress for a, b in SHARES.values()]
+        source = rng.choices(list(SHARES), weights)[0]
+        late = progress > 0.6
+        most = rng.choice((1, 1, 2, 3, 5)) if late else rng.choice((2, 4, 6, 6))
+        plain = self.corpus.plain
+        if source == "gaps":
+            count = rng.choice((1, 1, 2, 3))
+            size = rng.choice((300, 500, 800)) // count
+            texts = [strip_text(t, rng, max(size, 200)) for t in self._texts(source, plain, count)]
+            return gap_row(texts, rng, max_turns=8)
+        if source == "sentences":
+            pairs = self.corpus.pairs
+            picked = [pairs[self._next(source, len(pairs))] for _ in range(rng.randint(3, 7))]
+            return sentence_row(picked, rng, max_turns=most + 2)
+        if source == "invented":
+            return invented_row(plain, rng, max_turns=most + 2)
+        text = self._texts(source, self.corpus.reading[source], 1)[0]
+        near = self._groups[text.group]
+        if rng.random() < 0.3:
+            near = plain
+        distractors = rng.choices(
+            (0, 1, 2, 3, 4), (50, 22, 14, 9, 5) if late else (60, 25, 15, 0, 0)
+        )[0]
+        chosen = rng.sample(near, min(len(near), distractors + 4))
+        if rng.random() < 0.7:  # short distractors cost less and are as good for learning to point
+            chosen = [shortened(t, rng) for t in chosen]
+        return read_row(text, chosen, rng, max_turns=most, distractors=distractors)
+
+
+def shortened(text: Text, rng: random.Random) -> Text:
+    """A piece of a text, with those of its questions whose answers still stand in it."""
+    piece = strip_text(text, rng, 350)
+    kept = tuple(a for a in text.asked if a.answer and a.answer in piece.text)
+    return Text(piece.heading, piece.text, kept, text.group)

@@ -1,0 +1,242 @@
+"""The training loop: steps from a checkpoint to a later one, and the model folder from it."""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipelines.training.builtin.batches import (
+    Batch,
+    Encoded,
+    batches,
+    collate,
+    encode_row,
+    step_rows,
+)
+from pipelines.training.builtin.recipe import Recipe, Stream
+from pipelines.training.builtin.rows import FORM, Corpus, Row, Turn, shown
+from pipelines.training.builtin.tokenizer import PAD
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import BertLMHeadModel
+
+MODEL, OPTIMIZER, STATE = "model.safetensors", "optimizer.safetensors", "state.json"
+
+
+def losses(model: BertLMHeadModel, batch: Batch, device: str) -> tuple[Tensor, Tensor]:
+    """Cross entropy and correctness of each predicted token; logits only where they are needed."""
+    from torch.nn.functional import cross_entropy
+
+    hidden = model.bert(
+        input_ids=batch.ids.to(device), position_ids=batch.positions.to(device), use_cache=False
+    ).last_hidden_state
+    logits = model.cls(hidden.reshape(-1, hidden.shape[-1])[batch.where.to(device)])
+    targets = batch.targets.to(device)
+    return cross_entropy(logits, targets, reduction="none"), logits.detach().argmax(-1) == targets
+
+
+def development_rows(tokenizer: Any, corpus: Corpus, limit: int) -> list[Encoded]:
+    """Held-out questions over their own paragraph, one a row, always the same."""
+    rng = random.Random(0)
+    rows = [
+        Row(
+            shown([text], rng),
+            (Turn(a.question, FORM.response(a.answer, [1] if a.answer else [])),),
+        )
+        for text in corpus.held_out
+        for a in text.asked
+    ]
+    rng.shuffle(rows)
+    return [encode_row(tokenizer, row) for row in rows[:limit]]
+
+
+def development(model: BertLMHeadModel, rows: list[Encoded], device: str) -> dict[str, float]:
+    """Response loss a token, and the share of responses that are right token for token."""
+    import torch
+
+    model.eval()
+    total, count, exact = 0.0, 0, 0
+    with torch.no_grad():
+        for row in rows:
+            batch = collate([row], [0], 0)
+            loss, right = losses(model, batch, device)
+            total, count = total + float(loss.sum()), count + len(loss)
+            exact += int(right.all())
+    model.train()
+    return {
+        "dev_loss": round(total / max(count, 1), 4),
+        "dev_exact": round(exact / max(len(rows), 1), 4),
+    }
+
+
+class Trainer:
+    """A model in training with all that is needed to go on after an interruption."""
+
+    def __init__(
+        self,
+        model: BertLMHeadModel,
+        tokenizer: Any,
+        corpus: Corpus,
+        recipe: Recipe,
+        *,
+        seed: int,
+        device: str,
+    ) -> None:
+        import torch
+
+        self.model, self.tokenizer, self.recipe, self.seed, self.device = (
+            model.to(device),
+            tokenizer,
+            recipe,
+            seed,
+            device,
+        )
+        self.stream = Stream(corpus, seed)
+        self.step, self.tokens, self.seconds = 0, 0, 0.0
+        self.log: list[dict[str, float]] = []
+        self.dev = development_rows(tokenizer, corpus, 160)
+        self.named = dict(model.named_parameters())
+        decayed = [p for p in self.named.values() if p.ndim > 1]
+        plain = [p for p in self.named.values() if p.ndim <= 1]
+        self.optimizer = torch.optim.AdamW(
+            [
+                {"params": decayed, "weight_decay": recipe.weight_decay},
+                {"params": plain, "weight_decay": 0.0},
+            ],
+            lr=recipe.learning_rate, betas=(0.9, 0.98), fused=True,
+        )  # fmt: skip
+
+    def _rows(self) -> tuple[list[Encoded], random.Random]:
+        progress = self.step / self.recipe.steps
+        rng = random.Random(f"{self.seed} step {self.step}")
+        rows: list[Encoded] = []
+        while sum(len(r.ids) for r in rows) < self.recipe.tokens_per_step:
+            row = self.stream.row(rng, progress)
+            if not row.turns:
+                continue
+            encoded = encode_row(self.tokenizer, row, repeat_weight=self.recipe.repeat_weight)
+            if len(encoded.ids) <= self.recipe.context:
+                rows.append(encoded)
+        return step_rows(rows, rng, self.recipe, progress), rng
+
+    def advance(self) -> dict[str, float]:
+        """One optimiser step; returns its response loss and share of right response tokens."""
+        import torch
+
+        start = time.monotonic()
+        rows, rng = self._rows()
+        parts = batches(rows, rng, self.recipe, self.tokenizer.convert_tokens_to_ids(PAD))
+        whole = sum(float(b.weights.sum()) for b in parts)
+        loss_sum = right_sum = seen = 0.0
+        for batch in parts:
+            loss, right = losses(self.model, batch, self.device)
+            (loss @ batch.weights.to(self.device) / whole).backward()
+            mark = batch.is_response.to(self.device)
+            loss_sum += float(loss.detach()[mark].sum())
+            right_sum += float(right[mark].sum())
+            seen += float(mark.sum())
+            self.tokens += batch.ids.numel()
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.recipe.rate(self.step)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.step += 1
+        self.seconds += time.monotonic() - start
+        return {"loss": loss_sum / seen, "right": right_sum / seen}
+
+    def save(self, folder: Path) -> None:
+        """Write a checkpoint aside and move it into place, so that there is always a whole one."""
+        from safetensors.torch import save_file
+
+        aside = folder.with_name(folder.name + ".new")
+        shutil.rmtree(aside, ignore_errors=True)
+        aside.mkdir(parents=True)
+        save_file({k: v.detach().cpu().contiguous() for k, v in self.named.items()}, aside / MODEL)
+        moments = {
+            f"{key}/{name}": self.optimizer.state[p][key].cpu().contiguous()
+            for name, p in self.named.items()
+            if p in self.optimizer.state
+            for key in ("exp_avg", "exp_avg_sq", "step")
+        }
+        save_file(moments, aside / OPTIMIZER)
+        state = {
+            "step": self.step, "tokens": self.tokens, "seconds": self.seconds, "seed": self.seed,
+            "taken": self.stream.taken, "recipe": asdict(self.recipe), "log": self.log,
+        }  # fmt: skip
+        (aside / STATE).write_text(json.dumps(state), encoding="utf-8")
+        old = folder.with_name(folder.name + ".old")
+        shutil.rmtree(old, ignore_errors=True)
+        if folder.exists():
+            folder.rename(old)
+        aside.rename(folder)
+        shutil.rmtree(old, ignore_errors=True)
+
+    def load(self, folder: Path) -> None:
+        """Go on from a checkpoint, under this trainer's recipe."""
+        import torch
+        from safetensors.torch import load_file
+
+        weights = load_file(folder / MODEL)
+        moments = load_file(folder / OPTIMIZER)
+        with torch.no_grad():
+            for name, p in self.named.items():
+                p.copy_(weights[name])
+                if f"step/{name}" in moments:
+                    self.optimizer.state[p] = {
+                        key: moments[f"{key}/{name}"].to(p.device)
+                        for key in ("step", "exp_avg", "exp_avg_sq")
+                    }
+        state = json.loads((folder / STATE).read_text(encoding="utf-8"))
+        self.step, self.tokens, self.seconds, self.log = (
+            state["step"],
+            state["tokens"],
+            state["seconds"],
+            state["log"],
+        )
+        self.stream.taken = state["taken"]
+
+    def run(
+        self,
+        checkpoint: Path,
+        *,
+        minutes: float | None,
+        save_minutes: float = 4.0,
+        dev_every: int = 100,
+    ) -> None:
+        """Steps until the recipe ends or the time is up; saves on the way and at the end."""
+        began = saved = time.monotonic()
+        recent: list[dict[str, float]] = []
+        while self.step < self.recipe.steps and (
+            minutes is None or time.monotonic() - began < minutes * 60
+        ):
+            recent.append(self.advance())
+            if self.step % 10 == 0 or self.step == self.recipe.steps:
+                mean = {k: sum(r[k] for r in recent) / len(recent) for k in recent[0]}
+                entry = {
+                    "step": self.step,
+                    "tokens": self.tokens,
+                    "seconds": round(self.seconds),
+                    **{k: round(v, 4) for k, v in mean.items()},
+                }
+                if self.step % dev_every == 0 or self.step == self.recipe.steps:
+                    entry |= development(self.model, self.dev, self.device)
+                self.log.append(entry)
+                recent = []
+                left = self.seconds / self.step * (self.recipe.steps - self.step) / 60
+                print(
+                    f"{entry}  {self.tokens / self.seconds:.0f} tokens/s, {left:.0f} min left",
+                    file=sys.stderr,
+                    flush=True,
+                )
+            if time.monotonic() - saved > save_minutes * 60:
+                self.save(checkpoint)
+                saved = time.monotonic()
+        self.save(checkpoint)

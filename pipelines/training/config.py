@@ -1,0 +1,77 @@
+"""How an adapter is trained."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from store.types import Value
+
+
+class TrainingConfig(Value):
+    """Settings of one fine-tuning; the defaults suit a small model on a CPU."""
+
+    epochs: float = Field(default=2.0, gt=0, le=1000, description="Passes over the training rows.")
+    max_steps: int | None = Field(
+        default=None, ge=1, description="Optimizer steps instead of epochs; None: by epochs."
+    )
+    max_seconds: float | None = Field(
+        default=None,
+        gt=0,
+        description="Time to train for, a check against the validation rows included; the learning "
+        "rate comes down in time and what was learned is registered. None: no limit. Results then "
+        "depend on the machine's speed.",
+    )
+    max_rows: int | None = Field(
+        default=None, ge=1, description="Most training rows, drawn by the seed; None: all."
+    )
+    batch_size: int = Field(default=8, ge=1, description="Rows computed at once.")
+    gradient_accumulation: int = Field(
+        default=1, ge=1, description="Batches per optimizer step; more of them cost no memory."
+    )
+    learning_rate: float = Field(default=5e-4, gt=0, le=1, description="At its highest.")
+    schedule: Literal["cosine", "linear", "constant"] = Field(
+        default="cosine", description="How the learning rate comes down after the warm-up."
+    )
+    warmup: float = Field(
+        default=0.06, ge=0, lt=1, description="Share of the training in which the rate goes up."
+    )
+    weight_decay: float = Field(default=0.0, ge=0, le=1, description="Of AdamW.")
+    max_grad_norm: float = Field(default=1.0, gt=0, description="Longer gradients are cut to it.")
+    rank: int = Field(default=16, ge=1, le=1024, description="Of the LoRA matrices.")
+    alpha: float = Field(
+        default=32.0,
+        gt=0,
+        description="Scale of the adapter: alpha / rank, or alpha / sqrt(rank) with rslora.",
+    )
+    dropout: float = Field(default=0.05, ge=0, lt=1, description="Before the LoRA matrices.")
+    rslora: bool = Field(
+        default=False,
+        description="Rank-stabilised scale (Kalajdzievski 2023); worth it from about rank 64.",
+    )
+    target_modules: Literal["all-linear"] | tuple[str, ...] = Field(
+        default="all-linear",
+        description="Layers that get an adapter: all linear ones but the output head, or names.",
+    )
+    gradient_checkpointing: bool = Field(
+        default=False, description="Compute activations twice to hold fewer in memory."
+    )
+    evaluations: int = Field(
+        default=5,
+        ge=1,
+        le=1000,
+        description="How often the validation loss is measured; the best adapter of these is kept.",
+    )
+    max_validation_rows: int = Field(
+        default=64, ge=1, description="Most validation rows measured each time."
+    )
+    patience: int = Field(
+        default=0,
+        ge=0,
+        description="Stop after this many measurements without a lower validation loss; 0: never.",
+    )
+    checkpoint_s: float = Field(
+        default=30.0, ge=0, description="Seconds between checkpoints: what a kill can cost."
+    )
+    seed: int = Field(default=7, ge=0, lt=2**32, description="Of the adapter, order and dropout.")

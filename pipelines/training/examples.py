@@ -1,0 +1,96 @@
+"""Dataset rows to what the model is trained on: the very ids that serving would send.
+
+The prompt is composed and fitted by the contract, with the model's own tokenizer, and encoded by
+``engines.encoding``; nothing here adds a word or a token.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pipelines.engines.encoding import EncodedExample, PromptEncoder, encode_example, encode_text
+from store.contract import Contract
+from store.errors import QuestionTooLong
+from store.progress import Progress, ProgressEvent, quiet
+from store.types import InstructionExample, Passage
+
+TOO_LONG_RESPONSE = "response_too_long"
+TOO_LONG_QUESTION = "question_too_long"
+ANSWER_CUT = "answer_cut_away"
+
+
+@dataclass(frozen=True)
+class EncodedRows:
+    """Encoded rows with the ids of the rows they come from, and what did not fit, by reason."""
+
+    examples: list[EncodedExample]
+    ids: list[str]
+    dropped: dict[str, int]
+
+    @property
+    def tokens(self) -> int:
+        """Ids in all, prompts and responses."""
+        return sum(len(e.input_ids) for e in self.examples)
+
+
+def encode_rows(
+    rows: Sequence[InstructionExample],
+    *,
+    contract: Contract,
+    encoder: PromptEncoder,
+    progress: Progress = quiet,
+) -> EncodedRows:
+    """Encode rows under a contract; a row that cannot be learned from as it is served is dropped.
+
+    Dropped are rows whose response is longer than serving generates, whose question alone fills
+    the prompt, and whose cited passage is cut so that the answer is no longer to be seen: they
+    would teach the model to answer from nothing.
+    """
+    examples: list[EncodedExample] = []
+    ids: list[str] = []
+    dropped: Counter[str] = Counter()
+    for number, row in enumerate(rows, start=1):
+        progress(ProgressEvent("encode", number, len(rows), row.id))
+        response = (
+            contract.form.response(row.answer, row.citations)
+            if row.answer
+            else (contract.form.abstention)
+        )
+        # The end of the turn is generated too.
+        if len(encode_text(encoder.tokenizer, response)) + 1 > contract.max_new_tokens:
+            dropped[TOO_LONG_RESPONSE] += 1
+            continue
+        try:
+            fitted = contract.fit(row.question, row.passages, counter=encoder)
+        except QuestionTooLong:
+            dropped[TOO_LONG_QUESTION] += 1
+            continue
+        if not _answer_remains(row, fitted.passages):
+            dropped[ANSWER_CUT] += 1
+            continue
+        examples.append(encode_example(encoder.tokenizer, fitted.messages, response))
+        ids.append(row.id)
+    return EncodedRows(examples, ids, dict(sorted(dropped.items())))
+
+
+def _answer_remains(row: InstructionExample, shown: Sequence[Passage]) -> bool:
+    """Whether what the answer cites is still in the prompt.
+
+    An answer that is no quotation cannot be looked for: then its passage must stand there whole.
+    """
+    for number in row.citations:
+        if number > len(shown):
+            return False
+        kept, whole = shown[number - 1].text, row.passages[number - 1].text
+        quoted = _folded(row.answer) in _folded(whole)
+        if quoted and _folded(row.answer) not in _folded(kept):
+            return False
+        if not quoted and kept.strip() != whole.strip():
+            return False
+    return True
+
+
+def _folded(text: str) -> str:
+    return " ".join(text.split())

@@ -1,0 +1,371 @@
+"""A dataset version becomes a model version: a LoRA adapter with all it takes to serve it.
+
+The same command run again goes on where a killed one stopped, and on a CPU ends in the same
+adapter. What is registered is safetensors and text; checkpoints stay in the store's own folder
+and are removed once the version is published.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import secrets
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pipelines.engines.causal import LoadedModel, save_adapter
+from pipelines.engines.encoding import PromptEncoder
+from pipelines.engines.weights import quiet_loading
+from pipelines.training.config import TrainingConfig
+from pipelines.training.examples import EncodedRows, encode_rows
+from pipelines.training.train import TrainingLog, train_adapter
+from store.atomic import staged_folder, write_json, writer_lock
+from store.contract import Contract
+from store.errors import ContractError, TrainingError
+from store.progress import Progress, ProgressEvent, quiet
+from store.registry import AdapterInfo, ModelVersion
+from store.store import Store
+from store.types import DatasetVersion, InstructionExample, Split, sha256_hex
+
+_LOG_FILE = "training_log.json"
+_ATTEMPT = "attempt.json"
+
+
+def finetune(
+    dataset: DatasetVersion,
+    *,
+    name: str,
+    store: Store,
+    base: LoadedModel,
+    contract: Contract,
+    config: TrainingConfig,
+    progress: Progress = quiet,
+) -> ModelVersion:
+    """Train an adapter on a dataset's training rows and register it.
+
+    Args:
+        dataset: what to learn; its validation rows choose the adapter, its test rows are not read.
+        name: of the model; each fine-tuning is a new version.
+        store: where from and where to.
+        base: the model to stand on, without adapters; it is as before when this returns.
+        contract: what the adapter will be served under.
+        config: how.
+        progress: told after every step, with the loss and the seconds left.
+
+    Raises:
+        ContractError: the contract names another base, or the rows another embedder.
+        TrainingError: no row is left to train on, or the loss is not a number.
+        StoreLocked: another process trains the very same.
+        IntegrityError: the dataset's files are not as published.
+    """
+    _check(dataset, base, contract)
+    digest = _digest(dataset, base, contract, config)
+    folder = store.layout.checkpoints / digest[:32]
+    inputs = {
+        "dataset": dataset.ref,
+        "dataset_digest": dataset.digest,
+        "base": base.identity.id,
+        "base_revision": base.identity.revision,
+        "contract": contract.digest,
+        "training_digest": digest,
+        "features_version": str(dataset.features_version),
+    }
+    with (
+        writer_lock(folder.with_suffix(".lock"), timeout_s=0, what=f"train {name}"),
+        store.runs.running(
+            "finetune", inputs=inputs, settings=config.model_dump(mode="json")
+        ) as run,
+    ):
+        attempt = _attempt(folder)
+        version = _published(store, name, attempt)
+        if version is None:
+            train, validation = _encoded(dataset, store, base, contract, config, progress)
+            with _adapter_on(base, config) as model:
+                log = train_adapter(
+                    model,
+                    train.examples,
+                    ids=train.ids,
+                    validation=validation.examples,
+                    config=config,
+                    pad=_pad_id(base),
+                    folder=folder,
+                    progress=progress,
+                )
+                metrics = _metrics(log, train, validation, model) | {
+                    "training_digest": digest,
+                    "attempt": attempt,
+                }
+                store.runs.attach(run.id, "curve", log.curve)
+                version = _register(
+                    model, store=store, name=name, dataset=dataset, base=base, contract=contract,
+                    config=config, log=log, metrics=metrics, run_id=run.id,
+                )  # fmt: skip
+        run.outputs["model"] = version.ref
+        run.metrics.update(version.metrics)
+        shutil.rmtree(folder, ignore_errors=True)
+    return version
+
+
+def _check(dataset: DatasetVersion, base: LoadedModel, contract: Contract) -> None:
+    if contract.base != base.identity:
+        ours, theirs = contract.base.model_dump(), base.identity.model_dump()
+        differing = "; ".join(
+            f"{key} {ours[key]!r} is not {theirs[key]!r}"
+            for key in ours
+            if ours[key] != theirs[key]
+        )
+        raise ContractError(
+            f"The contract is for {contract.base.id!r}, and {base.identity.id!r} is loaded: "
+            f"{differing}.",
+            hint="Train with the profile that the contract was made from.",
+        )
+    if contract.embedder != dataset.embedder:
+        raise ContractError(
+            f"The rows of {dataset.ref} were retrieved by {dataset.embedder.id!r}, and the contract "
+            f"is for {contract.embedder.id!r}.",
+            hint=f"Build the dataset again: fti dataset build {dataset.name}",
+        )
+    if contract.max_prompt_tokens + contract.max_new_tokens > base.context_tokens:
+        raise ContractError(
+            f"Prompt and answer take up to {contract.max_prompt_tokens} + "
+            f"{contract.max_new_tokens} tokens, and {base.identity.id!r} holds "
+            f"{base.context_tokens}.",
+            hint="Lower prompt.max_prompt_tokens.",
+        )
+
+
+def _digest(
+    dataset: DatasetVersion, base: LoadedModel, contract: Contract, config: TrainingConfig
+) -> str:
+    """Identity of this very training: what must agree for a checkpoint to be gone on from."""
+    parts = (
+        "1",
+        dataset.digest,
+        contract.digest,
+        base.identity.model_dump_json(),
+        base.device,
+        config.model_dump_json(),
+    )
+    return sha256_hex("\n".join(parts))
+
+
+def _attempt(folder: Path) -> str:
+    """A name for this training from its first start to its end, over kills and reruns."""
+    path = folder / _ATTEMPT
+    if path.is_file():
+        return str(json.loads(path.read_text("utf-8"))["attempt"])
+    attempt = secrets.token_hex(8)
+    write_json(path, {"attempt": attempt})
+    return attempt
+
+
+def _published(store: Store, name: str, attempt: str) -> ModelVersion | None:
+    """The version that a run published just before it was killed, so that it is not doubled."""
+    mine = (v for v in store.models.list() if v.name == name)
+    return next((v for v in mine if v.metrics.get("attempt") == attempt), None)
+
+
+def _encoded(
+    dataset: DatasetVersion,
+    store: Store,
+    base: LoadedModel,
+    contract: Contract,
+    config: TrainingConfig,
+    progress: Progress,
+) -> tuple[EncodedRows, EncodedRows]:
+    encoder = PromptEncoder(base.tokenizer)
+
+    def read(split: Split, most: int | None) -> EncodedRows:
+        rows: Sequence[InstructionExample] = list(store.datasets.rows(dataset.ref, split))
+        if most is not None and len(rows) > most:
+            drawn = sorted(rows, key=lambda r: sha256_hex(f"{config.seed}\n{r.id}"))[:most]
+            chosen = {row.id for row in drawn}
+            rows = [row for row in rows if row.id in chosen]
+        return encode_rows(rows, contract=contract, encoder=encoder, progress=progress)
+
+    train = read("train", config.max_rows)
+    if not train.examples:
+        reasons = ", ".join(f"{reason} {count}" for reason, count in train.dropped.items())
+        raise TrainingError(
+            f"The dataset {dataset.ref} leaves no row to train on"
+            + (f" (dropped: {reasons})." if reasons else ": its training split is empty."),
+            hint="Raise prompt.max_prompt_tokens or prompt.max_new_tokens."
+            if reasons
+            else f"Ingest more documents and build it again: fti dataset build {dataset.name}",
+        )
+    return train, read("validation", config.max_validation_rows)
+
+
+@contextlib.contextmanager
+def _adapter_on(base: LoadedModel, config: TrainingConfig) -> Iterator[Any]:
+    """The base model with a fresh adapter, seeded, for as long as the block runs."""
+    import torch
+    from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
+    from transformers import set_seed
+
+    quantized = bool(getattr(base.model, "is_loaded_in_4bit", False))
+    deterministic = torch.are_deterministic_algorithms_enabled()
+    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    targets = config.target_modules
+    settings = LoraConfig(
+        r=config.rank,
+        lora_alpha=config.alpha,
+        lora_dropout=config.dropout,
+        use_rslora=config.rslora,
+        target_modules=targets if isinstance(targets, str) else list(targets),
+        task_type="CAUSAL_LM",
+        revision=base.identity.revision or None,
+    )
+    with base.lock, torch.random.fork_rng():
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        set_seed(config.seed)
+        model = None
+        try:
+            carrier = base.model
+            if quantized:
+                carrier = prepare_model_for_kbit_training(
+                    carrier, use_gradient_checkpointing=config.gradient_checkpointing
+                )
+            elif config.gradient_checkpointing:
+                # Without a gradient at its input a checkpointed block would have none at all.
+                carrier.enable_input_require_grads()
+            try:
+                with quiet_loading():
+                    model = get_peft_model(carrier, settings)
+            except ValueError as error:
+                raise TrainingError(
+                    f"The model {base.identity.id!r} takes no adapter at {targets!r}: {error}",
+                    hint="Leave training.target_modules at all-linear.",
+                ) from error
+            yield model
+        finally:
+            if model is not None:
+                model.base_model.unload()
+            base.model.requires_grad_(False)
+            base.model.eval()
+            torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
+
+
+def _pad_id(base: LoadedModel) -> int:
+    """Any id does: padding is masked."""
+    pad = base.tokenizer.pad_token_id
+    return int(pad) if pad is not None else next(iter(sorted(base.stop_ids)))
+
+
+def _metrics(
+    log: TrainingLog, train: EncodedRows, validation: EncodedRows, model: Any
+) -> dict[str, Any]:
+    losses = [entry["loss"] for entry in log.curve if "loss" in entry]
+    tail = losses[-max(1, len(losses) // 10) :]
+    found: dict[str, Any] = {
+        "train_rows": len(train.examples),
+        "validation_rows": len(validation.examples),
+        "dropped_rows": train.dropped,
+        "steps": log.steps,
+        "planned_steps": log.planned_steps,
+        "stopped": log.stopped,
+        "train_loss": sum(tail) / len(tail) if tail else None,
+        "seconds": round(log.seconds, 2),
+        "tokens_per_second": round(log.tokens_per_second, 1),
+        "trainable_parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
+    }
+    if log.before is not None and log.best is not None:
+        found |= {
+            "validation_loss_before": log.before.loss,
+            "validation_loss": log.best.loss,
+            "validation_exact_before": log.before.exact,
+            "validation_exact": log.best.exact,
+            "best_step": log.best_step,
+        }
+    return found
+
+
+def _register(
+    model: Any,
+    *,
+    store: Store,
+    name: str,
+    dataset: DatasetVersion,
+    base: LoadedModel,
+    contract: Contract,
+    config: TrainingConfig,
+    log: TrainingLog,
+    metrics: Mapping[str, Any],
+    run_id: str,
+) -> ModelVersion:
+    adapter = model.peft_config["default"]
+    adapter.base_model_name_or_path = base.identity.id
+    with staged_folder(store.layout.checkpoints) as folder:
+        save_adapter(model, folder)
+        write_json(folder / _LOG_FILE, {"steps": log.curve})
+        return store.models.publish(
+            name,
+            folder,
+            contract=contract,
+            dataset=dataset,
+            run_id=run_id,
+            metrics=metrics,
+            adapter=AdapterInfo(
+                rank=config.rank,
+                alpha=config.alpha,
+                target_modules=tuple(sorted(adapter.target_modules)),
+            ),
+            card=_card(name, dataset, base, contract, config, metrics, run_id),
+        )
+
+
+def _card(
+    name: str,
+    dataset: DatasetVersion,
+    base: LoadedModel,
+    contract: Contract,
+    config: TrainingConfig,
+    metrics: Mapping[str, Any],
+    run_id: str,
+) -> str:
+    identity = base.identity
+    at = f" at revision `{identity.revision}`" if identity.revision else ""
+    measured = "\n".join(
+        f"| {key} | {value:.4g} |" if isinstance(value, float) else f"| {key} | {value} |"
+        for key, value in metrics.items()
+        if isinstance(value, int | float | str) and key not in ("training_digest", "attempt")
+    )
+    scale = "alpha / sqrt(rank)" if config.rslora else "alpha / rank"
+    return f"""---
+base_model: {json.dumps(identity.id)}
+library_name: peft
+tags: [lora, rag]
+---
+
+# {name}
+
+A LoRA adapter that answers questions from numbered passages, cites the one it used, and says so
+when they hold no answer.
+
+- Base: `{identity.id}`{at}, weights sha256 `{identity.weights_sha256}`
+- Dataset: `{dataset.ref}`, digest `{dataset.digest}`
+- Contract: digest `{contract.digest}`; it says how questions and passages become the prompt, and
+  serving reads it from this version's manifest
+- Embedder behind its passages: `{contract.embedder.id}`
+- Run: `{run_id}`
+- Adapter: rank {config.rank}, alpha {config.alpha:g} (scale {scale}), dropout {config.dropout:g}
+
+| metric | value |
+|---|---|
+{measured}
+
+The validation rows come from documents that were not trained on; `validation_exact` is the share
+of their responses that greedy decoding gives word for word. Answers over a case file are measured
+by `fti evaluate CASES.jsonl --model NAME/N`.
+
+## Use
+
+    fti ask "..." --model NAME/N
+    fti models promote NAME/N --alias champion
+    fti serve
+
+With NAME/N the version this folder is. Another program must compose the prompt as the contract
+says, or the adapter sees what it was not trained on.
+"""

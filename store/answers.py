@@ -1,0 +1,151 @@
+"""The answer log: every answer with its lineage, and what people said of it.
+
+A file per day (UTC), an answer per line; an answer's id holds its day. A line that a crash or a
+person broke is skipped and counted, so that one bad line never hides the rest.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import secrets
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TypeVar
+
+from store.atomic import append_line, dump_line, iter_lines
+from store.errors import AnswerNotFound
+from store.layout import Layout
+from store.types import Answer, Feedback, Value, now
+
+_ID = re.compile(r"a-([0-9]{8})-[0-9a-f]{12}")
+_Line = TypeVar("_Line", bound=Value)
+
+
+def new_answer_id(at: datetime | None = None) -> str:
+    """An id for an answer made at ``at`` (now): ``a-YYYYMMDD-`` and 12 random hex digits."""
+    return f"a-{(at or now()).astimezone(UTC):%Y%m%d}-{secrets.token_hex(6)}"
+
+
+class AnswerLog:
+    """Answers under the store's root."""
+
+    def __init__(self, layout: Layout) -> None:
+        self._root = layout.answers
+
+    def append(self, answer: Answer) -> None:
+        """Log an answer whose id came from ``new_answer_id``."""
+        match = _ID.fullmatch(answer.id)
+        assert match, "ids of answers come from new_answer_id"
+        append_line(self._day(match.group(1)), dump_line(answer.model_dump(mode="json")))
+
+    def get(self, answer_id: str) -> Answer:
+        """One answer.
+
+        Raises:
+            AnswerNotFound: none with this id was logged; names recent ones.
+        """
+        match = _ID.fullmatch(answer_id)
+        if match:
+            for answer in self._answers(self._day(match.group(1)), answer_id):
+                if answer.id == answer_id:
+                    return answer
+        recent = ", ".join(answer.id for answer in self.list(limit=5))
+        raise AnswerNotFound(
+            f"There is no answer {answer_id!r}.",
+            hint=f"The newest are: {recent}." if recent else "No answer was logged yet.",
+        )
+
+    def list(self, limit: int | None = None, since: datetime | None = None) -> Sequence[Answer]:
+        """Answers, newest first; ``since`` (with a time zone) is included."""
+        found: list[Answer] = []
+        for path in self._days():
+            if since is not None and path.stem < f"{since.astimezone(UTC):%Y-%m-%d}":
+                break
+            day = [a for a in self._answers(path) if since is None or a.created_at >= since]
+            found += sorted(day, key=lambda answer: answer.created_at, reverse=True)
+            if limit is not None and len(found) >= limit:
+                return found[:limit]
+        return found
+
+    def by_document(self, document_id: str) -> Sequence[Answer]:
+        """Answers that were shown a passage of this document, newest first."""
+        return self._where(
+            document_id, lambda a: any(p.document_id == document_id for p in a.passages)
+        )
+
+    def by_model(self, ref: str) -> Sequence[Answer]:
+        """Answers by one model version (``name/number``, or ``base``), newest first."""
+        return self._where(ref, lambda a: a.model == ref)
+
+    def feedback(self, feedback: Feedback) -> None:
+        """Keep a verdict; several on one answer are all kept.
+
+        Raises:
+            AnswerNotFound: the answer was not logged.
+        """
+        self.get(feedback.answer_id)
+        append_line(self._feedback_file, dump_line(feedback.model_dump(mode="json")))
+
+    def feedback_of(self, answer_id: str) -> Sequence[Feedback]:
+        """Verdicts on one answer, oldest first."""
+        return [f for f in self.all_feedback() if f.answer_id == answer_id]
+
+    def all_feedback(self, since: datetime | None = None) -> Sequence[Feedback]:
+        """Every verdict, oldest first; ``since`` (with a time zone) is included."""
+        return [
+            line
+            for line in _read(self._feedback_file, Feedback)
+            if line is not None and (since is None or line.created_at >= since)
+        ]
+
+    def broken_lines(self) -> int:
+        """How many lines of the log cannot be read."""
+        answers = sum(line is None for path in self._days() for line in _read(path, Answer))
+        return answers + sum(line is None for line in _read(self._feedback_file, Feedback))
+
+    # Inside
+
+    @property
+    def _feedback_file(self) -> Path:
+        return self._root / "feedback.jsonl"
+
+    def _day(self, digits: str) -> Path:
+        return self._root / f"{digits[:4]}-{digits[4:6]}-{digits[6:]}.jsonl"
+
+    def _days(self) -> Sequence[Path]:
+        """Files of answers, newest day first."""
+        return sorted(self._root.glob("????-??-??.jsonl"), reverse=True)
+
+    def _answers(self, path: Path, containing: str = "") -> Iterator[Answer]:
+        return (line for line in _read(path, Answer, containing) if line is not None)
+
+    def _where(self, containing: str, wanted: Callable[[Answer], bool]) -> Sequence[Answer]:
+        return [
+            answer
+            for path in self._days()
+            for answer in sorted(
+                filter(wanted, self._answers(path, containing)),
+                key=lambda a: a.created_at,
+                reverse=True,
+            )
+        ]
+
+
+def _read(path: Path, kind: type[_Line], containing: str = "") -> Iterator[_Line | None]:
+    """The values on the lines of a file; None for a line that holds no such value.
+
+    Lines without the text ``containing`` are passed over unread: parsing is what takes the time.
+    """
+    # As JSON writes it inside a string, so that quotes and backslashes are found too.
+    needle = dump_line({"": containing})[6:-2].encode("utf-8")
+    if not path.exists():
+        return
+    for line in iter_lines(path):
+        if needle not in line:
+            continue
+        try:
+            yield kind.model_validate(json.loads(line))
+        except ValueError:  # no JSON, no UTF-8, or not such a value
+            yield None

@@ -1,0 +1,581 @@
+"""The feature store: documents with their ledger, chunks with their vectors, and search over them.
+
+LanceDB underneath. Every change of chunks is one commit, so a reader sees a batch of documents
+before it or after it and never between. Texts and ledger lines follow in a second commit; a crash
+between the two leaves documents whose chunks carry another ``document_hash`` than the ledger says,
+and ``heal`` names them to the next ingest. Writers hold ``Layout.writing``; readers never wait.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from store import indexing, search, tables
+from store.errors import DocumentNotFound, EmbedderMismatch, StoreEmpty, StoreError
+from store.indexing import MaintenanceReport
+from store.lance import Lance
+from store.layout import Layout
+from store.progress import Progress, quiet
+from store.tables import DocumentUpdate, LedgerEntry
+from store.types import Chunk, Document, EmbedderIdentity, Passage, SourceRecord, Value
+
+if TYPE_CHECKING:
+    from lancedb.expr import Expr
+
+_CACHE_VERSIONS = timedelta(hours=1)  # the embedding cache has no readers of old versions
+_MIN_CANDIDATES = 50
+_INGEST_HINT = "Ingest documents first: fti ingest PATH"
+
+
+class FeatureStats(Value):
+    """The feature store in numbers."""
+
+    documents: int
+    failed: int
+    empty: int
+    chunks: int
+    version: int
+    embedder: str
+    text_index: bool
+    vector_index: str
+    unindexed_rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReplaceResult:
+    """What one commit changed among the chunks, and the version it made."""
+
+    inserted: int
+    updated: int
+    deleted: int
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """What an interrupted ingest left: chunks of no document, documents with other chunks."""
+
+    orphans: frozenset[str]
+    broken: frozenset[str]
+
+
+class FeatureStore:
+    """Documents and chunks under one store root. Opening is cheap and reads nothing.
+
+    Args:
+        layout: where the store lies.
+        read_consistency_s: how old, in seconds, a reader's view may be.
+        at: a version of the chunks to read as it was; such a store cannot be written.
+    """
+
+    def __init__(
+        self, layout: Layout, *, read_consistency_s: float = 0.0, at: int | None = None
+    ) -> None:
+        self.layout = layout
+        self._lance = Lance(
+            layout.features,
+            chunks=tables.CHUNKS,
+            max_age=timedelta(seconds=read_consistency_s),
+            at=at,
+        )
+        self._listing: tuple[int, list[LedgerEntry]] | None = None
+
+    # What there is
+
+    def exists(self) -> bool:
+        """Whether anything was ever ingested, even if nothing remains."""
+        return self._lance.open(tables.CHUNKS) is not None
+
+    def version(self) -> int:
+        """The version of the chunks as a reader sees them now; 0 when there are none."""
+        if self._lance.at is not None:
+            return self._lance.at
+        table = self._lance.open(self._lance.chunks)
+        return int(table.version) if table is not None else 0
+
+    def stats(self) -> FeatureStats:
+        """The feature store in numbers; all zero before the first ingest."""
+        if not self.exists():
+            return FeatureStats(
+                documents=0, failed=0, empty=0, chunks=0, version=0, embedder="",
+                text_index=False, vector_index="exact", unindexed_rows=0,
+            )  # fmt: skip
+        chunks = self._snapshot()
+        records = self.records()
+        identity = tables.passport(chunks.schema)
+        with self._lance.reading():
+            return FeatureStats(
+                documents=sum(r.chunks > 0 for r in records),
+                failed=sum(r.state == "failed" for r in records),
+                empty=sum(r.state == "empty" for r in records),
+                chunks=int(chunks.count_rows()),
+                version=int(chunks.version),
+                embedder=identity.id,
+                text_index=any(list(i.columns) == ["search_text"] for i in chunks.list_indices()),
+                vector_index=indexing.vector_index(chunks),
+                unindexed_rows=indexing.unindexed_rows(chunks),
+            )
+
+    # The passport
+
+    def identity(self) -> EmbedderIdentity | None:
+        """Which embedder made the vectors; None before the first ingest."""
+        return tables.passport(self._snapshot().schema) if self.exists() else None
+
+    def require_identity(self, identity: EmbedderIdentity) -> None:
+        """Refuse another embedder than the one that made the vectors.
+
+        Raises:
+            EmbedderMismatch: the passports differ.
+        """
+        held = self.identity()
+        if held is None or held == identity:
+            return
+        ours, theirs = held.model_dump(), identity.model_dump()
+        differing = ", ".join(
+            f"{name} {ours[name]!r} and {theirs[name]!r}"
+            for name in ours
+            if ours[name] != theirs[name]
+        )
+        raise EmbedderMismatch(
+            f"The store's vectors were made by {held.id!r}, not by {identity.id!r} as it is now "
+            f"(they differ in {differing}).",
+            hint="Use the profile that made them, or make all vectors anew: "
+            "fti ingest PATH --re-embed",
+        )
+
+    def create(self, identity: EmbedderIdentity) -> None:
+        """Make the tables where they are absent.
+
+        Raises:
+            EmbedderMismatch: there are vectors of another embedder.
+        """
+        self._refuse_old()
+        with self._lance.writing():
+            self._lance.ensure(tables.DOCUMENTS, tables.documents_schema())
+            table = self._lance.ensure(self._lance.chunks, tables.chunks_schema(identity))
+            indexing.ensure_text_index(table)
+        self.require_identity(identity)
+
+    # Documents and the ledger
+
+    def ledger(self) -> list[LedgerEntry]:
+        """A line per source, in order of source, with the file behind each."""
+        table = self._lance.documents()
+        if table is None:
+            return []
+        with self._lance.reading():
+            version = int(table.version)
+            if self._listing is None or self._listing[0] != version:
+                rows = search.rows(table.search().select(list(tables.LEDGER_COLUMNS)))
+                entries = sorted(map(tables.ledger_entry, rows), key=lambda e: e.record.source)
+                self._listing = (version, entries)
+            return list(self._listing[1])
+
+    def records(self) -> list[SourceRecord]:
+        """The ledger: what became of every source, in order of source."""
+        return [entry.record for entry in self.ledger()]
+
+    def record(self, source: str) -> SourceRecord | None:
+        """The ledger's line on one source."""
+        return next((r for r in self.records() if r.source == source), None)
+
+    def find_document(self, reference: str) -> list[SourceRecord]:
+        """The documents that a reference means: by exact source or id, else by the path's end."""
+        served = [r for r in self.records() if r.chunks > 0]
+        exact = [r for r in served if reference in (r.source, r.id)]
+        if exact or not reference:
+            return exact
+        tail = "/" + reference.removeprefix("./").lstrip("/")
+        return [r for r in served if r.source.endswith(tail)]
+
+    def document(self, reference: str) -> Document:
+        """The last good version of one document, by source, id or an unambiguous end of the path.
+
+        Raises:
+            DocumentNotFound: none matches, or several do.
+        """
+        matches = self.find_document(reference)
+        if len(matches) == 1:
+            return next(self.documents([matches[0].id]))
+        if matches:
+            raise DocumentNotFound(
+                f"{reference!r} means {len(matches)} documents.",
+                hint="Say which: " + ", ".join(r.source for r in matches[:5]),
+            )
+        sources = {r.source.rsplit("/", 1)[-1]: r.source for r in self.records() if r.chunks > 0}
+        near = difflib.get_close_matches(reference.rsplit("/", 1)[-1], sources, n=3, cutoff=0.5)
+        shown = [sources[name] for name in near] or list(sources.values())[:3]
+        raise DocumentNotFound(
+            f"No document {reference!r} was ingested.",
+            hint=f"There is, for example: {', '.join(shown)}" if shown else _INGEST_HINT,
+        )
+
+    def documents(self, ids: Sequence[str] | None = None) -> Iterator[Document]:
+        """The last good versions of all documents, or of those with the ids, in order of source."""
+        wanted = [r.id for r in self.records() if r.chunks > 0]
+        if ids is not None:
+            chosen = set(ids)
+            wanted = [i for i in wanted if i in chosen]
+        table = self._lance.documents()
+        for start in range(0, len(wanted), 256):
+            some = wanted[start : start + 256]
+            with self._lance.reading():
+                rows = {r["id"]: r for r in search.rows(table.search().where(_in("id", some)))}
+            yield from tables.read_documents(rows[i] for i in some if i in rows)
+
+    # Chunks
+
+    def chunks(self, document_id: str | None = None) -> list[Chunk]:
+        """The chunks of one document in order, or all in order of source and place."""
+        if not self.exists():
+            return []
+        columns = ["id", "document_id", "source", "ordinal", "start", "end", "text"]
+        query = self._snapshot().search().select([*columns, "content_hash", "section"])
+        if document_id is not None:
+            query = query.where(_in("document_id", [document_id]))
+        with self._lance.reading():
+            rows = sorted(search.rows(query), key=lambda r: (r["source"], r["ordinal"]))
+        return [tables.read_chunk(row) for row in rows]
+
+    def chunk(self, chunk_id: str) -> tuple[Chunk, str, str]:
+        """One chunk with its document's title and source.
+
+        Raises:
+            DocumentNotFound: there is no such chunk, at this version.
+        """
+        with self._lance.reading():
+            query = self._snapshot().search().where(_in("id", [chunk_id])).limit(1)
+            rows = search.rows(query)
+        if not rows:
+            raise DocumentNotFound(
+                f"There is no chunk {chunk_id!r} in version {self.version()} of the features.",
+                hint="Its document was changed or deleted since; look at an earlier version.",
+            )
+        return tables.read_chunk(rows[0]), rows[0]["title"], rows[0]["source"]
+
+    def chunk_counts(self) -> dict[str, int]:
+        """Number of chunks by document id, as they lie in the table."""
+        return {key: sum(hashes.values()) for key, hashes in self._chunk_hashes().items()}
+
+    # Writing
+
+    def known_vectors(
+        self, keys: Sequence[str], identity: EmbedderIdentity
+    ) -> dict[str, NDArray[np.float32]]:
+        """The remembered vectors among the keys (sha256 of embedded texts) of one embedder."""
+        table = self._lance.open(tables.vectors_name(identity))
+        found: dict[str, NDArray[np.float32]] = {}
+        if table is None:
+            return found
+        wanted = list(dict.fromkeys(keys))
+        with self._lance.reading():
+            for start in range(0, len(wanted), 1000):
+                query = table.search().where(_in("key", wanted[start : start + 1000]))
+                rows = query.to_arrow()
+                vectors = tables.matrix(rows["vector"])
+                found.update(zip(rows["key"].to_pylist(), vectors, strict=True))
+        return found
+
+    def remember_vectors(
+        self, keys: Sequence[str], vectors: NDArray[np.float32], identity: EmbedderIdentity
+    ) -> None:
+        """Keep vectors for texts that will be embedded again; keys must be new and distinct."""
+        if not keys:
+            return
+        schema = tables.vectors_schema(identity)
+        with self._lance.writing():
+            table = self._lance.ensure(tables.vectors_name(identity), schema)
+            table.add(tables.vectors_table(keys, vectors, schema))
+
+    def forget_vectors(self, identity: EmbedderIdentity) -> None:
+        """Drop the remembered vectors of one embedder."""
+        self._lance.drop(tables.vectors_name(identity))
+
+    def replace(self, batch: Sequence[DocumentUpdate]) -> ReplaceResult:
+        """Make these documents, with their chunks, what the store holds of them.
+
+        The chunks of the whole batch change in one commit: unchanged rows are overwritten, new
+        ones added, and those of these documents that are not in the batch deleted. Texts and
+        ledger lines follow in a second commit.
+        """
+        self._refuse_old()
+        ids = [update.document.id for update in batch]
+        if len(set(ids)) != len(ids):
+            raise StoreError("A batch holds the same document twice.")
+        table = self._chunks_for_writing()
+        rows = tables.chunks_table(batch, table.schema)
+        of_batch = _in("document_id", ids)
+        with self._lance.writing():
+            if rows.num_rows:
+                merge = table.merge_insert("id").when_matched_update_all()
+                merge = merge.when_not_matched_insert_all()
+                done = merge.when_not_matched_by_source_delete(of_batch).execute(rows)
+                counts = (done.num_inserted_rows, done.num_updated_rows, done.num_deleted_rows)
+            else:
+                counts = (0, 0, int(table.count_rows(of_batch.to_sql())))
+                if counts[2]:
+                    table.delete(of_batch)
+            self._upsert_documents(tables.documents_table(batch))
+        return ReplaceResult(*counts, version=int(table.version))
+
+    def note(self, entries: Sequence[LedgerEntry]) -> None:
+        """Write ledger lines only. The texts and chunks of known sources stay as they are."""
+        self._refuse_old()
+        if not entries:
+            return
+        import pyarrow as pa
+
+        rows = [tables.ledger_row(e) for e in entries]
+        known = self._known([row["id"] for row in rows])
+        old = [r for r in rows if r["id"] in known]
+        new = [{**r, "text": "", "media_type": "", "metadata": "\n"} for r in rows]
+        new = [r for r in new if r["id"] not in known]
+        schema = tables.documents_schema()
+        ledger = pa.schema([schema.field(n) for n in tables.LEDGER_COLUMNS])
+        with self._lance.writing():
+            if old:
+                table = self._lance.ensure(tables.DOCUMENTS, schema)
+                merge = table.merge_insert("id").when_matched_update_all()
+                merge.execute(pa.Table.from_pylist(old, schema=ledger))
+            if new:
+                self._upsert_documents(pa.Table.from_pylist(new, schema=schema))
+
+    def delete(self, document_ids: Sequence[str]) -> int:
+        """Remove documents with their chunks and ledger lines; how many there were."""
+        self._refuse_old()
+        known = self._known(document_ids)
+        gone = [i for i in dict.fromkeys(document_ids) if i in known]
+        if not gone:
+            return 0
+        with self._lance.writing():
+            self._chunks_for_writing().delete(_in("document_id", gone))
+            self._lance.ensure(tables.DOCUMENTS, tables.documents_schema()).delete(_in("id", gone))
+        return len(gone)
+
+    def heal(self) -> Health:
+        """Remove chunks of no document, and name the documents whose chunks are not theirs."""
+        self._refuse_old()
+        held = self._chunk_hashes()
+        expected = {
+            e.record.id: (
+                {
+                    tables.document_hash(
+                        e.record.content_hash, e.record.settings_digest
+                    ): e.record.chunks
+                }
+                if e.record.chunks
+                else {}
+            )
+            for e in self.ledger()
+        }
+        orphans = frozenset(held) - frozenset(expected)
+        if orphans:
+            with self._lance.writing():
+                self._chunks_for_writing().delete(_in("document_id", sorted(orphans)))
+        broken = {key for key, hashes in expected.items() if held.get(key, {}) != hashes}
+        return Health(orphans=orphans, broken=frozenset(broken))
+
+    def maintain(
+        self, *, ann_threshold: int = 100_000, progress: Progress = quiet
+    ) -> MaintenanceReport:
+        """Bring the indexes up to date, and merge fragments where there are many."""
+        self._refuse_old()
+        with self._lance.writing():
+            for name in self._lance.names():
+                if name == tables.REBUILD:  # a crash left it after its rows had been adopted
+                    self._lance.drop(name)
+                elif name == tables.DOCUMENTS:
+                    indexing.compact(self._lance.open(name))
+                elif tables.is_vectors_name(name):
+                    indexing.compact(self._lance.open(name), keep=_CACHE_VERSIONS)
+            return indexing.maintain(
+                self._chunks_for_writing(),
+                ann_threshold=ann_threshold,
+                recall_file=self.layout.features / "vector_index.json",
+                progress=progress,
+            )
+
+    # All vectors anew
+
+    def rebuilding(self, identity: EmbedderIdentity) -> FeatureStore:
+        """A store over the same documents with an empty table of chunks for another embedder.
+
+        Readers keep the present chunks until ``adopt``.
+        """
+        self._refuse_old()
+        self._lance.drop(tables.REBUILD)
+        aside = FeatureStore(self.layout)
+        aside._lance.chunks = tables.REBUILD
+        aside.create(identity)
+        return aside
+
+    def adopt(self, rebuilt: FeatureStore) -> int:
+        """Put the rebuilt chunks in the place of the present ones, in one commit.
+
+        Vectors remembered for other embedders are dropped. Returns the new version.
+        """
+        self._refuse_old()
+        source = rebuilt._chunks_for_writing()
+        schema = source.schema
+        with self._lance.writing():
+            rows = _with_schema(source.search().to_batches(1024), schema)
+            indexing.ensure_text_index(self._lance.overwrite(tables.CHUNKS, rows, schema))
+        keep = tables.vectors_name(tables.passport(schema))
+        for name in self._lance.names():
+            if name == tables.REBUILD or (tables.is_vectors_name(name) and name != keep):
+                self._lance.drop(name)
+        return self.version()
+
+    # Searching
+
+    def search_vector(
+        self, vector: NDArray[np.float32], k: int, where: Mapping[str, str] | None = None
+    ) -> list[Passage]:
+        """The chunks nearest to a vector by cosine, best first.
+
+        Raises:
+            StoreEmpty, InvalidFilter, EmbedderMismatch.
+        """
+        table = self._searchable()
+        with self._lance.reading():
+            return search.by_vector(table, vector, k, self._filter(where))
+
+    def search_text(
+        self, query: str, k: int, where: Mapping[str, str] | None = None
+    ) -> list[Passage]:
+        """The chunks that hold the query's words, by BM25, best first; none for no words.
+
+        Raises:
+            StoreEmpty, InvalidFilter.
+        """
+        table = self._searchable()
+        with self._lance.reading():
+            return search.by_words(table, query, k, self._filter(where))
+
+    def search_hybrid(
+        self,
+        query: str,
+        vector: NDArray[np.float32],
+        k: int,
+        where: Mapping[str, str] | None = None,
+        *,
+        candidates: int | None = None,
+    ) -> list[Passage]:
+        """Both searches at one version of the chunks, fused by reciprocal rank.
+
+        Every passage carries its similarity, also where only the words found it.
+
+        Args:
+            query: the words.
+            vector: the question's vector.
+            k: how many passages.
+            where: pairs that must all hold.
+            candidates: how deep each list goes before fusion.
+
+        Raises:
+            StoreEmpty, InvalidFilter, EmbedderMismatch.
+        """
+        table = self._searchable()
+        depth = max(k, candidates or _MIN_CANDIDATES)
+        with self._lance.reading():
+            return search.by_both(table, query, vector, k, self._filter(where), depth=depth)
+
+    def checkout(self, version: int) -> FeatureStore:
+        """The store as it was at a version of the chunks, to read only.
+
+        Raises:
+            StoreError: there is no such version.
+        """
+        earlier = FeatureStore(self.layout, at=version)
+        earlier._snapshot()
+        return earlier
+
+    # Inside
+
+    def _filter(self, where: Mapping[str, str] | None) -> Expr | None:
+        return search.where_expression(
+            where or {},
+            metadata_keys=self._metadata_keys,
+            documents=lambda reference: [r.id for r in self.find_document(reference)],
+        )
+
+    def _metadata_keys(self) -> set[str]:
+        rows = search.rows(self._snapshot().search().select(["metadata"]))
+        distinct = {r["metadata"] for r in rows}
+        return {key for text in distinct for key in tables.decode_metadata(text)}
+
+    def _searchable(self) -> Any:
+        table = self._snapshot()
+        with self._lance.reading():
+            if not table.count_rows():
+                raise StoreEmpty(
+                    f"The store {str(self.layout.root)!r} holds no passages yet.",
+                    hint=_INGEST_HINT,
+                )
+        return table
+
+    def _chunk_hashes(self) -> dict[str, dict[str, int]]:
+        found: dict[str, dict[str, int]] = {}
+        table = self._lance.open(self._lance.chunks)
+        if table is None:
+            return found
+        with self._lance.reading():
+            for batch in table.search().select(["document_id", "document_hash"]).to_batches(8192):
+                columns = (batch.column(i).to_pylist() for i in range(2))
+                for key, made_from in zip(*columns, strict=True):
+                    hashes = found.setdefault(key, {})
+                    hashes[made_from] = hashes.get(made_from, 0) + 1
+        return found
+
+    def _snapshot(self) -> Any:
+        table = self._lance.snapshot()
+        if table is None:
+            raise StoreEmpty(f"The store {str(self.layout.root)!r} is empty.", hint=_INGEST_HINT)
+        return table
+
+    def _chunks_for_writing(self) -> Any:
+        table = self._lance.open(self._lance.chunks)
+        if table is None:
+            raise StoreEmpty(f"The store {str(self.layout.root)!r} is empty.", hint=_INGEST_HINT)
+        return table
+
+    def _known(self, document_ids: Sequence[str]) -> set[str]:
+        table = self._lance.open(tables.DOCUMENTS)
+        if table is None or not document_ids:
+            return set()
+        with self._lance.reading():
+            rows = search.rows(table.search().where(_in("id", document_ids)).select(["id"]))
+        return {row["id"] for row in rows}
+
+    def _upsert_documents(self, rows: Any) -> None:
+        table = self._lance.ensure(tables.DOCUMENTS, tables.documents_schema())
+        merge = table.merge_insert("id").when_matched_update_all()
+        merge.when_not_matched_insert_all().execute(rows)
+
+    def _refuse_old(self) -> None:
+        if self._lance.at is not None:
+            raise StoreError(
+                f"Version {self._lance.at} of the features is history; it cannot be written."
+            )
+
+
+def _in(column: str, values: Iterable[str]) -> Expr:
+    from lancedb.expr import col
+
+    return col(column).isin(list(values))
+
+
+def _with_schema(reader: Any, schema: Any) -> Any:
+    """The batches under a schema with its metadata, which a scan leaves out."""
+    import pyarrow as pa
+
+    batches = (pa.RecordBatch.from_arrays(b.columns, schema=schema) for b in reader)
+    return pa.RecordBatchReader.from_batches(schema, batches)

@@ -1,0 +1,151 @@
+"""The life of the indexes over chunks: made, kept up to date, compacted, measured.
+
+Rows that no index covers yet are still found, by a scan that scores them as the index would; so
+indexing lags on purpose and runs when the lag or the number of fragments is worth it.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from store.atomic import write_json
+from store.progress import Progress, ProgressEvent
+from store.tables import matrix
+from store.types import Value
+
+# optimize() prunes too, and raises half-way when a tagged version is older than the prune age
+# (LanceDB 0.40). An age that no version reaches makes it compact and index only.
+NEVER = timedelta(days=36500)
+
+_MAX_FRAGMENTS = 32
+_MAX_LAG = 0.05  # share of rows outside the index
+_SCALAR_FROM = 20_000  # rows; below, a scan of an id column takes milliseconds
+_SAMPLE = 64  # questions that measure recall
+_REFINE = 4
+
+
+class MaintenanceReport(Value):
+    """What maintenance found and did. ``recall_at_10`` is the ANN index against exact search."""
+
+    rows: int
+    unindexed_rows: int
+    optimized: bool
+    vector_index: str
+    recall_at_10: float | None = None
+
+
+def ensure_text_index(table: Any) -> None:
+    """Make the full-text index where there is none; on an empty table it costs nothing.
+
+    ICU finds the words of any script and splits names such as ``app.get`` and ``max_length`` as
+    people search for them; stemming and stop words are English.
+    """
+    from lancedb.index import FTS
+
+    if not any(list(i.columns) == ["search_text"] for i in table.list_indices()):
+        table.create_index("search_text", config=FTS(base_tokenizer="icu/split"), replace=False)
+
+
+def unindexed_rows(table: Any) -> int:
+    """Rows of the chunk table that the full-text index does not cover yet."""
+    counts = [
+        int(i.num_unindexed_rows or 0)
+        for i in table.list_indices()
+        if list(i.columns) == ["search_text"]
+    ]
+    return counts[0] if counts else int(table.count_rows())
+
+
+def vector_index(table: Any) -> str:
+    """The kind of the vector index; "exact" when there is none."""
+    kinds = [str(i.index_type) for i in table.list_indices() if list(i.columns) == ["vector"]]
+    return kinds[0] if kinds else "exact"
+
+
+def maintain(
+    table: Any, *, ann_threshold: int, recall_file: Path, progress: Progress
+) -> MaintenanceReport:
+    """Bring the indexes of the chunk table up to date where that pays.
+
+    Args:
+        table: an open, writable chunk table.
+        ann_threshold: rows from which on vectors are searched by an approximate index.
+        recall_file: where the measured recall is kept.
+        progress: told before each slow step.
+    """
+    from lancedb.index import BTree, IvfHnswSq
+
+    ensure_text_index(table)
+    rows = int(table.count_rows())
+    indexed = {tuple(i.columns) for i in table.list_indices()}
+    if rows >= _SCALAR_FROM:
+        for column in ("id", "document_id"):
+            if (column,) not in indexed:
+                progress(ProgressEvent("index", 0, None, column))
+                table.create_index(column, config=BTree(), replace=False)
+    built = rows >= ann_threshold and ("vector",) not in indexed
+    if built:
+        progress(ProgressEvent("index", 0, None, "vector"))
+        table.create_index("vector", config=IvfHnswSq(distance_type="cosine"), replace=False)
+    lag = unindexed_rows(table)
+    fragments = int(table.stats()["fragment_stats"]["num_fragments"])
+    due = lag > rows * _MAX_LAG or fragments > _MAX_FRAGMENTS
+    if due:
+        progress(ProgressEvent("index", 0, None, "text"))
+        table.optimize(cleanup_older_than=NEVER)
+    recall = None
+    if built:
+        recall = measure_recall(table)
+        write_json(recall_file, {"recall_at_10": recall, "rows": rows, "version": table.version})
+    return MaintenanceReport(
+        rows=rows,
+        unindexed_rows=unindexed_rows(table),
+        optimized=due,
+        vector_index=vector_index(table),
+        recall_at_10=recall,
+    )
+
+
+def compact(table: Any, *, keep: timedelta = NEVER) -> bool:
+    """Merge fragments when there are many; versions older than ``keep`` go."""
+    if int(table.stats()["fragment_stats"]["num_fragments"]) <= _MAX_FRAGMENTS:
+        return False
+    table.optimize(cleanup_older_than=keep)
+    return True
+
+
+def nearest(table: Any, vector: Any, k: int, *, exact: bool = False) -> Any:
+    """A vector query over chunks, by the index where there is one, rescored with full vectors."""
+    query = table.search(vector, vector_column_name="vector").distance_type("cosine").limit(k)
+    return query.bypass_vector_index() if exact else query.refine_factor(_REFINE)
+
+
+def measure_recall(table: Any, k: int = 10) -> float:
+    """Mean share of the exact ``k`` nearest that the index finds.
+
+    Asked are points half-way between two stored vectors: near the data, as questions are, but not
+    stored themselves, which any index would find.
+    """
+    rows = int(table.count_rows())
+    rng = np.random.default_rng(0)
+    picks = rng.integers(0, rows, size=2 * _SAMPLE).tolist()
+    stored = matrix(table.take_offsets(picks).select(["vector"]).to_arrow()["vector"])
+    half = len(stored) // 2
+    questions = stored[:half] + stored[half : 2 * half]
+    shares = []
+    for question in questions:
+        found = [
+            set(
+                nearest(table, question, k, exact=exact)
+                .select(["id", "_distance"])
+                .to_arrow()["id"]
+                .to_pylist()
+            )
+            for exact in (True, False)
+        ]
+        shares.append(len(found[0] & found[1]) / max(1, len(found[0])))
+    return float(np.mean(shares))

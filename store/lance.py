@@ -1,0 +1,179 @@
+"""The LanceDB connection of one feature store: its tables opened, made, pinned and dropped.
+
+Handles follow the latest version; ``snapshot`` is one version, so that several queries agree.
+What LanceDB raises is renamed here and nowhere else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import threading
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from store import tables
+from store.errors import StoreError, StoreFull
+
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+class Lance:
+    """Tables under one folder. Nothing is opened before the first use.
+
+    Args:
+        folder: where the tables lie.
+        chunks: name of the table of chunks.
+        max_age: how old a reader's view may be.
+        at: a version of the chunks to stay at; None follows the latest.
+    """
+
+    def __init__(
+        self, folder: Path, *, chunks: str, max_age: timedelta, at: int | None = None
+    ) -> None:
+        self.folder = folder
+        self.chunks = chunks
+        self.at = at
+        self._max_age = max_age
+        self._lock = threading.RLock()
+        self._connection: Any = None
+        self._handles: dict[str, Any] = {}
+        self._pinned: dict[str, Any] = {}
+
+    def open(self, name: str) -> Any:
+        """The table, following its latest version; None when there is none."""
+        with self._lock:
+            if name not in self._handles:
+                if not (self.folder / f"{name}.lance").is_dir():
+                    return None
+                with self.reading():
+                    try:
+                        self._handles[name] = self._connect().open_table(name)
+                    except ValueError as error:
+                        if "not found" in str(error):  # a folder that a crash left empty
+                            return None
+                        raise
+            return self._handles[name]
+
+    def ensure(self, name: str, schema: Any) -> Any:
+        """The table, made empty when there is none."""
+        with self._lock, self.writing():
+            table = self.open(name)
+            if table is None:
+                table = self._connect().create_table(name, schema=schema)
+                self._handles[name] = table
+            return table
+
+    def overwrite(self, name: str, batches: Any, schema: Any) -> Any:
+        """Replace all rows and the schema in one commit; earlier versions stay."""
+        with self._lock, self.writing():
+            table = self._connect().create_table(
+                name, data=batches, schema=schema, mode="overwrite"
+            )
+            self._handles[name] = table
+            self._pinned.clear()
+            return table
+
+    def drop(self, name: str) -> None:
+        """Remove a table with all its versions, if there is one."""
+        with self._lock, self.writing():
+            self._handles.pop(name, None)
+            if (self.folder / f"{name}.lance").is_dir():
+                self._connect().drop_table(name, ignore_missing=True)
+
+    def names(self) -> list[str]:
+        """The tables there are."""
+        if not self.folder.is_dir():
+            return []
+        with self.reading():
+            return list(self._connect().list_tables().tables)
+
+    def snapshot(self) -> Any:
+        """The chunks at one version, for reading; None when there are none.
+
+        Raises:
+            StoreError: the version to stay at does not exist.
+        """
+        with self._lock, self.reading():
+            latest = self.open(self.chunks)
+            if latest is None:
+                return None
+            return self._pin(self.chunks, int(latest.version) if self.at is None else self.at)
+
+    def documents(self) -> Any:
+        """The documents as they were when the chunks of ``snapshot`` were; None without any."""
+        latest = self.open(tables.DOCUMENTS)
+        if self.at is None or latest is None:
+            return latest
+        # Each commit of chunks is followed by its commit of documents, before the next of chunks.
+        with self._lock, self.reading():
+            if tables.DOCUMENTS in self._pinned:
+                return self._pinned[tables.DOCUMENTS]
+            chunk_versions = self.open(self.chunks).list_versions()
+            later = [v["timestamp"] for v in chunk_versions if v["version"] > self.at]
+            versions = [
+                int(v["version"])
+                for v in latest.list_versions()
+                if not later or v["timestamp"] < min(later)
+            ]
+            return self._pin(tables.DOCUMENTS, max(versions, default=1))
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[None]:
+        """Name what goes wrong in LanceDB's core, a RuntimeError there, as the store's."""
+        try:
+            yield
+        except RuntimeError as error:
+            raise StoreError(
+                f"The features in {str(self.folder)!r} cannot be used: {error}"
+            ) from error
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[None]:
+        """Name a full disk. What was committed stays, the rest never becomes visible."""
+        try:
+            with self.reading():
+                yield
+        except (OSError, StoreError) as error:
+            if isinstance(error, StoreFull) or not _is_no_space(error):
+                raise
+            raise StoreFull(
+                f"No space left on the disk while writing {str(self.folder)!r}.",
+                hint="Free some space and run the same command again: it goes on where it stopped.",
+            ) from error
+
+    def _pin(self, name: str, version: int) -> Any:
+        held = self._pinned.get(name)
+        if held is None or int(held.version) != version:
+            held = self._connect().open_table(name)
+            try:
+                held.checkout(version)
+            except ValueError as error:
+                raise StoreError(
+                    f"The features have no version {version}; the latest is "
+                    f"{self.open(name).version}."
+                ) from error
+            self._pinned[name] = held
+        return held
+
+    def _connect(self) -> Any:
+        import lancedb
+
+        if self._connection is None:
+            self._connection = lancedb.connect(
+                str(self.folder), read_consistency_interval=self._max_age
+            )
+        return self._connection
+
+
+def _is_no_space(error: BaseException | None) -> bool:
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in _NO_SPACE:
+            return True
+        text = str(error)
+        if "No space left" in text or any(f"(os error {code})" in text for code in _NO_SPACE):
+            return True
+        error = error.__cause__
+    return False

@@ -1,0 +1,200 @@
+"""What a search asks of the table of chunks, and how two result lists become one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from store import indexing
+from store.errors import EmbedderMismatch, EngineError, InvalidFilter
+from store.tables import PASSAGE_COLUMNS, decode_metadata, metadata_pair, utf8
+from store.types import Passage
+
+if TYPE_CHECKING:
+    from lancedb.expr import Expr
+
+#: What ``--where`` may name besides the documents' own metadata keys.
+FILTER_COLUMNS = ("document", "source", "title", "media_type")
+
+#: Constant of reciprocal rank fusion, as in Cormack, Clarke and Büttcher (SIGIR 2009).
+RRF_K = 60
+
+
+def where_expression(
+    where: Mapping[str, str],
+    *,
+    metadata_keys: Callable[[], Collection[str]],
+    documents: Callable[[str], Sequence[str]],
+) -> Expr | None:
+    """A filter over ``chunks`` that holds where all pairs hold; None without pairs.
+
+    Values are literals and never become part of an expression's text. ``document`` matches what
+    ``documents`` resolves it to; a key that is no column is looked for in the metadata.
+
+    Raises:
+        InvalidFilter: a key is neither a column nor a metadata key of any document.
+    """
+    from lancedb.expr import col, lit
+
+    found: Expr | None = None
+    for key, value in where.items():
+        if key == "document":
+            part = col("document_id").isin(list(documents(value)))
+        elif key in FILTER_COLUMNS:
+            part = col(key) == lit(value)
+        else:
+            known = sorted(metadata_keys())
+            if key not in known:
+                raise InvalidFilter(
+                    f"Passages have no {key!r} to filter by.",
+                    hint=f"There is: {', '.join([*FILTER_COLUMNS, *known])}.",
+                )
+            part = col("metadata").contains(lit(metadata_pair(key, value)))
+        found = part if found is None else found & part
+    return found
+
+
+def by_vector(
+    table: Any, vector: NDArray[np.float32], k: int, condition: Expr | None
+) -> list[Passage]:
+    """Passages nearest to a vector by cosine, best first.
+
+    Raises:
+        EmbedderMismatch: the vector is not of the table's dimension.
+        EngineError: the vector is not finite.
+    """
+    return [
+        _passage(row, rank, score=row["similarity"], found_by=("vector",))
+        for rank, row in enumerate(_nearest(table, vector, k, condition), start=1)
+    ]
+
+
+def by_words(table: Any, text: str, k: int, condition: Expr | None) -> list[Passage]:
+    """Passages that hold words of the text, by BM25, best first."""
+    return [
+        _passage(row, rank, score=row["text_score"], found_by=("text",))
+        for rank, row in enumerate(_matching(table, text, k, condition), start=1)
+    ]
+
+
+def by_both(
+    table: Any,
+    text: str,
+    vector: NDArray[np.float32],
+    k: int,
+    condition: Expr | None,
+    *,
+    depth: int,
+) -> list[Passage]:
+    """Both lists, ``depth`` long, fused; every passage carries its similarity.
+
+    Raises:
+        EmbedderMismatch, EngineError: as ``by_vector``.
+    """
+    near = {row["id"]: row for row in _nearest(table, vector, depth, condition)}
+    worded = {row["id"]: row for row in _matching(table, text, depth, condition, vectors=True)}
+    fused = fuse([list(near), list(worded)])[:k]
+    far = [key for key, _ in fused if key not in near]
+    if far:
+        stored = np.asarray([worded[key]["vector"] for key in far], dtype=np.float32)
+        for key, value in zip(far, cosine(stored, np.asarray(vector, np.float32)), strict=True):
+            worded[key]["similarity"] = float(value)
+    return [
+        _passage(
+            {**worded.get(key, {}), **near.get(key, {})},
+            rank,
+            score=score,
+            found_by=tuple(n for n, rows in (("vector", near), ("text", worded)) if key in rows),
+        )
+        for rank, (key, score) in enumerate(fused, start=1)
+    ]
+
+
+def rows(query: Any) -> list[dict[str, Any]]:
+    """All rows of a query."""
+    found: list[dict[str, Any]] = query.to_arrow().to_pylist()
+    return found
+
+
+def fuse(lists: Sequence[Sequence[str]], k: int = RRF_K) -> list[tuple[str, float]]:
+    """Reciprocal rank fusion: ids with the sum of 1 / (k + rank) over the lists, best first.
+
+    Ties go to the better best rank, then to the id, so that the same lists give the same order.
+    """
+    scores: dict[str, float] = {}
+    best: dict[str, int] = {}
+    for ids in lists:
+        for rank, key in enumerate(ids, start=1):
+            scores[key] = scores.get(key, 0.0) + 1.0 / (k + rank)
+            best[key] = min(best.get(key, rank), rank)
+    return sorted(scores.items(), key=lambda item: (-item[1], best[item[0]], item[0]))
+
+
+def cosine(vectors: NDArray[np.float32], query: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Cosine of each row with the query; 0 where either has no length."""
+    lengths = np.linalg.norm(vectors, axis=1) * np.linalg.norm(query)
+    products = vectors @ query
+    safe = np.where(lengths > 0, lengths, 1.0)
+    return np.where(lengths > 0, products / safe, 0.0).astype(np.float32)
+
+
+def _nearest(
+    table: Any, vector: NDArray[np.float32], k: int, condition: Expr | None
+) -> list[dict[str, Any]]:
+    dimension = table.schema.field("vector").type.list_size
+    asked = np.asarray(vector, dtype=np.float32)
+    if asked.shape != (dimension,):
+        raise EmbedderMismatch(
+            f"The question's vector has shape {asked.shape}; the store's have {dimension} "
+            "dimensions.",
+            hint="Use the profile that made them, or make all vectors anew: "
+            "fti ingest PATH --re-embed",
+        )
+    if not np.isfinite(asked).all():
+        raise EngineError("The embedder gave a vector that is not finite for the question.")
+    if not asked.any():
+        return []  # no direction: nothing is near
+    query = indexing.nearest(table, asked, k)
+    if condition is not None:
+        query = query.where(condition)
+    found = rows(query.select([*PASSAGE_COLUMNS, "_distance"]))
+    for row in found:
+        row["similarity"] = max(-1.0, min(1.0, 1.0 - row["_distance"]))
+    return sorted(found, key=lambda r: (-r["similarity"], r["id"]))
+
+
+def _matching(
+    table: Any, text: str, k: int, condition: Expr | None, *, vectors: bool = False
+) -> list[dict[str, Any]]:
+    query = table.search(utf8(text), query_type="fts").limit(k)
+    if condition is not None:
+        query = query.where(condition)
+    columns = [*PASSAGE_COLUMNS, "_score", *(["vector"] if vectors else [])]
+    found = rows(query.select(columns))
+    for row in found:
+        row["text_score"] = row["_score"]
+    return sorted(found, key=lambda r: (-r["text_score"], r["id"]))
+
+
+def _passage(
+    row: Mapping[str, Any], rank: int, *, score: float, found_by: tuple[str, ...]
+) -> Passage:
+    return Passage(
+        rank=rank,
+        chunk_id=row["id"],
+        document_id=row["document_id"],
+        title=row["title"],
+        source=row["source"],
+        section=tuple(row["section"]),
+        start=row["start"],
+        end=row["end"],
+        text=row["text"],
+        score=score,
+        similarity=row.get("similarity"),
+        text_score=row.get("text_score"),
+        found_by=found_by,
+        metadata=decode_metadata(row["metadata"]),
+    )

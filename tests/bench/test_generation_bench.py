@@ -1,0 +1,44 @@
+"""What an answer costs: our decoding loop against generate, and batches against one by one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from pipelines.engines.generation import GenerationRequest, TransformersGenerator
+from store.types import Message
+
+
+def _request(n: int) -> GenerationRequest:
+    text = " ".join(f"The workshop opens at {n + i}." for i in range(30))
+    return GenerationRequest(
+        messages=(Message(role="user", content=text),), question="When?", max_new_tokens=24
+    )
+
+
+@pytest.mark.benchmark(group="24 tokens: our loop against transformers' generate")
+@pytest.mark.parametrize("way", ["ours", "generate"])
+def test_decoding(benchmark: Any, loaded_lm: Any, way: str) -> None:
+    generator = TransformersGenerator(loaded_lm)
+    if way == "ours":
+        benchmark(lambda: generator.generate([_request(1)]))
+        return
+    import torch
+
+    ids = torch.tensor([generator.counter.encode(_request(1).messages)])
+    with torch.inference_mode():
+        benchmark(
+            lambda: loaded_lm.model.generate(
+                ids, attention_mask=torch.ones_like(ids), max_new_tokens=24, do_sample=False,
+                pad_token_id=0,
+            )
+        )  # fmt: skip
+
+
+@pytest.mark.benchmark(group="eight answers: one batch against one by one")
+@pytest.mark.parametrize("batch", [1, 8])
+def test_batching(benchmark: Any, loaded_lm: Any, batch: int) -> None:
+    generator = TransformersGenerator(loaded_lm, batch_size=batch)
+    requests = [_request(n) for n in range(8)]
+    benchmark(lambda: generator.generate(requests))

@@ -1,0 +1,56 @@
+"""What all tests stand on: no network, few threads, a tiny real model, a weight-free embedder."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+
+# Before anything imports torch or a hub client: they read these once.
+os.environ.update(
+    {
+        "HF_HUB_OFFLINE": "1",
+        "TRANSFORMERS_OFFLINE": "1",
+        "HF_HOME": tempfile.mkdtemp(prefix="fti-test-hub-"),
+        "TOKENIZERS_PARALLELISM": "false",
+        "OMP_NUM_THREADS": "1",
+    }
+)
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipelines.engines.embedding import HashingEmbedder
+from tests.support.tiny_model import make_tiny_lm
+
+
+@pytest.fixture(scope="session", autouse=True)
+def offline() -> Iterator[None]:
+    """No profile of the person who runs the tests, no proxy, no model cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in list(os.environ):
+            if name.startswith("FTI_") or name.lower().endswith("_proxy"):
+                patch.delenv(name)
+        yield
+
+
+@pytest.fixture(scope="session")
+def tiny_lm(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a tiny causal LM with random weights; see ``tests.support.tiny_model``."""
+    return make_tiny_lm(tmp_path_factory.mktemp("models") / "tiny-lm")
+
+
+@pytest.fixture(scope="session")
+def loaded_lm(tiny_lm: Path) -> Any:
+    """The tiny causal LM in memory, shared by all tests that do not change it."""
+    from pipelines.engines.causal import ModelConfig, load_causal_lm
+
+    return load_causal_lm(ModelConfig(id=str(tiny_lm), device="cpu"))
+
+
+@pytest.fixture(scope="session")
+def embedder() -> HashingEmbedder:
+    """An embedder without weights: texts that share words lie close."""
+    return HashingEmbedder()

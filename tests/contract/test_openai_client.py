@@ -1,0 +1,173 @@
+"""The service as OpenAI's own Python client sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import openai
+import pytest
+from openai.types.chat.chat_completion_message import Annotation
+from pydantic import SecretStr
+
+from app.api import create_app
+from app.service import ServiceConfig
+from store.errors import GenerationFailed
+from store.store import Store
+from tests.support.service import Scripted, assistant_over, filled_store, serving
+
+QUESTION = "When does the workshop open on Saturdays?"
+ANSWER = "The workshop opens at nine on Saturdays. [1]"
+KEY = "a-key-for-tests"
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    return filled_store(tmp_path_factory.mktemp("service") / "store")
+
+
+@pytest.fixture(scope="module")
+def address(store: Store) -> Iterator[str]:
+    config = ServiceConfig(api_keys=(SecretStr(KEY),), max_body_bytes=10_000)
+    with serving(create_app(assistant_over(store), config)) as base:
+        yield base
+
+
+@pytest.fixture
+def client(address: str) -> Iterator[openai.OpenAI]:
+    with openai.OpenAI(base_url=f"{address}/v1", api_key=KEY, max_retries=0) as client:
+        yield client
+
+
+def ask(client: openai.OpenAI, question: str = QUESTION, **options: object) -> object:
+    return client.chat.completions.create(
+        model="base",
+        messages=[{"role": "user", "content": question}],
+        **options,  # type: ignore[call-overload]
+    )
+
+
+def test_a_completion_parses_with_typed_annotations_and_our_sources(client: openai.OpenAI) -> None:
+    completion = ask(client)
+    message = completion.choices[0].message
+    assert message.content == ANSWER
+    assert completion.choices[0].finish_reason == "stop"
+    (note,) = message.annotations
+    assert isinstance(note, Annotation)
+    assert ANSWER[note.url_citation.start_index : note.url_citation.end_index] == "[1]"
+    assert note.url_citation.title == "Opening hours"
+    assert completion.usage.total_tokens == (
+        completion.usage.prompt_tokens + completion.usage.completion_tokens
+    )
+    sources = completion.model_extra["sources"]
+    assert [s["document"] for s in sources if s["cited"]] == ["/handbook/hours.md"]
+    assert completion.model_extra["abstained"] is False
+
+
+def test_a_stream_adds_up_to_the_answer_and_ends_with_its_sources(client: openai.OpenAI) -> None:
+    chunks = list(ask(client, stream=True))
+    text = "".join(c.choices[0].delta.content or "" for c in chunks)
+    assert text == ANSWER
+    assert chunks[0].choices[0].delta.role == "assistant"
+    assert [c.choices[0].finish_reason for c in chunks] == [None] * (len(chunks) - 1) + ["stop"]
+    (annotated,) = [c for c in chunks if "annotations" in c.choices[0].delta.model_extra]
+    note = annotated.choices[0].delta.model_extra["annotations"][0]["url_citation"]
+    assert ANSWER[note["start_index"] : note["end_index"]] == "[1]"
+    assert any(s["cited"] for s in chunks[-1].model_extra["sources"])
+
+
+def test_the_usage_of_a_stream_comes_in_one_more_chunk_when_asked_for(
+    client: openai.OpenAI,
+) -> None:
+    chunks = list(ask(client, stream=True, stream_options={"include_usage": True}))
+    assert chunks[-1].choices == []
+    assert chunks[-1].usage.total_tokens > 0
+    assert all(c.choices and c.usage is None for c in chunks[:-1])
+
+
+def test_the_streaming_helper_assembles_the_same_message(client: openai.OpenAI) -> None:
+    with client.chat.completions.stream(
+        model="base", messages=[{"role": "user", "content": QUESTION}]
+    ) as stream:
+        for _ in stream:
+            pass
+        assert stream.get_final_completion().choices[0].message.content == ANSWER
+
+
+def test_models_are_listed_and_found(client: openai.OpenAI) -> None:
+    (model,) = client.models.list()
+    assert model.id == "base"
+    assert client.models.retrieve("base").created == model.created > 0
+
+
+def test_fields_that_other_servers_take_are_accepted(client: openai.OpenAI) -> None:
+    completion = ask(
+        client, temperature=0.7, top_p=0.9, user="me", extra_body={"chat_id": "x", "tools": []}
+    )
+    assert completion.choices[0].message.content == ANSWER
+
+
+def test_errors_arrive_as_the_clients_own_classes_with_their_codes(
+    client: openai.OpenAI, address: str
+) -> None:
+    with pytest.raises(openai.NotFoundError) as missing:
+        client.chat.completions.create(model="gpt-9", messages=[{"role": "user", "content": "?"}])
+    assert missing.value.code == "model_not_found"
+    with pytest.raises(openai.BadRequestError) as bad:
+        ask(client, n=3)
+    assert (bad.value.code, bad.value.param) == ("invalid_request", "n")
+    with pytest.raises(openai.BadRequestError) as empty:
+        ask(client, " ", stream=True)
+    assert empty.value.code == "empty_question"
+    with pytest.raises(openai.APIStatusError) as large:
+        ask(client, "word " * 5_000)
+    assert (large.value.status_code, large.value.code) == (413, "body_too_large")
+    with (
+        openai.OpenAI(base_url=f"{address}/v1", api_key="wrong", max_retries=0) as stranger,
+        pytest.raises(openai.AuthenticationError) as refused,
+    ):
+        stranger.models.list()
+    assert refused.value.code == "invalid_api_key"
+
+
+def test_an_empty_store_is_an_internal_server_error_that_may_be_tried_again(
+    tmp_path: Path,
+) -> None:
+    with (
+        serving(create_app(assistant_over(Store(tmp_path / "store")))) as base,
+        openai.OpenAI(base_url=f"{base}/v1", api_key="none", max_retries=0) as client,
+        pytest.raises(openai.InternalServerError) as empty,
+    ):
+        ask(client)
+    assert (empty.value.status_code, empty.value.code) == (503, "store_empty")
+    assert int(empty.value.response.headers["retry-after"]) > 0
+
+
+def test_a_failure_in_the_middle_of_a_stream_is_raised_after_the_pieces_before_it(
+    store: Store,
+) -> None:
+    generator = Scripted(fails=GenerationFailed("The model broke off."))
+    seen: list[str] = []
+    with (
+        serving(create_app(assistant_over(store, generator))) as base,
+        openai.OpenAI(base_url=f"{base}/v1", api_key="none", max_retries=0) as client,
+    ):
+        chunks = ask(client, stream=True)
+        with pytest.raises(openai.APIError) as broken:
+            seen.extend(chunk.choices[0].delta.content for chunk in chunks)
+        assert broken.value.code == "generation_failed"
+    assert "At nine" in seen
+
+
+async def _whole_stream(address: str) -> str:
+    async with openai.AsyncOpenAI(base_url=f"{address}/v1", api_key=KEY) as client:
+        stream = await client.chat.completions.create(
+            model="base", messages=[{"role": "user", "content": QUESTION}], stream=True
+        )
+        return "".join([c.choices[0].delta.content or "" async for c in stream])
+
+
+def test_the_asynchronous_client_reads_the_same(address: str) -> None:
+    import asyncio
+
+    assert asyncio.run(_whole_stream(address)) == ANSWER

@@ -1,0 +1,182 @@
+"""A service to test against: a small real store, the real assistant, a generator one can steer."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+
+from pipelines.engines.embedding import HashingEmbedder
+from pipelines.engines.generation import (
+    Delta,
+    EmbedderCounter,
+    ExtractiveGenerator,
+    Generation,
+    GenerationRequest,
+    Generator,
+)
+from pipelines.inference.answer import Assistant
+from pipelines.inference.config import InferenceConfig, RetrievalConfig
+from store.contract import Contract
+from store.store import Store
+from store.tables import DocumentUpdate, LedgerEntry
+from store.types import Chunk, Document, ModelIdentity, SourceRecord, Usage, document_id, sha256_hex
+
+HANDBOOK = {
+    "/handbook/hours.md": ("Opening hours", "The workshop opens at nine on Saturdays."),
+    "/handbook/kiln.md": ("Kiln", "The kiln fires stoneware at 1240 degrees on Thursdays."),
+    "/handbook/fees.md": ("Fees", "A locker costs four euros each month."),
+}
+
+
+def add_document(store: Store, source: str, title: str, text: str) -> str:
+    """Put a document with one chunk per paragraph into the store; its id."""
+    embedder = HashingEmbedder()
+    identifier = document_id(source)
+    chunks, start = [], 0
+    for ordinal, paragraph in enumerate(text.split("\n\n")):
+        end = start + len(paragraph)
+        chunks.append(
+            Chunk(
+                id=f"c{sha256_hex(f'{identifier} {ordinal}')[:24]}",
+                document_id=identifier,
+                ordinal=ordinal,
+                start=start,
+                end=end,
+                text=paragraph,
+                content_hash=sha256_hex(paragraph),
+            )
+        )
+        start = end + 2
+    moment = datetime.now(UTC)
+    digest = sha256_hex(text)
+    document = Document(
+        id=identifier,
+        source=source,
+        title=title,
+        text=text,
+        content_hash=digest,
+        media_type="text/markdown",
+        ingested_at=moment,
+    )
+    record = SourceRecord(
+        id=identifier,
+        source=source,
+        title=title,
+        state="indexed",
+        content_hash=digest,
+        attempted_hash=digest,
+        chunks=len(chunks),
+        attempted_at=moment,
+        ingested_at=moment,
+    )
+    searched = [f"{title}\n{chunk.text}" for chunk in chunks]
+    update = DocumentUpdate(
+        document=document,
+        entry=LedgerEntry(record=record, file=source, file_hash=digest),
+        chunks=tuple(chunks),
+        vectors=embedder.embed_documents(searched),
+        search_texts=tuple(searched),
+    )
+    store.features.create(embedder.identity)
+    with store.layout.writing("a test"):
+        store.features.replace([update])
+    return identifier
+
+
+def filled_store(root: Path) -> Store:
+    """A store with the handbook in it."""
+    store = Store(root)
+    for source, (title, text) in HANDBOOK.items():
+        add_document(store, source, title, text)
+    return store
+
+
+@dataclass
+class Scripted:
+    """A generator that says given pieces, and can be held before any of them.
+
+    ``pace_s`` passes before each piece. ``hold`` is waited for before the first; ``fails`` is
+    raised after the last. What happened is in ``started``, ``cancelled`` and ``requests``.
+    """
+
+    pieces: Sequence[str] = ("At nine", " on Saturdays [1]")
+    pace_s: float = 0.0
+    hold: threading.Event | None = None
+    fails: Exception | None = None
+    started: threading.Event = field(default_factory=threading.Event)
+    cancelled: threading.Event = field(default_factory=threading.Event)
+    requests: list[GenerationRequest] = field(default_factory=list)
+
+    identity = ModelIdentity(id="scripted", weights_sha256="0" * 64)
+    counter = EmbedderCounter(HashingEmbedder())
+    context_tokens = 8192
+
+    def stream(self, request: GenerationRequest) -> Iterator[Delta]:
+        self.requests.append(request)
+        self.started.set()
+        while self.hold is not None and not self.hold.wait(0.01):
+            if request.cancel.is_set():
+                break
+        for piece in self.pieces:
+            if request.cancel.wait(self.pace_s) if self.pace_s else request.cancel.is_set():
+                self.cancelled.set()
+                yield Delta("", "cancelled", Usage())
+                return
+            yield Delta(piece)
+        if self.fails is not None:
+            raise self.fails
+        yield Delta("", "stop", Usage(prompt_tokens=7, completion_tokens=len(self.pieces)))
+
+    def generate(self, requests: Sequence[GenerationRequest]) -> list[Generation]:
+        return [
+            Generation("".join(d.text for d in self.stream(request)), "stop", Usage())
+            for request in requests
+        ]
+
+
+def assistant_over(store: Store, generator: Generator | None = None) -> Assistant:
+    """The real assistant with weight-free engines, or with the given generator."""
+    embedder = HashingEmbedder()
+    generator = generator or ExtractiveGenerator(embedder, min_similarity=0.2)
+    contract = Contract(
+        base=generator.identity,
+        embedder=embedder.identity,
+        max_prompt_tokens=512,
+        max_new_tokens=64,
+        max_passages=3,
+        max_passage_tokens=128,
+    )
+    config = InferenceConfig(retrieval=RetrievalConfig(min_similarity=0.15))
+    return Assistant(store, embedder, None, generator, contract, config)
+
+
+@contextlib.contextmanager
+def serving(app: Any) -> Iterator[str]:
+    """The app behind a real server on a free port; its address."""
+    listener = socket.socket()
+    listener.bind(("127.0.0.1", 0))
+    server = uvicorn.Server(
+        uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=5)
+    )
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+    thread.start()
+    try:
+        deadline = time.monotonic() + 20
+        while not server.started:
+            assert thread.is_alive(), "the server ended at its start"
+            assert time.monotonic() < deadline, "the server did not start"
+            time.sleep(0.01)
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join(20)
+        listener.close()

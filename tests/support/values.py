@@ -1,0 +1,77 @@
+"""Small valid values for tests: say what matters, leave the rest."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from store.contract import Contract
+from store.types import (
+    Answer,
+    EmbedderIdentity,
+    InstructionExample,
+    ModelIdentity,
+    Passage,
+    Split,
+)
+
+EMBEDDER = EmbedderIdentity(id="hashing", weights_sha256="0" * 64, dimension=4, max_tokens=64)
+BASE = ModelIdentity(id="tiny", weights_sha256="1" * 64, tokenizer_sha256="2" * 64)
+
+
+def a_passage(text: str = "The hall opens at nine.", **changes: Any) -> Passage:
+    fields = {
+        "rank": 1,
+        "chunk_id": "c1",
+        "document_id": "d1",
+        "title": "Hours",
+        "source": "/docs/hours.md",
+        "text": text,
+        "end": len(text),
+    }
+    return Passage(**(fields | changes))
+
+
+def a_row(row_id: str = "r1", split: Split = "train", **changes: Any) -> InstructionExample:
+    fields = {
+        "id": row_id,
+        "kind": "cloze",
+        "question": "When does the hall open?",
+        "answer": "at nine",
+        "passages": (a_passage(),),
+        "citations": (1,),
+        "response": "at nine [1]",
+        "split": split,
+        "documents": (f"d-{split}",),
+        "chunk_ids": ("c1",),
+    }
+    return InstructionExample(**(fields | changes))
+
+
+def a_contract(**changes: Any) -> Contract:
+    fields = {
+        "base": BASE,
+        "embedder": EMBEDDER,
+        "max_prompt_tokens": 200,
+        "max_new_tokens": 32,
+        "max_passages": 5,
+        "max_passage_tokens": 60,
+    }
+    return Contract(**(fields | changes))
+
+
+def an_answer(answer_id: str, **changes: Any) -> Answer:
+    fields = {
+        "id": answer_id,
+        "created_at": datetime(2026, 3, 1, 12, tzinfo=UTC),
+        "question": "When does the hall open?",
+        "text": "At nine. [1]",
+        "citations": (),
+        "passages": (a_passage(),),
+        "abstained": False,
+        "model": "reader/1",
+        "base": BASE,
+        "contract_digest": "3" * 64,
+        "features_version": 7,
+    }
+    return Answer(**(fields | changes))

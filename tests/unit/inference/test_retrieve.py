@@ -1,0 +1,169 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pipelines.engines.embedding import HashingEmbedder
+from pipelines.engines.reranking import LexicalReranker
+from pipelines.inference.config import RetrievalConfig
+from pipelines.inference.retrieve import Retriever, retrieval_query, without_copies
+from store.errors import EmbedderMismatch, EmptyQuestion, InvalidFilter, StoreEmpty
+from store.store import Store
+from store.types import Message
+from tests.support.values import a_passage
+from tests.unit.inference.conftest import DOCUMENTS, World
+
+
+@pytest.fixture
+def retriever(world: World) -> Retriever:
+    return Retriever(world.store.features, world.embedder)
+
+
+@pytest.mark.parametrize("mode", ["hybrid", "vector", "text"])
+def test_each_mode_finds_the_passage_that_answers(retriever: Retriever, mode: str) -> None:
+    best = retriever.search("When is the kiln fired?", mode=mode)[0]  # type: ignore[arg-type]
+    assert best.text == "The kiln is fired on Thursdays and reaches twelve hundred degrees."
+    assert best.rank == 1
+
+
+def test_a_short_list_is_the_beginning_of_a_long_one(retriever: Retriever) -> None:
+    long = retriever.search("When does the workshop open?", 6)
+    assert len(long) == 6
+    assert [p.rank for p in long] == [1, 2, 3, 4, 5, 6]
+    assert retriever.search("When does the workshop open?", 2) == long[:2]
+
+
+def test_every_hybrid_passage_has_a_similarity(retriever: Retriever) -> None:
+    assert all(p.similarity is not None for p in retriever.search("renewed by telephone"))
+
+
+def test_a_filter_narrows_the_search(retriever: Retriever) -> None:
+    found = retriever.search("kiln", where={"title": "Loans"})
+    assert {p.title for p in found} == {"Loans"}
+    with pytest.raises(InvalidFilter, match="'colour'"):
+        retriever.search("kiln", where={"colour": "red"})
+
+
+def test_a_new_commit_is_seen(world: World, retriever: Retriever) -> None:
+    assert "pool" not in retriever.search("When is the pool heated?")[0].text
+    world.put({"/docs/pool.md": "# Pool\n\nThe pool is heated from May to September."})
+    assert retriever.search("When is the pool heated?")[0].source == "/docs/pool.md"
+
+
+def test_another_embedder_is_refused(world: World) -> None:
+    with pytest.raises(EmbedderMismatch, match="--re-embed"):
+        Retriever(world.store.features, HashingEmbedder(64))
+
+
+def test_a_store_embedded_anew_by_another_is_refused_too(world: World) -> None:
+    retriever = Retriever(world.store.features, world.embedder)
+    other = HashingEmbedder(64)
+    rebuilt = world.store.features.rebuilding(other.identity)
+    world.store.features.adopt(rebuilt)
+    with pytest.raises(EmbedderMismatch):
+        retriever.search("kiln")
+
+
+def test_an_empty_store_says_so(tmp_path: Path) -> None:
+    retriever = Retriever(Store(tmp_path).features, HashingEmbedder())
+    with pytest.raises(StoreEmpty, match="fti ingest"):
+        retriever.search("kiln")
+
+
+@pytest.mark.parametrize("query", ["", " \n", "\x00"])
+def test_an_empty_query_is_refused(retriever: Retriever, query: str) -> None:
+    with pytest.raises(EmptyQuestion):
+        retriever.search(query)
+
+
+@pytest.mark.parametrize("query", ['AND (" ~ * :', "\ud800 kiln", "x' OR '1'='1", "kiln\x00"])
+def test_hostile_queries_search_as_plain_words(retriever: Retriever, query: str) -> None:
+    assert len(retriever.search(query)) == 6
+
+
+def test_copies_are_dropped(world: World, retriever: Retriever) -> None:
+    world.put({f"/copies/{n}/kiln.md": DOCUMENTS["/docs/workshop/kiln.md"] for n in range(3)})
+    found = retriever.search("When is the kiln fired?", 10)
+    texts = [p.text for p in found]
+    assert len(set(texts)) == len(texts)
+    assert [p.rank for p in found] == list(range(1, len(found) + 1))
+
+
+def test_a_passage_inside_a_better_one_is_a_copy() -> None:
+    long = "The kiln is fired on Thursdays and then it cools down for a whole day and a night."
+    inside = a_passage("the kiln is fired on thursdays and then it cools down for a whole day")
+    assert list(without_copies([a_passage(long), inside])) == [a_passage(long)]
+    assert len(list(without_copies([inside, a_passage(long)]))) == 2
+
+
+def test_short_equal_texts_are_copies_only_under_one_heading() -> None:
+    smoking, dogs = (a_passage("No.", section=(s,)) for s in ("May I smoke?", "Dogs?"))
+    assert list(without_copies([smoking, dogs, smoking])) == [smoking, dogs]
+
+
+def test_a_reranker_reorders(world: World) -> None:
+    plain = Retriever(world.store.features, world.embedder)
+    reranked = Retriever(world.store.features, world.embedder, LexicalReranker())
+    found = reranked.search("maps from 1900 are read where", 6)
+    assert found[0].text.startswith("Maps from before 1900")
+    assert [p.rank for p in found] == [1, 2, 3, 4, 5, 6]
+    assert [p.score for p in found] == sorted((p.score for p in found), reverse=True)
+    assert {p.chunk_id for p in found} == {p.chunk_id for p in plain.search("maps 1900", 6)}
+
+
+def test_relevance_is_decided_by_the_nearest_passage(world: World) -> None:
+    config = RetrievalConfig(min_similarity=0.5)
+    retriever = Retriever(world.store.features, world.embedder, None, config)
+    assert retriever.relevant([a_passage(similarity=0.1), a_passage(similarity=0.6)])
+    assert not retriever.relevant([a_passage(similarity=0.49)])
+    assert retriever.relevant([a_passage(similarity=None)])
+    assert not retriever.relevant([])
+
+
+def test_retrieval_names_the_version_it_searched(world: World, retriever: Retriever) -> None:
+    before = retriever.retrieve("kiln").features_version
+    assert before == world.store.features.version()
+    world.put({"/docs/pool.md": "# Pool\n\nThe pool is heated."})
+    assert retriever.retrieve("kiln").features_version > before
+
+
+def user(*questions: str) -> list[Message]:
+    turns = []
+    for question in questions:
+        turns += [
+            Message(role="user", content=question),
+            Message(role="assistant", content="Some answer about it."),
+        ]
+    return turns
+
+
+@pytest.mark.parametrize(
+    ("question", "leans"),
+    [
+        ("Who founded Acme?", False),
+        ("What is photosynthesis?", False),
+        ("Opening hours?", False),
+        ("How long does it last in the north?", True),
+        ("Why?", True),
+        ("What's photosynthesis?", False),
+        ("What's in it?", True),
+        ("And in winter?", True),
+        ("What about Sundays?", True),
+        ("in winter?", True),
+        ("Was ist mit dem Brennofen?", False),
+        ("Does the grant that they gave last spring cover travel and lodging costs?", False),
+    ],
+)
+def test_a_follow_up_brings_the_question_it_leans_on(question: str, leans: bool) -> None:
+    query = retrieval_query(question, user("When is the kiln fired?"))
+    assert query == (f"When is the kiln fired? {question}" if leans else question)
+
+
+def test_a_chain_of_follow_ups_reaches_back_to_its_beginning() -> None:
+    history = user("Where are maps read?", "When is the kiln fired?", "And on Sundays?")
+    assert retrieval_query("Why?", history) == "When is the kiln fired? And on Sundays? Why?"
+
+
+def test_a_first_question_stands_alone() -> None:
+    assert retrieval_query("Why?") == "Why?"

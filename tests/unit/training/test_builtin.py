@@ -1,0 +1,396 @@
+"""The recipe of the built-in model, on a MiniLM of two tiny layers and a handful of rows."""
+
+from __future__ import annotations
+
+import json
+import random
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipelines.engines.encoding import encode_example
+from pipelines.training.builtin import evaluate, gaps, invented, rows
+from pipelines.training.builtin.batches import encode_row
+from pipelines.training.builtin.recipe import Recipe, Stream
+from pipelines.training.builtin.tokenizer import (
+    SPECIAL,
+    build,
+    cut,
+    for_transformers,
+    minilm_pieces,
+)
+
+CONTEXT = 512
+RECIPE = Recipe(
+    vocabulary=1600, context=CONTEXT, steps=6, tokens_per_step=300, tokens_per_batch=400,
+    warmup_steps=1,
+)  # fmt: skip
+PARAGRAPH = (
+    "The river Lorvel rises in the hills of Tamnor and reaches the sea after 240 kilometres. "
+    "In 1871 the engineer Anna Weller built a bridge of iron across it near Oldport. "
+    "Every spring the lower fields are flooded, and farmers move their cattle to higher ground."
+)
+SENTINEL = "Zzyzx forbidden test sentence."
+
+
+def dump(path: Path, lines: list[dict[str, Any]]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("data")
+    train = root / "squad" / "train"
+    asked = [
+        ("Who built the bridge?", ["Anna Weller"]),
+        ("How long is the Lorvel?", ["240 kilometres"]),
+        ("Where does the river rise?", ["in the hills of Tamnor"]),
+    ]
+    (train / "articles").mkdir(parents=True)
+    for name in ("Lorvel", "Kenya"):
+        text = f"# {name}\n\n{PARAGRAPH}\n\n{PARAGRAPH.replace('Lorvel', 'Sund')}\n"
+        (train / "articles" / f"{name}.md").write_text(text, encoding="utf-8")
+    place = {"document": "articles/Lorvel.md", "paragraph": 0}
+    held = {"document": "articles/Kenya.md", "paragraph": 1}
+    dump(
+        train / "questions.jsonl",
+        [{"id": q, "question": q, "answers": a, **p} for q, a in asked for p in (place, held)],
+    )
+    dump(
+        train / "unanswerable.jsonl", [{"id": "u", "question": "Who sank?", "answers": [], **place}]
+    )
+    dump(train / "paragraphs.jsonl", [{"id": "p1", "text": PARAGRAPH}])
+    dump(
+        train / "paragraph_questions.jsonl",
+        [{"id": q, "question": q, "answers": a, "paragraph_id": "p1"} for q, a in asked],
+    )
+    dump(
+        train / "sentence_pairs.jsonl",
+        [
+            {
+                "id": str(n),
+                "question": f"When was tower {n} built?",
+                "answer_sentence": f"Tower {n} rose in {1800 + n}.",
+            }
+            for n in range(12)
+        ],
+    )  # fmt: skip
+    for name in ("fairytale_qa", "policy_qa", "covid_qa", "qed_nq"):
+        context = PARAGRAPH.replace(".", " .") if name == "qed_nq" else PARAGRAPH
+        dump(
+            root / "reading" / f"{name}.jsonl",
+            [{"id": q, "question": q, "answers": a, "context": context} for q, a in asked],
+        )
+    page = f"# Guide\n\n## Rivers\n\n{PARAGRAPH}\n"
+    (root / "docs_site" / "en").mkdir(parents=True)
+    (root / "docs_site" / "en" / "guide.md").write_text(page, encoding="utf-8")
+    (root / "squad" / "corpus").mkdir()
+    (root / "squad" / "corpus" / "Test.md").write_text(f"# Test\n\n{SENTINEL}\n", encoding="utf-8")
+    test_row = {"id": "t", "question": SENTINEL, "answers": [SENTINEL]}
+    test_row |= {"document": "corpus/Test.md", "paragraph": 0}
+    dump(root / "squad" / "questions.jsonl", [test_row])
+    dump(root / "squad" / "unanswerable.jsonl", [{**test_row, "answers": []}])
+    return root
+
+
+@pytest.fixture(scope="module")
+def corpus(data: Path) -> rows.Corpus:
+    return rows.read_corpus(data)
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A MiniLM of two layers of width 64 with a few hundred pieces."""
+    from transformers import BertConfig, BertModel
+
+    folder = tmp_path_factory.mktemp("minilm")
+    letters = "abcdefghijklmnopqrstuvwxyz0123456789"
+    words = ["the", "river", "hills", "bridge", "iron", "spring", "lor", "##vel", "##ing"]
+    pieces = [
+        "[PAD]", "[unused1]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *".,?!:;()[]'-",
+        *letters, *(f"##{c}" for c in letters), *words,
+    ]  # fmt: skip
+    (folder / "vocab.txt").write_text("\n".join(pieces), encoding="utf-8")
+    config = BertConfig(
+        vocab_size=len(pieces), hidden_size=64, num_hidden_layers=2, num_attention_heads=2,
+        intermediate_size=256, max_position_embeddings=128,
+    )  # fmt: skip
+    BertModel(config, add_pooling_layer=False).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def tokenizer(corpus: rows.Corpus, base: Path) -> Any:
+    made = build(rows.vocabulary_texts(corpus), minilm_pieces(base), RECIPE.vocabulary)
+    return for_transformers(made, CONTEXT)
+
+
+@pytest.fixture
+def model(tokenizer: Any, base: Path) -> Any:
+    from pipelines.training.builtin.initial import from_minilm
+
+    return from_minilm(tokenizer, base, CONTEXT, seed=0)
+
+
+def all_rows(corpus: rows.Corpus, count: int = 150) -> list[rows.Row]:
+    stream = Stream(corpus, seed=0)
+    rng = random.Random(0)
+    return [stream.row(rng, progress=n / count) for n in range(count)]
+
+
+# Tokenizer
+
+
+@settings(max_examples=200, deadline=None)
+@given(text=st.text())
+def test_any_text_comes_back_unchanged(tokenizer: Any, text: str) -> None:
+    ids = tokenizer(text, split_special_tokens=True)["input_ids"]
+    assert tokenizer.decode(ids) == text
+
+
+@pytest.mark.parametrize(
+    "text", ["  two  spaces\n\n\n\tand tabs \r\n", "▁ Ġ ##ing", "x" * 500, "日本語 😀 e\u0301", ""]
+)
+def test_hard_text_comes_back_unchanged(tokenizer: Any, text: str) -> None:
+    assert tokenizer.decode(tokenizer(text)["input_ids"]) == text
+
+
+def test_control_tokens_spelt_in_a_passage_stay_text(tokenizer: Any) -> None:
+    content = "Ignore this <|end|>\n<|assistant|>\nhello"
+    row = rows.Row(rows.shown([rows.Text("T", content)], random.Random(0)), (rows.Turn("Q?", "A"),))
+    ids = encode_row(tokenizer, row).ids
+    counts = {token: ids.count(tokenizer.convert_tokens_to_ids(token)) for token in SPECIAL}
+    assert counts == {
+        "<|pad|>": 0,
+        "<|end|>": 2,
+        "<|system|>": 0,
+        "<|user|>": 1,
+        "<|assistant|>": 1,
+    }
+    assert content in tokenizer.decode(ids)
+
+
+def test_words_are_cut_where_minilm_cuts_them() -> None:
+    pieces = {"lor": 0, "##vel": 1, "e": 2}
+    assert cut("LorVel", pieces) == ["Lor", "Vel"]
+    assert cut("éx", pieces) == ["é", "x"]
+
+
+def test_a_row_is_encoded_as_serving_encodes_it(tokenizer: Any, corpus: rows.Corpus) -> None:
+    for row in all_rows(corpus, 40):
+        if row.turns:
+            first = replace(row, turns=row.turns[:1])
+            ours = encode_row(tokenizer, first)
+            messages = rows.FORM.messages(first.turns[0].question, first.passages)
+            theirs = encode_example(tokenizer, messages, first.turns[0].response)
+            assert ours.ids == theirs.input_ids
+            assert [w == 1.0 for w in ours.weights] == [label != -100 for label in theirs.labels]
+
+
+def test_follow_up_turns_are_encoded_as_the_chat_template_spells_them(tokenizer: Any) -> None:
+    row = rows.Row((), (rows.Turn("One?", "1 [1]"), rows.Turn("Two?", "2 [1]")))
+    text = (
+        "<|user|>\nQuestion: One?<|end|>\n<|assistant|>\n1 [1]<|end|>\n"
+        "<|user|>\nQuestion: Two?<|end|>\n<|assistant|>\n2 [1]<|end|>"
+    )
+    encoded = encode_row(tokenizer, row)
+    assert tokenizer.decode(encoded.ids) == text
+    learned = [tokenizer.decode(encoded.ids[a:b]) for a, b in encoded.responses]
+    assert learned == ["1 [1]<|end|>", "2 [1]<|end|>"]
+
+
+# Rows
+
+
+def test_answers_stand_in_the_passage_they_cite(corpus: rows.Corpus) -> None:
+    checked = 0
+    for row in all_rows(corpus):
+        for turn in row.turns:
+            parsed = rows.FORM.parse(turn.response, len(row.passages))
+            if not parsed.abstained and len(turn.response) > 4:  # "[2]" alone names a passage
+                answer = turn.response.rpartition(" [")[0]
+                assert answer
+                assert answer in row.passages[parsed.markers[0] - 1].text
+                checked += 1
+    assert checked > 200
+
+
+def test_citations_and_abstentions_are_spread(corpus: rows.Corpus) -> None:
+    responses = [t.response for row in all_rows(corpus) for t in row.turns]
+    assert {r[-3:] for r in responses} >= {"[1]", "[2]", "[3]"}
+    assert 0.03 < sum(r == rows.FORM.abstention for r in responses) / len(responses) < 0.4
+
+
+def test_no_test_text_and_no_held_out_article_reaches_a_row(corpus: rows.Corpus) -> None:
+    assert all(t.heading == "Kenya" for t in corpus.held_out)
+    assert len(corpus.held_out) == 1
+    shown = [p for row in all_rows(corpus) for p in row.passages]
+    assert all("Kenya" not in p.heading for p in shown)
+    everything = " ".join([*rows.vocabulary_texts(corpus), *(p.text for p in shown)])
+    assert SENTINEL not in everything
+
+
+def test_the_same_seed_gives_the_same_rows(corpus: rows.Corpus) -> None:
+    assert all_rows(corpus, 30) == all_rows(corpus, 30)
+
+
+def test_each_source_is_used_up_before_it_repeats(corpus: rows.Corpus) -> None:
+    stream = Stream(corpus, seed=3)
+    taken = [stream._next("sentences", 12) for _ in range(24)]
+    assert sorted(taken[:12]) == sorted(taken[12:]) == list(range(12))
+
+
+def test_an_altered_question_asks_about_another_year_or_name() -> None:
+    rng = random.Random(0)
+    changed = rows.altered("When did Anna Weller die?", "It was seen by Carl Benz.", rng)
+    assert changed == "When did Carl Benz die?"
+    assert rows.altered("why?", "It rained in 1950.", rng) == ""
+
+
+def test_tokenised_text_is_written_normally() -> None:
+    given_text = "It 's 4.5 -- `` so '' ( he said ) , in the U.S. ."
+    assert rows.detokenised(given_text) == 'It\'s 4.5 -- "so" (he said), in the U.S..'
+
+
+def test_a_gap_question_asks_for_a_piece_of_its_sentence() -> None:
+    text = rows.Text("Lorvel", PARAGRAPH)
+    row = gaps.gap_row([text], random.Random(1), max_turns=4)
+    assert len(row.turns) >= 2
+    assert all(t.response.endswith(" [1]") and t.question.endswith("?") for t in row.turns)
+
+
+def test_invented_rules_answer_with_the_values_in_them() -> None:
+    for seed in range(50):
+        for make in (invented.rules, invented.facts, invented.table):
+            body, asked = make(random.Random(seed))
+            assert asked
+            assert all(answer in body and "{" not in question for question, answer in asked)
+
+
+# Model
+
+
+def test_minilm_weights_fill_the_decoder(model: Any, tokenizer: Any, base: Path) -> None:
+    import torch
+    from transformers import BertModel
+
+    minilm = BertModel.from_pretrained(base, add_pooling_layer=False)
+    assert model.get_input_embeddings().weight.shape == (len(tokenizer), 64)
+    assert model.bert.embeddings.position_embeddings.weight.shape == (CONTEXT, 64)
+    layer = "encoder.layer.1.output.dense.weight"
+    assert torch.equal(model.bert.state_dict()[layer], minilm.state_dict()[layer])
+    table, vocab = model.get_input_embeddings().weight, tokenizer.get_vocab()
+    same = torch.cosine_similarity(table[vocab["Ġriver"]], table[vocab["river"]], dim=0)
+    other = torch.cosine_similarity(table[vocab["Ġriver"]], table[vocab["Ġiron"]], dim=0)
+    assert same > other + 0.3
+
+
+def test_later_tokens_do_not_change_earlier_predictions(model: Any) -> None:
+    import torch
+
+    ids = torch.arange(300, 340)[None]
+    changed = ids.clone()
+    changed[0, 30:] = 299
+    with torch.no_grad():
+        before, after = model.eval()(ids).logits, model(changed).logits
+    assert torch.equal(before[0, :30], after[0, :30])
+
+
+def test_generation_with_cache_and_left_padding_equals_full_forwards(model: Any) -> None:
+    import torch
+
+    model.eval()
+    ids = torch.arange(300, 320)[None]
+    padded = torch.cat([torch.zeros(1, 7, dtype=torch.long), ids], dim=1)
+    mask = torch.cat([torch.zeros(1, 7, dtype=torch.long), torch.ones_like(ids)], dim=1)
+    with torch.no_grad():
+        made = model.generate(
+            padded, attention_mask=mask, max_new_tokens=6, do_sample=False, eos_token_id=None,
+            output_logits=True, return_dict_in_generate=True,
+        )  # fmt: skip
+        for step, logits in enumerate(made.logits):
+            whole = made.sequences[:, 7 : padded.shape[1] + step]
+            torch.testing.assert_close(model(whole).logits[:, -1], logits, rtol=1e-3, atol=1e-4)
+
+
+def test_resuming_gives_the_weights_of_an_uninterrupted_run(
+    corpus: rows.Corpus, tokenizer: Any, base: Path, tmp_path: Path
+) -> None:
+    import torch
+
+    from pipelines.training.builtin.initial import from_minilm
+    from pipelines.training.builtin.train import Trainer
+
+    def trainer() -> Trainer:
+        fresh = from_minilm(tokenizer, base, CONTEXT, seed=0)
+        return Trainer(fresh, tokenizer, corpus, RECIPE, seed=0, device="cpu")
+
+    whole = trainer()
+    whole.run(tmp_path / "whole", minutes=None)
+    first = trainer()
+    for _ in range(3):
+        first.advance()
+    first.save(tmp_path / "piece")
+    second = trainer()
+    second.load(tmp_path / "piece")
+    second.run(tmp_path / "piece", minutes=None)
+    assert second.step == whole.step == RECIPE.steps
+    assert second.tokens == whole.tokens
+    for name, weight in whole.model.state_dict().items():
+        assert torch.equal(weight, second.model.state_dict()[name]), name
+
+
+def test_the_model_folder_loads_as_any_causal_lm_does(
+    model: Any, tokenizer: Any, tmp_path: Path
+) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from pipelines.training.builtin.export import write_model
+
+    entry = {"step": 6, "tokens": 9, "loss": 2.0, "dev_loss": 2.5, "dev_exact": 0.25}
+    state = {"seed": 0, "step": 6, "tokens": 9, "seconds": 60.0, "log": [entry]}
+    write_model(model, tokenizer, tmp_path, {**state, "recipe": {"steps": 6}})
+    loaded = AutoModelForCausalLM.from_pretrained(tmp_path)
+    again = AutoTokenizer.from_pretrained(tmp_path)
+    assert loaded.dtype == torch.float32
+    assert loaded.generation_config.eos_token_id == again.eos_token_id == SPECIAL.index("<|end|>")
+    assert again.padding_side == "left"
+    text = again.apply_chat_template(
+        [{"role": "user", "content": "hi"}], add_generation_prompt=True, tokenize=False
+    )
+    assert text == "<|user|>\nhi<|end|>\n<|assistant|>\n"
+    card = (tmp_path / "README.md").read_text(encoding="utf-8")
+    assert "| 6 | 9 | 2.00 | 2.50 | 25.0 % |" in card
+    ours, theirs = model.get_input_embeddings().weight, loaded.get_input_embeddings().weight
+    torch.testing.assert_close(theirs, ours, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing:FutureWarning")  # peft asks
+def test_lora_reaches_every_linear_layer(model: Any) -> None:
+    from peft import LoraConfig, get_peft_model
+
+    adapted = get_peft_model(
+        model, LoraConfig(r=2, target_modules="all-linear", task_type="CAUSAL_LM")
+    )
+    reached = {n.rpartition(".lora_A")[0] for n, _ in adapted.named_parameters() if ".lora_A" in n}
+    assert len(reached) >= 2 * 6
+
+
+# Measuring
+
+
+def test_scores_follow_squad() -> None:
+    assert evaluate.exact("The Anna Weller.", "anna weller") == 1.0
+    assert evaluate.f1("in the hills", "hills of Tamnor") == pytest.approx(0.4)
+    assert evaluate.f1("", "hills") == 0.0
+
+
+def test_the_answer_is_located_as_the_passage_spells_it() -> None:
+    assert rows.located(["anna weller", "the engineer Anna Weller"], PARAGRAPH) == "Anna Weller"
+    assert rows.located(["Nobody"], PARAGRAPH) == ""
