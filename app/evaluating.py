@@ -77,18 +77,27 @@ def evaluate_model(
         return Evaluated(evaluate_retrieval(retriever, cases, store=store, progress=progress))
     engines = engines or Engines(settings)
 
-    def run(name: str | None, asked: Sequence[Case]) -> EvaluationReport:
+    def run(
+        name: str | None, asked: Sequence[Case], unseen_by: Sequence[str] = ()
+    ) -> EvaluationReport:
         assistant = build_assistant(
             settings, store, model=name, use_retrieval=use_retrieval, engines=engines
         )
         return evaluate(
-            assistant, asked, store=store, progress=progress, include_trained=include_trained
+            assistant,
+            asked,
+            store=store,
+            progress=progress,
+            include_trained=include_trained,
+            unseen_by=unseen_by,
         )
 
-    report = run(model, cases)
+    name = model or settings.model
+    rivals = [rival_of(store, store.models.get(name).ref)] if compare and name != BASE else []
+    report = run(name, cases, rivals)
     if not compare or report.model == BASE:
         return Evaluated(report)
     rows = case_rows(store, report.run)
     scored = {row["id"] for row in rows}
-    baseline = run(rival_of(store, report.model), [c for c in cases if c.id in scored])
+    baseline = run(rivals[0], [c for c in cases if c.id in scored])
     return Evaluated(report, baseline, difference=paired(rows, case_rows(store, baseline.run)))

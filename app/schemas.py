@@ -111,7 +111,7 @@ def completion(answer: Answer, base_url: str) -> dict[str, Any]:
     message = {
         "role": "assistant",
         "content": answer.text,
-        "annotations": annotations(answer, base_url),
+        "annotations": url_citations(answer, base_url),
     }
     choice = {"index": 0, "message": message, "finish_reason": finish_reason(answer)}
     return {
@@ -125,7 +125,7 @@ def completion(answer: Answer, base_url: str) -> dict[str, Any]:
     }
 
 
-def annotations(answer: Answer, base_url: str) -> list[dict[str, Any]]:
+def url_citations(answer: Answer, base_url: str) -> list[dict[str, Any]]:
     """Citations in OpenAI's standard form; offsets are characters of the content."""
     return [
         {

@@ -8,6 +8,7 @@ models/<name>/<n>/       immutable model versions; models/<name>/aliases.json
 runs/<id>/               what ran; per-case evaluation results beside it
 answers/<day>.jsonl      every answer; answers/feedback.jsonl
 checkpoints/<digest>/    training in progress; safe to delete when nothing trains
+locks/                   one per file that a batch writes; held by its process
 """
 
 from __future__ import annotations

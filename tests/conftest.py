@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 
 # Before anything imports torch or a hub client: they read these once.
@@ -34,6 +35,7 @@ def offline() -> Iterator[None]:
             if name.startswith("FTI_") or name.lower().endswith("_proxy"):
                 patch.delenv(name)
         yield
+    shutil.rmtree(os.environ["HF_HOME"], ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

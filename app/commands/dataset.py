@@ -129,10 +129,13 @@ def show(
     session = open_session(store, config, set_, json)
     version = session.store.datasets.get(dataset)
     examples = list(islice(session.store.datasets.rows(version.ref, "train"), rows))
+    sources = {r.id: r.source for r in session.store.features.records()}
     session.report.result(
         dataset_json(version)
         | {
-            "sources": {split: list(names) for split, names in version.documents.items()},
+            "sources": {
+                split: [sources.get(i, i) for i in ids] for split, ids in version.documents.items()
+            },
             "settings": dict(version.settings),
             "examples": [e.model_dump(mode="json") for e in examples],
         }

@@ -302,7 +302,7 @@ class Loop:
     def held_out(self, dataset: DatasetVersion) -> list[Case]:
         """The cases about documents of the test split."""
         test = set(dataset.documents["test"])
-        sources = {r.source for r in self.store.features.records() if {r.id, r.source} & test}
+        sources = {r.source for r in self.store.features.records() if r.id in test}
         return [
             case
             for case in self.cases()

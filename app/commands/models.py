@@ -166,7 +166,7 @@ def verify(
     """Compare every file with its manifest, to the byte."""
     session = open_session(store, config, set_, json)
     registry = session.store.models
-    refs = [registry.get(model).ref] if model else [v.ref for v in registry.list()]
+    refs = [registry.get(model).ref] if model else list(registry.refs())
     problems = {ref: registry.verify(ref) for ref in refs}
     session.report.result({"ok": not any(problems.values()), "problems": problems})
     for ref, found in problems.items():

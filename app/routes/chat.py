@@ -115,7 +115,7 @@ async def _sse(
                 answer = event.answer
                 _log_answer(answer)
                 if answer.citations:
-                    notes = schemas.annotations(answer, base_url)
+                    notes = schemas.url_citations(answer, base_url)
                     yield chunk({"content": "", "annotations": notes})
                 yield chunk({}, schemas.finish_reason(answer), **schemas.extras(answer, base_url))
                 if usage:

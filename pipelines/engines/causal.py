@@ -214,6 +214,7 @@ def load_causal_lm(config: ModelConfig) -> LoadedModel:
         ModelUnavailable: the files are not on this machine; says how to get them.
         IntegrityError: the files are damaged or do not belong together.
         ConfigError: this machine cannot hold the model as asked.
+        EngineError: the tokenizer has no chat template.
     """
     folder = find_model(config.id, revision=config.revision, allow_download=config.allow_download)
     folder.weight_files()
@@ -373,6 +374,11 @@ def _check_adapter(loaded: LoadedModel, folder: Path) -> None:
         raise IntegrityError(
             f"The adapter in {str(folder)!r} cannot be read: {error}",
         ) from error
+    if settings.get("peft_type") != "LORA":
+        raise ContractError(
+            f"The adapter in {str(folder)!r} is of type {settings.get('peft_type')!r}, and only "
+            "LORA adapters can be served.",
+        )
     base = loaded.identity
     recorded = settings.get("base_model_name_or_path") or base.id
     revision = settings.get("revision") or base.revision

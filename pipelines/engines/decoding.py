@@ -20,6 +20,7 @@ from store.types import FinishReason
 # A prompt is read in pieces of this many tokens, so that a cancelled one stops within a piece and
 # memory stays bounded.
 _PREFILL_TOKENS = 512
+_LEAST_TEMPERATURE = 1e-4  # below it, dividing by it overflows, and the choice is greedy anyway
 
 
 @dataclass(eq=False)
@@ -40,14 +41,14 @@ class Job:
         """The next token by this job's temperature, from a row of logits."""
         import torch
 
-        if self.temperature <= 0.0:
-            best = logits.argmax()
-            if not torch.isfinite(logits[best]):
-                raise GenerationFailed(
-                    "The model's output is not a number.",
-                    hint="Its weights or adapter may be damaged, or float16 is too narrow for it: "
-                    "try dtype bfloat16 or float32.",
-                )
+        best = logits.argmax()
+        if not torch.isfinite(logits[best]):
+            raise GenerationFailed(
+                "The model's output is not a number.",
+                hint="Its weights or adapter may be damaged, or float16 is too narrow for it: "
+                "try dtype bfloat16 or float32.",
+            )
+        if self.temperature < _LEAST_TEMPERATURE:
             return int(best)
         if self._random is None:
             self._random = torch.Generator().manual_seed(self.seed)

@@ -51,5 +51,5 @@ def clean_line(text: str, *, max_characters: int = 300) -> str:
     line = " ".join(clean(text).split())
     if len(line) <= max_characters:
         return line
-    cut = line[: max_characters - 1]
-    return (cut.rsplit(" ", 1)[0] if " " in cut[max_characters // 2 :] else cut) + "…"
+    cut = line[:max_characters]
+    return (cut.rsplit(" ", 1)[0] if " " in cut[max_characters // 2 :] else cut[:-1]) + "…"

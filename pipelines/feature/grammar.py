@@ -15,76 +15,93 @@ TOKEN = re.compile(
     r"[£$€]?\d+(?:[.,:/]\d+)*%?|[^\W\d_]+(?:['’][^\W\d_]+)*(?:[-/][\w]+)*|\w[\w'’.-]*\w|\w|[^\w\s]"
 )
 
-BE = frozenset("is are was were".split())
-MODALS = frozenset("can could may might must shall should will would".split())
-HAVE = frozenset("has have had".split())
-DETERMINERS = frozenset(
-    "a an the this that these those my your his her its our their each every some any no all both "
-    "either another most many several few".split()
+
+def word_set(text: str) -> frozenset[str]:
+    """The words of a list written as one string."""
+    return frozenset(text.split())
+
+
+BE = word_set("is are was were")
+MODALS = word_set("can could may might must shall should will would")
+HAVE = word_set("has have had")
+DETERMINERS = word_set(
+    """
+    a an the this that these those my your his her its our their each every some any no all both
+    either another most many several few
+    """
 )
-PREPOSITIONS = frozenset(
-    "about above across after against along among around as at before behind below beneath beside "
-    "between beyond by down during for from in inside into like near of off on onto out outside "
-    "over past per since through throughout to toward towards under until up upon via with within "
-    "without".split()
+PREPOSITIONS = word_set(
+    """
+    about above across after against along among around as at before behind below beneath beside
+    between beyond by down during for from in inside into like near of off on onto out outside
+    over past per since through throughout to toward towards under until up upon via with within
+    without
+    """
 )
-_BREAKS = frozenset(
-    "that which who whom whose when where while if because although though unless since so but "
-    "whether whatever whichever what how why than and or nor as".split()
+_BREAKS = word_set(
+    """
+    that which who whom whose when where while if because although though unless since so but
+    whether whatever whichever what how why than and or nor as
+    """
 )
-_ADVERBS = frozenset(
-    "also always never often usually sometimes only still already now then just even normally "
-    "generally typically mostly mainly therefore however currently again once twice soon later "
-    "first today thus not".split()
+_ADVERBS = word_set(
+    """
+    also always never often usually sometimes only still already now then just even normally
+    generally typically mostly mainly therefore however currently again once twice soon later
+    first today thus not
+    """
 )
-_PRONOUN_SUBJECTS = frozenset("we you they he she it everybody everyone somebody anyone".split())
-_UNFIT_SUBJECTS = frozenset(
-    "nobody no none neither nothing there here this that these those it he she they i one such "
-    "which what who when where how why if please not never only so then thus".split()
+_PRONOUN_SUBJECTS = word_set("we you they he she it everybody everyone somebody anyone")
+_UNFIT_SUBJECTS = word_set(
+    """
+    nobody no none neither nothing there here this that these those it he she they i one such
+    which what who when where how why if please not never only so then thus
+    """
 )
-_PLURAL_NOUNS = frozenset("people children men women members police staff".split())
-_INNER_PRONOUNS = frozenset("i we you he she they it them him us me".split())
+_PLURAL_NOUNS = word_set("people children men women members police staff")
+_INNER_PRONOUNS = word_set("i we you he she they it them him us me")
 
 # Base forms whose other forms are regular; a form that is far oftener a noun is left out.
-_VERBS = frozenset(
+_VERBS = word_set(
     """
-    accept accompany achieve act add admit adopt agree allow answer apply appoint arrange arrive ask
-    assess assign attach attack attend attract avoid award ban base become begin believe belong
-    bring broadcast build burn buy call carry catch cause celebrate change charge check choose claim
-    clean clear close collect combine come complete comprise compose conduct connect consist contain
-    continue contribute control convert cost count cover create cross cut deal decide declare
-    decline defeat define deliver demand depend describe design destroy determine develop die differ
-    direct discover discuss display divide double draw drink drive drop earn eat elect employ enable
-    end enter establish estimate evolve examine exceed exclude exist expand expect explain explore
-    export expose express extend face fail fall feature feed feel fight fill find finish fire fit
-    flow fly fold follow forbid force form found gain get give go govern graduate grant grow halt
-    handle hang happen head hear help hire hold identify impose improve include increase influence
-    inform inherit insist install introduce invade invent invite involve issue join keep kill know
-    lack land last lay lead learn leave lend let lie lift limit link list live load locate lock lose
-    lower maintain make manage march mark marry mean measure meet melt merge move name need negotiate
-    obtain occupy occur offer open operate oppose order organise organize originate own pass pay
-    perform permit place plan play possess pour prefer prepare present preserve prevent produce
-    promote propose protect prove provide publish pull purchase pursue push put raise range reach
-    read receive recognise recognize recommend record recover reduce refer reflect refuse regard
-    reject release rely remain remove repair replace report represent require resign resist respond
-    restore result retain retire return reveal ride rise roast rule run say see seek sell send
-    separate serve set settle sew share shoot show shrink sign sink sit sleep sound speak specify
-    spend spin split spread stand start state stay steal stop store strike study submit succeed
-    suffer suggest supply support surrender surround survive take taste teach tell tend test think
+    accept accompany achieve act add admit adopt agree allow answer apply appoint arrange arrive
+    ask assess assign attach attack attend attract avoid award ban base become begin believe
+    belong bring broadcast build burn buy call carry catch cause celebrate change charge check
+    choose claim clean clear close collect combine come complete comprise compose conduct
+    connect consist contain continue contribute control convert cost count cover create cross
+    cut deal decide declare decline defeat define deliver demand depend describe design destroy
+    determine develop die differ direct discover discuss display divide double draw drink drive
+    drop earn eat elect employ enable end enter establish estimate evolve examine exceed exclude
+    exist expand expect explain explore export expose express extend face fail fall feature feed
+    feel fight fill find finish fire fit flow fly fold follow forbid force form found gain get
+    give go govern graduate grant grow halt handle hang happen head hear help hire hold identify
+    impose improve include increase influence inform inherit insist install introduce invade
+    invent invite involve issue join keep kill know lack land last lay lead learn leave lend let
+    lie lift limit link list live load locate lock lose lower maintain make manage march mark
+    marry mean measure meet melt merge move name need negotiate obtain occupy occur offer open
+    operate oppose order organise organize originate own pass pay perform permit place plan play
+    possess pour prefer prepare present preserve prevent produce promote propose protect prove
+    provide publish pull purchase pursue push put raise range reach read receive recognise
+    recognize recommend record recover reduce refer reflect refuse regard reject release rely
+    remain remove repair replace report represent require resign resist respond restore result
+    retain retire return reveal ride rise roast rule run say see seek sell send separate serve
+    set settle sew share shoot show shrink sign sink sit sleep sound speak specify spend spin
+    split spread stand start state stay steal stop store strike study submit succeed suffer
+    suggest supply support surrender surround survive take taste teach tell tend test think
     throw tie touch train transfer travel treat trigger try turn understand undergo unite use
-    vary visit vote wait walk want warn wash watch weaken wear weigh widen win wipe withdraw work
-    write yield accompany aim appear approve argue assume borrow calculate capture cite clamp coat
-    commit compare compete consider consume convince dissolve drain dry emerge emit encourage ensure
-    erase escape exchange execute exercise fasten freeze generate glue guarantee guide hit host hunt
-    illustrate implement indicate inspect insert interpret isolate label lapse launch light listen
-    loan mention mount notice note occur oil oversee paint park pause persuade pick point polish
-    predict press print process program protest punish qualify quote rate react rebuild recall
-    refill reform refund register regulate reinforce relate remind renew rent reply request rescue
-    reserve reset reside restrict revise rotate sand save scan score search select sharpen ship shut
-    signal solve spray squeeze stack staff stain stamp star steer stick store stretch swallow swap
-    sweep switch swell target threaten tighten tilt trace track trade translate unload unlock update
-    upgrade urge vacate weld welcome wind wrap
-    """.split()
+    vary visit vote wait walk want warn wash watch weaken wear weigh widen win wipe withdraw
+    work write yield aim appear approve argue assume borrow calculate capture cite clamp coat
+    commit compare compete consider consume convince dissolve drain dry emerge emit encourage
+    ensure erase escape exchange execute exercise fasten freeze generate glue guarantee guide
+    hit host hunt illustrate implement indicate inspect insert interpret isolate label lapse
+    launch light listen loan mention mount notice note oil oversee paint park pause persuade
+    pick point polish predict press print process program protest punish qualify quote rate
+    react rebuild recall refill reform refund register regulate reinforce relate remind renew
+    rent reply request rescue reserve reset reside restrict revise rotate sand save scan score
+    search select sharpen ship shut signal solve spray squeeze stack staff stain stamp star
+    steer stick stretch swallow swap sweep switch swell target threaten tighten tilt trace track
+    trade translate unload unlock update upgrade urge vacate weld welcome wind wrap
+    """
 )
 
 # base: (past, participle); forms that do not follow the rules.
@@ -123,33 +140,38 @@ _IRREGULAR = {
     "win": ("won", "won"), "wind": ("wound", "wound"), "withdraw": ("withdrew", "withdrawn"),
     "write": ("wrote", "written"),
 }  # fmt: skip
-_DOUBLING = frozenset(
-    "admit ban clamp commit cut drop fit get hit let plan put refer regret rent reset run set shut "
-    "sit spin split step stop swap transfer trap trip win wrap program".split()
+_DOUBLING = word_set(
+    """
+    admit ban clamp commit cut drop fit get hit let plan put refer regret rent reset run set
+    shut sit spin split step stop swap transfer trap trip win wrap program
+    """
 ) & (_VERBS | {"trip", "step"})
 
 # Forms that are read as nouns or adjectives unless a plain subject stands before them.
-_ALSO_NOUNS = frozenset(
-    "act acts aim aims answer answers attack attacks award awards ban bans base bases call calls "
-    "cause causes change changes charge charges check checks claim claims control controls cost "
-    "costs count counts cover covers cross cut cuts deal deals demand demands design designs display "
-    "displays drink drinks drive drives drop drops end ends exercise exercises face faces feature "
-    "features feed feeds fight fights fire fires fit fits flow flows fold folds force forces form "
-    "forms gain gains grant grants guide guides halt head heads help hold holds host hosts hunt "
-    "influence issue issues label labels land lands last launch lead leads light lights limit limits "
-    "link links list lists load loads loan loans lock locks march mark marks measure measures mount "
-    "move moves name names need needs note notes notice notices oil oils order orders paint paints "
-    "park parks pass passes pause place places plan plans play plays point points pour press print "
-    "prints process processes program programs protest protests range ranges rate rates record "
-    "records report reports request requests rescue rent result results return returns ride rides "
-    "rise rises rule rules run runs sand scan scans score scores search set sets share shares ship "
-    "ships show shows sign signs signal signals sound sounds split spray stack stacks staff stain "
-    "stamp stamps stand stands star stars start state states stay stick sticks stop stops store "
-    "stores stretch strike strikes study studies supply supplies support supports swap switch "
-    "switches target targets taste test tests tie ties touch trace track tracks trade trades train "
-    "trains transfer transfers travel treat turn turns update updates upgrade use uses visit visits "
-    "vote votes wait walk walks want wash watch watches wear welcome wind winds work works wrap yield "
-    "found left saw felt thought wound ground light set read cut".split()
+_ALSO_NOUNS = word_set(
+    """
+    act acts aim aims answer answers attack attacks award awards ban bans base bases call calls
+    cause causes change changes charge charges check checks claim claims control controls cost
+    costs count counts cover covers cross cut cuts deal deals demand demands design designs
+    display displays drink drinks drive drives drop drops end ends exercise exercises face faces
+    feature features feed feeds fight fights fire fires fit fits flow flows fold folds force
+    forces form forms gain gains grant grants guide guides halt head heads help hold holds host
+    hosts hunt influence issue issues label labels land lands last launch lead leads light
+    lights limit limits link links list lists load loads loan loans lock locks march mark marks
+    measure measures mount move moves name names need needs note notes notice notices oil oils
+    order orders paint paints park parks pass passes pause place places plan plans play plays
+    point points pour press print prints process processes program programs protest protests
+    range ranges rate rates record records report reports request requests rescue rent result
+    results return returns ride rides rise rises rule rules run runs sand scan scans score
+    scores search set sets share shares ship ships show shows sign signs signal signals sound
+    sounds split spray stack stacks staff stain stamp stamps stand stands star stars start state
+    states stay stick sticks stop stops store stores stretch strike strikes study studies supply
+    supplies support supports swap switch switches target targets taste test tests tie ties
+    touch trace track tracks trade trades train trains transfer transfers travel treat turn
+    turns update updates upgrade use uses visit visits vote votes wait walk walks want wash
+    watch watches wear welcome wind winds work works wrap yield found left saw felt thought
+    wound ground read
+    """
 )
 
 
@@ -277,7 +299,7 @@ def lowered(phrase: str, *, proper: frozenset[str], common: frozenset[str]) -> s
     """
     first, _, others = phrase.partition(" ")
     bare = first.strip(",.'’\"")
-    if not bare or not bare[0].isupper() or bare.isupper() and len(bare) > 1 or bare == "I":
+    if not bare or not bare[0].isupper() or (bare.isupper() and len(bare) > 1) or bare == "I":
         return phrase
     low = bare.casefold()
     closed = low in DETERMINERS | PREPOSITIONS | _PRONOUN_SUBJECTS | _BREAKS
@@ -317,6 +339,8 @@ def read_clause(
     spoken = lowered(text[span[0] : span[1]], proper=proper, common=common)
     verb = found[at]
     plural = _is_plural(subject)
+    if spoken not in proper and " " not in spoken and verb.low in ("are", "were", "have"):
+        spoken = spoken[:1].lower() + spoken[1:]  # one name has a singular verb: these are things
     rest = verb.end
     if verb.low in BE | MODALS or (verb.low in HAVE and _perfect(found, at)):
         auxiliary, base = verb.low, ""
@@ -381,12 +405,12 @@ def _is_finite_verb(found: Sequence[Token], at: int) -> bool:
     following = [t.low for t in found[at + 1 : at + 4]]
     # "The cloth guards protect …": the verb is the later one.
     later = any(
-        w in BE | MODALS | HAVE or (w in _THIRD or w in _VERBS) and w not in _ALSO_NOUNS
+        w in BE | MODALS | HAVE or ((w in _THIRD or w in _VERBS) and w not in _ALSO_NOUNS)
         for w in following[:2]
     )
     plural = before.low in ("we", "you", "they") or _is_plural(found[:at])
     if low in _THIRD:
-        if later or plural and before.low.endswith("s"):
+        if later or (plural and before.low.endswith("s")):
             return False
         return (
             low not in _ALSO_NOUNS
@@ -396,8 +420,7 @@ def _is_finite_verb(found: Sequence[Token], at: int) -> bool:
     if low in _VERBS and plural and not later:
         return low not in _ALSO_NOUNS or (
             before.low in ("we", "you", "they", "people", "members")
-            or bool(following)
-            and following[0] not in PREPOSITIONS
+            or (bool(following) and following[0] not in PREPOSITIONS)
         )
     if low in _PAST and not later and (low not in _PARTICIPLES or _irregular_past(low)):
         return low not in _ALSO_NOUNS or (bool(following) and following[0] in DETERMINERS)
@@ -441,7 +464,7 @@ def _is_subject(subject: Sequence[Token]) -> bool:
         return False
     if subject[-1].low in DETERMINERS | PREPOSITIONS | {"and", "or", "not", "&"}:
         return False
-    if subject[-1].low in _ADVERBS or first.text[0].isdigit() and len(subject) < 2:
+    if subject[-1].low in _ADVERBS or (first.text[0].isdigit() and len(subject) < 2):
         return False
     return not any(t.text in '()[]{}"“”|' for t in subject)
 
@@ -460,10 +483,8 @@ def _is_plural(subject: Sequence[Token]) -> bool:
         and not low.endswith(("ss", "us", "is", "'s", "’s"))
         and (
             head.text[0].islower()
-            or len(subject) > 1
-            and subject[0].low in DETERMINERS
-            or len(subject) == 1
-            and low not in _THIRD
+            or (len(subject) > 1 and subject[0].low in DETERMINERS)
+            or (len(subject) == 1 and low not in _THIRD)
         )
     )
 

@@ -56,7 +56,7 @@ _SHOWN: Mapping[Split, tuple[Split, ...]] = {
     "test": SPLITS,
 }
 
-# How many questions of a style one chunk may give, from the most to the least natural.
+# Styles from the most to the least natural, and the rounds in which a chunk gives one of each.
 _PREFERENCE: tuple[Style, ...] = (
     "quantity", "date", "name", "reason", "condition", "place", "definition", "rule", "object",
     "table", "field", "subject", "heading", "cloze",
@@ -203,7 +203,7 @@ def build_dataset(
         asked: list[_Asked] = []
         if cases:
             asked += _from_cases(cases, features, split_of, chunks, tally, progress)
-        if config.synthetic == "always" or config.synthetic == "without_cases" and not cases:
+        if config.synthetic == "always" or (config.synthetic == "without_cases" and not cases):
             asked += _from_chunks(documents, chunks, split_of, config, tally, progress)
         asked = _sampled(asked, config)
         builder = _Rows(
@@ -226,7 +226,7 @@ def build_dataset(
             run_id=run.id,
             settings=settings,
             documents={
-                split: [d.source for d in documents if split_of[d.id] == split] for split in SPLITS
+                split: [d.id for d in documents if split_of[d.id] == split] for split in SPLITS
             },
         )
         run.outputs["dataset"] = dataset.ref
@@ -245,9 +245,9 @@ def split_documents(documents: Sequence[Document], config: DatasetConfig) -> dic
     """Which split each document is in, by id.
 
     Documents are put in an order by a hash of the seed, file name and title (not the folder, so
-    that the same collection elsewhere splits alike), and cut where the shares are full. A document
-    that comes to a collection moves few others. Near-duplicates go where the first of them goes.
-    Every split with a share gets a document while there are enough groups, training first.
+    that the same collection elsewhere splits alike), and cut where the shares end: a document that
+    comes to a collection moves few others. Near-duplicates go where the first of them goes.
+    Every split with a share gets a document while there are enough; training first, then test.
     """
     groups = near_duplicate_groups([d.text for d in documents], threshold=config.near_duplicate)
     seen: Counter[str] = Counter()
@@ -257,26 +257,29 @@ def split_documents(documents: Sequence[Document], config: DatasetConfig) -> dic
         place[document.id] = sha256_hex(f"{config.seed}\n{key}\n{seen[key]}")
         seen[key] += 1
     ordered = sorted(
-        ([documents[i] for i in group] for group in groups),
-        key=lambda group: min(place[d.id] for d in group),
+        ([documents[i].id for i in group] for group in groups),
+        key=lambda group: min(place[document] for document in group),
     )
-    shares = {s: getattr(config, s) for s in ("train", "test", "validation")}
-    wanted: list[Split] = [s for s in ("train", "test", "validation") if shares[s] > 0]  # type: ignore[misc]
-    split_of: dict[str, Split] = {}
-    taken: Counter[Split] = Counter()
-    for number, group in enumerate(ordered):
-        left = len(ordered) - number
-        missing = [s for s in wanted if not taken[s]]
-        if missing and left <= len(missing):
-            chosen = missing[0]
-        else:
-            # The split that is furthest behind its share; ties go to training.
-            total = sum(taken.values()) + len(group)
-            chosen = max(wanted, key=lambda s: shares[s] * total - taken[s])
-        taken[chosen] += len(group)
-        for document in group:
-            split_of[document.id] = chosen
-    return split_of
+    parts: dict[Split, list[list[str]]] = {split: [] for split in SPLITS}
+    passed = 0
+    for group in ordered:
+        middle = (passed + len(group) / 2) / len(documents)
+        passed += len(group)
+        split: Split = "train" if middle < config.train else "test"
+        if split == "test" and (middle < config.train + config.validation or not config.test):
+            split = "validation"
+        parts[split].append(group)
+    if not parts["train"]:
+        parts["train"].append((parts["validation"] or parts["test"]).pop(0))
+    wanted: dict[Split, float] = {"test": config.test, "validation": config.validation}
+    for split, share in wanted.items():
+        if share and not parts[split]:
+            other = max(SPLITS, key=lambda s: len(parts[s]))
+            if len(parts[other]) > 1:
+                parts[split].append(parts[other].pop())
+            elif split == "test" and parts["validation"]:
+                parts[split].append(parts["validation"].pop())
+    return {document: s for s in SPLITS for group in parts[s] for document in group}
 
 
 # Questions

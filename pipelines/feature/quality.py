@@ -23,9 +23,13 @@ _BLOCK = 4096
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
 
+
+def _set(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
 # Function words of English: they carry grammar, not content.
-STOP_WORDS = frozenset(
-    """
+STOP_WORDS = _set("""
     a about above after again against all also although always am an and any are as at be because
     been before being below between both but by can cannot could did do does doing down during each
     either else ever every few for from further had has have having he her here hers him his how
@@ -35,13 +39,12 @@ STOP_WORDS = frozenset(
     soon still such than that the their them then there therefore these they this those though
     through thus to too under unless until up upon us very was we well were what when where whether
     which while who whom whose why will with within without would yet you your yours
-    """.split()
-)
+    """)
 
-_PRONOUNS = frozenset(
+_PRONOUNS = _set(
     "i you he she it we they me him her us them this that these those one ones itself themselves "
     "himself herself yourself ourselves everything anything something nothing everybody anybody "
-    "somebody nobody everyone anyone someone here there so then which who what".split()
+    "somebody nobody everyone anyone someone here there so then which who what"
 )
 
 # Lines that a site or a licence puts on every page; what they say is about no document.
@@ -86,7 +89,7 @@ def holds(text: str, answer: str) -> bool:
 
 
 def located(text: str, answers: Sequence[str]) -> str:
-    """The shortest accepted answer as ``text`` spells it, white space folded; "" when none is there.
+    """The shortest accepted answer as ``text`` spells it, white space folded; "" for none.
 
     First looked for as it is written, then under SQuAD normalisation.
     """

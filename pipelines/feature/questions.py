@@ -8,12 +8,13 @@ asked by leaving a word out. Which of the questions are kept is decided elsewher
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from pipelines.feature import grammar
-from pipelines.feature.grammar import BE, DETERMINERS, PREPOSITIONS, Clause, ask
+from pipelines.feature.grammar import BE, DETERMINERS, PREPOSITIONS, Clause, ask, word_set
+from pipelines.feature.pieces import Piece, pieces
 from pipelines.feature.quality import STOP_WORDS, folded
 
 Style = Literal[
@@ -62,7 +63,8 @@ _QUANTITY = re.compile(
     rf"(?:[ \u00a0]?(?P<unit>{_UNIT})(?![\w/-])|[ \u00a0](?P<noun>(?:[a-z][a-z-]+ )?[a-z][a-z-]+)"
     rf"(?![\w-])|(?P<percent> ?%| per ?cent\b))"
     rf"(?P<more> (?:to|or|and) (?:{_NUMBER}|{_WORD_NUMBER})"
-    rf"(?:[ \u00a0]?(?:{_UNIT})(?![\w/-])|[ \u00a0](?:seconds|minutes|hours|days|weeks|months|years)"
+    rf"(?:[ \u00a0]?(?:{_UNIT})(?![\w/-])"
+    rf"|[ \u00a0](?:seconds|minutes|hours|days|weeks|months|years)"
     rf"|[ \u00a0](?P=noun)\b)| ?[x×] ?{_NUMBER} ?(?:{_UNIT})?)?"
 )
 _NAME_WORD = r"[A-Z][\w'’&.-]*[\w’]"
@@ -86,10 +88,12 @@ _ROLE = re.compile(
     r"|committee|team|board)s?\b",
     re.IGNORECASE,
 )
-_SAYING = frozenset("say think know believe argue suggest mean claim state ask tell".split())
-_HUMAN_VERBS = frozenset(
-    "run teach draw lead write found say assess argue propose invent discover publish decide chair "
-    "marry design paint compose study teach repair check keep sign count read believe think".split()
+_SAYING = word_set("say think know believe argue suggest mean claim state ask tell")
+_HUMAN_VERBS = word_set(
+    """
+    run teach draw lead write found say assess argue propose invent discover publish decide
+    chair marry design paint compose study repair check keep sign count read believe think
+    """
 )
 _APPROXIMATE = re.compile(
     r"(?:\b(?:about|around|roughly|nearly|almost|over|some|approximately|at least|at most|up to|"
@@ -97,9 +101,9 @@ _APPROXIMATE = re.compile(
     r"the|its|their|our|a total of|as many as)\s+)+$",
     re.IGNORECASE,
 )
+_ANY_PREPOSITION = "|".join(sorted(PREPOSITIONS, key=len, reverse=True))
 _LAST_PREPOSITION = re.compile(
-    rf"(?:^|\s)((?:next to|out of|up to|{'|'.join(sorted(PREPOSITIONS, key=len, reverse=True))}))\s*$",
-    re.IGNORECASE,
+    rf"(?:^|\s)((?:next to|out of|up to|{_ANY_PREPOSITION}))\s*$", re.IGNORECASE
 )
 _BOUNDARY = re.compile(
     r"\s*(?:[;()\[\]–—]|:(?!\d))|,\s|\s-+\s|\s(?:which|who|whom|whose|where|when|whenever|because|unless|while|"
@@ -125,13 +129,15 @@ _NOT_A_PLACE = re.compile(
     rf"{_MONTH}|{_DAY}|\d+:\d\d|\d{{4}})\b",
     re.IGNORECASE,
 )
-_PLACING_VERBS = frozenset(
-    "be hang stand sit lie live keep store put find hold place leave locate mount meet park take "
-    "stop begin start end collect return happen occur build make sell buy bring work serve arrive "
-    "kept stored put found held placed left located mounted parked hung fixed displayed posted made "
-    "sold bought collected returned built born buried written shown settled signed stuck taken "
-    "fitted clipped chained installed go move send weigh dry moved sent weighed dried taken poured "
-    "thrown emptied handed posted shelved".split()
+_PLACING_VERBS = word_set(
+    """
+    be hang stand sit lie live keep store put find hold place leave locate mount meet park take
+    stop begin start end collect return happen occur build make sell buy bring work serve arrive
+    kept stored found held placed left located mounted parked hung fixed displayed posted made
+    sold bought collected returned built born buried written shown settled signed stuck taken
+    fitted clipped chained installed go move send weigh dry moved sent weighed dried poured
+    thrown emptied handed shelved
+    """
 )
 _CONDITION = re.compile(
     r"(?P<word>If|When|Whenever|Once|Before|After|While|Unless) (?P<given>[^,]{8,90}), "
@@ -142,26 +148,10 @@ _REASON = re.compile(
     r"(?P<main>.+?),? (?P<word>because of|because|so that|in order to|due to|owing to|thanks to) "
     r"(?P<reason>.+)"
 )
-_LIST_MARK = re.compile(r"\s*(?:[-*+•‣◦–]|\(?\d{1,3}[.)]|\(?[a-z][.)])\s+")
-_FENCE = re.compile(r"\s*(```|~~~)")
-_PAIR = re.compile(r"(?P<key>[^\W\d_][^:;.!?|=]{1,48}?)\s*:\s+(?P<value>\S.*)")
-_COLUMNS = re.compile(r"(?:\s*)(\S+(?: \S+)*(?:(?:\s{2,}|\t)\S+(?: \S+)*)+)\s*")
-_ABBREVIATION = re.compile(
-    r"(?:\b(?:e\.g|i\.e|etc|cf|approx|vs|Dr|Mr|Mrs|Ms|Prof|St|No|Nos|Vol|Fig|Inc|Ltd|Co|Jr|Sr|Gen|"
-    r"Col|Capt|Lt|Rev|Hon|Sgt|ca|c|ed|eds|pp|p)|\b[A-Z])\.$"
-)
-_SENTENCE_END = re.compile(r"(?<=[.!?])[\"'”’)\]]*\s+(?=[\"'“‘(\[]?[A-Z0-9])")
-_MARKUP = (
-    (re.compile(r"!\[[^\]]*\]\([^)]*\)"), ""),
-    (re.compile(r"\[([^\]]+)\]\([^)]*\)"), r"\1"),
-    (re.compile(r"</?[a-zA-Z][^>]*>"), ""),
-    (re.compile(r"\{[#.:%][^}]*\}"), ""),
-    (re.compile(r"(\*\*|__|``?)(?=\S)(.+?)(?<=\S)\1"), r"\2"),
-    (re.compile(r"(?<![\w*])[*_](?=\S)([^*_]+?)(?<=\S)[*_](?![\w*])"), r"\1"),
-)
 
 _NOT_PROSE = re.compile(
-    r"[<>={}|\\@#~^•→✨]|://|\.\.\.|…|\bPR\b|[\U0001F000-\U0001FAFF\u2600-\u27BF\u2B00-\u2BFF]|^[^\w\"“'(£$€]"
+    r"[<>={}|\\@#~^•→]|://|\.\.\.|…|\bPR\b|[\U0001F000-\U0001FAFF\u2600-\u27BF\u2B00-\u2BFF]"
+    r"|^[^\w\"“'(£$€]"
 )
 _BLANK = "____"
 
@@ -196,17 +186,6 @@ class Casing:
             proper=frozenset(re.sub(r"['’]s$", "", word) for word in inside),
             common=frozenset(re.findall(r"(?<![\w.@/-])[a-z][a-z'’-]+", text)),
         )
-
-
-@dataclass(frozen=True, slots=True)
-class Piece:
-    """A unit of running text or of structure, white space folded and markup taken off."""
-
-    kind: Literal["sentence", "pair", "cell"]
-    text: str
-    key: str = ""
-    of: str = ""
-    first: bool = False  # of its paragraph
 
 
 def questions(
@@ -261,119 +240,6 @@ def questions(
         if clause is not None and clause.subject not in ("you", "we", "they", "it"):
             before = clause
     return [q for q in found if q.answer and q.answer in flat]
-
-
-# Text to pieces
-
-
-def pieces(text: str, *, headings: Collection[str] = ()) -> Iterator[Piece]:
-    """Sentences, key-value lines and table cells of a chunk, in order."""
-    paragraph: list[str] = []
-    header: list[str] = []
-    aligned: list[str] = []
-    fence = False
-    record = ""
-    for line in [*text.split("\n"), ""]:
-        if _FENCE.match(line):
-            fence = not fence
-            yield from _sentences(paragraph)
-            paragraph = []
-            continue
-        bare = line.strip()
-        if fence or not bare:
-            yield from _sentences(paragraph)
-            paragraph, header, aligned, record = [], [], [], "" if not bare else record
-            continue
-        if bare.startswith("|") and bare.count("|") >= 2:
-            yield from _sentences(paragraph)
-            paragraph = []
-            cells = [_plain(c) for c in bare.strip("|").split("|")]
-            if all(re.fullmatch(r":?-*:?", c) for c in cells):
-                continue
-            if header:
-                yield from _cells(header, cells)
-            else:
-                header = cells
-            continue
-        header = []
-        if _is_heading(bare) or folded(bare) in headings:
-            yield from _sentences(paragraph)
-            paragraph = []
-            continue
-        item = _LIST_MARK.match(line)
-        content = _plain(line[item.end() :] if item else bare)
-        pair = _PAIR.fullmatch(content)
-        columns = _columns(line) if not item and not paragraph else []
-        if pair is not None and (item or not paragraph) and len(pair["key"].split()) <= 7:
-            yield from _sentences(paragraph)
-            key, value = pair["key"].strip(), pair["value"].strip()
-            yield Piece("pair", value.rstrip("."), key=key, of=record)
-            record = record or (value if _names_record(key) else "")
-            # What follows the first sentence of a list item is running text.
-            paragraph = [content] if len(value.split()) > 8 or item else []
-            continue
-        if len(columns) > 2 or columns and aligned:
-            if aligned and len(aligned) == len(columns):
-                yield from _cells(aligned, columns)
-            else:
-                aligned = columns
-            continue
-        if columns:
-            yield Piece("pair", columns[1], key=columns[0])
-            continue
-        if item:
-            yield from _sentences(paragraph)
-            paragraph = [content]
-        else:
-            paragraph.append(content)
-    yield from _sentences(paragraph)
-
-
-def _columns(line: str) -> list[str]:
-    """The cells of a line whose columns are set apart by spaces; empty when it has none."""
-    match = _COLUMNS.fullmatch(line)
-    return [_plain(cell) for cell in re.split(r"\s{2,}|\t", match[1])] if match else []
-
-
-def _names_record(key: str) -> bool:
-    return key.casefold() in ("name", "title", "item", "id", "product", "label", "tool", "machine")
-
-
-def _is_heading(line: str) -> bool:
-    if line.startswith("#") or re.fullmatch(r"[=\-~^*_]{3,}", line):
-        return True
-    letters = [c for c in line if c.isalpha()]
-    return bool(letters) and len(line) < 80 and all(c.isupper() for c in letters)
-
-
-def _plain(text: str) -> str:
-    for pattern, replacement in _MARKUP:
-        text = pattern.sub(replacement, text)
-    return folded(text)
-
-
-def _sentences(paragraph: Iterable[str]) -> Iterator[Piece]:
-    text = _plain(" ".join(paragraph))
-    if not text:
-        return
-    start, first = 0, True
-    for match in _SENTENCE_END.finditer(text):
-        if _ABBREVIATION.search(text[start : match.start()]):
-            continue
-        yield Piece("sentence", text[start : match.end()].strip(), first=first)
-        start, first = match.end(), False
-    if rest := text[start:].strip():
-        # A paragraph cut off by the end of the chunk ends in the middle of a sentence.
-        if rest[-1] in ".!?)\"”'’:;" or len(rest.split()) > 3:
-            yield Piece("sentence", rest, first=first)
-
-
-def _cells(header: Sequence[str], cells: Sequence[str]) -> Iterator[Piece]:
-    if len(cells) != len(header) or not cells[0]:
-        return
-    for name, value in zip(header[1:], cells[1:], strict=True):
-        if name and value:
-            yield Piece("cell", value, key=name, of=cells[0])
 
 
 def _parts(body: str) -> list[str]:
@@ -600,11 +466,11 @@ def _ask_date(clause: Clause, match: re.Match[str], sentence: str) -> Question |
 
 
 def _ask_quantity(clause: Clause, match: re.Match[str], sentence: str) -> Question | None:
-    number, unit, noun = match["number"], match["unit"], match["noun"]
+    unit, noun = match["unit"], match["noun"]
     start, end = match.span()
     if noun:
         words = noun.split()
-        if words[0] in STOP_WORDS or grammar.is_participle(words[0]) and len(words) == 1:
+        if words[0] in STOP_WORDS or (grammar.is_participle(words[0]) and len(words) == 1):
             return None
         if not _plural_noun(words[-1]):
             if not _plural_noun(words[0]):
@@ -660,7 +526,7 @@ def _ask_quantity(clause: Clause, match: re.Match[str], sentence: str) -> Questi
     )
 
 
-_SPANS = frozenset("seconds minutes hours days weeks months years".split())
+_SPANS = word_set("seconds minutes hours days weeks months years")
 
 
 def _plural_noun(word: str) -> bool:
@@ -740,7 +606,9 @@ def _ask_place(clause: Clause, sentence: str) -> Question | None:
         if start is None or _BOUNDARY.search(rest[: start.start()]):
             return None
         before, rest = _join(before, rest[: start.start()]), rest[start.end() :]
-    answer = re.split(r" by (?=[A-Z]|a |the )", _cut(rest))[0]
+    answer = _cut(rest)
+    if clause.auxiliary in BE:  # "is kept at the desk by Edie": by whom is another question
+        answer = re.split(r" by (?=[A-Z]|an? |the )", answer)[0]
     named = _NAME.search(answer)
     if named is not None and answer.startswith("to ") and _is_person(named.group()):
         return None
@@ -749,7 +617,8 @@ def _ask_place(clause: Clause, sentence: str) -> Question | None:
     if before.split()[-1:] in (["away"], ["apart"], ["on"], ["off"], ["up"], ["down"]):
         return None
     first, _, others = answer.partition(" ")
-    if first == "to" and grammar.base_of_imperative(others.split()[0]) or others.startswith("be "):
+    following = others.split()[0]
+    if first == "to" and (following == "be" or grammar.base_of_imperative(following)):
         return None
     if first == "by" and named is not None and _is_person(named.group()):
         return None
@@ -826,13 +695,15 @@ def _about_complement(clause: Clause, sentence: str) -> Iterator[Question]:
         or words[0][0].isdigit()
         or capital
     ):
-        if first == "one" and len(words) < 4 or grammar.is_participle(words[-1]) and len(words) < 3:
+        if first == "one" and len(words) < 4:
+            return
+        if grammar.is_participle(words[-1]) and len(words) < 3:
             return
         if len(words) == 1 and not capital and not words[0][0].isdigit():
             return
         name = clause.subject.split()[0][:1].isupper()
-        human = (
-            _is_person(answer) or _is_person(clause.subject) and _ROLE.search(answer) is not None
+        human = _is_person(answer) or (
+            _is_person(clause.subject) and _ROLE.search(answer) is not None
         )
         word = "who" if human else "what"
         short = len(clause.subject.split()) < 3 and not name
@@ -1027,7 +898,7 @@ def _from_heading(clause: Clause, sentence: str, topic: str) -> Iterator[Questio
 
 def _about_field(piece: Piece, topic: str, casing: Casing) -> Iterator[Question]:
     key, value = piece.key.strip(" *_`"), piece.text.strip(" *_`")
-    if not 1 <= len(value.split()) <= 15 or not 2 <= len(key) or not re.search(r"\w", value):
+    if not 1 <= len(value.split()) <= 15 or len(key) < 2 or not re.search(r"\w", value):
         return
     name = key.replace("_", " ")
     spoken = name
@@ -1078,7 +949,7 @@ def _left_out(sentence: str) -> Iterator[Question]:
                 end = match.end("unit") if match["unit"] else match.end("number")
                 if match["percent"]:
                     end = match.end()
-            if pattern is _NAME and start < 2 or sentence[start - 1] == ":":
+            if (pattern is _NAME and start < 2) or sentence[start - 1] == ":":
                 continue
             blanked = f"{sentence[:start]}{_BLANK}{sentence[end:]}"
             yield Question(

@@ -72,7 +72,8 @@ class EvaluationReport(Value):
     ``cases`` counts those that were scored. A metric's interval has ``n`` 0 when no case bears on
     it (no citation was made, for example); it then says nothing. Latencies are seconds.
 
-    - retrieval: see ``pipelines.inference.metrics``; over cases with a gold document.
+    - retrieval: see ``pipelines.inference.metrics``; over cases with a gold document. Where a case
+      has no answers, every passage of its document is relevant.
     - exact_match, f1: SQuAD's, markers removed; a refusal is right where nothing is accepted.
     - citation_precision: share of an answer's citations that point at a relevant passage, averaged
       over answers with citations.

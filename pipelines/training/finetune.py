@@ -24,7 +24,7 @@ from pipelines.training.train import TrainingLog, train_adapter
 from store.atomic import staged_folder, write_json, writer_lock
 from store.contract import Contract
 from store.errors import ContractError, TrainingError
-from store.progress import Progress, ProgressEvent, quiet
+from store.progress import Progress, quiet
 from store.registry import AdapterInfo, ModelVersion
 from store.store import Store
 from store.types import DatasetVersion, InstructionExample, Split, sha256_hex
@@ -123,8 +123,8 @@ def _check(dataset: DatasetVersion, base: LoadedModel, contract: Contract) -> No
         )
     if contract.embedder != dataset.embedder:
         raise ContractError(
-            f"The rows of {dataset.ref} were retrieved by {dataset.embedder.id!r}, and the contract "
-            f"is for {contract.embedder.id!r}.",
+            f"The rows of {dataset.ref} were retrieved by {dataset.embedder.id!r}, and the "
+            f"contract is for {contract.embedder.id!r}.",
             hint=f"Build the dataset again: fti dataset build {dataset.name}",
         )
     if contract.max_prompt_tokens + contract.max_new_tokens > base.context_tokens:

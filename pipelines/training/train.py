@@ -252,7 +252,7 @@ def train_adapter(
 
 
 def newest_checkpoint(folder: Path) -> Path | None:
-    """The newest whole checkpoint of a training; those that a kill left half written are removed."""
+    """The newest whole checkpoint of a training; half-written ones, left by a kill, are removed."""
     found: list[tuple[int, Path]] = []
     for path in folder.glob("checkpoint-*"):
         if (path / _MARKER).is_file():
@@ -443,7 +443,7 @@ def _trainer(
             if not loss.isfinite():
                 rows = ", ".join(ids[int(i)] for i in inputs["rows"])
                 raise TrainingError(
-                    f"The loss is {float(loss)!r} at step {self.state.global_step + 1} (rows "
+                    f"The loss is {loss.item()!r} at step {self.state.global_step + 1} (rows "
                     f"{rows}).",
                     hint=f"Lower training.learning_rate, which is {config.learning_rate:g}; if it "
                     "happens at the first step, look at these rows.",
@@ -490,7 +490,7 @@ def _trainer(
         learning_rate=config.learning_rate,
         weight_decay=config.weight_decay,
         max_grad_norm=config.max_grad_norm,
-        gradient_checkpointing=config.gradient_checkpointing,
+        activation_checkpointing=config.gradient_checkpointing,
         bf16=precision == "torch.bfloat16" and device == "cuda",
         fp16=precision == "torch.float16" and device == "cuda",
         use_cpu=device == "cpu",

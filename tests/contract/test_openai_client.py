@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import openai
 import pytest
@@ -12,6 +14,7 @@ from pydantic import SecretStr
 
 from app.api import create_app
 from app.service import ServiceConfig
+from pipelines.engines.generation import TransformersGenerator
 from store.errors import GenerationFailed
 from store.store import Store
 from tests.support.service import Scripted, assistant_over, filled_store, serving
@@ -39,11 +42,11 @@ def client(address: str) -> Iterator[openai.OpenAI]:
         yield client
 
 
-def ask(client: openai.OpenAI, question: str = QUESTION, **options: object) -> object:
+def ask(client: openai.OpenAI, question: str = QUESTION, **options: Any) -> Any:
     return client.chat.completions.create(
         model="base",
         messages=[{"role": "user", "content": question}],
-        **options,  # type: ignore[call-overload]
+        **options,
     )
 
 
@@ -168,6 +171,22 @@ async def _whole_stream(address: str) -> str:
 
 
 def test_the_asynchronous_client_reads_the_same(address: str) -> None:
-    import asyncio
-
     assert asyncio.run(_whole_stream(address)) == ANSWER
+
+
+@pytest.mark.heavy
+def test_a_causal_language_model_streams_what_it_answers_whole_and_counts_its_tokens(
+    store: Store, loaded_lm: Any
+) -> None:
+    generator = TransformersGenerator(loaded_lm)
+    with (
+        serving(create_app(assistant_over(store, generator))) as base,
+        openai.OpenAI(base_url=f"{base}/v1", api_key="none", max_retries=0) as client,
+    ):
+        whole = ask(client)
+        chunks = list(ask(client, stream=True, stream_options={"include_usage": True}))
+    text = "".join(c.choices[0].delta.content or "" for c in chunks if c.choices)
+    assert text == whole.choices[0].message.content
+    assert chunks[-1].usage == whole.usage
+    assert whole.usage.completion_tokens > 0
+    assert len(whole.model_extra["sources"]) == 3

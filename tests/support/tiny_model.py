@@ -100,6 +100,33 @@ def make_adapter(base: Path, folder: Path, *, seed: int = 1, rank: int = 4) -> P
     return folder
 
 
+def make_cross_encoder(folder: Path, *, seed: int = 0, outputs: int = 1) -> Path:
+    """Write a tiny BERT classifier with random weights into a folder; the folder."""
+    import torch
+    from transformers import BertConfig, BertForSequenceClassification
+
+    from pipelines.engines.weights import quiet_loading
+
+    tokenizer = wordpiece_tokenizer()
+    tokenizer.chat_template = None  # a cross-encoder with one is given chat turns, not pairs
+    config = BertConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_labels=outputs,
+        initializer_range=0.5,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = BertForSequenceClassification(config)
+    with quiet_loading():
+        model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
 def byte_level_tokenizer(vocabulary: int = 512) -> Any:
     """Byte-level BPE with one token per role: the form of the tiny model and the built-in one."""
     return _wrap(

@@ -7,6 +7,7 @@ import logging
 import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 
 from store.errors import ExtractionError
 
@@ -38,28 +39,23 @@ _MAGIC = (
     (b"OggS", "an Ogg media file"),
     (b"ID3", "an MP3 file"),
 )
-_SAMPLE_BYTES = 1 << 16
+_SAMPLE_BYTES = 1 << 14
 _MAX_CONTROL_SHARE = 0.01
-_EAST_ASIAN = frozenset(
-    {"big5", "big5hkscs", "cp932", "cp949", "cp950", "euc_jis_2004", "euc_jisx0213", "euc_jp"}
-    | {"euc_kr", "gb18030", "gb2312", "gbk", "hz", "iso2022_jp", "iso2022_kr", "johab"}
-    | {"shift_jis", "shift_jis_2004", "shift_jisx0213"}
-)
+# What texts that are no UTF-8 are written in, the likelier first.
 _COMMON = (
-    "cp1252",
-    "cp1250",
-    "iso8859_2",
-    "cp1251",
-    "koi8_r",
-    "cp1253",
-    "cp1255",
-    "cp1256",
-    "cp874",
-    "mac_roman",
+    *("cp1252", "cp1250", "iso8859_2", "cp1251", "koi8_r", "cp1253", "cp1255", "cp1256", "cp874"),
+    *("cp932", "euc_jp", "gb18030", "big5", "euc_kr", "mac_roman"),
 )
-# Letters that hardly occur where another encoding has common ones, and common ones of languages
-# whose encodings differ in nothing else.
-_RARITY = dict.fromkeys("ðþÐÞÝýµªº¸ŤŹťźž", 0.3) | dict.fromkeys("оеаинтсрвлОЕАИНТСРВЛ", -0.3)
+# Letters that texts are full of, so that their absence speaks against an encoding, and signs that
+# stand where another encoding has such a letter.
+_FREQUENT = frozenset(
+    "оеаинтсрвлОЕАИНТСРВЛ" "αοιετσνηυρ" "יוהלאתרבשמ" "ايلمنوتربة" "านรอกเงมย"
+    "的一是不了在人有我他这这中大来上国個说们為子和你地出道也時年得就那要下以生会自着去之過家學对可"
+    "她里后小么心多天而能好都然没日于起还發成事只作当想看文無開手十用主行方又如前所本見經頭面"
+)  # fmt: skip
+_ACCENTED = frozenset("éèàçùêâîôûëïöäüßñóáíúãõåæøěščřžůýąćęłńśźżőű")
+_RARE = frozenset("ðþÐÞµªº¸¹²³")
+_EAST_ASIAN_SCRIPTS = frozenset({"CJK", "HIRAGANA", "KATAKANA", "KATAKANA-HIRAGANA", "HANGUL"})
 _ORDINARY_CONTROLS = frozenset(b"\t\n\r\x0b\x0c\x1b\x08")
 
 
@@ -144,72 +140,86 @@ def _candidates(data: bytes, declared: str, broken_at: int) -> Iterator[str]:
         # Browsers read latin-1 as Windows-1252, and so does everyone who declares it.
         latin = declared.lower() in {"iso-8859-1", "latin-1", "latin1", "us-ascii", "ascii"}
         yield "cp1252" if latin else declared
-    # A sample keeps detection quick. It lies where UTF-8 failed: before that all may be ASCII.
-    start = max(0, broken_at - _SAMPLE_BYTES // 8)
-    start = data.rfind(b"\n", 0, start) + 1 if start else 0
-    sample = data[start : start + _SAMPLE_BYTES]
-    if len(sample) == _SAMPLE_BYTES and b"\n" in sample:
-        sample = sample[: sample.rfind(b"\n")]
-    yield from _by_plausibility(sample)
+    # A sample keeps detection quick. It begins where UTF-8 failed: all may be ASCII before that.
+    start = max(0, broken_at - 64)
+    yield from _by_plausibility(data[start : start + _SAMPLE_BYTES])
     yield "cp1252"
 
 
 def _by_plausibility(sample: bytes) -> list[str]:
     """Encodings that can read ``sample``, the most plausible first.
 
-    charset-normalizer tells the East Asian encodings well. Among those of one byte it often names
-    a rare sibling, so the common ones compete with its choice by how the decoded words look.
+    charset-normalizer knows many, but of those with one byte a character it often names a rare
+    sibling; so the common ones compete with its choice by how the decoded words look.
     """
     from charset_normalizer import from_bytes
 
     with silenced("charset_normalizer"):
         best = from_bytes(sample).best()
-    if best and best.encoding in _EAST_ASIAN and _mostly_east_asian(best.encoding, sample):
-        return [best.encoding]
-    names = dict.fromkeys([*_COMMON, *([best.encoding] if best else [])])
-    scores = {name: score for name in names if (score := _strangeness(sample, name)) is not None}
+    names = [*_COMMON, *([best.encoding] if best and best.encoding not in _COMMON else [])]
+    scores: dict[str, float] = {}
+    for rank, name in enumerate(names):
+        try:
+            # Not final: the sample may end inside a character.
+            text = codecs.getincrementaldecoder(name)().decode(sample)
+        except (UnicodeDecodeError, LookupError):
+            continue
+        scores[name] = _strangeness(text) + 0.05 * rank
     return sorted(scores, key=lambda name: scores[name])
 
 
-def _mostly_east_asian(encoding: str, sample: bytes) -> bool:
-    """Whether most characters outside ASCII are wide: not so where accents pass for a pair."""
-    other = [c for c in sample.decode(encoding, errors="ignore") if ord(c) > 127]
-    wide = sum(unicodedata.east_asian_width(c) in "WFH" for c in other)
-    return len(other) > 1 and wide > 0.8 * len(other)
+def _strangeness(text: str) -> float:
+    """How unlike words the characters outside ASCII stand, summed; words as usual go below 0."""
+    return sum(
+        _strange(before, c, after)
+        for before, c, after in zip(f" {text}", text, f"{text[1:]} ", strict=False)
+        if not c.isascii()
+    )
 
 
-def _strangeness(sample: bytes, encoding: str) -> float | None:
-    """How unlike words the characters outside ASCII stand, summed; None when undecodable."""
-    try:
-        text = sample.decode(encoding)
-    except (UnicodeDecodeError, LookupError):
-        return None
-    total = 0.0
-    for before, c, after in zip(f" {text}", text, f"{text[1:]} ", strict=False):
-        if c.isascii():
-            continue
-        category = unicodedata.category(c)
-        if category[0] == "C":
-            total += 5
-        elif category[0] in "LM":
-            script = _script(c)
-            neighbours = [n for n in (before, after) if n.isalpha()]
-            total += 2.0 * sum(_script(n) != script for n in neighbours)
-            if script == "LATIN" and sum(not n.isascii() for n in neighbours) == 2:
-                total += 2  # accents do not come in rows
-            if c.isupper() and before.islower():
-                total += 1.5
-            total += _RARITY.get(c, 0.0)
-        elif c in "\u00a0–—‘’“”„«»…•·€£°§":
-            total += 0.1
-        else:
-            total += 1.0 * (before.isalpha() + after.isalpha()) + 0.2
-    # Of equals the first: Windows-1252 is by far the most common.
-    return total + 0.05 * _COMMON.index(encoding) if encoding in _COMMON else total + 1.0
+def _strange(before: str, c: str, after: str) -> float:
+    category = unicodedata.category(c)
+    if category[0] == "C":
+        return 5.0
+    if category[0] not in "LM":
+        if c in "\u00a0–—‘’“”„«»…•·€£°§、。，：；！？「」『』（）《》":
+            return 0.1
+        if c in "¿¡" and not before.isalpha():
+            return 0.1
+        return 0.2 + before.isalpha() + after.isalpha()
+    script = _script(c)
+    neighbours = [n for n in (before, after) if n.isalpha()]
+    if script == "EAST ASIAN":
+        # Latin words stand right beside, if seldom on both sides.
+        cost = 0.5 * sum(_script(n) != script for n in neighbours)
+        kana = "\u3040" <= c <= "\u30ff"
+        syllable = "\uac00" <= c <= "\ud7a3"
+        return cost + (-0.3 if kana or syllable or c in _FREQUENT else 0.3)
+    cost = 2.0 * sum(_script(n) != script for n in neighbours) + (c in _RARE) * 0.3
+    if script == "LATIN":
+        if sum(not n.isascii() for n in neighbours) == 2:
+            cost += 2  # accents do not come in rows
+        cost -= (c in _ACCENTED) * 0.1
+    elif script in {"HALFWIDTH", "FULLWIDTH"}:
+        cost += 1
+    elif not neighbours:
+        cost += 0.5  # no word of one letter
+    else:
+        cost -= (c in _FREQUENT) * 0.3
+    if c.isupper() and before.isalpha() and not before.isascii():
+        cost += 0.5 if before.isupper() else 1.5
+    if c.islower() and after.isupper():
+        cost += 1
+    return cost
 
 
+@cache
 def _script(character: str) -> str:
-    return unicodedata.name(character, "?").split(" ", 1)[0]
+    name = unicodedata.name(character, "?")
+    script = name.split(" ", 1)[0]
+    if script == "HANGUL" and "LETTER" in name:
+        return "HALFWIDTH"  # a lone part of a syllable, as strange as those
+    return "EAST ASIAN" if script in _EAST_ASIAN_SCRIPTS else script
 
 
 @contextmanager

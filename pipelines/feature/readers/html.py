@@ -58,6 +58,8 @@ _LINKS_SHARE = 0.5  # a paragraph of a footer with more of its text in links is 
 _PROBE_CHARACTERS = 30
 _HELD_SHARE = 0.95
 _MIN_FOUND_SHARE = 0.25
+_MAX_PROBES = 200
+_MAX_DEPTH = 200
 
 
 def read_html(data: bytes, config: SourcesConfig) -> list[Extracted]:
@@ -80,11 +82,11 @@ def read_html(data: bytes, config: SourcesConfig) -> list[Extracted]:
     )
     _keep_formulas(soup)
     _drop_furniture(soup)
-    try:
+    if _depth(soup) > _MAX_DEPTH:  # no page is written so: the words without their structure
+        parts, text = [], soup.get_text("\n")
+    else:
         parts = _content(soup, markup)
         text = "\n\n".join(block for part in parts for block in _blocks(part))
-    except RecursionError:  # nested beyond reason: the words without their structure
-        parts, text = [], soup.get_text("\n")
     if len(text) > config.max_unpacked_bytes:
         raise ExtractionError(f"the text is longer than {config.max_unpacked_bytes} characters")
     first = next((h for part in parts for h in part.find_all("h1", limit=1)), None)
@@ -99,6 +101,13 @@ def read_html(data: bytes, config: SourcesConfig) -> list[Extracted]:
             empty_reason="no text on the page",
         )
     ]
+
+
+def _depth(soup: BeautifulSoup) -> int:
+    depths = {id(soup): 0}
+    for element in soup.find_all(True):  # parents come before their children
+        depths[id(element)] = depths[id(element.parent)] + 1
+    return max(depths.values())
 
 
 def _keep_formulas(soup: BeautifulSoup) -> None:
@@ -201,10 +210,11 @@ def _found_by_trafilatura(body: Tag, markup: str) -> Tag:
             return body  # it runs into its own assumptions on strange markup; ours are fewer
     probes = [_letters(line) for line in found.split("\n")]
     within = _letters(body.get_text())
-    probes = [p for p in probes if len(p) >= _PROBE_CHARACTERS and p in within]
-    total = sum(map(len, probes))
-    if total < _MIN_FOUND_SHARE * len(within):
+    probes = [p for p in probes if len(p) >= _PROBE_CHARACTERS]
+    if sum(map(len, probes)) < _MIN_FOUND_SHARE * len(within):
         return body
+    probes = [p for p in probes[:: len(probes) // _MAX_PROBES + 1] if p in within]
+    total = sum(map(len, probes))
     element = body
     while True:
         for child in element.find_all(True, recursive=False):

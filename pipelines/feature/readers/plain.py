@@ -70,7 +70,7 @@ def split_front_matter(text: str) -> tuple[dict[str, str], str]:
         return {}, text
     lines = match["body"].split("\n")
     entries = [m for m in map(_ENTRY.match, lines) if m]
-    nested = ("", "#", "-", " ", "\t")
+    nested = ("#", "-", " ", "\t")
     if any(line.strip() and not line.startswith(nested) and ":" not in line for line in lines):
         return {}, text  # a rule over prose, not front matter
     metadata = {

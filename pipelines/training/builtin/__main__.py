@@ -49,6 +49,9 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--evaluate", action="store_true", help="only measure FOLDER on the test data"
     )
+    parser.add_argument(
+        "--questions", type=int, default=500, help="how many of each kind --evaluate asks"
+    )
     return parser.parse_args(argv)
 
 
@@ -106,13 +109,18 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         hidden=config.hidden_size, layers=config.num_hidden_layers,
     )  # fmt: skip
     figures = {
-        "what": "On articles that training never saw: 500 answerable and 500 unanswerable "
+        "what": f"On articles that training never saw: {options.questions} answerable and "
+        f"{options.questions} unanswerable "
         "questions of SQuAD's development set (fixed samples, seed 0), greedy, citation markers "
         "taken off. Times on "
         f"{torch.get_num_threads()} CPU threads. F1 and exact match count a refusal as 0.",
         "models": {
-            "trained": evaluate(trained.to(options.device), tokenizer, options.data),
-            "untrained": evaluate(blank.to(options.device), tokenizer, options.data),
+            "trained": evaluate(
+                trained.to(options.device), tokenizer, options.data, count=options.questions
+            ),
+            "untrained": evaluate(
+                blank.to(options.device), tokenizer, options.data, count=options.questions
+            ),
         },
     }
     write_json(options.out / MEASURED, figures)

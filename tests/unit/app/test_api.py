@@ -427,7 +427,9 @@ def test_the_page_is_served_without_inline_code(client: TestClient) -> None:
     page = client.get("/")
     assert page.headers["content-type"].startswith("text/html")
     assert not re.search(r"<style|\sstyle=|\son\w+=|javascript:", page.text)
-    assert re.findall(r"<script[^>]*>", page.text) == ['<script src="/static/chat.js" defer>']
+    assert re.findall(r"<script[^>]*>", page.text) == [
+        '<script src="/static/chat.js" type="module">'
+    ]
 
 
 def test_the_log_tells_of_answers_and_defects_and_holds_no_text(

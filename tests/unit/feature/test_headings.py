@@ -36,7 +36,8 @@ def test_setext_headings() -> None:
 
 
 def test_headings_inside_fences_are_code() -> None:
-    text = "# Real\n\n```\n# not\n~~~\n# not\n```\n\n~~~~ python\n# not\n~~~\n# not\n~~~~\n\n## Real too\n"
+    fences = "```\n# not\n~~~\n# not\n```\n\n~~~~ python\n# not\n~~~\n# not\n~~~~"
+    text = f"# Real\n\n{fences}\n\n## Real too\n"
 
     assert found(text) == [(1, "Real"), (2, "Real too")]
 
@@ -86,7 +87,8 @@ def test_readers_that_write_markdown_are_read_as_markdown() -> None:
 
 
 def test_rst_levels_follow_the_order_of_their_marks() -> None:
-    text = "=====\nTitle\n=====\n\nPart\n----\n\ntext\n\nSub\n~~~\n\nPart 2\n------\n\n::\n\n  a\n  --\n"
+    text = "=====\nTitle\n=====\n\nPart\n----\n\ntext\n\nSub\n~~~\n\nPart 2\n------\n"
+    text += "\n::\n\n  a\n  --\n"
 
     assert found(text, RST) == [(1, "Title"), (2, "Part"), (3, "Sub"), (2, "Part 2")]
 

@@ -1,4 +1,4 @@
-"""Watching: what changes is searchable moments later; bursts, bad files, deletions, a busy store."""
+"""Watching: changes are searchable moments later; bursts, bad files, deletions, a busy store."""
 
 from __future__ import annotations
 

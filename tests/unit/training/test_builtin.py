@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from pipelines.engines.encoding import encode_example
 from pipelines.training.builtin import evaluate, gaps, invented, rows
-from pipelines.training.builtin.batches import encode_row
+from pipelines.training.builtin.batches import copying_rows, encode_row
+from pipelines.training.builtin.copying import repeats, teach_copying
 from pipelines.training.builtin.recipe import Recipe, Stream
 from pipelines.training.builtin.tokenizer import (
     SPECIAL,
@@ -316,6 +317,24 @@ def test_generation_with_cache_and_left_padding_equals_full_forwards(model: Any)
         for step, logits in enumerate(made.logits):
             whole = made.sequences[:, 7 : padded.shape[1] + step]
             torch.testing.assert_close(model(whole).logits[:, -1], logits, rtol=1e-3, atol=1e-4)
+
+
+def test_repeats_are_places_whose_next_token_is_known_from_before() -> None:
+    assert repeats([5, 6, 7, 8, 5, 6, 7, 9]) == [5]
+
+
+def test_copying_heads_are_solved_for_without_training(corpus: rows.Corpus, tokenizer: Any) -> None:
+    import torch
+
+    from pipelines.training.builtin.initial import untrained
+
+    deep = untrained(len(tokenizer), CONTEXT, seed=0, hidden=384, layers=6)
+    before = {k: v.clone() for k, v in deep.state_dict().items()}
+    teach_copying(deep, copying_rows(tokenizer, corpus, seed=0, count=4, longest=60))
+    after = deep.state_dict()
+    changed = {k for k, v in after.items() if not torch.equal(v, before[k])}
+    assert {int(k.split(".")[3]) for k in changed if ".layer." in k} == {0, 4, 5}
+    assert all(torch.isfinite(v).all() for v in after.values())
 
 
 def test_resuming_gives_the_weights_of_an_uninterrupted_run(

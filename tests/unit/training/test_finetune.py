@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 
 from pipelines.engines.causal import LoadedModel, ModelConfig, load_causal_lm
+from pipelines.training import train
 from pipelines.training.config import TrainingConfig
 from pipelines.training.finetune import finetune
+from pipelines.training.train import Measured, get_weights
 from store.contract import Contract, PromptForm
 from store.errors import ContractError, StoreLocked, TrainingError
 from store.progress import ProgressEvent
@@ -47,10 +49,10 @@ def store(tmp_path: Path) -> Store:
     return Store(tmp_path / "store")
 
 
-def contract_for(base: LoadedModel, **changes: Any) -> Contract:
+def contract_for(loaded: LoadedModel, **changes: Any) -> Contract:
     fields = {
         "form": FORM,
-        "base": base.identity,
+        "base": loaded.identity,
         "embedder": EMBEDDER,
         "max_prompt_tokens": 300,
         "max_new_tokens": 40,
@@ -96,7 +98,11 @@ def dataset(store: Store, *, train: int = 16, validation: int = 4) -> DatasetVer
 
 
 def run(
-    store: Store, base: LoadedModel, data: DatasetVersion, config: TrainingConfig = FAST, **more: Any
+    store: Store,
+    base: LoadedModel,
+    data: DatasetVersion,
+    config: TrainingConfig = FAST,
+    **more: Any,
 ) -> ModelVersion:
     return finetune(
         data,
@@ -298,26 +304,27 @@ def test_patience_ends_a_training_that_no_longer_helps(store: Store, base: Loade
     assert version.metrics["steps"] == version.metrics["best_step"] + 2
 
 
-def test_the_adapter_kept_is_the_best_one_measured(store: Store, base: LoadedModel) -> None:
-    # A rate that is far too high makes later adapters worse.
-    config = FAST.model_copy(
-        update={"max_steps": 12, "evaluations": 12, "learning_rate": 0.3, "warmup": 0.0}
-    )
-    version = run(store, base, dataset(store), config)
-    curve = json.loads(
-        (store.models.open(version.ref) / "training_log.json").read_text("utf-8")
-    )["steps"]
+def test_the_adapter_kept_is_the_best_one_measured(
+    store: Store, base: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+    from safetensors.torch import load_file
 
-    losses = {e["step"]: e["validation_loss"] for e in curve if "validation_loss" in e}
-    assert version.metrics["best_step"] == min(losses, key=lambda s: losses[s])
-    shorter = run(
-        store,
-        base,
-        store.datasets.get("boxes"),
-        config.model_copy(update={"max_steps": 12, "patience": 1}),
-    )
-    if shorter.metrics["best_step"] == version.metrics["best_step"]:
-        assert adapter_bytes(store, shorter) == adapter_bytes(store, version)
+    losses = iter([9.0, 5.0, 3.0, 4.0, 8.0, 7.0, 6.0])  # of the base, then after each step
+    seen: list[dict[str, Any]] = []
+
+    def scripted(model: Any, *_: Any, **__: Any) -> Measured:
+        seen.append({k: v.detach().clone() for k, v in get_weights(model).items()})
+        return Measured(loss=next(losses), exact=0.0)
+
+    monkeypatch.setattr(train, "measure", scripted)
+    version = run(store, base, dataset(store), FAST.model_copy(update={"evaluations": 6}))
+
+    assert version.metrics["best_step"] == 2
+    assert version.metrics["validation_loss"] == 3.0
+    kept = load_file(store.models.open(version.ref) / "adapter_model.safetensors")
+    assert all(torch.equal(kept[name], weights) for name, weights in seen[2].items())
+    assert any(not torch.equal(kept[name], weights) for name, weights in seen[6].items())
 
 
 def test_without_validation_rows_the_last_adapter_is_kept(store: Store, base: LoadedModel) -> None:
@@ -368,9 +375,7 @@ def test_an_empty_training_split_is_refused(store: Store, base: LoadedModel) -> 
     assert store.runs.list("finetune")[0].status == "failed"
 
 
-def test_rows_that_do_not_fit_are_named_when_none_is_left(
-    store: Store, base: LoadedModel
-) -> None:
+def test_rows_that_do_not_fit_are_named_when_none_is_left(store: Store, base: LoadedModel) -> None:
     with pytest.raises(TrainingError, match="response_too_long 16"):
         run(store, base, dataset(store), contract=contract_for(base, max_new_tokens=2))
 
