@@ -384,7 +384,7 @@ class FeatureStore:
         return Health(orphans=orphans, broken=frozenset(broken))
 
     def maintain(
-        self, *, ann_threshold: int = 100_000, progress: Progress = quiet
+        self, *, ann_threshold: int = indexing.ANN_THRESHOLD, progress: Progress = quiet
     ) -> MaintenanceReport:
         """Bring the indexes up to date, and merge fragments where there are many."""
         self._refuse_old()

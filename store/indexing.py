@@ -21,10 +21,18 @@ from store.types import Value
 # (LanceDB 0.40). An age that no version reaches makes it compact and index only.
 NEVER = timedelta(days=36500)
 
+#: Chunks from which on an approximate index pays: an exact search of 30,000 vectors of 384
+#: dimensions took 45 ms on two cores, one of 100,000 several hundred.
+ANN_THRESHOLD = 50_000
+
 _MAX_FRAGMENTS = 32
 _MAX_LAG = 0.05  # share of rows outside the index
 _SCALAR_FROM = 20_000  # rows; below, a scan of an id column takes milliseconds
 _SAMPLE = 64  # questions that measure recall
+# IVF with scalar quantisation, rescored: on 30,000 clustered vectors of 384 dimensions it found all
+# of the exact top 10 and was built 30 times as fast as IVF_HNSW_SQ, which found 0.77 to 0.86 of it
+# between clusters. 20 partitions of 4,096 rows are most of a table of 100,000.
+_PROBES = 20
 _REFINE = 4
 
 
@@ -77,7 +85,7 @@ def maintain(
         recall_file: where the measured recall is kept.
         progress: told before each slow step.
     """
-    from lancedb.index import BTree, IvfHnswSq
+    from lancedb.index import BTree, IvfSq
 
     ensure_text_index(table)
     rows = int(table.count_rows())
@@ -90,7 +98,7 @@ def maintain(
     built = rows >= ann_threshold and ("vector",) not in indexed
     if built:
         progress(ProgressEvent("index", 0, None, "vector"))
-        table.create_index("vector", config=IvfHnswSq(distance_type="cosine"), replace=False)
+        table.create_index("vector", config=IvfSq(distance_type="cosine"), replace=False)
     lag = unindexed_rows(table)
     fragments = int(table.stats()["fragment_stats"]["num_fragments"])
     due = lag > rows * _MAX_LAG or fragments > _MAX_FRAGMENTS
@@ -121,7 +129,7 @@ def compact(table: Any, *, keep: timedelta = NEVER) -> bool:
 def nearest(table: Any, vector: Any, k: int, *, exact: bool = False) -> Any:
     """A vector query over chunks, by the index where there is one, rescored with full vectors."""
     query = table.search(vector, vector_column_name="vector").distance_type("cosine").limit(k)
-    return query.bypass_vector_index() if exact else query.refine_factor(_REFINE)
+    return query.bypass_vector_index() if exact else query.nprobes(_PROBES).refine_factor(_REFINE)
 
 
 def measure_recall(table: Any, k: int = 10) -> float:

@@ -26,6 +26,8 @@ import pytest
 from pipelines.engines.embedding import HashingEmbedder
 from tests.support.tiny_model import make_tiny_lm
 
+HUB_CACHE = os.environ["HF_HOME"]
+
 
 @pytest.fixture(scope="session", autouse=True)
 def offline() -> Iterator[None]:
@@ -35,7 +37,7 @@ def offline() -> Iterator[None]:
             if name.startswith("FTI_") or name.lower().endswith("_proxy"):
                 patch.delenv(name)
         yield
-    shutil.rmtree(os.environ["HF_HOME"], ignore_errors=True)
+    shutil.rmtree(HUB_CACHE, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

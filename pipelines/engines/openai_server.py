@@ -150,7 +150,7 @@ class OpenAIGenerator:
         yield Delta("", finish, usage)
 
 
-class _TryAgain(Exception):  # noqa: N818 - a signal inside this module, not an error of its own
+class _TryAgain(Exception):
     """The server was busy or unreachable, and nothing had been said yet."""
 
     def __init__(self, error: FtiError, after_s: float | None = None) -> None:

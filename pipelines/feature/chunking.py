@@ -1,17 +1,14 @@
 """A document's text to the pieces that are embedded, searched and cited.
 
-langchain-text-splitters decides where to split; offsets are exact by construction. The splitter
-sees a copy of the text in which every token of the embedder is preceded by a NUL (cleaned text
-holds none), so that a length in tokens is one ``str.count``, and with neither overlap nor
-stripping its pieces join to that copy again, so that offsets are sums. Overlap is added after.
+Sections first, then pieces of them (``splitting``), then what makes a piece read well: small ones
+joined, a little overlap, the path of headings.
 """
 
 from __future__ import annotations
 
-import re
 from bisect import bisect_left, bisect_right
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Self
@@ -19,48 +16,18 @@ from typing import Self
 from pydantic import Field, model_validator
 
 from pipelines.feature.cleaning import clean_line
-from pipelines.feature.headings import (
-    CSV,
-    MARKDOWN_TEXTS,
-    PLAIN,
-    TSV,
-    Heading,
-    Line,
-    find_headings,
-    lines,
+from pipelines.feature.headings import CSV, TSV, Heading, find_headings
+from pipelines.feature.splitting import (
+    CODE,
+    SECTION,
+    Ruler,
+    TokenSpans,
+    begin_reading,
+    shape_of,
+    split_evenly,
 )
 from store.types import Chunk, Document, Value, sha256_hex
 
-TokenSpans = Callable[[str], Sequence[tuple[int, int]]]
-
-_TOKEN = "\0"  # stands before every token
-_CODE = "\1"  # a line break inside a code fence or a table
-_GLUE = "\2"  # a line break that joins a heading to what it announces
-_SECTION = "\3"  # the line break before a heading that need not begin a chunk
-_RESERVED = _TOKEN + _CODE + _GLUE + _SECTION
-
-# From the best place to split to the worst. Every one keeps its text at the end of the piece.
-_SEPARATORS = (
-    _SECTION,
-    "\n{2,}",
-    "\n",
-    f"{_CODE}{{2,}}",
-    _CODE,
-    rf"(?<=[.!?…])(?:{_TOKEN}?[\"')\]”’»])*[ \t]+|(?<=[。！？｡])(?:{_TOKEN}?[」』”’])*",
-    rf"(?:[ \t{_GLUE}])+",
-    f"(?={_TOKEN})",
-)
-_SENTENCE_START = re.compile(
-    r"(?<=[.!?…])[\"')\]”’»]*[ \t]+(?=\S)|(?<=[。！？｡])|[\n\1\2\3][ \t]*(?=[^\s\1\2\3])"
-)
-_WORD_START = re.compile(r"(?<=[\s\1\2\3])(?=[^\s\1\2\3])")
-_LIST_OR_TABLE = re.compile(r"\s*(?:[-*+•>|#]|\d{1,9}[.)]|[A-Za-z][.)]\s)|\s{2,}\S")
-
-_PIECE_CHARACTERS = 1 << 16  # how much text the tokenizer is given at once
-_TOKEN_CHARACTERS = 16  # a longer token counts as several: WordPiece has one for a whole long word
-_FEW_PIECES = 3
-_LEAD_IN = 120
-_WRAPPED_LINE = 40  # a line at least this long may be the wrapped line of a paragraph
 _MIN_BUDGET = 32
 _SPECIAL_TOKENS = 4  # what a tokenizer adds around a text, with room
 _PREFIX_CHARACTERS = 160
@@ -137,8 +104,8 @@ def chunk(
     if headings is None:
         headings = find_headings(text, document.media_type)
     outline = _Outline(text, headings)
-    ruler = _Ruler(text, token_spans)
-    shape = _shape(document, headings, config.boundary_level)
+    ruler = Ruler(text, token_spans)
+    shape = shape_of(document, headings, config.boundary_level)
     spans: list[_Span] = []
     for start, end in outline.groups(config.boundary_level):
         budget = config.max_tokens
@@ -150,7 +117,7 @@ def chunk(
             room = embedder_max_tokens - _SPECIAL_TOKENS - prefix
             budget = max(min(budget, room), _MIN_BUDGET)
         overlap = min(config.overlap_tokens, budget // 2)
-        for s, e in _split_evenly(shape, ruler, start, end, max_tokens=budget - overlap):
+        for s, e in split_evenly(shape, ruler, start, end, max_tokens=budget - overlap):
             first = not spans or spans[-1].end <= start
             spans.append(_Span(s, e, max_tokens=budget, overlap=overlap, first=first))
     spans = _join_small(spans, shape, ruler, config.min_tokens)
@@ -201,60 +168,6 @@ class _Span:
         )
 
 
-class _Ruler:
-    """Counts tokens of any stretch of one text in logarithmic time.
-
-    What the tokenizer passes over, or takes for one very long token, counts by its length: a
-    stretch without marks would end up in one chunk, of any size.
-    """
-
-    def __init__(self, text: str, token_spans: TokenSpans) -> None:
-        self.marks: list[int] = []
-        for start, end in _stretches(text):
-            self._measure(text, start, end, token_spans)
-        self._fill(len(text))
-
-    def _measure(self, text: str, start: int, end: int, token_spans: TokenSpans) -> None:
-        space_end = start
-        for s, _ in token_spans(text[start:end]):
-            at = start + s
-            # Some tokenizers count white space into the token. The mark moves behind it, so that
-            # it never stands inside a row of line breaks.
-            if at < space_end:
-                at = space_end
-            while at < end and text[at].isspace():
-                at += 1
-                space_end = at
-            if at < end:
-                self._fill(at)
-                self.marks.append(max(at, self.marks[-1]) if self.marks else at)
-
-    def _fill(self, end: int) -> None:
-        last = self.marks[-1] if self.marks else 0
-        self.marks.extend(range(last + _TOKEN_CHARACTERS, end, _TOKEN_CHARACTERS))
-
-    def count(self, start: int, end: int) -> int:
-        """Tokens that begin in ``text[start:end]``."""
-        return bisect_left(self.marks, end) - bisect_left(self.marks, start)
-
-    def back(self, offset: int, tokens: int) -> int:
-        """The offset where the last ``tokens`` tokens before ``offset`` begin."""
-        i = bisect_left(self.marks, offset) - tokens
-        return self.marks[max(i, 0)] if self.marks else offset
-
-
-def _stretches(text: str) -> Iterator[tuple[int, int]]:
-    """Spans that join to the whole text and end after white space where there is any."""
-    start = 0
-    while start < len(text):
-        end = min(start + _PIECE_CHARACTERS, len(text))
-        if end < len(text):
-            space = max(text.rfind("\n", start, end), text.rfind(" ", start, end))
-            end = space + 1 if space > start else end
-        yield start, end
-        start = end
-
-
 class _Outline:
     """The sections of a text: where each begins and the path of headings above it."""
 
@@ -301,137 +214,7 @@ class _Outline:
         return paths[0][:common]
 
 
-def _shape(document: Document, headings: Sequence[Heading], boundary_level: int) -> str:
-    """The text with its line breaks replaced by what the splitter may do with them.
-
-    As long as the text, so that offsets are the same.
-    """
-    markdown = document.media_type in MARKDOWN_TEXTS
-    text = document.text
-    if any(mark in text for mark in _RESERVED):
-        text = re.sub(f"[{_RESERVED}]", " ", text)
-    found = lines(text, fences=markdown or document.media_type == PLAIN)
-    heading_of = {h.start: h for h in headings}
-    parts: list[str] = []
-    heading_end, gluing = -1, False
-    for line, following in zip(found, [*found[1:], None], strict=True):
-        parts.append(line.text)
-        if following is None:
-            break
-        heading = heading_of.get(line.start)
-        if heading:
-            heading_end = heading.end
-        # From the first line of a heading to the first line of what it announces.
-        gluing = line.start < heading_end or _announces(line) or (gluing and not line.text.strip())
-        below = heading_of.get(following.start)
-        if gluing:
-            parts.append(_GLUE)
-        elif below and below.level > boundary_level:
-            parts.append(_SECTION)
-        elif (line.fence and line.fence == following.fence) or (
-            markdown and _is_row(line.text) and _is_row(following.text)
-        ):
-            parts.append(_CODE)
-        elif _wraps(line.text, following.text) and not line.fence and not following.fence:
-            parts.append(" ")
-        else:
-            parts.append("\n")
-    shape = "".join(parts)
-    assert len(shape) == len(text), "offsets into the shape are offsets into the text"
-    return shape
-
-
-def _announces(line: Line) -> bool:
-    """Whether a short line outside code leads to what follows it: ``For example:``."""
-    return (
-        not line.fence
-        and len(line.text) <= _LEAD_IN
-        and line.text.endswith((":", "："))
-        and not line.text[0].isspace()
-    )
-
-
-def _is_row(line: str) -> bool:
-    return line.lstrip().startswith("|")
-
-
-def _wraps(line: str, following: str) -> bool:
-    """Whether the break between two lines is only a paragraph's wrapping."""
-    return (
-        len(line) >= _WRAPPED_LINE
-        and bool(following.strip())
-        and not _LIST_OR_TABLE.match(following)
-        and not _is_row(line)
-    )
-
-
-def _split_evenly(
-    shape: str, ruler: _Ruler, start: int, end: int, *, max_tokens: int
-) -> list[tuple[int, int]]:
-    """As ``_split``; a section of a few pieces has them of about the same length.
-
-    Longer sections are filled up from their beginning: there an edit must not move every split.
-    """
-    spans = _split(shape, ruler, start, end, max_tokens=max_tokens)
-    if not 2 <= len(spans) <= _FEW_PIECES:
-        return spans
-    even = -(-ruler.count(start, end) // len(spans))
-    even = min(max(even + even // 8, _MIN_BUDGET // 2), max_tokens)
-    evenly = _split(shape, ruler, start, end, max_tokens=even)
-    return evenly if len(evenly) == len(spans) else spans
-
-
-def _split(
-    shape: str, ruler: _Ruler, start: int, end: int, *, max_tokens: int
-) -> list[tuple[int, int]]:
-    """Spans of at most ``max_tokens`` that join to ``shape[start:end]``, white space trimmed."""
-    low, high = bisect_left(ruler.marks, start), bisect_left(ruler.marks, end)
-    if high - low <= max_tokens:
-        return [span for span in [_trim(shape, start, end)] if span]
-    cuts = [start, *ruler.marks[low:high], end]
-    marked = _TOKEN.join(shape[a:b] for a, b in pairwise(cuts))
-    # Imported here: it takes half a second, which `fti --help` should not.
-    from langchain_text_splitters import RecursiveCharacterTextSplitter
-
-    splitter = RecursiveCharacterTextSplitter(
-        separators=list(_SEPARATORS),
-        is_separator_regex=True,
-        keep_separator="end",
-        strip_whitespace=False,
-        chunk_size=max_tokens,
-        chunk_overlap=0,
-        length_function=lambda piece: piece.count(_TOKEN),
-    )
-    spans: list[tuple[int, int]] = []
-    for piece in splitter.split_text(marked):
-        stop = start + len(piece) - piece.count(_TOKEN)
-        if span := _trim(shape, start, stop):
-            spans.append(span)
-        start = stop
-    assert start == end, "the splitter's pieces must join to the text"
-    return spans
-
-
-def _trim(shape: str, start: int, end: int) -> tuple[int, int] | None:
-    """The span without white space around it; the indentation of a line of code stays."""
-    first = start
-    while first < end and _is_space(shape[first]):
-        first += 1
-    if first == end:
-        return None
-    while _is_space(shape[end - 1]):
-        end -= 1
-    before = max(start - 1, 0)
-    line = max(shape.rfind(_CODE, before, first), shape.rfind("\n", before, first)) + 1
-    in_code = line > 0 and shape[line - 1] == _CODE
-    return (max(line, start) if in_code else first), end
-
-
-def _is_space(character: str) -> bool:
-    return character.isspace() or character in _RESERVED
-
-
-def _join_small(spans: Sequence[_Span], shape: str, ruler: _Ruler, min_tokens: int) -> list[_Span]:
+def _join_small(spans: Sequence[_Span], shape: str, ruler: Ruler, min_tokens: int) -> list[_Span]:
     """Neighbours joined where one alone says too little, and code that fits put together again."""
     joined: list[_Span] = []
     for span in spans:
@@ -445,7 +228,7 @@ def _join_small(spans: Sequence[_Span], shape: str, ruler: _Ruler, min_tokens: i
     return joined
 
 
-def _belong(a: _Span, b: _Span, shape: str, ruler: _Ruler, min_tokens: int) -> bool:
+def _belong(a: _Span, b: _Span, shape: str, ruler: Ruler, min_tokens: int) -> bool:
     both = a.joined(b)
     if ruler.count(both.start, both.end) > both.max_tokens:
         return False
@@ -453,36 +236,23 @@ def _belong(a: _Span, b: _Span, shape: str, ruler: _Ruler, min_tokens: int) -> b
         return a.first or not b.first
     if b.first:
         return False
-    return ruler.count(b.start, b.end) < min_tokens or _CODE in shape[a.end : b.start]
+    return ruler.count(b.start, b.end) < min_tokens or CODE in shape[a.end : b.start]
 
 
 def _with_overlap(
-    spans: Sequence[_Span], shape: str, ruler: _Ruler, *, rows: bool
+    spans: Sequence[_Span], shape: str, ruler: Ruler, *, rows: bool
 ) -> Iterator[tuple[int, int, int]]:
     """Start, end and limit of each chunk, with the end of the one before where that belongs."""
     for before, span in zip([None, *spans], spans, strict=False):
         start = span.start
-        if before and not span.first and not (rows and "\n\n" in shape[before.end : start]):
+        between = shape[before.end : start] if before else SECTION
+        alone = span.first or SECTION in between or (rows and "\n\n" in between)
+        if before and not alone:
             room = min(span.overlap, span.max_tokens - ruler.count(start, span.end))
             if room > 0:
                 low = max(ruler.back(start, room), before.start + 1)
-                start = _begin_reading(shape, low, start)
+                start = begin_reading(shape, low, start)
         yield start, span.end, span.max_tokens
-
-
-def _begin_reading(shape: str, low: int, high: int) -> int:
-    """The first place between where a sentence or line begins, else a word; ``high`` if none.
-
-    Never inside a code fence or table: half of one reads as none at all.
-    """
-    code = shape.rfind(_CODE, low, high)
-    if code >= 0:
-        low = shape.find("\n", code, high) + 1 or high
-    for pattern in (_SENTENCE_START, _WORD_START):
-        for match in pattern.finditer(shape, max(low - 2, 0), high):
-            if low <= match.end() < high:
-                return match.end()
-    return high
 
 
 def _within(

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from pipelines.feature.chunking import ChunkingConfig
 from pipelines.feature.sources import SourcesConfig
+from store.indexing import ANN_THRESHOLD
 from store.types import EmbedderIdentity, Value, sha256_hex
 
 #: Raised whenever reading, cleaning, chunking or ``embedding_text`` gives something else for the
@@ -39,7 +40,7 @@ class FeatureConfig(Value):
         description="Texts given to the embedder at once, of like length.",
     )
     ann_threshold: int = Field(
-        default=100_000,
+        default=ANN_THRESHOLD,
         ge=1_000,
         description="Chunks from which on vectors are searched by an approximate index.",
     )

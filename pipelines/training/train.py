@@ -284,6 +284,7 @@ class _Watch:
         self.best = best
         self.progress = progress
         self._before = log.seconds
+        self._measuring = 0.0
         self._started = time.monotonic()
         self.saved_at = self._started
 
@@ -295,7 +296,6 @@ class _Watch:
                 ProgressEvent("finetune", 0, self.log.planned_steps, "measuring the base model")
             )
             self.log.before = self._measure()
-            self._started = time.monotonic()
 
     @property
     def seconds(self) -> float:
@@ -306,7 +306,9 @@ class _Watch:
         """How much of the training is done, by steps or by time, whichever is further."""
         done = step / self.log.planned_steps
         if self.config.max_seconds is not None:
-            done = max(done, self.seconds / self.config.max_seconds)
+            # What the last measurement will take belongs to the time that was given.
+            given = max(self.config.max_seconds - self._measuring, self.config.max_seconds / 2)
+            done = max(done, self.seconds / given)
         return min(1.0, done)
 
     def rate(self, step: int) -> float:
@@ -331,9 +333,9 @@ class _Watch:
         if patience and self.log.since_best >= patience:
             self.log.stopped = "no lower validation loss"
             return True
-        if self.config.max_seconds is not None and self.seconds >= self.config.max_seconds:
+        if done >= 1.0 and step < self.log.planned_steps:
             self.log.stopped = "time"
-            return step < self.log.planned_steps
+            return True
         return False
 
     def logged(self, step: int, loss: float, rate: float) -> None:
@@ -374,7 +376,10 @@ class _Watch:
         return self.log.curve[-1]
 
     def _measure(self) -> Measured:
-        return measure(self.model, self.validation, batch=2 * self.config.batch_size, pad=self.pad)
+        started = time.monotonic()
+        found = measure(self.model, self.validation, batch=2 * self.config.batch_size, pad=self.pad)
+        self._measuring = time.monotonic() - started
+        return found
 
     def _measure_adapter(self, step: int) -> None:
         found = self._measure()

@@ -80,13 +80,14 @@ def read_html(data: bytes, config: SourcesConfig) -> list[Extracted]:
         author=author.get("content") if author else "",
         language=root_tag.get("lang") if root_tag else "",
     )
-    _keep_formulas(soup)
-    _drop_furniture(soup)
     if _depth(soup) > _MAX_DEPTH:  # no page is written so: the words without their structure
         parts, text = [], soup.get_text("\n")
     else:
+        _keep_formulas(soup)
+        _drop_furniture(soup)
         parts = _content(soup, markup)
-        text = "\n\n".join(block for part in parts for block in _blocks(part))
+        markdown = _Markdown(soup)
+        text = "\n\n".join(block for part in parts for block in markdown.blocks(part))
     if len(text) > config.max_unpacked_bytes:
         raise ExtractionError(f"the text is longer than {config.max_unpacked_bytes} characters")
     first = next((h for part in parts for h in part.find_all("h1", limit=1)), None)
@@ -127,13 +128,11 @@ def _keep_formulas(soup: BeautifulSoup) -> None:
 def _drop_furniture(soup: BeautifulSoup) -> None:
     from bs4 import Comment, Doctype, ProcessingInstruction
 
-    for node in soup.find_all(string=lambda s: isinstance(s, Comment | ProcessingInstruction)):
-        node.extract()
-    for node in soup.find_all(string=lambda s: isinstance(s, Doctype)):
-        node.extract()
+    notes = (Comment, Doctype, ProcessingInstruction)
+    for note in soup.find_all(string=lambda found: isinstance(found, notes)):
+        note.extract()
+    doomed = []
     for element in soup.find_all(True):
-        if element.decomposed or element.name in ("html", "body"):
-            continue
         classes = _classes(element)
         if (
             element.name in _NO_TEXT
@@ -141,20 +140,22 @@ def _drop_furniture(soup: BeautifulSoup) -> None:
             or any(name in _FURNITURE for name in classes)
             or (_is_hidden(element, classes) and element.find(_CONTROLS))
         ):
-            element.decompose()
+            doomed.append(element)
     for element in soup.find_all(["header", "footer", "aside"]):
-        if element.decomposed or element.find_parent(["main", "article"]):
+        if element.find_parent(["main", "article"]):
             continue
-        if element.name == "header" or element.get("role") == "banner":
+        if element.name == "header":
             titles = element.find_all(_HEADINGS)
             element.clear()
             element.extend(titles)
         elif element.name == "footer" and _CONTACT.search(element.get_text(" ")):
-            for paragraph in element.find_all(["p", "li", "div"]):
-                if not paragraph.decomposed and _links_share(paragraph) > _LINKS_SHARE:
-                    paragraph.decompose()
+            paragraphs = element.find_all(["p", "li", "div"])
+            doomed += [p for p in paragraphs if _links_share(p) > _LINKS_SHARE]
         else:
-            element.decompose()
+            doomed.append(element)
+    for element in doomed:
+        if element.name not in ("html", "body"):
+            element.extract()
 
 
 def _classes(element: Tag) -> list[str]:
@@ -188,8 +189,11 @@ def _content(soup: BeautifulSoup, markup: str) -> list[Tag]:
     if not any(m.find("h1") or m.name == "h1" for m in marked):
         title = body.find("h1")
         marked = [title, *marked] if title else marked
+    inside = {id(m) for m in marked}  # by identity: elements that look alike count as equal
     footers = [
-        f for f in body.find_all("footer") if not any(m is f or m in f.parents for m in marked)
+        f
+        for f in body.find_all("footer")
+        if inside.isdisjoint({id(f), *(id(parent) for parent in f.parents)})
     ]
     return [*marked, *footers]
 
@@ -226,41 +230,126 @@ def _found_by_trafilatura(body: Tag, markup: str) -> Tag:
             return element
 
 
-def _blocks(element: Tag) -> Iterator[str]:
-    """The element as Markdown blocks: what blank lines separate."""
-    from bs4 import Tag
+class _Markdown:
+    """Renders elements of one page as Markdown."""
 
-    if element.name in _HEADINGS:
-        if text := clean_line(_inline(element), max_characters=1000):
-            yield f"{'#' * int(element.name[1])} {text}"
-    elif element.name == "pre":
-        yield from _code(element)
-    elif element.name in ("ul", "ol"):
-        yield from _list(element)
-    elif element.name == "dl":
-        yield from _definitions(element)
-    elif element.name == "table":
-        yield from _table(element)
-    elif element.name == "blockquote":
-        for block in _blocks_below(element):
-            yield "\n".join(f"> {line}".rstrip() for line in block.split("\n"))
-    elif element.name != "hr" and isinstance(element, Tag):
-        yield from _blocks_below(element)
+    def __init__(self, soup: BeautifulSoup) -> None:
+        # Elements with a block somewhere inside, found once: asking each takes quadratic time.
+        self._holders: set[int] = set()
+        for element in soup.find_all(_BLOCKS):
+            for parent in element.parents:
+                if id(parent) in self._holders:
+                    break
+                self._holders.add(id(parent))
 
+    def blocks(self, element: Tag) -> Iterator[str]:
+        """The element as blocks: what blank lines separate."""
+        if element.name in _HEADINGS:
+            if text := clean_line(_inline(element), max_characters=1000):
+                yield f"{'#' * int(element.name[1])} {text}"
+        elif element.name == "pre":
+            yield from _code(element)
+        elif element.name in ("ul", "ol"):
+            yield from self._list(element)
+        elif element.name == "dl":
+            yield from self._definitions(element)
+        elif element.name == "table":
+            yield from self._table(element)
+        elif element.name == "blockquote":
+            for block in self._below(element):
+                yield "\n".join(f"> {line}".rstrip() for line in block.split("\n"))
+        elif element.name != "hr":
+            yield from self._below(element)
 
-def _blocks_below(element: Tag) -> Iterator[str]:
-    """Children that are blocks one by one; runs of text between them as paragraphs."""
-    from bs4 import Tag
+    def _below(self, element: Tag) -> Iterator[str]:
+        """Children that are blocks one by one; runs of text between them as paragraphs."""
+        from bs4 import Tag
 
-    run: list[str] = []
-    for child in element.children:
-        if isinstance(child, Tag) and (child.name in _BLOCKS or child.find(_BLOCKS)):
-            yield from _paragraph(run)
-            run = []
-            yield from _blocks(child)
-        else:
-            run.append(_inline(child) if isinstance(child, Tag) else _text(str(child)))
-    yield from _paragraph(run)
+        run: list[str] = []
+        for child in element.children:
+            if isinstance(child, Tag) and (child.name in _BLOCKS or id(child) in self._holders):
+                yield from _paragraph(run)
+                run = []
+                yield from self.blocks(child)
+            else:
+                run.append(_inline(child) if isinstance(child, Tag) else _text(str(child)))
+        yield from _paragraph(run)
+
+    def _list(self, element: Tag) -> Iterator[str]:
+        """Items on consecutive lines; one with a heading of its own is a section, not an item."""
+        items: list[str] = []
+        for number, item in enumerate(element.find_all("li", recursive=False), start=1):
+            if item.find(_HEADINGS):
+                if items:
+                    yield "\n".join(items)
+                    items = []
+                yield from self._below(item)
+                continue
+            blocks = list(self._below(item))
+            if not blocks:
+                continue
+            marker = f"{number}. " if element.name == "ol" else "- "
+            indent = " " * len(marker)
+            # A nested list follows its item at once; other blocks keep their blank line.
+            text = blocks[0]
+            for block in blocks[1:]:
+                nested = re.match(r"(?:- |\d+\. )", block)
+                text += f"\n{block}" if nested else f"\n\n{block}"
+            lines = text.split("\n")
+            items.append(
+                "\n".join([marker + lines[0], *((indent + ln if ln else "") for ln in lines[1:])])
+            )
+        if items:
+            yield "\n".join(items)
+
+    def _definitions(self, element: Tag) -> Iterator[str]:
+        term = ""
+        for child in element.find_all(["dt", "dd"]):
+            if child.find_parent("dl") is not element:
+                continue  # of a list inside, rendered with its definition
+            if child.name == "dt":
+                if term:
+                    yield term
+                term = clean_line(_inline(child), max_characters=1000)
+                continue
+            blocks = list(self._below(child))
+            if term and len(blocks) == 1 and "\n" not in blocks[0]:
+                yield f"{term}: {blocks[0]}"
+            else:
+                yield from filter(None, [term, *blocks])
+            term = ""
+        if term:
+            yield term
+
+    def _table(self, element: Tag) -> Iterator[str]:
+        """A data table as rows of ``| a | b |``; one that only lays out the page as its content."""
+        if element.find("table") or (
+            not element.find("th") and element.find([*_HEADINGS, "pre", "ul", "ol", "article"])
+        ):
+            for cell in element.find_all(["td", "th", "caption"]):
+                if cell.find_parent("table") is element:
+                    yield from self._below(cell)
+            return
+        caption = element.find("caption")
+        if caption and (text := clean_line(_inline(caption), max_characters=1000)):
+            yield text
+        rows = []
+        for row in element.find_all("tr"):
+            cells = [
+                " ".join(" ".join(self._below(cell)).split())
+                for cell in row.find_all(["td", "th"], recursive=False)
+            ]
+            if any(cells):
+                rows.append(cells)
+        width = max(map(len, rows), default=0)
+        used = [i for i in range(width) if any(i < len(row) and row[i] for row in rows)]
+        if len(used) == 1:  # one column: a box around text
+            yield from (row[used[0]] for row in rows if used[0] < len(row) and row[used[0]])
+        elif rows:
+            kept = [[row[i] if i < len(row) else "" for i in used] for row in rows]
+            rendered = [f"| {' | '.join(row)} |" for row in kept]
+            rendered.insert(1, f"|{' --- |' * len(used)}")
+            yield "\n".join(rendered)
 
 
 def _paragraph(run: Sequence[str]) -> Iterator[str]:
@@ -301,82 +390,3 @@ def _code(element: Tag) -> Iterator[str]:
     while fence in code:
         fence += "`"
     yield f"{fence}{language[1] if language else ''}\n{code}\n{fence}"
-
-
-def _list(element: Tag) -> Iterator[str]:
-    """Items on consecutive lines; an item with a heading of its own is a section, not an item."""
-    items: list[str] = []
-    for number, item in enumerate(element.find_all("li", recursive=False), start=1):
-        if item.find(_HEADINGS):
-            if items:
-                yield "\n".join(items)
-                items = []
-            yield from _blocks_below(item)
-            continue
-        blocks = list(_blocks_below(item))
-        if not blocks:
-            continue
-        marker = f"{number}. " if element.name == "ol" else "- "
-        indent = " " * len(marker)
-        # A nested list follows its item at once; other blocks keep their blank line.
-        text = blocks[0]
-        for block in blocks[1:]:
-            nested = re.match(r"(?:- |\d+\. )", block)
-            text += f"\n{block}" if nested else f"\n\n{block}"
-        lines = text.split("\n")
-        items.append(
-            "\n".join([marker + lines[0], *((indent + ln if ln else "") for ln in lines[1:])])
-        )
-    if items:
-        yield "\n".join(items)
-
-
-def _definitions(element: Tag) -> Iterator[str]:
-    term = ""
-    for child in element.find_all(["dt", "dd"]):
-        if child.find_parent("dl") is not element:
-            continue  # of a list inside, rendered with its definition
-        if child.name == "dt":
-            if term:
-                yield term
-            term = clean_line(_inline(child), max_characters=1000)
-            continue
-        blocks = list(_blocks_below(child))
-        if term and len(blocks) == 1 and "\n" not in blocks[0]:
-            yield f"{term}: {blocks[0]}"
-        else:
-            yield from filter(None, [term, *blocks])
-        term = ""
-    if term:
-        yield term
-
-
-def _table(element: Tag) -> Iterator[str]:
-    """A data table as rows of ``| a | b |``; a table that only lays out the page as its content."""
-    if element.find("table") or (
-        not element.find("th") and element.find([*_HEADINGS, "pre", "ul", "ol", "article"])
-    ):
-        for cell in element.find_all(["td", "th", "caption"]):
-            if cell.find_parent("table") is element:
-                yield from _blocks_below(cell)
-        return
-    caption = element.find("caption")
-    if caption and (text := clean_line(_inline(caption), max_characters=1000)):
-        yield text
-    rows = []
-    for row in element.find_all("tr"):
-        cells = [
-            " ".join(" ".join(_blocks_below(cell)).split())
-            for cell in row.find_all(["td", "th"], recursive=False)
-        ]
-        if any(cells):
-            rows.append(cells)
-    width = max(map(len, rows), default=0)
-    used = [i for i in range(width) if any(i < len(row) and row[i] for row in rows)]
-    if len(used) == 1:  # one column: a box around text
-        yield from (row[used[0]] for row in rows if used[0] < len(row) and row[used[0]])
-    elif rows:
-        kept = [[row[i] if i < len(row) else "" for i in used] for row in rows]
-        rendered = [f"| {' | '.join(row)} |" for row in kept]
-        rendered.insert(1, f"|{' --- |' * len(used)}")
-        yield "\n".join(rendered)

@@ -134,7 +134,8 @@ One command (`python -m pipelines.training.builtin --data DATA --out FOLDER --se
 fp32, on two shared CPU cores with AVX-512 and no GPU: {steps} of {planned} steps, {tokens:,} tokens
 with padding, {minutes:.0f} minutes. `training_log.json` holds the curve. Held-out articles (Kenya,
 Construction) gave the development figures: loss a token of the response, and the share of
-responses that are right token for token given the right beginning.
+responses that are right token for token given the right beginning. Three in ten of the held-out
+questions are unanswerable, so a model that always abstains is already right on about 0.3.
 
 | step | tokens | training loss | development loss | development exact |
 |---|---|---|---|---|

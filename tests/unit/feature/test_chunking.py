@@ -232,6 +232,15 @@ def test_a_chunk_repeats_the_end_of_the_one_before_within_its_section() -> None:
     assert all(a.end < b.start for a, b in pairwise(none))
 
 
+def test_a_chunk_that_begins_with_a_heading_repeats_nothing() -> None:
+    parts = "\n\n".join(f"### Part {i}\n\n{sentences(3, start=10 * i)}" for i in range(5))
+
+    chunks = split(f"## All\n\n{parts}")
+
+    assert [c.section for c in chunks[-4:]] == [("All", f"Part {i}") for i in range(1, 5)]
+    assert all(c.text.startswith("### Part") for c in chunks[-4:])
+
+
 def test_hard_wrapped_prose_is_split_at_sentences_not_at_line_ends() -> None:
     config = ChunkingConfig(max_tokens=40, overlap_tokens=0, min_tokens=0)
 
