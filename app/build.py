@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from store.store import Store
 
 BASE = "base"
+EXTRACTIVE = "extractive"
 
 
 class Engines:
@@ -55,6 +56,14 @@ class Engines:
         if self.settings.generator.engine != "transformers":
             return None
         return load_causal_lm(self.settings.generator)
+
+    def extractive(self) -> Generator:
+        """The baseline without a language model: the retrieved sentence nearest to the question."""
+        from pipelines.engines.generation import ExtractiveGenerator
+
+        return ExtractiveGenerator(
+            self.embedder, min_similarity=self.settings.generator.min_similarity
+        )
 
     def generator(self, version: ModelVersion | None = None, *, store: Store) -> Generator:
         """The base model, or the base model with a version's verified adapter."""
@@ -125,7 +134,8 @@ def build_assistant(
     Args:
         settings: resolved settings.
         store: the store to answer from.
-        model: ``base``, ``NAME@ALIAS`` or ``NAME/N``; None means ``settings.model``.
+        model: ``base``, ``extractive``, ``NAME@ALIAS`` or ``NAME/N``; None means
+            ``settings.model``.
         use_retrieval: whether passages are retrieved at all.
         engines: models that are loaded already.
         may_be_empty: accept a store without documents: a service may start before they come.
@@ -134,11 +144,13 @@ def build_assistant(
 
     name = model or settings.model
     # What can be refused without loading a model is refused first.
-    version = None if name == BASE else store.models.get(name)
+    version = None if name in (BASE, EXTRACTIVE) else store.models.get(name)
     if use_retrieval and not may_be_empty:
         require_documents(store)
     engines = engines or Engines(settings)
-    generator = engines.generator(version, store=store)
+    generator = (
+        engines.extractive() if name == EXTRACTIVE else engines.generator(version, store=store)
+    )
     contract = (
         base_contract(settings, generator.identity, engines.embedder.identity)
         if version is None
@@ -151,7 +163,7 @@ def build_assistant(
         generator,
         contract,
         settings.inference,
-        model=BASE if version is None else version.ref,
+        model=name if version is None else version.ref,
         use_retrieval=use_retrieval,
     )
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from app.build import BASE, Engines, build_assistant, build_retriever
+from app.build import BASE, EXTRACTIVE, Engines, build_assistant, build_retriever
 from store.types import Case, Interval
 
 if TYPE_CHECKING:
@@ -29,13 +29,18 @@ class Evaluated:
     difference: dict[str, Interval] = field(default_factory=dict)
 
 
-def rival_of(store: Store, ref: str) -> str:
-    """What a model version would replace: the champion of its name, else the base model."""
+def rival_of(settings: Settings, store: Store, ref: str) -> str:
+    """What a model version would replace: its name's champion, else what the profile serves."""
     name, _, number = ref.partition("/")
     champion = store.models.aliases(name).get(CHAMPION)
     if champion is None or str(champion) == number:
-        return BASE
+        return served_without(settings)
     return f"{name}/{champion}"
+
+
+def served_without(settings: Settings) -> str:
+    """What answers where no model version is named."""
+    return settings.model if settings.model in (BASE, EXTRACTIVE) else BASE
 
 
 def sample(cases: Sequence[Case], limit: int | None) -> list[Case]:
@@ -93,9 +98,13 @@ def evaluate_model(
         )
 
     name = model or settings.model
-    rivals = [rival_of(store, store.models.get(name).ref)] if compare and name != BASE else []
+    rivals = (
+        [rival_of(settings, store, store.models.get(name).ref)]
+        if compare and name not in (BASE, EXTRACTIVE)
+        else []
+    )
     report = run(name, cases, rivals)
-    if not compare or report.model == BASE:
+    if not rivals:
         return Evaluated(report)
     rows = case_rows(store, report.run)
     scored = {row["id"] for row in rows}

@@ -51,8 +51,8 @@ ModelOption = Annotated[
     str | None,
     typer.Option(
         "--model",
-        help="Which model answers: base, NAME@ALIAS or NAME/N.",
-        show_default="the profile's `model`: base",
+        help="Which model answers: base, extractive (no language model), NAME@ALIAS or NAME/N.",
+        show_default="the profile's `model`",
     ),
 ]
 

@@ -1,7 +1,8 @@
 """The way to an alias: ``champion`` asks for proof, other names are free.
 
 The proof is the paired comparison of per-case F1 between the version's newest evaluation and the
-current champion's (or the base model's) on the same cases. ``store.gate`` decides; this collects.
+current champion's (or, without one, of what the profile serves) on the same cases.
+``store.gate`` decides; this collects.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from store.gate import GateDecision, decide
 from store.types import Interval, Run, Value
 
 if TYPE_CHECKING:
+    from app.settings import Settings
     from store.store import Store
 
 
@@ -29,11 +31,18 @@ class Promotion(Value):
 
 
 def promote(
-    store: Store, model: str, *, alias: str, reason: str = "", force: bool = False
+    settings: Settings,
+    store: Store,
+    model: str,
+    *,
+    alias: str,
+    reason: str = "",
+    force: bool = False,
 ) -> Promotion:
     """Point ``alias`` at the version ``model`` names.
 
     Args:
+        settings: say what answers when there is no champion.
         store: the store.
         model: ``NAME/N``.
         alias: ``champion`` passes the gate; any other alias is set as asked.
@@ -53,7 +62,7 @@ def promote(
     if alias == CHAMPION and not force:
         if store.models.aliases(version.name).get(CHAMPION) == version.version:
             raise GateRefused(f"{version.ref} is the champion already.")
-        against = rival_of(store, version.ref)
+        against = rival_of(settings, store, version.ref)
         decision = _compare(store, version.ref, against)
         if not decision.promote:
             raise GateRefused(

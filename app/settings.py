@@ -63,7 +63,7 @@ class Settings(BaseSettings):
     store: Path = Field(default=Path(".fti"), description="Root of the shared storage.")
     model: str = Field(
         default="base",
-        description="Which model answers when none is named: base, NAME@ALIAS or NAME/N.",
+        description="What answers when none is named: base, extractive, NAME@ALIAS or NAME/N.",
     )
     embedder: EmbedderConfig = EmbedderConfig()
     generator: GeneratorConfig = GeneratorConfig()

@@ -3,7 +3,7 @@
     FtiError
     ├── InputError                 what the caller gave cannot be used
     │   ├── SourceNotFound         a path or URL to ingest does not exist
-    │   ├── ExtractionError        one source cannot become text (a line in the report, never the end of a run)
+    │   ├── ExtractionError        one source cannot become text: a line in the report
     │   ├── QuestionTooLong        the question alone does not fit the model's context
     │   ├── EmptyQuestion          there is no question in the question
     │   ├── InvalidCases           a case, question or dataset file has a line that cannot be read

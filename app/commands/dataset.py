@@ -70,7 +70,9 @@ def build(
             name,
             store=session.store,
             embedder=build_embedder(session.settings),
-            config=session.settings.dataset,
+            config=session.settings.dataset.model_copy(
+                update={"max_passages": session.settings.prompt.max_passages}
+            ),
             form=session.settings.prompt.form,
             cases=loaded,
             progress=progress,

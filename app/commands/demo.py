@@ -124,14 +124,12 @@ class Loop:
             self.facts["ingest"] = result.model_dump(mode="json")
 
     def ask(self) -> None:
-        """A few questions to the base model."""
+        """A few questions to what the profile serves."""
         from app.build import build_assistant
         from app.commands.ask import answer_json, show_answer
 
         with self.step("Ask: answers with citations, or a plain refusal"):
-            assistant = build_assistant(
-                self.settings, self.store, model="base", engines=self.engines
-            )
+            assistant = build_assistant(self.settings, self.store, engines=self.engines)
             self.facts["asked"] = []
             for question in QUESTIONS:
                 self.report.say(f"? {question}", style="bold")
@@ -150,7 +148,9 @@ class Loop:
                     NAME,
                     store=self.store,
                     embedder=self.engines.embedder,
-                    config=self.settings.dataset,
+                    config=self.settings.dataset.model_copy(
+                        update={"max_passages": self.settings.prompt.max_passages}
+                    ),
                     form=self.settings.prompt.form,
                     cases=self.cases(),
                     progress=progress,
@@ -196,6 +196,7 @@ class Loop:
                 (version.ref, False),
                 ("base", True),
                 (version.ref, True),
+                ("extractive", True),
             ):
                 label = f"{name}, {'with' if use_retrieval else 'without'} retrieval"
                 with self.report.progress() as progress:
@@ -217,14 +218,14 @@ class Loop:
         from app.promotion import promote
         from store.errors import GateRefused
 
-        with self.step("Promote: the gate compares tuned with base, case by case"):
+        with self.step("Promote: the gate compares with what is served now, case by case"):
             try:
-                decision = promote(self.store, version.ref, alias="champion")
+                decision = promote(self.settings, self.store, version.ref, alias="champion")
             except GateRefused as refusal:
                 self.report.say(refusal.message, style="yellow")
-                self.report.say("The base model goes on serving.")
+                self.report.say(f"{self.settings.model} goes on serving.")
                 self.facts["promotion"] = {"promoted": False, "reason": refusal.message}
-                return "base"
+                return self.settings.model
             self.report.say(f"{version.ref} is the champion: {decision.reason}", style="green")
             self.facts["promotion"] = {"promoted": True, "reason": decision.reason}
         return f"{MODEL}@champion"

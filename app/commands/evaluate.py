@@ -36,7 +36,7 @@ def evaluate(
         bool,
         typer.Option(
             "--compare",
-            help="Also evaluate what it would replace (the champion, else the base model).",
+            help="Also evaluate what it would replace: the champion, else what is served now.",
         ),
     ] = False,
     no_retrieval: Annotated[

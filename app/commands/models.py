@@ -127,13 +127,13 @@ def promote(
     """Point an alias at a version; champion asks for proof that it is better.
 
     The gate compares per-case F1 of the version's newest evaluation with the current champion's
-    (or the base model's) on the same cases: the 95 % interval of the paired difference must lie
-    above zero. Example: fti models promote reader/2 --alias champion
+    (or of what the profile serves) on the same cases: the 95 % interval of the paired difference
+    must lie above zero. Example: fti models promote reader/2 --alias champion
     """
     from app.promotion import promote as run
 
     session = open_session(store, config, set_, json)
-    decision = run(session.store, model, alias=alias, reason=reason, force=force)
+    decision = run(session.settings, session.store, model, alias=alias, reason=reason, force=force)
     session.report.result(decision.model_dump(mode="json"))
     session.report.say(f"{decision.model}@{decision.alias} is now version {decision.version}")
     session.report.say(f"  {decision.reason}", style="dim")

@@ -87,7 +87,8 @@ class DatasetConfig(Value):
         default=0.15,
         ge=0,
         le=0.9,
-        description="Share of rows whose passages do not hold the answer; the model must say so.",
+        description="Share of rows whose passages do not hold the answer; the model must say so. "
+        "Unanswerable cases beyond it are left out.",
     )
     max_passages: int = Field(
         default=4, ge=1, le=99, description="Passages shown in a row; as many as serving shows."
@@ -205,7 +206,7 @@ def build_dataset(
             asked += _from_cases(cases, features, split_of, chunks, tally, progress)
         if config.synthetic == "always" or (config.synthetic == "without_cases" and not cases):
             asked += _from_chunks(documents, chunks, split_of, config, tally, progress)
-        asked = _sampled(asked, config)
+        asked = _sampled(_with_share(asked, config, tally), config)
         builder = _Rows(
             features, embedder, config, form, split_of, {c.id: c for c in chunks}, documents, tally
         )
@@ -472,6 +473,18 @@ def _shared(question: str, chunk: Chunk) -> int:
     return sum(word in there for word in set(content_words(question)))
 
 
+def _with_share(asked: Sequence[_Asked], config: DatasetConfig, tally: _Tally) -> list[_Asked]:
+    """No more unanswerable cases than their share: a model that mostly abstains is no use."""
+    unanswerable = [a for a in asked if a.kind == "unanswerable"]
+    room = round((len(asked) - len(unanswerable)) * config.unanswerable / (1 - config.unanswerable))
+    unanswerable.sort(key=lambda a: _order(config.seed, a.question))
+    left_out = {id(a) for a in unanswerable[room:]}
+    if left_out:
+        tally.cases["used"] -= len(left_out)
+        tally.cases["unanswerable_beyond_share"] = len(left_out)
+    return [a for a in asked if id(a) not in left_out]
+
+
 def _sampled(asked: Sequence[_Asked], config: DatasetConfig) -> list[_Asked]:
     """At most ``max_rows``, cases first, documents in turn."""
     cases = [a for a in asked if a.tag and a.kind in ("case", "unanswerable")]
@@ -545,16 +558,12 @@ class _Rows:
 
     def _withheld(self, asked: Sequence[_Asked]) -> set[int]:
         """Which questions lose their passage, so that the share of unanswerable rows is met."""
-        chosen: set[int] = set()
-        for split in SPLITS:
-            of_split = [a for a in asked if a.split == split]
-            want = round(self.config.unanswerable * len(of_split))
-            want -= sum(a.kind == "unanswerable" for a in of_split)
-            # A left-out word or a section's name asks about the very passage that would be gone.
-            able = [a for a in of_split if a.kind in ("question", "field", "case") and not a.weak]
-            able.sort(key=lambda a: _order(self.config.seed + 1, a.question))
-            chosen |= {id(a) for a in able[: max(0, want)]}
-        return chosen
+        want = round(self.config.unanswerable * len(asked))
+        want -= sum(a.kind == "unanswerable" for a in asked)
+        # A left-out word or a section's name asks about the very passage that would be gone.
+        able = [a for a in asked if a.kind in ("question", "field", "case") and not a.weak]
+        able.sort(key=lambda a: _order(self.config.seed + 1, a.question))
+        return {id(a) for a in able[: max(0, want)]}
 
     def _row(self, one: _Asked, *, withhold: bool) -> InstructionExample | None:
         question = _with_title(one.question, one.title) if one.weak else one.question

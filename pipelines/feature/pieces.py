@@ -50,7 +50,8 @@ def pieces(text: str, *, headings: Collection[str] = ()) -> Iterator[Piece]:
     aligned: list[str] = []
     fence = False
     record = ""
-    for line in [*text.split("\n"), ""]:
+    all_lines = [*text.split("\n"), ""]
+    for number, line in enumerate(all_lines):
         if _FENCE.match(line):
             fence = not fence
             yield from _sentences(paragraph)
@@ -73,7 +74,13 @@ def pieces(text: str, *, headings: Collection[str] = ()) -> Iterator[Piece]:
                 header = cells
             continue
         header = []
-        if _is_heading(bare) or folded(bare) in headings:
+        following = all_lines[number + 1].strip()
+        stands_alone = not paragraph or paragraph[-1].endswith((".", "!", "?", ":"))
+        if (
+            _is_heading(bare)
+            or folded(bare) in headings
+            or (stands_alone and _announces(bare, following))
+        ):
             yield from _sentences(paragraph)
             paragraph = []
             continue
@@ -104,6 +111,21 @@ def pieces(text: str, *, headings: Collection[str] = ()) -> Iterator[Piece]:
         else:
             paragraph.append(content)
     yield from _sentences(paragraph)
+
+
+def _announces(line: str, following: str) -> bool:
+    """Whether a line reads as the heading of the text below it, as plain extracts have them."""
+    return (
+        len(line) < 45
+        and len(line.split()) <= 6
+        and line[:1].isupper()
+        and line[-1].isalnum()
+        and following[:1].isupper()
+        and len(following) > len(line)
+        and _LIST_MARK.match(line) is None
+        and _COLUMNS.fullmatch(line) is None
+        and _PAIR.fullmatch(line) is None
+    )
 
 
 def _columns(line: str) -> list[str]:

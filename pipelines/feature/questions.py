@@ -89,6 +89,9 @@ _ROLE = re.compile(
     re.IGNORECASE,
 )
 _SAYING = word_set("say think know believe argue suggest mean claim state ask tell")
+_WITHOUT_OBJECT = word_set(
+    "come go rise fall lie sit stand live look listen happen arrive appear sound remain stay occur"
+)
 _HUMAN_VERBS = word_set(
     """
     run teach draw lead write found say assess argue propose invent discover publish decide
@@ -106,12 +109,16 @@ _LAST_PREPOSITION = re.compile(
     rf"(?:^|\s)((?:next to|out of|up to|{_ANY_PREPOSITION}))\s*$", re.IGNORECASE
 )
 _BOUNDARY = re.compile(
-    r"\s*(?:[;()\[\]–—]|:(?!\d))|,\s|\s-+\s|\s(?:which|who|whom|whose|where|when|whenever|because|unless|while|"
-    r"if|although|though|but|until|whereas|since|so that|that|than|as|by whoever)\s"
+    r"\s*(?:[;()\[\]–—]|:(?!\d))|,\s|\s-+\s"
+    r"|\s(?:which|who|whom|whose|where|when|whenever|because|unless|while|if|although|though|but|"
+    r"until|whereas|since|so that|that|than|as|by whoever)\s"
     r"|\s(?:and|or)\s(?=(?:\S+\s){0,3}?(?:is|are|was|were|has|have|had|can|may|must|will|should|"
     r"goes|go|does|do)\b)|\s(?:and|so|or)\s(?=(?:it|they|he|she|we|you|then|also|not)\b)"
     r"|\s(?:is|are|was|were|has|had|can|may|must|will|should|would|could)\s"
 )
+_DEFINING = re.compile(
+    r" that (?:[\w'’-]+ ){0,12}[\w'’-]+$"
+)  # "the one offence that costs you laser access"
 _PREP = "|".join(sorted(PREPOSITIONS - {"of"}, key=len, reverse=True))
 _PLACE = re.compile(
     r"(?:in|at|on|by|near|under|behind|beside|above|inside|outside|between|opposite|below|along|"
@@ -388,8 +395,14 @@ def _cut(text: str) -> str:
 
 def _joined_verb(text: str) -> re.Match[str] | None:
     """Where a second predicate is joined on: "lifts 2,000 kg and lives in the yard"."""
-    for match in re.finditer(r"(?:^|\s)(?:and|or) (?:then |also )?([a-z]+)\b", text):
-        if grammar.is_verb(match[1]) and not match[1].endswith("ing"):
+    for match in re.finditer(
+        r"(?:^|\s)(?:and|or) (?:then |also )?([a-z]+)(?P<object> (?:an?|the|its)\b)?", text
+    ):
+        verb = match[1]
+        # An unknown word in -s with an object of its own: "and etches a board".
+        if verb.endswith("s") and match["object"] and not verb.endswith("ss"):
+            return match
+        if grammar.is_verb(verb) and not verb.endswith("ing"):
             return match
     return None
 
@@ -609,6 +622,8 @@ def _ask_place(clause: Clause, sentence: str) -> Question | None:
     answer = _cut(rest)
     if clause.auxiliary in BE:  # "is kept at the desk by Edie": by whom is another question
         answer = re.split(r" by (?=[A-Z]|an? |the )", answer)[0]
+    if re.match(r"by \d", answer):
+        return None
     named = _NAME.search(answer)
     if named is not None and answer.startswith("to ") and _is_person(named.group()):
         return None
@@ -764,7 +779,7 @@ def _about_object(clause: Clause, sentence: str) -> Iterator[Question]:
     style: Style = "rule" if clause.auxiliary in grammar.MODALS else "object"
     if clause.subject in ("you", "we") and not remainder and verb in ("do", "have", "get", "make"):
         return
-    if verb in _SAYING:
+    if verb in _SAYING or verb in _WITHOUT_OBJECT:
         return
     yield Question(
         clause.asked("what", remainder),
@@ -780,6 +795,9 @@ def _whole(rest: str) -> str:
     """A complement up to the end of its clause; "" when the end cuts through a list."""
     verb = _joined_verb(rest)
     match = _BOUNDARY.search(rest)
+    short = match is not None and match.group() == " that " and len(rest.split()) <= 15
+    if match is not None and short and _DEFINING.fullmatch(rest, match.start()):
+        return rest
     if verb is not None and (match is None or verb.start() <= match.start()):
         return rest[: verb.start()].rstrip(" ,.;:")
     if match is None:
@@ -911,6 +929,10 @@ def _about_field(piece: Piece, topic: str, casing: Casing) -> Iterator[Question]
     plural = _plural_noun(spoken.split()[-1]) or _plural_noun(spoken.split()[0])
     verb = "are" if plural else "is"
     if ";" in value:
+        return
+    if piece.of and (spoken.split()[-1] in PREPOSITIONS or grammar.is_participle(spoken)):
+        row = grammar.lowered(piece.of, proper=casing.proper, common=casing.common)
+        yield Question(ask(f'for {row}, what is given under "{name}"'), value, evidence, style)
         return
     if piece.of:
         row = grammar.lowered(piece.of, proper=casing.proper, common=casing.common)

@@ -232,7 +232,7 @@ CASES = [
 def test_cases_follow_their_document_and_are_answered_from_it(
     filled: Store, built: DatasetVersion
 ) -> None:
-    dataset = build(filled, CASES, synthetic="never", unanswerable=0)
+    dataset = build(filled, CASES, synthetic="never", unanswerable=0.34)
     found = {r.question: r for r in rows_of(filled, dataset)}
 
     assert set(found) == {c.question for c in CASES[:3]}
@@ -255,11 +255,25 @@ def test_cases_follow_their_document_and_are_answered_from_it(
 
 def test_cases_are_mixed_with_written_questions_or_not(filled: Store) -> None:
     mixed = build(filled, CASES, unanswerable=0)
-    alone = build(filled, CASES, synthetic="without_cases", unanswerable=0)
+    alone = build(filled, CASES, synthetic="without_cases", unanswerable=0.34)
 
     assert mixed.kinds["case"] == 2
     assert mixed.kinds["question"] > 20
     assert alone.kinds == {"case": 2, "unanswerable": 1}
+
+
+def test_unanswerable_cases_beyond_their_share_are_left_out(filled: Store) -> None:
+    many = [
+        Case(id=f"u{n}", question=f"Who painted wall {n}?", document="docs/mill.md")
+        for n in range(9)
+    ]
+    dataset = build(filled, [*CASES[:2], *many], synthetic="never", unanswerable=0.5)
+
+    assert dataset.kinds == {"case": 2, "unanswerable": 2}
+    assert filled.runs.get(dataset.run_id).metrics["cases"] == {
+        "unanswerable_beyond_share": 7,
+        "used": 4,
+    }
 
 
 def test_near_duplicates_stay_on_one_side() -> None:
