@@ -121,11 +121,13 @@ class ModelRegistry:
             card: the model card, kept as README.md in place of one in ``files``.
 
         Raises:
-            InvalidName: ``name`` is not a plain name, or is "base", which means the base model.
+            InvalidName: ``name`` is not a plain name, or is "base" or "extractive", which mean other things.
             StoreError: ``files`` holds something that a model version may not.
         """
-        if name == "base":
-            raise InvalidName("'base' means the model without fine-tuning.", hint="Choose another.")
+        if name in ("base", "extractive"):
+            raise InvalidName(
+                f"{name!r} means an answerer that is no version.", hint="Choose another name."
+            )
         if not files.is_dir():
             raise StoreError(f"{str(files)!r} is not a folder to publish.")
 

@@ -65,7 +65,15 @@ def demo(
     settings = load_settings(
         config,
         store=store or Path(".fti-demo"),
-        overrides=[f"training.max_seconds={seconds}", *(set_ or ())],
+        # Minutes on two cores: fewer rows, small steps, and few rows to choose a checkpoint by.
+        overrides=[
+            f"training.max_seconds={seconds}",
+            "training.batch_size=4",
+            "training.evaluations=2",
+            "training.max_validation_rows=16",
+            "dataset.max_rows=600",
+            *(set_ or ()),
+        ],
     )
     opened = Store(settings.store)
     loop = Loop(settings, opened, Engines(settings), Reporter(json=json))

@@ -251,7 +251,7 @@ def case_rows(store: Store, run_id: str) -> list[dict[str, Any]]:
 
 def trained_documents(store: Store, model: str) -> frozenset[str]:
     """Ids of the documents that a model version, or one it goes back to, was trained on."""
-    if model == "base":
+    if "/" not in model:  # base and extractive: nothing of ours was trained
         return frozenset()
     datasets = [store.datasets.get(maker.dataset) for maker in ancestry(store, model)]
     return frozenset(d for dataset in datasets for d in dataset.documents.get("train", ()))

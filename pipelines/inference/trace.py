@@ -189,7 +189,7 @@ def _standing(store: Store, passage: Passage) -> Standing:
 
 def _model(store: Store, answer: Answer) -> ModelLineage:
     bare = ModelLineage(ref=answer.model, base=answer.base, contract_digest=answer.contract_digest)
-    if answer.model == "base":
+    if "/" not in answer.model:  # base or extractive: no version of ours
         return bare
     try:
         version = store.models.get(answer.model)
