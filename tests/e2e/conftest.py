@@ -77,7 +77,7 @@ class Fti:
             assert time.monotonic() < deadline, "never got to the point of the kill"
             time.sleep(0.01)
         process.send_signal(signal.SIGKILL)
-        process.wait(30)
+        process.communicate(timeout=30)  # waits, and closes the pipes
 
 
 @pytest.fixture

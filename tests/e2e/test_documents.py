@@ -92,7 +92,8 @@ def test_watch_makes_a_change_searchable_and_prints_a_line(fti: Fti, handbook: P
         assert found[0]["document"].endswith("bike.md")
     finally:
         process.terminate()
-        assert process.wait(20) == 0
+        process.communicate(timeout=20)
+    assert process.returncode == 0
 
 
 @pytest.mark.heavy
