@@ -121,7 +121,7 @@ class ModelRegistry:
             card: the model card, kept as README.md in place of one in ``files``.
 
         Raises:
-            InvalidName: ``name`` is not a plain name, or is "base" or "extractive", which mean other things.
+            InvalidName: ``name`` is not a plain name, or is one of "base" and "extractive".
             StoreError: ``files`` holds something that a model version may not.
         """
         if name in ("base", "extractive"):
