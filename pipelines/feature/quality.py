@@ -9,19 +9,17 @@ from __future__ import annotations
 
 import hashlib
 import re
-import string
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+from store.squad import normalised
+
 _WORD = re.compile(r"\w+", re.UNICODE)
 _SHINGLE = 5
 _BANDS, _ROWS = 32, 4  # 128 permutations; a pair of resemblance 0.5 shares a band with p = 0.87
 _BLOCK = 4096
-
-_ARTICLES = re.compile(r"\b(a|an|the)\b")
-_PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
 def _set(text: str) -> frozenset[str]:
@@ -70,11 +68,6 @@ def content_words(text: str) -> list[str]:
 def folded(text: str) -> str:
     """Text with every run of white space as one space: how passages and answers compare."""
     return " ".join(text.split())
-
-
-def normalised(text: str) -> str:
-    """SQuAD's normal form: lower case, no punctuation, no articles, single spaces."""
-    return " ".join(_ARTICLES.sub(" ", text.lower().translate(_PUNCTUATION)).split())
 
 
 def holds(text: str, answer: str) -> bool:

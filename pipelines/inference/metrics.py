@@ -9,28 +9,15 @@ rank and nDCG are those of trec_eval over the ranking of documents.
 
 from __future__ import annotations
 
-import re
-import string
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
 from pipelines.inference.citations import content_words
+from store.squad import normalised, overlap
 
 RECALL_AT = (1, 5, 10)
 CUTOFF = 10
-
-_ARTICLES = re.compile(r"\b(a|an|the)\b")
-_PUNCTUATION = str.maketrans("", "", string.punctuation)
-
-
-def squad_normalised(text: str) -> str:
-    """Lower case, without ASCII punctuation and English articles, single spaces.
-
-    The official SQuAD evaluation's normalisation (Rajpurkar et al. 2016).
-    """
-    return " ".join(_ARTICLES.sub(" ", text.lower().translate(_PUNCTUATION)).split())
 
 
 def exact_match(text: str, answers: Sequence[str]) -> float:
@@ -38,21 +25,13 @@ def exact_match(text: str, answers: Sequence[str]) -> float:
 
     With no accepted answers the question is not answerable, and only an empty text is right.
     """
-    said = squad_normalised(text)
-    return float(any(said == squad_normalised(a) for a in answers or ("",)))
+    said = normalised(text)
+    return float(any(said == normalised(a) for a in answers or ("",)))
 
 
 def f1(text: str, answers: Sequence[str]) -> float:
     """Best word overlap (harmonic mean of precision and recall) with an accepted answer."""
-    return max(_overlap(text, answer) for answer in answers or ("",))
-
-
-def _overlap(text: str, answer: str) -> float:
-    said, gold = squad_normalised(text).split(), squad_normalised(answer).split()
-    if not said or not gold:
-        return float(said == gold)
-    shared = sum((Counter(said) & Counter(gold)).values())
-    return 2 * shared / (len(said) + len(gold))
+    return max(overlap(text, answer) for answer in answers or ("",))
 
 
 def contains_answer(text: str, answers: Sequence[str]) -> bool:
@@ -62,9 +41,9 @@ def contains_answer(text: str, answers: Sequence[str]) -> bool:
     boundaries are not to be had. An answer that is articles or punctuation only is looked for
     as it is written.
     """
-    folded = squad_normalised(text)
+    folded = normalised(text)
     for answer in answers:
-        wanted = squad_normalised(answer)
+        wanted = normalised(answer)
         if wanted in folded if wanted else answer in text:
             return True
     return False

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import random
 import re
-import string
 import time
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +16,7 @@ from typing import Any
 
 from pipelines.engines.encoding import encode_prompt
 from pipelines.training.builtin.rows import FORM, jsonl
+from store.squad import normalised, overlap
 from store.types import Passage
 
 NEW_TOKENS = 48
@@ -33,24 +32,9 @@ class Case:
     gold: int
 
 
-def normalized(text: str) -> str:
-    """SQuAD's normal form: lower case, no punctuation, no articles, single spaces."""
-    text = "".join(c for c in text.lower() if c not in string.punctuation)
-    return " ".join(re.sub(r"\b(a|an|the)\b", " ", text).split())
-
-
 def exact(answer: str, gold: str) -> float:
     """1 if both say the same in SQuAD's normal form."""
-    return float(normalized(answer) == normalized(gold))
-
-
-def f1(answer: str, gold: str) -> float:
-    """Harmonic mean of precision and recall over the words of both."""
-    a, g = normalized(answer).split(), normalized(gold).split()
-    if not a or not g:
-        return float(a == g)
-    same = sum((Counter(a) & Counter(g)).values())
-    return 2 * same / (len(a) + len(g))
+    return float(normalised(answer) == normalised(gold))
 
 
 def cases(data: Path, name: str, count: int, *, passages: int, seed: int = 0) -> list[Case]:
@@ -117,7 +101,7 @@ def answered(model: Any, tokenizer: Any, sample: Sequence[Case]) -> dict[str, fl
             continue
         bare = re.sub(r"\s*\[\d{1,3}\]", "", parsed.text)
         em += max(exact(bare, a) for a in case.answers)
-        score += max(f1(bare, a) for a in case.answers)
+        score += max(overlap(bare, a) for a in case.answers)
         cited += case.gold in parsed.markers
     share = 100 / len(sample)
     wrote = max(len(sample) - refused, 1)

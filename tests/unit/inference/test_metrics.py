@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from ir_measures import RR, R, nDCG
 
 from pipelines.inference import metrics
+from store import squad
 
 
 @pytest.mark.parametrize(
@@ -24,7 +25,7 @@ from pipelines.inference import metrics
     ],
 )
 def test_squad_normalisation(text: str, normalised: str) -> None:
-    assert metrics.squad_normalised(text) == normalised
+    assert squad.normalised(text) == normalised
 
 
 def test_exact_match_takes_any_accepted_answer() -> None:
