@@ -266,6 +266,7 @@ def _metrics(
         "steps": log.steps,
         "planned_steps": log.planned_steps,
         "stopped": log.stopped,
+        "resumed_from_step": log.resumed_from_step,
         "train_loss": sum(tail) / len(tail) if tail else None,
         "seconds": round(log.seconds, 2),
         "tokens_per_second": round(log.tokens_per_second, 1),

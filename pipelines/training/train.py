@@ -63,6 +63,7 @@ class TrainingLog:
     steps: int = 0
     planned_steps: int = 0
     stopped: str = "complete"
+    resumed_from_step: int = 0
 
     @property
     def tokens_per_second(self) -> float:
@@ -231,6 +232,7 @@ def train_adapter(
     best: Weights | None = None
     if checkpoint is not None:
         log = TrainingLog.from_json(json.loads((checkpoint / _MARKER).read_text("utf-8")))
+        log.resumed_from_step = log.steps
         best = _read(checkpoint / _BEST) if (checkpoint / _BEST).exists() else None
     watch = _Watch(
         model, validation=validation, config=config, pad=pad, log=log, best=best, progress=progress

@@ -96,6 +96,7 @@ def test_kill_in_the_middle_of_a_finetune_resumes_and_registers_once(workshop: F
 
     resumed = workshop.run(*args)
     assert resumed["version"] == 1
+    assert resumed["metrics"]["resumed_from_step"] >= 1
     assert not [p for p in checkpoints.glob("*/*") if p.is_dir()]
 
     # The same training without a kill gives the same adapter, to the byte.
