@@ -6,12 +6,13 @@ and the service ask for what they need.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 from store.contract import Contract
 from store.errors import StoreEmpty
-from store.types import EmbedderIdentity, ModelIdentity
+from store.types import Case, DatasetVersion, EmbedderIdentity, ModelIdentity
 
 if TYPE_CHECKING:
     from app.settings import Settings
@@ -165,6 +166,29 @@ def build_assistant(
         settings.inference,
         model=name if version is None else version.ref,
         use_retrieval=use_retrieval,
+    )
+
+
+def make_dataset(
+    settings: Settings,
+    store: Store,
+    *,
+    name: str,
+    embedder: Embedder,
+    cases: Sequence[Case] | None,
+    progress: Progress,
+) -> DatasetVersion:
+    """Build a dataset version whose rows show as many passages as serving does."""
+    from pipelines.feature.instructions import build_dataset
+
+    return build_dataset(
+        name,
+        store=store,
+        embedder=embedder,
+        config=settings.dataset.model_copy(update={"max_passages": settings.prompt.max_passages}),
+        form=settings.prompt.form,
+        cases=cases,
+        progress=progress,
     )
 
 

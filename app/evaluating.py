@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from app.build import BASE, EXTRACTIVE, Engines, build_assistant, build_retriever
+from store.registry import CHAMPION
 from store.types import Case, Interval
 
 if TYPE_CHECKING:
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from store.store import Store
 
 SAMPLE_SEED = 0
-CHAMPION = "champion"
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from app.evaluating import CHAMPION, rival_of
+from app.evaluating import rival_of
 from store.errors import GateRefused, InputError
 from store.gate import GateDecision, decide
+from store.registry import CHAMPION
 from store.types import Interval, Run, Value
 
 if TYPE_CHECKING:

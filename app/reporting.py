@@ -41,11 +41,6 @@ def printable(text: str, *, lines: bool = False) -> str:
     )
 
 
-def percent(value: float) -> str:
-    """A share as people read it."""
-    return f"{100 * value:.1f} %"
-
-
 class Reporter:
     """Prints for one command.
 

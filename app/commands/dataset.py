@@ -56,8 +56,7 @@ def build(
     Documents are split into train, validation and test before any example is made.
     Example: fti dataset build handbook --cases questions.jsonl
     """
-    from app.build import build_embedder
-    from pipelines.feature.instructions import build_dataset
+    from app.build import build_embedder, make_dataset
 
     session = open_session(store, config, set_, json)
     loaded = None
@@ -66,14 +65,11 @@ def build(
 
         loaded = load_cases(cases)
     with session.report.progress() as progress:
-        dataset = build_dataset(
-            name,
-            store=session.store,
+        dataset = make_dataset(
+            session.settings,
+            session.store,
+            name=name,
             embedder=build_embedder(session.settings),
-            config=session.settings.dataset.model_copy(
-                update={"max_passages": session.settings.prompt.max_passages}
-            ),
-            form=session.settings.prompt.form,
             cases=loaded,
             progress=progress,
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as jsonlib
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -58,6 +59,7 @@ def demo(
     (./.fti-demo), which stays for you to look around in.
     """
     from app.build import Engines
+    from app.logs import configure_logs
     from app.reporting import Reporter
     from app.settings import load_settings
     from store.store import Store
@@ -75,6 +77,8 @@ def demo(
             *(set_ or ()),
         ],
     )
+    # Without this the service's log lines would stand on stdout, among the results.
+    configure_logs(logging.WARNING)
     opened = Store(settings.store)
     loop = Loop(settings, opened, Engines(settings), Reporter(json=json))
     started = time.monotonic()
@@ -147,19 +151,16 @@ class Loop:
 
     def build_dataset(self) -> DatasetVersion:
         """Instruction examples from the stored chunks and the cases."""
+        from app.build import make_dataset
         from app.commands.dataset import dataset_json
-        from pipelines.feature.instructions import build_dataset
 
         with self.step("Dataset: instruction examples, split by document"):
             with self.report.progress() as progress:
-                dataset = build_dataset(
-                    NAME,
-                    store=self.store,
+                dataset = make_dataset(
+                    self.settings,
+                    self.store,
+                    name=NAME,
                     embedder=self.engines.embedder,
-                    config=self.settings.dataset.model_copy(
-                        update={"max_passages": self.settings.prompt.max_passages}
-                    ),
-                    form=self.settings.prompt.form,
                     cases=self.cases(),
                     progress=progress,
                 )
