@@ -26,6 +26,7 @@ from pipelines.inference.trace import ancestry
 from store.errors import InputError, InvalidCases
 from store.gate import bootstrap_interval
 from store.progress import Progress, ProgressEvent, quiet
+from store.significance import Difference, differences
 from store.types import Answer, Case, Interval, Passage, Value
 
 if TYPE_CHECKING:
@@ -33,8 +34,15 @@ if TYPE_CHECKING:
 
 #: Name under which the scores per case are attached to the run.
 ROWS = "cases"
-RETRIEVAL = (*(f"recall@{k}" for k in metrics.RECALL_AT), "mrr", f"ndcg@{metrics.CUTOFF}")
-ANSWERS = ("exact_match", "f1", "citation_precision", "faithfulness")
+RETRIEVAL = metrics.RANKING
+ANSWERS = (
+    "exact_match",
+    "f1",
+    "rouge_l",
+    "citation_precision",
+    "citation_recall",
+    "faithfulness",
+)
 
 # Enough passages for ten distinct documents, where a ranking of documents is scored.
 _PASSAGES_FOR_DOCUMENTS = 50
@@ -70,13 +78,17 @@ class EvaluationReport(Value):
     """An evaluation in figures.
 
     ``cases`` counts those that were scored. A metric's interval has ``n`` 0 when no case bears on
-    it (no citation was made, for example); it then says nothing. Latencies are seconds.
+    it (no citation was made, for example); it then says nothing. Latencies are seconds; ``tokens``
+    are mean counts per answer, over answers that the model was asked for.
 
     - retrieval: see ``pipelines.inference.metrics``; over cases with a gold document. Where a case
       has no answers, every passage of its document is relevant.
-    - exact_match, f1: SQuAD's, markers removed; a refusal is right where nothing is accepted.
+    - exact_match, f1, rouge_l: SQuAD's and ROUGE-L, markers removed; a refusal is right where
+      nothing is accepted.
     - citation_precision: share of an answer's citations that point at a relevant passage, averaged
       over answers with citations.
+    - citation_recall: share of answers that cite a relevant passage, over answers that were shown
+      one. One is enough, as one is all that an answer needs.
     - faithfulness: share of an answer's content words that stand in the passages it cites (see
       ``metrics.support``), averaged over answers; an answer without citation has 0.
     """
@@ -91,6 +103,7 @@ class EvaluationReport(Value):
     retrieval_intervals: Mapping[str, Interval] = Field(default_factory=dict)
     answers: Mapping[str, Abstention | Interval] | None = None
     latency: Mapping[str, float] = Field(default_factory=dict)
+    tokens: Mapping[str, float] = Field(default_factory=dict)
     not_in_store: Excluded = Excluded()
     ambiguous: Excluded = Excluded()
     trained_on: Excluded = Excluded()
@@ -211,7 +224,7 @@ def evaluate_retrieval(
 
 def compare(
     rows: Iterable[Mapping[str, Any]], other: Iterable[Mapping[str, Any]]
-) -> dict[str, Interval]:
+) -> dict[str, Difference]:
     """Mean differences, ``rows`` minus ``other``, over the cases that both scored.
 
     Args:
@@ -219,7 +232,8 @@ def compare(
         other: those of the evaluation compared against.
 
     Returns:
-        By metric, the paired difference with its interval; metrics that no case shares are absent.
+        By metric, the paired difference with its interval and its p-value, corrected over the
+        metrics; metrics that no case shares are absent.
 
     Raises:
         InvalidCases: the two have no case in common.
@@ -228,16 +242,15 @@ def compare(
     shared = [case for case in ours if case in theirs]
     if not shared:
         raise InvalidCases("The two evaluations have no case in common.")
-    found = {}
-    for metric in (*ANSWERS, "abstention", *RETRIEVAL):
-        differences = [
+    pairs = {
+        metric: [
             ours[case][metric] - theirs[case][metric]
             for case in shared
             if ours[case].get(metric) is not None and theirs[case].get(metric) is not None
         ]
-        if differences:
-            found[metric] = bootstrap_interval(differences)
-    return found
+        for metric in (*ANSWERS, "abstention", *RETRIEVAL)
+    }
+    return differences({metric: values for metric, values in pairs.items() if values})
 
 
 def case_rows(store: Store, run_id: str) -> list[dict[str, Any]]:
@@ -382,9 +395,13 @@ def _answer_row(assistant: Assistant, scored: _Scored, run_id: str) -> dict[str,
         "abstention_reason": answer.abstention_reason,
         "exact_match": metrics.exact_match(text, case.answers),
         "f1": metrics.f1(text, case.answers),
+        "rouge_l": metrics.rouge_l(text, case.answers),
         "abstention": float(answer.abstained != case.answerable),
         "citation_precision": None,
+        "citation_recall": None,
         "faithfulness": None,
+        "prompt_tokens": answer.usage.prompt_tokens,
+        "completion_tokens": answer.usage.completion_tokens,
         **answer.timings,
     }
     if assistant.use_retrieval and not answer.abstained:
@@ -392,6 +409,8 @@ def _answer_row(assistant: Assistant, scored: _Scored, run_id: str) -> dict[str,
         cited = [shown[c.chunk_id] for c in answer.citations]
         if cited and scored.documents:
             row["citation_precision"] = sum(map(scored.relevant, cited)) / len(cited)
+        if any(map(scored.relevant, answer.passages)):
+            row["citation_recall"] = float(any(map(scored.relevant, cited)))
         row["faithfulness"] = (
             metrics.support(text, [f"{p.heading}\n{p.text}" for p in cited], question=case.question)
             if cited
@@ -442,6 +461,7 @@ def _summary(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "retrieval_intervals": intervals if ranked else {},
         "answers": _answer_metrics(answered) if answered else None,
         "latency": _latency(rows),
+        "tokens": _tokens(rows),
         "faults": dict(sorted(Counter(row["fault"] for row in answered if row["fault"]).items())),
     }
 
@@ -462,18 +482,22 @@ def _answer_metrics(rows: Sequence[Mapping[str, Any]]) -> dict[str, Interval]:
     by_name = {
         name: _interval([row[name] for row in rows if row[name] is not None]) for name in ANSWERS
     }
-    return {
-        "exact_match": by_name["exact_match"],
-        "f1": by_name["f1"],
-        "abstention": abstention,
-        "citation_precision": by_name["citation_precision"],
-        "faithfulness": by_name["faithfulness"],
-    }
+    return {**by_name, "abstention": abstention}
 
 
 def _interval(values: Sequence[float]) -> Interval:
     """With its bootstrap bounds; over no values, all that is known is 0 to 1."""
     return bootstrap_interval(values) if values else Interval(mean=0.0, low=0.0, high=1.0, n=0)
+
+
+def _tokens(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    asked = [row for row in rows if row.get("prompt_tokens")]
+    if not asked:
+        return {}
+    return {
+        "prompt": sum(row["prompt_tokens"] for row in asked) / len(asked),
+        "completion": sum(row["completion_tokens"] for row in asked) / len(asked),
+    }
 
 
 def _latency(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:

@@ -2,9 +2,9 @@
 
 A ranking is scored by *needs*. A question with a gold document has one need, met by the first
 relevant passage: recall@k is then the share of questions with a relevant passage among the first
-k, as in open-domain question answering (Karpukhin et al. 2020, "top-k accuracy"). A query with
-judged documents has a need per relevant document, weighted by its grade, and recall, reciprocal
-rank and nDCG are those of trec_eval over the ranking of documents.
+k, as in open-domain question answering (Karpukhin et al. 2020, "top-k accuracy"), and average
+precision is the reciprocal rank. A query with judged documents has a need per relevant document,
+weighted by its grade, and all scores are those of trec_eval over the ranking of documents.
 """
 
 from __future__ import annotations
@@ -19,6 +19,15 @@ from store.squad import normalised, overlap
 RECALL_AT = (1, 5, 10)
 CUTOFF = 10
 
+#: Names of the scores of a ranking, in the order reports show them.
+RANKING = (
+    *(f"recall@{k}" for k in RECALL_AT),
+    "mrr",
+    f"ndcg@{CUTOFF}",
+    f"map@{CUTOFF}",
+    f"hit_rate@{CUTOFF}",
+)
+
 
 def exact_match(text: str, answers: Sequence[str]) -> float:
     """1 when the normalised text equals an accepted answer. Empty text means "no answer".
@@ -32,6 +41,29 @@ def exact_match(text: str, answers: Sequence[str]) -> float:
 def f1(text: str, answers: Sequence[str]) -> float:
     """Best word overlap (harmonic mean of precision and recall) with an accepted answer."""
     return max(overlap(text, answer) for answer in answers or ("",))
+
+
+def rouge_l(text: str, answers: Sequence[str]) -> float:
+    """Best ROUGE-L with an accepted answer: F1 over the longest common subsequence of words.
+
+    Words in order count, gaps are allowed (Lin, "ROUGE: A Package for Automatic Evaluation of
+    Summaries", 2004). Words are those of SQuAD's normalisation and not stemmed, so that the score
+    is at most ``f1`` and tells how much of it is in order.
+    """
+    return max(_common_subsequence(text, answer) for answer in answers or ("",))
+
+
+def _common_subsequence(text: str, answer: str) -> float:
+    said, wanted = normalised(text).split(), normalised(answer).split()
+    if not said or not wanted:
+        return float(said == wanted)
+    above = [0] * (len(wanted) + 1)
+    for word in said:
+        row = [0]
+        for at, other in enumerate(wanted):
+            row.append(above[at] + 1 if word == other else max(above[at + 1], row[at]))
+        above = row
+    return 2 * above[-1] / (len(said) + len(wanted))
 
 
 def contains_answer(text: str, answers: Sequence[str]) -> bool:
@@ -50,7 +82,10 @@ def contains_answer(text: str, answers: Sequence[str]) -> bool:
 
 
 def ranking_scores(gains: Sequence[float], ideal: Sequence[float]) -> dict[str, float]:
-    """Recall at 1, 5 and 10, reciprocal rank and nDCG at 10 of one ranking.
+    """The scores named by ``RANKING`` of one ranking.
+
+    Average precision is over the first ten ranks and all needs; the hit rate is 1 when the first
+    ten meet any need.
 
     Args:
         gains: of the ranked items, best first: the grade of the need an item is the first to
@@ -64,6 +99,9 @@ def ranking_scores(gains: Sequence[float], ideal: Sequence[float]) -> dict[str, 
     first = np.flatnonzero(hits[:CUTOFF])
     scores["mrr"] = float(1.0 / (first[0] + 1)) if first.size else 0.0
     scores[f"ndcg@{CUTOFF}"] = _dcg(gain) / _dcg(best)
+    precisions = np.arange(1, first.size + 1) / (first + 1)
+    scores[f"map@{CUTOFF}"] = float(precisions.sum() / len(best))
+    scores[f"hit_rate@{CUTOFF}"] = float(first.size > 0)
     return scores
 
 

@@ -63,7 +63,9 @@ def test_retrieval_is_scored_by_the_passage_that_holds_the_answer(world: World) 
     ]
     assert report.retrieval["recall@1"] == sum(r == 1 for r in ranks) / 2
     assert report.retrieval["mrr"] == pytest.approx(sum(1 / r for r in ranks) / 2)
-    assert set(report.retrieval) == {"recall@1", "recall@5", "recall@10", "mrr", "ndcg@10"}
+    assert set(report.retrieval) == {
+        "recall@1", "recall@5", "recall@10", "mrr", "ndcg@10", "map@10", "hit_rate@10",
+    }  # fmt: skip
     assert report.answers is None
     assert report.latency["p50"] <= report.latency["p95"]
     assert assistant.generator.requests == []
@@ -99,6 +101,30 @@ def test_faithfulness_and_citation_precision_judge_the_cited_passages(world: Wor
     assert rows["colour"]["faithfulness"] is None
     assert report.answers is not None
     assert report.answers["faithfulness"].n == 2
+
+
+def test_citation_recall_asks_whether_a_relevant_passage_that_was_shown_is_cited(
+    world: World,
+) -> None:
+    def pieces(request: GenerationRequest) -> list[str]:
+        right = next(n for n, p in enumerate(request.passages, 1) if "fired on Thursdays" in p.text)
+        other = next(n for n in range(1, len(request.passages) + 1) if n != right)
+        return [f"Thursdays [{cites[0] and right or other}]"]
+
+    for good in (True, False):
+        cites = [good]
+        report = evaluate(
+            world.assistant(world.scripted(pieces=pieces)), [KILN, COLOUR], store=world.store
+        )
+        rows = {row["id"]: row for row in case_rows(world.store, report.run)}
+        assert rows["kiln"]["citation_recall"] == float(good)
+        assert report.answers is not None
+        assert report.answers["rouge_l"].n == 2
+    nothing = evaluate(
+        answering(world, {KILN.question: SAID[COLOUR.question]}), [KILN], store=world.store
+    )
+    assert nothing.answers is not None
+    assert nothing.answers["citation_recall"].n == 0, "a refusal cites nothing by right"
 
 
 def test_an_answer_without_citation_is_not_faithful(world: World) -> None:
@@ -266,6 +292,8 @@ def test_two_evaluations_are_compared_case_by_case(world: World) -> None:
     assert difference["exact_match"].mean == 0.5
     assert difference["exact_match"].n == 2
     assert difference["mrr"].mean == 0.0
+    assert difference["mrr"].p_holm == 1.0
+    assert difference["exact_match"].p == 1.0, "one case of two proves nothing"
     with pytest.raises(InvalidCases, match="no case in common"):
         compare([{"id": "a"}], [{"id": "b"}])
 

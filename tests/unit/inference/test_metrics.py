@@ -8,7 +8,7 @@ import ir_measures
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from ir_measures import RR, R, nDCG
+from ir_measures import AP, RR, R, Success, nDCG
 
 from pipelines.inference import metrics
 from store import squad
@@ -50,6 +50,30 @@ def test_f1_by_hand(text: str, answers: list[str], expected: float) -> None:
     assert metrics.f1(text, answers) == pytest.approx(expected)
 
 
+@pytest.mark.parametrize(
+    ("text", "answers", "expected"),
+    [
+        ("in October 1973", ["October 1973"], 0.8),
+        # The longest common subsequence of "x b c d" and "b d c" is two words long: 2 * 2 / 7.
+        ("x b c d", ["b d c"], 4 / 7),
+        ("1973 October", ["October 1973"], 0.5),
+        ("green", ["blue", "green"], 1.0),
+        ("", ["blue"], 0.0),
+        ("", [], 1.0),
+        ("something", [], 0.0),
+    ],
+)
+def test_rouge_l_by_hand(text: str, answers: list[str], expected: float) -> None:
+    assert metrics.rouge_l(text, answers) == pytest.approx(expected)
+
+
+@given(st.lists(st.sampled_from("bcdxyz"), max_size=9), st.lists(st.sampled_from("bcdxyz")))
+def test_rouge_l_is_at_most_f1_and_symmetric(said: list[str], wanted: list[str]) -> None:
+    one, two = " ".join(said), " ".join(wanted)
+    assert metrics.rouge_l(one, [two]) <= metrics.f1(one, [two]) + 1e-12
+    assert metrics.rouge_l(one, [two]) == metrics.rouge_l(two, [one])
+
+
 @pytest.mark.parametrize("score", [metrics.f1, metrics.exact_match])
 def test_an_unanswerable_question_is_right_when_refused(score) -> None:  # type: ignore[no-untyped-def]
     assert score("", ()) == 1.0
@@ -73,8 +97,17 @@ def test_one_need_is_met_once() -> None:
     assert metrics.first_relevant([False, True, False, True]) == [0.0, 1.0, 0.0, 0.0]
     scores = metrics.ranking_scores([0.0, 1.0, 0.0, 0.0], [1.0])
     assert scores == pytest.approx(
-        {"recall@1": 0, "recall@5": 1, "recall@10": 1, "mrr": 0.5, "ndcg@10": 0.6309297535714575}
+        {
+            "recall@1": 0,
+            "recall@5": 1,
+            "recall@10": 1,
+            "mrr": 0.5,
+            "ndcg@10": 0.6309297535714575,
+            "map@10": 0.5,
+            "hit_rate@10": 1,
+        }
     )
+    assert tuple(scores) == metrics.RANKING
 
 
 def test_a_relevant_passage_beyond_ten_does_not_count() -> None:
@@ -92,6 +125,9 @@ def test_documents_rank_by_their_best_passage() -> None:
     ]  # fmt: skip
 
 
+THEIRS = (R @ 1, R @ 5, R @ 10, RR @ 10, nDCG @ 10, AP @ 10, Success @ 10)
+
+
 @pytest.mark.parametrize("seed", range(25))
 def test_rankings_score_as_ir_measures_scores_them(seed: int) -> None:
     rng = random.Random(seed)
@@ -103,13 +139,11 @@ def test_rankings_score_as_ir_measures_scores_them(seed: int) -> None:
         metrics.document_gains(ranking, grades), [float(g) for g in grades.values() if g > 0]
     )
     theirs = ir_measures.calc_aggregate(
-        [R @ 1, R @ 5, R @ 10, RR @ 10, nDCG @ 10],
+        THEIRS,
         {"q": grades},
         {"q": {d: float(-rank) for rank, d in enumerate(ranking)}},
     )
-    assert list(ours.values()) == pytest.approx(
-        [theirs[m] for m in (R @ 1, R @ 5, R @ 10, RR @ 10, nDCG @ 10)], abs=1e-9
-    )
+    assert list(ours.values()) == pytest.approx([theirs[m] for m in THEIRS], abs=1e-9)
 
 
 @given(st.lists(st.booleans(), min_size=1, max_size=20))
@@ -118,13 +152,11 @@ def test_one_need_scores_as_ir_measures_scores_its_first_passage(relevant: list[
     first = relevant.index(True) if any(relevant) else None
     run = {f"p{rank}": float(-rank) for rank in range(len(relevant))}
     theirs = ir_measures.calc_aggregate(
-        [R @ 1, R @ 5, R @ 10, RR @ 10, nDCG @ 10],
+        THEIRS,
         {"q": {"gold" if first is None else f"p{first}": 1}},
         {"q": run},
     )
-    assert ours["recall@5"] == theirs[R @ 5]
-    assert ours["mrr"] == pytest.approx(theirs[RR @ 10], abs=1e-9)
-    assert ours["ndcg@10"] == pytest.approx(theirs[nDCG @ 10], abs=1e-9)
+    assert list(ours.values()) == pytest.approx([theirs[m] for m in THEIRS], abs=1e-9)
 
 
 def test_support_is_the_share_of_content_words_in_the_passages() -> None:
