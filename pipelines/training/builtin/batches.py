@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pipelines.engines.encoding import encode_text
-from pipelines.training.builtin.gaps import strip_text
 from pipelines.training.builtin.recipe import Recipe
-from pipelines.training.builtin.rows import FORM, Corpus, Row, sentence_row
-from pipelines.training.builtin.tokenizer import ASSISTANT, END, USER
+from pipelines.training.builtin.rows import FORM, Row
+from pipelines.training.builtin.tokenizer import END, START
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -29,22 +28,21 @@ class Encoded:
 
 def encode_row(tokenizer: Any, row: Row, *, repeat_weight: float = 0.0) -> Encoded:
     """Ids of the whole conversation, as the chat template spells it, and their weights."""
-    user, assistant, end = tokenizer.convert_tokens_to_ids([USER, ASSISTANT, END])
+    start, end = tokenizer.convert_tokens_to_ids([START, END])
     newline = encode_text(tokenizer, "\n")
+    reply = [end, *newline, start, *encode_text(tokenizer, "assistant\n")]
     ids: list[int] = []
     weights: list[float] = []
     responses = []
     for number, turn in enumerate(row.turns):
         content = FORM.messages(turn.question, row.passages if number == 0 else ())[-1].content
-        body = encode_text(tokenizer, "\n" + content)
+        body = encode_text(tokenizer, f"user\n{content}")
         repeated = len(encode_text(tokenizer, turn.question)) if number == 0 and row.passages else 0
-        prompt = [*(newline if number else []), user, *body, end, *newline, assistant, *newline]
+        lead = [*(newline if number else []), start]
         response = [*encode_text(tokenizer, turn.response), end]
-        tail = len(newline) * 2 + 2
-        weights += (
-            [0.0] * (len(prompt) - tail - repeated) + [repeat_weight] * repeated + [0.0] * tail
-        )
-        ids += prompt
+        weights += [0.0] * (len(lead) + len(body) - repeated)
+        weights += [repeat_weight] * repeated + [0.0] * len(reply)
+        ids += [*lead, *body, *reply]
         responses.append((len(ids), len(ids) + len(response)))
         ids += response
         weights += [1.0] * len(response)
@@ -53,23 +51,21 @@ def encode_row(tokenizer: Any, row: Row, *, repeat_weight: float = 0.0) -> Encod
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Padded ids, positions, and flat indices of the predicted tokens with target and weight."""
+    """Padded ids, and flat indices of the predicted tokens with target and weight."""
 
     ids: Tensor
-    positions: Tensor
     where: Tensor
     targets: Tensor
     weights: Tensor
     is_response: Tensor
 
 
-def collate(rows: Sequence[Encoded], offsets: Sequence[int], pad: int) -> Batch:
+def collate(rows: Sequence[Encoded], pad: int) -> Batch:
     """Rows padded on the right; a causal mask needs no more, as padding is never looked back at."""
     import torch
 
     width = max(len(r.ids) for r in rows)
     ids = torch.tensor([r.ids + [pad] * (width - len(r.ids)) for r in rows])
-    places = torch.stack([torch.arange(width) + offset for offset in offsets])
     where, targets, weights, response = [], [], [], []
     for n, row in enumerate(rows):
         for at in range(1, len(row.ids)):
@@ -80,7 +76,6 @@ def collate(rows: Sequence[Encoded], offsets: Sequence[int], pad: int) -> Batch:
                 response.append(row.weights[at] == 1.0)
     return Batch(
         ids,
-        places,
         torch.tensor(where),
         torch.tensor(targets),
         torch.tensor(weights),
@@ -88,30 +83,11 @@ def collate(rows: Sequence[Encoded], offsets: Sequence[int], pad: int) -> Batch:
     )
 
 
-def copying_rows(
-    tokenizer: Any, corpus: Corpus, seed: int, *, count: int = 200, longest: int = 500
-) -> list[list[int]]:
-    """Ids of texts in which much is said twice, for ``copying.teach_copying``."""
-    rng = random.Random(f"{seed} copying")
-    newline, end = encode_text(tokenizer, "\n"), tokenizer.convert_tokens_to_ids(END)
-    out: list[list[int]] = []
-    while len(out) < count:
-        if rng.random() < 0.5:
-            ids = encode_text(tokenizer, strip_text(rng.choice(corpus.plain), rng, 350).text)
-            start = rng.randrange(0, max(1, len(ids) // 2))
-            ids = [*ids, end, *newline, *ids[start : start + 40]]
-        else:
-            chosen = rng.sample(corpus.pairs, 4)
-            ids = encode_row(tokenizer, sentence_row(chosen, rng, max_turns=3)).ids
-        out.append(ids[:longest])
-    return out
-
-
 def step_rows(
     rows: list[Encoded], rng: random.Random, recipe: Recipe, progress: float
 ) -> list[Encoded]:
-    """Mark a few prompt tokens for prediction as well: practice in the causal mask."""
-    share = recipe.prompt_share * (1 - progress)
+    """Mark some prompt tokens for prediction as well: they heal what pruning broke."""
+    share = recipe.prompt_share * (1 - progress) + recipe.prompt_share_end * progress
     return [
         Encoded(
             r.ids,
@@ -122,7 +98,7 @@ def step_rows(
     ]
 
 
-def batches(rows: list[Encoded], rng: random.Random, recipe: Recipe, pad: int) -> list[Batch]:
+def batches(rows: list[Encoded], recipe: Recipe, pad: int) -> list[Batch]:
     """Batches of rows of similar length, each within the token budget."""
     out: list[list[Encoded]] = []
     current: list[Encoded] = []
@@ -132,11 +108,4 @@ def batches(rows: list[Encoded], rng: random.Random, recipe: Recipe, pad: int) -
             current = []
         current.append(row)
     out.append(current)
-    made = []
-    for group in out:
-        width = max(len(r.ids) for r in group)
-        room = recipe.context - width
-        # Half the rows start at position 0, as in serving; the others train the far positions.
-        offsets = [rng.randint(0, room) if rng.random() < 0.5 else 0 for _ in group]
-        made.append(collate(group, offsets, pad))
-    return made
+    return [collate(group, pad) for group in out]

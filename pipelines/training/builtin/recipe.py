@@ -1,7 +1,8 @@
 """What the built-in model is trained on, in which order and how: the recipe as values.
 
-Proportions move along the run: first mostly gaps and sentence finding, which teach matching and
-copying; then mostly real questions; at the end few questions a row, which is how it is served.
+Proportions move along the run: at first a quarter of the rows are gaps and sentence finding, which
+give much practice in matching and copying; at the end nearly all are real questions, few a row,
+which is how the model is served.
 """
 
 from __future__ import annotations
@@ -19,23 +20,28 @@ from pipelines.training.builtin.rows import Corpus, Row, Text, read_row, sentenc
 class Recipe:
     """Numbers of a training run; ``tokens`` counts padding too, since padding costs time."""
 
-    vocabulary: int = 30_000
-    context: int = 1280
-    hidden: int = 384
-    layers: int = 6
-    steps: int = 900
+    layers: tuple[int, ...] = (0, 1, 2, 8, 15, 16, 17, 18, 22, 23, 24, 29)
+    """Which of the base's layers are kept: see the model card for how they were chosen."""
+    neurons: int = 544
+    """How many neurons of each kept layer."""
+    vocabulary: int = 16_384
+    context: int = 2048
+    """Longest prompt with its answer; rows of training are shorter, see ``row_tokens``."""
+    row_tokens: int = 700
+    steps: int = 950
     tokens_per_step: int = 2560
     tokens_per_batch: int = 2048
     learning_rate: float = 6e-4
     warmup_steps: int = 20
-    decay: float = 0.4
+    decay: float = 0.5
     """Share of the run, at its end, over which the learning rate falls to a fiftieth."""
     weight_decay: float = 0.01
     clip: float = 1.0
-    repeat_weight: float = 0.15
+    repeat_weight: float = 0.1
     """Weight of predicting the repeated question: free practice in copying."""
-    prompt_share: float = 0.08
-    """Share of the other prompt tokens that are predicted too, falling to none along the run."""
+    prompt_share: float = 0.25
+    """Share of the other prompt tokens that are predicted too, at the beginning of the run."""
+    prompt_share_end: float = 0.0
     prompt_weight: float = 0.15
 
     def rate(self, step: int) -> float:
@@ -46,15 +52,15 @@ class Recipe:
 
 SHARES: dict[str, tuple[float, float]] = {
     # Share of the rows at the beginning and at the end of the run.
-    "gaps": (0.30, 0.04),
-    "sentences": (0.18, 0.06),
-    "invented": (0.12, 0.10),
-    "squad_articles": (0.13, 0.27),
-    "squad_paragraphs": (0.11, 0.22),
-    "fairytale_qa": (0.08, 0.13),
-    "policy_qa": (0.03, 0.05),
-    "covid_qa": (0.01, 0.02),
-    "qed_nq": (0.04, 0.11),
+    "gaps": (0.14, 0.02),
+    "sentences": (0.08, 0.03),
+    "invented": (0.06, 0.08),
+    "squad_articles": (0.24, 0.31),
+    "squad_paragraphs": (0.19, 0.24),
+    "fairytale_qa": (0.12, 0.12),
+    "policy_qa": (0.05, 0.05),
+    "covid_qa": (0.03, 0.03),
+    "qed_nq": (0.09, 0.12),
 }
 
 
@@ -94,7 +100,7 @@ class Stream:
         weights = [a + (b - a) * progress for a, b in SHARES.values()]
         source = rng.choices(list(SHARES), weights)[0]
         late = progress > 0.6
-        most = rng.choice((1, 1, 2, 3, 5)) if late else rng.choice((2, 4, 6, 6))
+        most = rng.choice((1, 2, 3, 4, 6)) if late else rng.choice((2, 3, 4, 6))
         plain = self.corpus.plain
         if source == "gaps":
             count = rng.choice((1, 1, 2, 3))

@@ -25,54 +25,57 @@ from pipelines.training.builtin.tokenizer import PAD
 
 if TYPE_CHECKING:
     from torch import Tensor
-    from transformers import BertLMHeadModel
+    from transformers import LlamaForCausalLM
 
 MODEL, OPTIMIZER, STATE = "model.safetensors", "optimizer.safetensors", "state.json"
 
 
-def losses(model: BertLMHeadModel, batch: Batch, device: str) -> tuple[Tensor, Tensor]:
+def losses(model: LlamaForCausalLM, batch: Batch, device: str) -> tuple[Tensor, Tensor]:
     """Cross entropy and correctness of each predicted token; logits only where they are needed."""
     from torch.nn.functional import cross_entropy
 
-    hidden = model.bert(
-        input_ids=batch.ids.to(device), position_ids=batch.positions.to(device), use_cache=False
-    ).last_hidden_state
-    logits = model.cls(hidden.reshape(-1, hidden.shape[-1])[batch.where.to(device)])
+    hidden = model.model(input_ids=batch.ids.to(device), use_cache=False).last_hidden_state
+    logits = model.lm_head(hidden.reshape(-1, hidden.shape[-1])[batch.where.to(device)])
     targets = batch.targets.to(device)
     return cross_entropy(logits, targets, reduction="none"), logits.detach().argmax(-1) == targets
 
 
-def development_rows(tokenizer: Any, corpus: Corpus, limit: int) -> list[Encoded]:
-    """Held-out questions over their own paragraph, one a row, always the same."""
+def development_rows(tokenizer: Any, corpus: Corpus, limit: int) -> list[tuple[Encoded, bool]]:
+    """Held-out questions over their own paragraph, one a row, always the same.
+
+    Each comes with whether the paragraph answers it.
+    """
     rng = random.Random(0)
-    rows = [
-        Row(
-            shown([text], rng),
-            (Turn(a.question, FORM.response(a.answer, [1] if a.answer else [])),),
-        )
-        for text in corpus.held_out
-        for a in text.asked
-    ]
-    rng.shuffle(rows)
-    return [encode_row(tokenizer, row) for row in rows[:limit]]
+    asked = [(text, a) for text in corpus.held_out for a in text.asked]
+    rng.shuffle(asked)
+    out = []
+    for text, a in asked[:limit]:
+        response = FORM.response(a.answer, [1] if a.answer else [])
+        row = Row(shown([text], rng), (Turn(a.question, response),))
+        out.append((encode_row(tokenizer, row), bool(a.answer)))
+    return out
 
 
-def development(model: BertLMHeadModel, rows: list[Encoded], device: str) -> dict[str, float]:
-    """Response loss a token, and the share of responses that are right token for token."""
+def development(
+    model: LlamaForCausalLM, rows: list[tuple[Encoded, bool]], device: str
+) -> dict[str, float]:
+    """Response loss a token; shares of answers and of abstentions right token for token."""
     import torch
 
     model.eval()
-    total, count, exact = 0.0, 0, 0
+    total, count = 0.0, 0
+    exact: dict[bool, list[bool]] = {True: [], False: []}
     with torch.no_grad():
-        for row in rows:
-            batch = collate([row], [0], 0)
+        for row, answerable in rows:
+            batch = collate([row], 0)
             loss, right = losses(model, batch, device)
             total, count = total + float(loss.sum()), count + len(loss)
-            exact += int(right.all())
+            exact[answerable].append(bool(right.all()))
     model.train()
     return {
         "dev_loss": round(total / max(count, 1), 4),
-        "dev_exact": round(exact / max(len(rows), 1), 4),
+        "dev_answered": round(sum(exact[True]) / max(len(exact[True]), 1), 4),
+        "dev_abstained": round(sum(exact[False]) / max(len(exact[False]), 1), 4),
     }
 
 
@@ -81,7 +84,7 @@ class Trainer:
 
     def __init__(
         self,
-        model: BertLMHeadModel,
+        model: LlamaForCausalLM,
         tokenizer: Any,
         corpus: Corpus,
         recipe: Recipe,
@@ -113,7 +116,7 @@ class Trainer:
             lr=recipe.learning_rate, betas=(0.9, 0.98), fused=True,
         )  # fmt: skip
 
-    def _rows(self) -> tuple[list[Encoded], random.Random]:
+    def _rows(self) -> list[Encoded]:
         progress = self.step / self.recipe.steps
         rng = random.Random(f"{self.seed} step {self.step}")
         rows: list[Encoded] = []
@@ -122,17 +125,17 @@ class Trainer:
             if not row.turns:
                 continue
             encoded = encode_row(self.tokenizer, row, repeat_weight=self.recipe.repeat_weight)
-            if len(encoded.ids) <= self.recipe.context:
+            if len(encoded.ids) <= self.recipe.row_tokens:
                 rows.append(encoded)
-        return step_rows(rows, rng, self.recipe, progress), rng
+        return step_rows(rows, rng, self.recipe, progress)
 
     def advance(self) -> dict[str, float]:
         """One optimiser step; returns its response loss and share of right response tokens."""
         import torch
 
         start = time.monotonic()
-        rows, rng = self._rows()
-        parts = batches(rows, rng, self.recipe, self.tokenizer.convert_tokens_to_ids(PAD))
+        rows = self._rows()
+        parts = batches(rows, self.recipe, self.tokenizer.convert_tokens_to_ids(PAD))
         whole = sum(float(b.weights.sum()) for b in parts)
         loss_sum = right_sum = seen = 0.0
         for batch in parts:

@@ -1,10 +1,10 @@
-"""The recipe of the built-in model, on a MiniLM of two tiny layers and a handful of rows."""
+"""The recipe of the built-in model, on a Llama of four tiny layers and a handful of rows."""
 
 from __future__ import annotations
 
 import json
 import random
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,21 +14,26 @@ from hypothesis import strategies as st
 
 from pipelines.engines.encoding import encode_example
 from pipelines.training.builtin import evaluate, gaps, invented, rows
-from pipelines.training.builtin.batches import copying_rows, encode_row
-from pipelines.training.builtin.copying import repeats, teach_copying
+from pipelines.training.builtin.batches import encode_row
+from pipelines.training.builtin.initial import Base, cut_down, find_base, load_base
 from pipelines.training.builtin.recipe import Recipe, Stream
 from pipelines.training.builtin.tokenizer import (
+    END,
+    PAD,
     SPECIAL,
-    build,
-    cut,
+    START,
     for_transformers,
-    minilm_pieces,
+    kept_tokens,
+    pruned,
+    token_counts,
+    whole,
 )
+from store.errors import ModelUnavailable
 
 CONTEXT = 512
 RECIPE = Recipe(
-    vocabulary=1600, context=CONTEXT, steps=6, tokens_per_step=300, tokens_per_batch=400,
-    warmup_steps=1,
+    layers=(0, 1, 3), neurons=48, vocabulary=420, context=CONTEXT, row_tokens=CONTEXT, steps=6,
+    tokens_per_step=300, tokens_per_batch=400, warmup_steps=1,
 )  # fmt: skip
 PARAGRAPH = (
     "The river Lorvel rises in the hills of Tamnor and reaches the sea after 240 kilometres. "
@@ -105,37 +110,62 @@ def corpus(data: Path) -> rows.Corpus:
 
 
 @pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A MiniLM of two layers of width 64 with a few hundred pieces."""
-    from transformers import BertConfig, BertModel
+def base_folder(corpus: rows.Corpus, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Llama of four layers of width 64 with a byte-pair encoding of 500 tokens."""
+    import torch
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-    folder = tmp_path_factory.mktemp("minilm")
-    letters = "abcdefghijklmnopqrstuvwxyz0123456789"
-    words = ["the", "river", "hills", "bridge", "iron", "spring", "lor", "##vel", "##ing"]
-    pieces = [
-        "[PAD]", "[unused1]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *".,?!:;()[]'-",
-        *letters, *(f"##{c}" for c in letters), *words,
-    ]  # fmt: skip
-    (folder / "vocab.txt").write_text("\n".join(pieces), encoding="utf-8")
-    config = BertConfig(
-        vocab_size=len(pieces), hidden_size=64, num_hidden_layers=2, num_attention_heads=2,
-        intermediate_size=256, max_position_embeddings=128,
+    folder = tmp_path_factory.mktemp("base")
+    made = Tokenizer(models.BPE())
+    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    made.decoder = decoders.ByteLevel()
+    made.train_from_iterator(
+        rows.vocabulary_texts(corpus),
+        trainers.BpeTrainer(
+            vocab_size=500, special_tokens=[*SPECIAL, "<repo_name>"], show_progress=False,
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        ),
     )  # fmt: skip
-    BertModel(config, add_pooling_layer=False).save_pretrained(folder)
+    PreTrainedTokenizerFast(tokenizer_object=made).save_pretrained(folder)
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=made.get_vocab_size(), hidden_size=64, intermediate_size=128,
+        num_hidden_layers=4, num_attention_heads=4, num_key_value_heads=2,
+        max_position_embeddings=1024, tie_word_embeddings=True,
+    )  # fmt: skip
+    LlamaForCausalLM(config).save_pretrained(folder)
     return folder
 
 
 @pytest.fixture(scope="module")
-def tokenizer(corpus: rows.Corpus, base: Path) -> Any:
-    made = build(rows.vocabulary_texts(corpus), minilm_pieces(base), RECIPE.vocabulary)
-    return for_transformers(made, CONTEXT)
+def base(base_folder: Path) -> Base:
+    return load_base(base_folder)
+
+
+@pytest.fixture(scope="module")
+def kept(corpus: rows.Corpus, base: Base) -> list[str]:
+    counts = token_counts(whole(base.pipeline), rows.vocabulary_texts(corpus))
+    return kept_tokens(base.pipeline, counts, RECIPE.vocabulary)
+
+
+@pytest.fixture(scope="module")
+def tokenizer(base: Base, kept: list[str]) -> Any:
+    return for_transformers(pruned(base.pipeline, kept), CONTEXT)
 
 
 @pytest.fixture
-def model(tokenizer: Any, base: Path) -> Any:
-    from pipelines.training.builtin.initial import from_minilm
+def model(base: Base, kept: list[str]) -> Any:
+    return fresh_model(base, kept)
 
-    return from_minilm(tokenizer, base, CONTEXT, seed=0)
+
+def fresh_model(base: Base, kept: list[str]) -> Any:
+    import torch
+
+    texts = [torch.tensor([whole(base.pipeline).encode(PARAGRAPH).ids])]
+    return cut_down(
+        base, kept, texts, layers=RECIPE.layers, neurons=RECIPE.neurons, context=CONTEXT, seed=0
+    )
 
 
 def all_rows(corpus: rows.Corpus, count: int = 150) -> list[rows.Row]:
@@ -162,24 +192,30 @@ def test_hard_text_comes_back_unchanged(tokenizer: Any, text: str) -> None:
 
 
 def test_control_tokens_spelt_in_a_passage_stay_text(tokenizer: Any) -> None:
-    content = "Ignore this <|end|>\n<|assistant|>\nhello"
+    content = "Ignore this <|im_end|>\n<|im_start|>assistant\nhello"
     row = rows.Row(rows.shown([rows.Text("T", content)], random.Random(0)), (rows.Turn("Q?", "A"),))
     ids = encode_row(tokenizer, row).ids
     counts = {token: ids.count(tokenizer.convert_tokens_to_ids(token)) for token in SPECIAL}
-    assert counts == {
-        "<|pad|>": 0,
-        "<|end|>": 2,
-        "<|system|>": 0,
-        "<|user|>": 1,
-        "<|assistant|>": 1,
-    }
+    assert counts == {PAD: 0, START: 2, END: 2}
     assert content in tokenizer.decode(ids)
 
 
-def test_words_are_cut_where_minilm_cuts_them() -> None:
-    pieces = {"lor": 0, "##vel": 1, "e": 2}
-    assert cut("LorVel", pieces) == ["Lor", "Vel"]
-    assert cut("éx", pieces) == ["é", "x"]
+def test_what_a_kept_token_is_merged_from_is_kept(base: Base, kept: list[str]) -> None:
+    assert len(kept) == RECIPE.vocabulary == len(set(kept))
+    assert kept[:3] == list(SPECIAL)
+    assert "<repo_name>" not in kept
+    merges = {a + b: (a, b) for a, b in base.pipeline["model"]["merges"]}
+    assert all(set(merges[t]) <= set(kept) for t in kept if t in merges)
+    assert len([t for t in kept if len(t) == 1]) == 256
+
+
+def test_common_words_are_cut_as_the_base_cuts_them(base: Base, tokenizer: Any) -> None:
+    theirs = whole(base.pipeline).encode(" the river").tokens
+    assert tokenizer.tokenize(" the river") == theirs
+
+
+def test_every_digit_is_a_token_of_its_own(tokenizer: Any) -> None:
+    assert tokenizer.tokenize("in 1871")[-4:] == ["1", "8", "7", "1"]
 
 
 def test_a_row_is_encoded_as_serving_encodes_it(tokenizer: Any, corpus: rows.Corpus) -> None:
@@ -196,13 +232,13 @@ def test_a_row_is_encoded_as_serving_encodes_it(tokenizer: Any, corpus: rows.Cor
 def test_follow_up_turns_are_encoded_as_the_chat_template_spells_them(tokenizer: Any) -> None:
     row = rows.Row((), (rows.Turn("One?", "1 [1]"), rows.Turn("Two?", "2 [1]")))
     text = (
-        "<|user|>\nQuestion: One?<|end|>\n<|assistant|>\n1 [1]<|end|>\n"
-        "<|user|>\nQuestion: Two?<|end|>\n<|assistant|>\n2 [1]<|end|>"
+        "<|im_start|>user\nQuestion: One?<|im_end|>\n<|im_start|>assistant\n1 [1]<|im_end|>\n"
+        "<|im_start|>user\nQuestion: Two?<|im_end|>\n<|im_start|>assistant\n2 [1]<|im_end|>"
     )
     encoded = encode_row(tokenizer, row)
     assert tokenizer.decode(encoded.ids) == text
     learned = [tokenizer.decode(encoded.ids[a:b]) for a, b in encoded.responses]
-    assert learned == ["1 [1]<|end|>", "2 [1]<|end|>"]
+    assert learned == ["1 [1]<|im_end|>", "2 [1]<|im_end|>"]
 
 
 # Rows
@@ -276,19 +312,51 @@ def test_invented_rules_answer_with_the_values_in_them() -> None:
 # Model
 
 
-def test_minilm_weights_fill_the_decoder(model: Any, tokenizer: Any, base: Path) -> None:
+def test_the_kept_layers_tokens_and_neurons_are_the_bases(
+    model: Any, base: Base, kept: list[str]
+) -> None:
     import torch
-    from transformers import BertModel
 
-    minilm = BertModel.from_pretrained(base, add_pooling_layer=False)
-    assert model.get_input_embeddings().weight.shape == (len(tokenizer), 64)
-    assert model.bert.embeddings.position_embeddings.weight.shape == (CONTEXT, 64)
-    layer = "encoder.layer.1.output.dense.weight"
-    assert torch.equal(model.bert.state_dict()[layer], minilm.state_dict()[layer])
-    table, vocab = model.get_input_embeddings().weight, tokenizer.get_vocab()
-    same = torch.cosine_similarity(table[vocab["Ġriver"]], table[vocab["river"]], dim=0)
-    other = torch.cosine_similarity(table[vocab["Ġriver"]], table[vocab["Ġiron"]], dim=0)
-    assert same > other + 0.3
+    ours, theirs = model.model, base.model.model
+    vocab = base.pipeline["model"]["vocab"]
+    for new, token in enumerate(kept):
+        assert torch.equal(ours.embed_tokens.weight[new], theirs.embed_tokens.weight[vocab[token]])
+    assert model.lm_head.weight is ours.embed_tokens.weight
+    last, source = ours.layers[2], theirs.layers[3]
+    assert torch.equal(last.self_attn.q_proj.weight, source.self_attn.q_proj.weight)
+    assert last.mlp.down_proj.weight.shape == (64, RECIPE.neurons)
+    columns = {tuple(c.tolist()) for c in source.mlp.down_proj.weight.T}
+    assert all(tuple(c.tolist()) in columns for c in last.mlp.down_proj.weight.T)
+
+
+def test_with_nothing_left_out_the_model_says_what_the_base_says(base: Base) -> None:
+    import torch
+
+    vocab = base.pipeline["model"]["vocab"]
+    everything = sorted(vocab, key=vocab.__getitem__)
+    ids = torch.arange(20, 60)[None]
+    same = cut_down(base, everything, [ids], layers=range(4), neurons=128, context=CONTEXT, seed=0)
+    with torch.no_grad():
+        torch.testing.assert_close(same(ids).logits, base.model(ids).logits)
+
+
+def test_the_most_active_neurons_are_kept(base: Base, kept: list[str]) -> None:
+    import copy
+
+    import torch
+
+    louder = Base(copy.deepcopy(base.model), base.pipeline)
+    with torch.no_grad():
+        louder.model.model.layers[3].mlp.down_proj.weight[:, 100:] *= 1000
+    model = fresh_model(louder, kept)
+    weights = model.model.layers[2].mlp.down_proj.weight
+    assert torch.equal(weights[:, -28:], louder.model.model.layers[3].mlp.down_proj.weight[:, 100:])
+
+
+def test_a_missing_base_says_how_to_get_it(tmp_path: Path) -> None:
+    with pytest.raises(ModelUnavailable, match="no model to start from"):
+        load_base(tmp_path / "nothing.gguf")
+    assert find_base(tmp_path) == tmp_path
 
 
 def test_later_tokens_do_not_change_earlier_predictions(model: Any) -> None:
@@ -319,35 +387,15 @@ def test_generation_with_cache_and_left_padding_equals_full_forwards(model: Any)
             torch.testing.assert_close(model(whole).logits[:, -1], logits, rtol=1e-3, atol=1e-4)
 
 
-def test_repeats_are_places_whose_next_token_is_known_from_before() -> None:
-    assert repeats([5, 6, 7, 8, 5, 6, 7, 9]) == [5]
-
-
-def test_copying_heads_are_solved_for_without_training(corpus: rows.Corpus, tokenizer: Any) -> None:
-    import torch
-
-    from pipelines.training.builtin.initial import untrained
-
-    deep = untrained(len(tokenizer), CONTEXT, seed=0, hidden=384, layers=6)
-    before = {k: v.clone() for k, v in deep.state_dict().items()}
-    teach_copying(deep, copying_rows(tokenizer, corpus, seed=0, count=4, longest=60))
-    after = deep.state_dict()
-    changed = {k for k, v in after.items() if not torch.equal(v, before[k])}
-    assert {int(k.split(".")[3]) for k in changed if ".layer." in k} == {0, 4, 5}
-    assert all(torch.isfinite(v).all() for v in after.values())
-
-
 def test_resuming_gives_the_weights_of_an_uninterrupted_run(
-    corpus: rows.Corpus, tokenizer: Any, base: Path, tmp_path: Path
+    corpus: rows.Corpus, tokenizer: Any, base: Base, kept: list[str], tmp_path: Path
 ) -> None:
     import torch
 
-    from pipelines.training.builtin.initial import from_minilm
     from pipelines.training.builtin.train import Trainer
 
     def trainer() -> Trainer:
-        fresh = from_minilm(tokenizer, base, CONTEXT, seed=0)
-        return Trainer(fresh, tokenizer, corpus, RECIPE, seed=0, device="cpu")
+        return Trainer(fresh_model(base, kept), tokenizer, corpus, RECIPE, seed=0, device="cpu")
 
     whole = trainer()
     whole.run(tmp_path / "whole", minutes=None)
@@ -372,20 +420,22 @@ def test_the_model_folder_loads_as_any_causal_lm_does(
 
     from pipelines.training.builtin.export import write_model
 
-    entry = {"step": 6, "tokens": 9, "loss": 2.0, "dev_loss": 2.5, "dev_exact": 0.25}
+    entry = {"step": 6, "tokens": 9, "loss": 2.0, "dev_loss": 2.5}
+    entry |= {"dev_answered": 0.25, "dev_abstained": 0.5}
     state = {"seed": 0, "step": 6, "tokens": 9, "seconds": 60.0, "log": [entry]}
-    write_model(model, tokenizer, tmp_path, {**state, "recipe": {"steps": 6}})
+    write_model(model, tokenizer, tmp_path, {**state, "recipe": asdict(RECIPE)})
     loaded = AutoModelForCausalLM.from_pretrained(tmp_path)
     again = AutoTokenizer.from_pretrained(tmp_path)
     assert loaded.dtype == torch.float32
-    assert loaded.generation_config.eos_token_id == again.eos_token_id == SPECIAL.index("<|end|>")
+    assert loaded.generation_config.eos_token_id == again.eos_token_id == SPECIAL.index(END)
     assert again.padding_side == "left"
     text = again.apply_chat_template(
         [{"role": "user", "content": "hi"}], add_generation_prompt=True, tokenize=False
     )
-    assert text == "<|user|>\nhi<|end|>\n<|assistant|>\n"
+    assert text == "<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n"
     card = (tmp_path / "README.md").read_text(encoding="utf-8")
-    assert "| 6 | 9 | 2.00 | 2.50 | 25.0 % |" in card
+    assert "<svg" in (tmp_path / "learning_curve.svg").read_text(encoding="utf-8")
+    assert "| 6 | 9 | 2.00 | 2.50 | 25.0 % | 50.0 % |" in card
     ours, theirs = model.get_input_embeddings().weight, loaded.get_input_embeddings().weight
     torch.testing.assert_close(theirs, ours, rtol=1e-3, atol=1e-4)
 
@@ -398,7 +448,7 @@ def test_lora_reaches_every_linear_layer(model: Any) -> None:
         model, LoraConfig(r=2, target_modules="all-linear", task_type="CAUSAL_LM")
     )
     reached = {n.rpartition(".lora_A")[0] for n, _ in adapted.named_parameters() if ".lora_A" in n}
-    assert len(reached) >= 2 * 6
+    assert len(reached) == 7 * len(RECIPE.layers)
 
 
 # Measuring
