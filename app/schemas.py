@@ -6,17 +6,22 @@ change the meaning of an answer (``n`` above 1, tools) is refused.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+import secrets
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from store.types import Answer, Message
+from store.types import Answer, Message, Sampling
 
 
 class Lenient(BaseModel):
     """Base of request bodies: unknown fields are ignored."""
 
     model_config = ConfigDict(extra="ignore")
+
+
+_Stop = Annotated[str, Field(min_length=1, max_length=200)]
+StopStrings = _Stop | Annotated[list[_Stop], Field(max_length=16)]
 
 
 class TextPart(Lenient):
@@ -58,8 +63,24 @@ class ChatRequest(Lenient):
     model's contract, so that serving cannot differ from training.
     """
 
-    model: str | None = None
+    model: str | None = Field(
+        default=None, description="A name from /v1/models; what is served by default without."
+    )
     messages: list[ChatMessage] = Field(min_length=1, max_length=256)
+    temperature: float | None = Field(
+        default=None, ge=0, le=2, description="0 (as configured: the default) is greedy."
+    )
+    top_p: float | None = Field(default=None, ge=0, le=1, description="Matters above 0 degrees.")
+    seed: int | None = Field(
+        default=None, ge=-(2**63), lt=2**63, description="Without one, each sample is another."
+    )
+    max_tokens: int | None = Field(
+        default=None, ge=1, description="Can only shorten what the model's contract allows."
+    )
+    max_completion_tokens: int | None = Field(
+        default=None, ge=1, description="The newer name of max_tokens, before which it goes."
+    )
+    stop: StopStrings | None = Field(default=None, description="The answer ends before any.")
     stream: bool | None = False
     stream_options: StreamOptions | None = None
     response_format: ResponseFormat | None = None
@@ -67,6 +88,10 @@ class ChatRequest(Lenient):
     tools: list[Any] | None = None
     functions: list[Any] | None = None
     logprobs: bool | None = None
+    logit_bias: dict[str, float] | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    modalities: list[Literal["text"]] | None = None
 
     @field_validator("n")
     @classmethod
@@ -75,7 +100,9 @@ class ChatRequest(Lenient):
             raise ValueError(f"{n} answers to a question are not supported; leave it out or send 1")
         return n
 
-    @field_validator("tools", "functions", "logprobs")
+    @field_validator(
+        "tools", "functions", "logprobs", "logit_bias", "presence_penalty", "frequency_penalty"
+    )
     @classmethod
     def _not_supported(cls, value: Any) -> Any:
         if value:
@@ -86,6 +113,26 @@ class ChatRequest(Lenient):
     def includes_usage(self) -> bool:
         """Whether a stream ends with a chunk of token counts."""
         return self.stream_options is not None and self.stream_options.include_usage
+
+    def sampling(self, default: Sampling) -> Sampling:
+        """How this answer's tokens are chosen; what the request leaves open is as in ``default``.
+
+        A sampled answer without a seed gets one of its own, so that asking again gives another
+        answer and the log can repeat each.
+        """
+        temperature = default.temperature if self.temperature is None else self.temperature
+        seed = self.seed
+        if seed is None:
+            seed = secrets.randbits(31) if temperature > 0 else default.seed
+        stop = [self.stop] if isinstance(self.stop, str) else self.stop or ()
+        return Sampling(
+            temperature=temperature,
+            # 0 stands for the likeliest token alone, which the smallest share gives.
+            top_p=default.top_p if self.top_p is None else max(self.top_p, 1e-6),
+            seed=seed,
+            max_tokens=self.max_completion_tokens or self.max_tokens or default.max_tokens,
+            stop=tuple(dict.fromkeys(stop)),
+        )
 
     def conversation(self) -> tuple[str, tuple[Message, ...]]:
         """The question (the last turn, when it is a user's) and the turns before it."""

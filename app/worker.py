@@ -15,7 +15,7 @@ from starlette.requests import ClientDisconnect, Request
 from app.service import ServiceConfig
 from pipelines.inference.answer import AnswerEvent, Assistant
 from store.errors import Overloaded
-from store.types import Message
+from store.types import Message, Sampling
 
 _T = TypeVar("_T")
 _BUSY_HINT = "Try again in a few seconds."
@@ -36,7 +36,11 @@ class Worker:
         self.waiting = 0  # requests in the queue
 
     async def events(
-        self, question: str, history: Sequence[Message] = ()
+        self,
+        question: str,
+        history: Sequence[Message] = (),
+        *,
+        sampling: Sampling | None = None,
     ) -> AsyncIterator[AnswerEvent]:
         """The events of one answer, when the model is free.
 
@@ -46,7 +50,7 @@ class Worker:
         await self._take_turn()
         loop = asyncio.get_running_loop()
         queue: asyncio.Queue[AnswerEvent | None] = asyncio.Queue()
-        answer = self.assistant.stream(question, history)
+        answer = self.assistant.stream(question, history, sampling=sampling)
 
         def work() -> None:
             with answer:

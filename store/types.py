@@ -271,6 +271,21 @@ class Usage(Value):
     completion_tokens: int = 0
 
 
+class Sampling(Value):
+    """How the tokens of one answer are chosen.
+
+    ``temperature`` 0 always takes the likeliest token; ``top_p`` and ``seed`` matter above it. The
+    answer ends before the first of ``stop``, and after ``max_tokens`` at the latest, which can only
+    shorten what the contract allows; None leaves the contract's.
+    """
+
+    temperature: float = Field(default=0.0, ge=0, le=2)
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    seed: int = Field(default=0, ge=-(2**63), lt=2**63)
+    max_tokens: int | None = Field(default=None, ge=1)
+    stop: tuple[str, ...] = ()
+
+
 class Answer(Value):
     """An answer with everything needed to say how it came to be. Timings are seconds."""
 
@@ -288,6 +303,7 @@ class Answer(Value):
     contract_digest: str
     features_version: int
     run_id: str = ""
+    sampling: Sampling = Sampling()
     usage: Usage = Usage()
     timings: Mapping[str, float] = Field(default_factory=dict)
 
@@ -305,7 +321,8 @@ class Case(Value):
     """A question with its accepted answers; none means the documents do not answer it.
 
     ``document`` is the gold document as the case file writes it. ``relevant`` holds judged
-    document sources with their grade (from BEIR qrels); it is empty for CASES.jsonl files.
+    document sources with their grade (from BEIR qrels); it is empty for CASES.jsonl files. ``tags``
+    name groups that the case belongs to; reports show each group by itself.
     """
 
     id: str
@@ -313,6 +330,7 @@ class Case(Value):
     answers: tuple[str, ...] = ()
     document: str = ""
     relevant: Mapping[str, int] = Field(default_factory=dict)
+    tags: tuple[str, ...] = ()
 
     @property
     def answerable(self) -> bool:

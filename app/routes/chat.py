@@ -51,7 +51,8 @@ async def chat(asked: schemas.ChatRequest, request: Request, worker: WorkerPart)
             "The last message is no question of a user.",
             hint='End messages with {"role": "user", "content": "..."}.',
         )
-    events = worker.events(question, history)
+    sampling = asked.sampling(worker.assistant.sampling)
+    events = worker.events(question, history, sampling=sampling)
     base_url = str(request.base_url)
     try:
         if not asked.stream:

@@ -66,8 +66,9 @@ def decode(
 ) -> Iterator[tuple[Job, int]]:
     """Continue all jobs together; yield each new id with its job as soon as it is known.
 
-    A job ends (``finish_reason``) at a stop id, which is not yielded, at its token limit, or when
-    its ``cancel`` is set. Ended jobs leave the batch at once.
+    A job ends (``finish_reason``) at a stop id, which is not yielded, at its token limit, when its
+    ``cancel`` is set, or when the caller gives it a ``finish_reason``. Ended jobs leave the batch
+    at once.
 
     Raises:
         GenerationFailed: the forward pass broke off.
@@ -192,17 +193,35 @@ def _failures(loaded: LoadedModel) -> Iterator[None]:
         ) from error
 
 
+def before_stop(text: str, stop: Sequence[str]) -> tuple[str, bool]:
+    """``text`` up to the first of the stop strings in it, and whether there was one."""
+    places = [at for at in map(text.find, stop) if at >= 0]
+    return (text[: min(places)], True) if places else (text, False)
+
+
+def undecided_tail(text: str, stop: Sequence[str]) -> int:
+    """Length of the longest end of ``text`` that may be the beginning of a stop string."""
+    longest = max(map(len, stop), default=1) - 1
+    for length in range(min(longest, len(text)), 0, -1):
+        if any(s.startswith(text[-length:]) for s in stop):
+            return length
+    return 0
+
+
 class TextStream:
     """Turns ids into text piece by piece; what was given out never changes.
 
     Args:
         tokenizer: a transformers tokenizer.
+        stop: the text ends before the first of these.
     """
 
-    def __init__(self, tokenizer: Any) -> None:
+    def __init__(self, tokenizer: Any, stop: Sequence[str] = ()) -> None:
         self._tokenizer = tokenizer
+        self._stop = stop
         self._ids: list[int] = []
         self._given = ""
+        self.stopped = False  # a stop string was met; no id needs to be pushed any more
 
     @property
     def text(self) -> str:
@@ -213,11 +232,14 @@ class TextStream:
         """Add one id; the text that is certain now and was not before, often empty."""
         self._ids.append(index)
         # A replacement character at the end may be a character of which some bytes are to come.
-        return self._advance(self._decoded().rstrip("\ufffd"))
+        text, self.stopped = before_stop(self._decoded().rstrip("\ufffd"), self._stop)
+        if not self.stopped:
+            text = text[: len(text) - undecided_tail(text, self._stop)]
+        return self._advance(text)
 
     def finish(self) -> str:
         """The rest, when no id will follow."""
-        return self._advance(self._decoded())
+        return self._advance(before_stop(self._decoded(), self._stop)[0])
 
     def _decoded(self) -> str:
         text: str = self._tokenizer.decode(

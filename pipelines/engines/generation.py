@@ -18,7 +18,7 @@ from typing import Literal, Protocol
 from pydantic import Field, SecretStr, model_validator
 
 from pipelines.engines.causal import LoadedModel, ModelConfig, load_causal_lm
-from pipelines.engines.decoding import Job, TextStream, decode
+from pipelines.engines.decoding import Job, TextStream, before_stop, decode
 from pipelines.engines.embedding import Embedder
 from pipelines.engines.encoding import PromptEncoder
 from store.contract import TokenCounter
@@ -32,7 +32,7 @@ class GenerationRequest:
 
     ``messages`` is the fitted prompt. ``question`` and ``passages`` are its parts, for generators
     that do not read prompts. ``temperature`` 0 is greedy; ``top_p`` and ``seed`` matter above it.
-    Setting ``cancel`` stops within a token or two.
+    The text ends before the first of ``stop``. Setting ``cancel`` stops within a token or two.
     """
 
     messages: tuple[Message, ...]
@@ -42,6 +42,7 @@ class GenerationRequest:
     temperature: float = 0.0
     top_p: float = 1.0
     seed: int = 0
+    stop: tuple[str, ...] = ()
     cancel: threading.Event = field(default_factory=threading.Event)
 
 
@@ -236,11 +237,13 @@ class TransformersGenerator:
             GenerationFailed: the model broke off.
         """
         job = self._job(request)
-        text = TextStream(self.loaded.tokenizer)
+        text = TextStream(self.loaded.tokenizer, request.stop)
         for _, index in decode(self.loaded, self._adapter, [job]):
             piece = text.push(index)
             if piece:
                 yield Delta(piece)
+            if text.stopped:
+                job.finish_reason = "stop"
         yield Delta(text.finish(), job.finish_reason, _usage(job))
 
     def generate(self, requests: Sequence[GenerationRequest]) -> list[Generation]:
@@ -251,12 +254,17 @@ class TransformersGenerator:
             GenerationFailed: the model broke off.
         """
         jobs = [self._job(request) for request in requests]
-        texts = {id(job): TextStream(self.loaded.tokenizer) for job in jobs}
+        texts = {
+            id(job): TextStream(self.loaded.tokenizer, request.stop)
+            for job, request in zip(jobs, requests, strict=True)
+        }
         by_length = sorted(jobs, key=lambda job: len(job.prompt))
         for at in range(0, len(by_length), self._batch_size):
             batch = by_length[at : at + self._batch_size]
             for job, index in decode(self.loaded, self._adapter, batch):
                 texts[id(job)].push(index)
+                if texts[id(job)].stopped:
+                    job.finish_reason = "stop"
         generations = []
         for job in jobs:
             text = texts[id(job)]
@@ -343,6 +351,7 @@ class ExtractiveGenerator:
         if request.cancel.is_set():
             return Generation("", "cancelled", Usage(prompt_tokens=prompt_tokens))
         text = ""
+        finish: FinishReason = "stop"
         if sentences:
             question = self._embedder.embed_query(request.question)
             vectors = self._embedder.embed_documents([sentence for _, sentence in sentences])
@@ -350,13 +359,15 @@ class ExtractiveGenerator:
             best = int(similarities.argmax())  # the first of equals
             if similarities[best] >= self._min_similarity:
                 number, sentence = sentences[best]
-                sentence = self._counter.truncate(sentence, request.max_new_tokens)
-                text = f"{sentence} [{number}]"
+                shown = self._counter.truncate(sentence, request.max_new_tokens)
+                finish = "stop" if shown == sentence else "length"
+                text, met = before_stop(f"{shown} [{number}]", request.stop)
+                finish = "stop" if met else finish
         usage = Usage(
             prompt_tokens=prompt_tokens,
             completion_tokens=len(self._embedder.token_spans(text)),
         )
-        return Generation(text, "stop", usage)
+        return Generation(text, finish, usage)
 
 
 class EmbedderCounter:

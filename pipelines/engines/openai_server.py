@@ -108,7 +108,8 @@ class OpenAIGenerator:
         )
 
     def _body(self, request: GenerationRequest) -> dict[str, Any]:
-        return {
+        stop = {"stop": list(request.stop)} if request.stop else {}
+        return stop | {
             "model": self._model,
             "messages": [{"role": m.role, "content": m.content} for m in request.messages],
             "max_tokens": request.max_new_tokens,

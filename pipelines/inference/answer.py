@@ -34,6 +34,7 @@ from store.types import (
     Message,
     ModelIdentity,
     Passage,
+    Sampling,
     Usage,
     now,
 )
@@ -100,6 +101,7 @@ class _Draft:
 
     question: str
     run_id: str
+    sampling: Sampling
     id: str = field(default_factory=new_answer_id)
     created_at: datetime = field(default_factory=now)
     started: float = field(default_factory=time.perf_counter)
@@ -166,6 +168,7 @@ class Assistant:
         self.config = config
         self.model = model
         self.use_retrieval = use_retrieval
+        self.sampling = Sampling(temperature=config.temperature, seed=config.seed)
         self.retriever = Retriever(store.features, embedder, reranker, config.retrieval)
         check_contract(
             contract,
@@ -175,16 +178,28 @@ class Assistant:
             model=model,
         )
 
-    def answer(self, question: str, history: Sequence[Message] = (), *, run_id: str = "") -> Answer:
+    def answer(
+        self,
+        question: str,
+        history: Sequence[Message] = (),
+        *,
+        run_id: str = "",
+        sampling: Sampling | None = None,
+    ) -> Answer:
         """The whole answer; see ``stream``."""
-        with self.stream(question, history, run_id=run_id) as events:
+        with self.stream(question, history, run_id=run_id, sampling=sampling) as events:
             for event in events:
                 if event.answer is not None:
                     return event.answer
         raise AssertionError("a stream ends with its answer")
 
     def stream(
-        self, question: str, history: Sequence[Message] = (), *, run_id: str = ""
+        self,
+        question: str,
+        history: Sequence[Message] = (),
+        *,
+        run_id: str = "",
+        sampling: Sampling | None = None,
     ) -> AnswerStream:
         """Answer piece by piece.
 
@@ -197,18 +212,27 @@ class Assistant:
             question: what is asked.
             history: earlier user and assistant turns, oldest first.
             run_id: the run (a batch, an evaluation) that asks; empty for a person.
+            sampling: how tokens are chosen; None means as configured.
 
         Raises, at the first event:
             EmptyQuestion, QuestionTooLong: the question cannot be answered.
             StoreEmpty: nothing was ever ingested.
         """
         cancel = threading.Event()
-        return AnswerStream(self._events(question, history, run_id, cancel), cancel)
+        sampling = self.sampling if sampling is None else sampling
+        most = min(
+            sampling.max_tokens or self.contract.max_new_tokens, self.contract.max_new_tokens
+        )
+        draft = _Draft(
+            question=plain(question),
+            run_id=run_id,
+            sampling=sampling.model_copy(update={"max_tokens": most}),
+        )
+        return AnswerStream(self._events(draft, history, cancel), cancel)
 
     def _events(
-        self, question: str, history: Sequence[Message], run_id: str, cancel: threading.Event
+        self, draft: _Draft, history: Sequence[Message], cancel: threading.Event
     ) -> Iterator[AnswerEvent]:
-        draft = _Draft(question=plain(question), run_id=run_id)
         turns = [m.model_copy(update={"content": plain(m.content)}) for m in history]
         # Before searching: the search need not bear a question that no prompt can hold.
         self.contract.fit(draft.question, (), counter=self.generator.counter)
@@ -238,9 +262,11 @@ class Assistant:
             messages=fitted.messages,
             question=draft.question,
             passages=fitted.passages,
-            max_new_tokens=self.contract.max_new_tokens,
-            temperature=self.config.temperature,
-            seed=self.config.seed,
+            max_new_tokens=draft.sampling.max_tokens or self.contract.max_new_tokens,
+            temperature=draft.sampling.temperature,
+            top_p=draft.sampling.top_p,
+            seed=draft.sampling.seed,
+            stop=draft.sampling.stop,
             cancel=cancel,
         )
         shown = ShownText(self.contract.form, len(draft.passages))
@@ -346,6 +372,7 @@ class Assistant:
             contract_digest=self.contract.digest,
             features_version=draft.features_version,
             run_id=draft.run_id,
+            sampling=draft.sampling,
             usage=draft.usage,
             timings=draft.timings,
         )

@@ -12,6 +12,7 @@ from store.types import (
     Feedback,
     ModelIdentity,
     Passage,
+    Sampling,
     Split,
     Value,
     document_id,
@@ -83,6 +84,7 @@ class AnswerLineage(Value):
     features_now: int
     model: ModelLineage
     passages: tuple[PassageLineage, ...]
+    sampling: Sampling = Sampling()
     timings: dict[str, float]
     feedback: tuple[Feedback, ...] = ()
 
@@ -174,6 +176,7 @@ def trace_answer(store: Store, answer_id: str) -> AnswerLineage:
             )
             for number, p in enumerate(answer.passages, start=1)
         ),
+        sampling=answer.sampling,
         timings=dict(answer.timings),
         feedback=tuple(store.answers.feedback_of(answer.id)),
     )

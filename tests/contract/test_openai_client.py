@@ -17,6 +17,7 @@ from app.service import ServiceConfig
 from pipelines.engines.generation import TransformersGenerator
 from store.errors import GenerationFailed
 from store.store import Store
+from store.types import Sampling
 from tests.support.service import Scripted, assistant_over, filled_store, serving
 
 QUESTION = "When does the workshop open on Saturdays?"
@@ -172,6 +173,86 @@ async def _whole_stream(address: str) -> str:
 
 def test_the_asynchronous_client_reads_the_same(address: str) -> None:
     assert asyncio.run(_whole_stream(address)) == ANSWER
+
+
+@pytest.fixture(scope="module")
+def by_model(store: Store, loaded_lm: Any) -> Iterator[openai.OpenAI]:
+    """A client of a service whose answers a (tiny) language model makes."""
+    with (
+        serving(create_app(assistant_over(store, TransformersGenerator(loaded_lm)))) as base,
+        openai.OpenAI(base_url=f"{base}/v1", api_key="none", max_retries=0) as client,
+    ):
+        yield client
+
+
+def content(completion: Any) -> str:
+    text: str = completion.choices[0].message.content
+    return text
+
+
+@pytest.mark.heavy
+def test_answers_are_greedy_unless_asked_otherwise_and_a_seed_repeats_a_sample(
+    by_model: openai.OpenAI,
+) -> None:
+    assert (
+        content(ask(by_model))
+        == content(ask(by_model, seed=1))
+        == content(ask(by_model, top_p=0.1))
+    )
+    samples = [content(ask(by_model, temperature=1.5, seed=seed)) for seed in (1, 2, 1)]
+    assert samples[0] == samples[2] != samples[1]
+    assert content(ask(by_model, temperature=1.5, seed=1, top_p=0)) == content(ask(by_model))
+    assert len({content(ask(by_model, temperature=1.5)) for _ in range(3)}) > 1
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize("name", ["max_tokens", "max_completion_tokens"])
+def test_an_answer_is_cut_at_the_tokens_that_a_client_wants(
+    by_model: openai.OpenAI, name: str
+) -> None:
+    cut = ask(by_model, **{name: 5})
+    assert cut.choices[0].finish_reason == "length"
+    assert cut.usage.completion_tokens == 5
+    whole = ask(by_model, **{name: 100_000})
+    assert whole.usage == ask(by_model).usage, "the contract's own limit stands"
+
+
+@pytest.mark.heavy
+def test_an_answer_ends_before_a_stop_string_whole_and_streamed(by_model: openai.OpenAI) -> None:
+    free = content(ask(by_model))
+    stop = free[10:13]
+    cut = ask(by_model, stop=[stop, "never said"])
+    chunks = list(ask(by_model, stop=stop, stream=True))
+    assert cut.choices[0].finish_reason == chunks[-1].choices[0].finish_reason == "stop"
+    assert content(cut) == free[: free.index(stop)].rstrip()
+    assert "".join(c.choices[0].delta.content or "" for c in chunks) == content(cut)
+
+
+@pytest.mark.heavy
+def test_how_tokens_were_chosen_is_kept_with_the_answer(
+    by_model: openai.OpenAI, store: Store
+) -> None:
+    made = ask(by_model, temperature=0.5, top_p=0.9, seed=7, max_tokens=6, stop=["END"])
+    kept = store.answers.get(made.id).sampling
+    assert kept == Sampling(temperature=0.5, top_p=0.9, seed=7, max_tokens=6, stop=("END",))
+    assert store.answers.get(ask(by_model).id).sampling.temperature == 0
+
+
+@pytest.mark.parametrize(
+    "unsupported",
+    [
+        {"response_format": {"type": "json_object"}},
+        {"tools": [{"type": "function", "function": {"name": "f"}}]},
+        {"logprobs": True},
+        {"presence_penalty": 1.0},
+    ],
+)
+def test_what_is_not_supported_is_a_bad_request_that_names_the_field(
+    client: openai.OpenAI, unsupported: dict[str, Any]
+) -> None:
+    with pytest.raises(openai.BadRequestError) as refused:
+        ask(client, **unsupported)
+    assert refused.value.param in ("response_format.type", *unsupported)
 
 
 @pytest.mark.heavy

@@ -100,6 +100,38 @@ def test_streams_batches_and_single_answers_are_the_same(generator: Transformers
     assert len({generation.usage.completion_tokens for generation in together}) > 1
 
 
+def test_an_answer_ends_before_the_first_stop_string_and_never_shows_a_part_of_it(
+    generator: TransformersGenerator,
+) -> None:
+    free = streamed(generator, request(max_new_tokens=40))
+    stop = free.text[11:15]
+    at = free.text.index(stop)
+    asked = request(max_new_tokens=40, stop=("never said", stop))
+
+    cut = streamed(generator, asked)
+
+    assert (cut.text, cut.finish_reason) == (free.text[:at], "stop")
+    assert cut.usage.completion_tokens < free.usage.completion_tokens
+    other = request("Who else?", max_new_tokens=40)
+    assert generator.generate([asked, other]) == [cut, streamed(generator, other)]
+
+
+@given(text=st.text("ab🙂x", max_size=24), stop=st.lists(st.text("ab🙂", min_size=1), max_size=3))
+def test_pieces_before_a_stop_string_add_up_to_the_text_before_it(
+    text: str, stop: list[str]
+) -> None:
+    tokenizer = SimpleNamespace(decode=lambda ids, **_: "".join(map(chr, ids)))
+    stream = TextStream(tokenizer, stop)
+    seen = ""
+    for character in text:
+        seen += stream.push(ord(character))
+        if stream.stopped:
+            break
+    seen += stream.finish()
+    assert seen == min((text.split(s)[0] for s in stop), key=len, default=text)
+    assert stream.stopped == any(s in text for s in stop)
+
+
 def test_no_requests_give_no_answers(generator: TransformersGenerator) -> None:
     assert generator.generate([]) == []
 
@@ -405,3 +437,22 @@ def test_a_server_is_named_for_the_openai_engine_and_for_no_other() -> None:
         GeneratorConfig(engine="openai")
     with pytest.raises(ValidationError, match=r"generator\.server"):
         GeneratorConfig.model_validate({"server": {"base_url": "http://localhost/v1"}})
+
+
+def test_the_extractive_answer_is_cut_at_stop_strings_and_says_when_it_was_too_long(
+    embedder: HashingEmbedder,
+) -> None:
+    passage = Passage(
+        rank=1, chunk_id="c", document_id="d", title="T", source="s",
+        text="The kiln is fired on Thursdays by a steward.",
+    )  # fmt: skip
+    generator = ExtractiveGenerator(embedder, min_similarity=0.1)
+    asked = request("When is the kiln fired?", passages=(passage,))
+
+    def said(**fields: Any) -> tuple[str, str]:
+        (answer,) = generator.generate([replace(asked, **fields)])
+        return answer.text, answer.finish_reason
+
+    assert said(stop=(" by",)) == ("The kiln is fired on Thursdays", "stop")
+    assert said(max_new_tokens=4)[1] == "length"
+    assert said(max_new_tokens=4, stop=("kiln",)) == ("The ", "stop")

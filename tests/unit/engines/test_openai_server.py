@@ -182,7 +182,7 @@ def test_an_answer_is_streamed_as_it_comes(server: Server) -> None:
 
 def test_the_request_is_what_the_protocol_asks_for(server: Server) -> None:
     server.responses = [says("x")]
-    one = request(max_new_tokens=9, temperature=0.5, top_p=0.9, seed=4)
+    one = request(max_new_tokens=9, temperature=0.5, top_p=0.9, seed=4, stop=("END",))
 
     list(generator(server, api_key="sekret").stream(one))
 
@@ -195,7 +195,7 @@ def test_the_request_is_what_the_protocol_asks_for(server: Server) -> None:
         {"role": "user", "content": "Who?"},
     ]
     assert (body["max_tokens"], body["temperature"], body["top_p"]) == (9, 0.5, 0.9)
-    assert (body["seed"], body["stream"]) == (4, True)
+    assert (body["seed"], body["stream"], body["stop"]) == (4, True, ["END"])
 
 
 def test_without_a_key_none_is_sent(server: Server) -> None:
