@@ -13,6 +13,7 @@ import typer
 from app.commands import (
     ask,
     batch,
+    cases,
     config,
     dataset,
     demo,
@@ -58,9 +59,9 @@ def root(
     """Options of the command as a whole."""
 
 
-for module in (ingest, watch, search, ask, dataset, finetune, evaluate, models, batch, trace):
+for module in (ingest, watch, search, ask, dataset, cases, finetune, evaluate, models, batch):
     module.register(app)
-for module in (serve, demo, doctor, monitor, config):
+for module in (trace, serve, demo, doctor, monitor, config):
     module.register(app)
 
 

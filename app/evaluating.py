@@ -5,11 +5,14 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from app.build import BASE, EXTRACTIVE, Engines, build_assistant, build_retriever
+from store.errors import InvalidCases
 from store.registry import CHAMPION
-from store.types import Case, Interval
+from store.significance import Difference
+from store.types import Case
 
 if TYPE_CHECKING:
     from app.settings import Settings
@@ -26,7 +29,7 @@ class Evaluated:
 
     report: EvaluationReport
     baseline: EvaluationReport | None = None
-    difference: dict[str, Interval] = field(default_factory=dict)
+    difference: dict[str, Difference] = field(default_factory=dict)
 
 
 def rival_of(settings: Settings, store: Store, ref: str) -> str:
@@ -49,6 +52,28 @@ def sample(cases: Sequence[Case], limit: int | None) -> list[Case]:
         return list(cases)
     chosen = set(random.Random(SAMPLE_SEED).sample(range(len(cases)), limit))
     return [case for index, case in enumerate(cases) if index in chosen]
+
+
+def find_cases(store: Store, reference: str) -> list[Case]:
+    """The cases of a file, a BEIR folder or, where there is no such path, a frozen set.
+
+    Raises:
+        InvalidCases: it is none of these; says which sets there are.
+        IntegrityError: the frozen set is not as frozen.
+    """
+    from pipelines.inference.cases import load_cases
+
+    path = Path(reference)
+    if path.exists():
+        return load_cases(path)
+    if reference.partition("/")[0] in store.cases.names():
+        return list(store.cases.cases(reference))
+    sets = ", ".join(store.cases.names())
+    raise InvalidCases(
+        f"{reference!r} is neither a file nor a frozen case set.",
+        hint="Name a CASES.jsonl file, a BEIR folder or a frozen set"
+        + (f" ({sets})." if sets else ": fti cases freeze NAME CASES.jsonl"),
+    )
 
 
 def evaluate_model(

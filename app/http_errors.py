@@ -21,6 +21,7 @@ STATUS: dict[type[errors.FtiError], int] = {
     errors.ModelNotFound: 404,
     errors.AliasNotFound: 404,
     errors.DatasetNotFound: 404,
+    errors.CaseSetNotFound: 404,
     errors.AnswerNotFound: 404,
     errors.DocumentNotFound: 404,
     errors.RunNotFound: 404,

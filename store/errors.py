@@ -14,6 +14,7 @@
     │   ├── ModelNotFound
     │   ├── AliasNotFound
     │   ├── DatasetNotFound
+    │   ├── CaseSetNotFound
     │   ├── AnswerNotFound
     │   ├── DocumentNotFound
     │   └── RunNotFound
@@ -122,6 +123,10 @@ class AliasNotFound(NotFoundError):
 
 class DatasetNotFound(NotFoundError):
     """No such dataset or dataset version."""
+
+
+class CaseSetNotFound(NotFoundError):
+    """No such frozen case set or version of it."""
 
 
 class AnswerNotFound(NotFoundError):

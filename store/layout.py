@@ -4,6 +4,7 @@ format.json              the format marker, written once
 writer.lock              held by the one process that writes features
 features/                LanceDB: documents, chunks, embeddings
 datasets/<name>/<n>/     immutable dataset versions
+cases/<name>/<n>/        frozen case sets
 models/<name>/<n>/       immutable model versions; models/<name>/aliases.json
 runs/<id>/               what ran; per-case evaluation results beside it
 answers/<day>.jsonl      every answer; answers/feedback.jsonl
@@ -80,6 +81,11 @@ class Layout:
     def datasets(self) -> Path:
         """Dataset versions."""
         return self.root / "datasets"
+
+    @property
+    def cases(self) -> Path:
+        """Frozen case sets."""
+        return self.root / "cases"
 
     @property
     def models(self) -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from store.answers import AnswerLog
+from store.casesets import CaseSets
 from store.datasets import DatasetStore
 from store.features import FeatureStore
 from store.layout import Layout
@@ -24,6 +25,7 @@ class Store:
         self.layout = Layout(root)
         self.features = FeatureStore(self.layout, read_consistency_s=read_consistency_s)
         self.datasets = DatasetStore(self.layout)
+        self.cases = CaseSets(self.layout)
         self.models = ModelRegistry(self.layout)
         self.runs = RunLog(self.layout)
         self.answers = AnswerLog(self.layout)

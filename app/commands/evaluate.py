@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -27,7 +26,9 @@ def register(app: typer.Typer) -> None:
 
 
 def evaluate(
-    cases: Annotated[Path, typer.Argument(help="CASES.jsonl, or a BEIR folder.")],
+    cases: Annotated[
+        str, typer.Argument(help="CASES.jsonl, a BEIR folder, or NAME[/N] of a frozen set.")
+    ],
     model: ModelOption = None,
     retrieval_only: Annotated[
         bool, typer.Option("--retrieval-only", help="Measure the search alone; no model is loaded.")
@@ -61,11 +62,10 @@ def evaluate(
 
     Example: fti evaluate questions.jsonl --model reader/1 --compare
     """
-    from app.evaluating import evaluate_model, sample
-    from pipelines.inference.cases import load_cases
+    from app.evaluating import evaluate_model, find_cases, sample
 
     session = open_session(store, config, set_, json)
-    asked = sample(load_cases(cases), limit)
+    asked = sample(find_cases(session.store, cases), limit)
     with session.report.progress() as progress:
         result = evaluate_model(
             session.settings,

@@ -1,4 +1,7 @@
-"""Questions with known answers, as files hold them and as the store knows their documents."""
+"""Questions with known answers, as files hold them and as the store knows their documents.
+
+The frozen sets among them lie in ``store.casesets``.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from store.errors import InvalidCases
-from store.types import Case, SourceRecord, sha256_hex
+from store.types import Case, InstructionExample, SourceRecord
 
 _FORM = '{"id": "...", "question": "...", "answers": ["..."], "document": "path"}'
 
@@ -92,11 +95,15 @@ def _case(row: dict[str, Any], path: Path, line: int) -> Case:
     document = row.get("document") or ""
     if not isinstance(document, str):
         raise _fault(path, line, f"has the document {document!r}, which is no path")
+    tags = row.get("tags") or []
+    if not isinstance(tags, list) or not all(isinstance(t, str) and t.strip() for t in tags):
+        raise _fault(path, line, f"has the tags {tags!r}, which are no list of texts")
     return Case(
         id=text_field(row, "id", path, line),
         question=text_field(row, "question", path, line),
         answers=tuple(answers),
         document=document,
+        tags=tuple(dict.fromkeys(tag.strip() for tag in tags)),
     )
 
 
@@ -144,9 +151,36 @@ def _beir(folder: Path) -> list[Case]:
     return cases
 
 
-def cases_digest(cases: Iterable[Case]) -> str:
-    """sha256 of a case set, whatever the order of its lines."""
-    return sha256_hex("\n".join(sorted(case.model_dump_json() for case in cases)))
+def cases_from_rows(
+    rows: Iterable[InstructionExample], records: Sequence[SourceRecord]
+) -> list[Case]:
+    """Rows of a dataset's held-out split as cases, each tagged with the kind of its row.
+
+    Args:
+        rows: examples; those about a document that is not in ``records`` are left out.
+        records: the ledger, for the documents' sources.
+
+    Raises:
+        InvalidCases: no row can be used.
+    """
+    sources = {record.id: record.source for record in records}
+    cases = [
+        Case(
+            id=row.id,
+            question=row.question,
+            answers=(row.answer,) if row.answer else (),
+            document=sources[row.documents[0]],
+            tags=(row.kind,),
+        )
+        for row in rows
+        if row.documents and row.documents[0] in sources
+    ]
+    if not cases:
+        raise InvalidCases(
+            "The split has no row about a document in the store.",
+            hint="Choose another split or dataset: fti dataset list",
+        )
+    return cases
 
 
 class GoldDocuments:

@@ -19,10 +19,12 @@ from pydantic import Field
 
 from pipelines.inference import metrics
 from pipelines.inference.answer import Assistant
-from pipelines.inference.cases import GoldDocuments, cases_digest
+from pipelines.inference.cases import GoldDocuments
 from pipelines.inference.citations import plain_text
 from pipelines.inference.retrieve import Retriever
+from pipelines.inference.slices import question_type
 from pipelines.inference.trace import ancestry
+from store.casesets import cases_digest
 from store.errors import InputError, InvalidCases
 from store.gate import bootstrap_interval
 from store.progress import Progress, ProgressEvent, quiet
@@ -77,9 +79,11 @@ class Abstention(Interval):
 class EvaluationReport(Value):
     """An evaluation in figures.
 
-    ``cases`` counts those that were scored. A metric's interval has ``n`` 0 when no case bears on
-    it (no citation was made, for example); it then says nothing. Latencies are seconds; ``tokens``
-    are mean counts per answer, over answers that the model was asked for.
+    ``cases`` counts those that were scored; ``case_set`` is the digest of those asked for, and
+    ``frozen`` the name of the frozen set that holds just these, empty when none does. A metric's
+    interval has ``n`` 0 when no case bears on it (no citation was made, for example); it then says
+    nothing. Latencies are seconds; ``tokens`` are mean counts per answer, over answers that the
+    model was asked for.
 
     - retrieval: see ``pipelines.inference.metrics``; over cases with a gold document. Where a case
       has no answers, every passage of its document is relevant.
@@ -95,6 +99,7 @@ class EvaluationReport(Value):
 
     cases: int
     case_set: str
+    frozen: str = ""
     model: str = ""
     contract_digest: str = ""
     features_version: int = 0
@@ -327,11 +332,13 @@ def _run(
 ) -> EvaluationReport:
     started = time.perf_counter()
     total = len(chosen.scored)
+    frozen = store.cases.with_digest(base.case_set)
     version = store.features.version()
     inputs = {
         "model": base.model,
         "contract": base.contract_digest,
         "case_set": base.case_set,
+        "frozen": frozen.ref if frozen else "",
         "features_version": str(version),
         "use_retrieval": str(base.use_retrieval).lower(),
     }
@@ -347,6 +354,7 @@ def _run(
         store.runs.attach(run.id, ROWS, rows)
         report = base.model_copy(
             update={
+                "frozen": frozen.ref if frozen else "",
                 "features_version": version,
                 "not_in_store": chosen.not_in_store,
                 "ambiguous": chosen.ambiguous,
@@ -426,6 +434,9 @@ def _case_fields(case: Case) -> dict[str, Any]:
         "question": case.question,
         "document": case.document,
         "answerable": case.answerable,
+        "answers": list(case.answers),
+        "tags": list(case.tags),
+        "question_type": question_type(case.question),
     }
 
 

@@ -6,9 +6,11 @@ from typing import Any
 
 import pytest
 
-from pipelines.inference.cases import GoldDocuments, cases_digest, load_cases
+from pipelines.inference.cases import GoldDocuments, cases_from_rows, load_cases
+from store.casesets import cases_digest
 from store.errors import InvalidCases
 from store.types import Case, SourceRecord, document_id, now
+from tests.support.values import a_row
 
 
 def write(path: Path, *rows: Any) -> Path:
@@ -106,6 +108,27 @@ def test_the_digest_is_of_the_set_not_of_its_order() -> None:
     one, two = Case(id="1", question="a"), Case(id="2", question="b")
     assert cases_digest([one, two]) == cases_digest([two, one])
     assert cases_digest([one]) != cases_digest([two])
+
+
+def test_tags_are_read_and_checked(tmp_path: Path) -> None:
+    line = {"id": 1, "question": "Who?", "answers": [], "tags": ["staff", " staff ", "hard"]}
+    write(tmp_path / "cases.jsonl", line)
+    assert load_cases(tmp_path / "cases.jsonl")[0].tags == ("staff", "hard")
+    write(tmp_path / "bad.jsonl", {**line, "tags": "staff"})
+    with pytest.raises(InvalidCases, match="tags 'staff'"):
+        load_cases(tmp_path / "bad.jsonl")
+
+
+def test_rows_of_a_held_out_split_become_cases() -> None:
+    source = "/data/corpus/x.md"
+    here = a_row("r1", "test", documents=(document_id(source),), kind="cloze")
+    gone = a_row("r2", "test", documents=("d-gone",))
+    none = a_row("r3", "test", documents=(document_id(source),), answer="", kind="unanswerable")
+    one, two = cases_from_rows([here, gone, none], [record(source)])
+    assert (one.question, one.answers, one.document) == (here.question, ("at nine",), source)
+    assert (two.answers, two.tags) == ((), ("unanswerable",))
+    with pytest.raises(InvalidCases, match="no row"):
+        cases_from_rows([gone], [record(source)])
 
 
 def record(source: str, chunks: int = 1) -> SourceRecord:

@@ -109,10 +109,10 @@ def test_citation_recall_asks_whether_a_relevant_passage_that_was_shown_is_cited
     def pieces(request: GenerationRequest) -> list[str]:
         right = next(n for n, p in enumerate(request.passages, 1) if "fired on Thursdays" in p.text)
         other = next(n for n in range(1, len(request.passages) + 1) if n != right)
-        return [f"Thursdays [{cites[0] and right or other}]"]
+        return [f"Thursdays [{right if cites_right else other}]"]
 
     for good in (True, False):
-        cites = [good]
+        cites_right = good
         report = evaluate(
             world.assistant(world.scripted(pieces=pieces)), [KILN, COLOUR], store=world.store
         )

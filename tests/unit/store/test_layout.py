@@ -29,6 +29,7 @@ def test_everything_lies_under_the_root(tmp_path: Path) -> None:
     folders = [
         layout.features,
         layout.datasets,
+        layout.cases,
         layout.models,
         layout.runs,
         layout.answers,

@@ -1,0 +1,140 @@
+"""``fti cases``: frozen case sets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from app.options import ConfigOption, JsonOption, SetOption, StoreOption, open_session
+
+if TYPE_CHECKING:
+    from store.casesets import CaseSetVersion
+
+group = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    help="Freeze, list and show the case sets that models are measured on.",
+)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command group."""
+    app.add_typer(group, name="cases")
+
+
+def case_set_json(version: CaseSetVersion) -> dict[str, Any]:
+    """A case set version as commands print it."""
+    fields = {"name", "version", "cases", "answerable", "digest", "source", "tags"}
+    body = version.model_dump(mode="json", include=fields)
+    return body | {"ref": version.ref, "created_at": version.created_at.isoformat()}
+
+
+@group.command("freeze")
+def freeze(
+    name: Annotated[str, typer.Argument(help="Name of the set; gets the next version number.")],
+    cases: Annotated[
+        Path | None, typer.Argument(help="CASES.jsonl, or a BEIR folder; or use --dataset.")
+    ] = None,
+    dataset: Annotated[
+        str | None,
+        typer.Option("--dataset", help="NAME/N: make the cases of this dataset's test split."),
+    ] = None,
+    store: StoreOption = None,
+    config: ConfigOption = None,
+    set_: SetOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Keep a case set in the store, immutable, under a name and a digest.
+
+    Freezing the same cases again gives the version that holds them. Example: fti cases freeze
+    handbook questions.jsonl, then: fti evaluate handbook --model reader/1
+    """
+    from pipelines.inference.cases import cases_from_rows, load_cases
+    from store.errors import InputError
+
+    session = open_session(store, config, set_, json)
+    if (cases is None) == (dataset is None):
+        raise InputError(
+            "Name a case file or a dataset, one of the two.",
+            hint=f"For example: fti cases freeze {name} CASES.jsonl",
+        )
+    if cases is not None:
+        found, source = load_cases(cases), str(cases)
+    else:
+        version = session.store.datasets.get(dataset or "")
+        rows = session.store.datasets.rows(version.ref, "test")
+        found = cases_from_rows(rows, session.store.features.records())
+        source = f"dataset {version.ref}, test split"
+    frozen = session.store.cases.freeze(name, found, source=source)
+    session.report.result(case_set_json(frozen))
+    session.report.say(
+        f"{frozen.ref}: {frozen.cases} cases, {frozen.answerable} of them answerable; "
+        f"digest {frozen.digest[:12]}"
+    )
+    session.report.note(f"measure on it with: fti evaluate {frozen.ref} --model NAME/N")
+
+
+@group.command("list")
+def list_(
+    store: StoreOption = None,
+    config: ConfigOption = None,
+    set_: SetOption = None,
+    json: JsonOption = False,
+) -> None:
+    """List the frozen case sets."""
+    session = open_session(store, config, set_, json)
+    found = session.store.cases.list()
+    session.report.result({"case_sets": [case_set_json(version) for version in found]})
+    if not found:
+        session.report.say(
+            "No case set is frozen yet. Freeze one with: fti cases freeze NAME CASES.jsonl"
+        )
+        return
+    session.report.table(
+        ["case set", "frozen", "cases", "answerable", "tags", "digest", "from"],
+        [
+            [
+                v.ref,
+                f"{v.created_at:%Y-%m-%d %H:%M}",
+                v.cases,
+                v.answerable,
+                " ".join(v.tags),
+                v.digest[:12],
+                v.source,
+            ]
+            for v in found
+        ],
+    )
+
+
+@group.command("show")
+def show(
+    case_set: Annotated[str, typer.Argument(help="NAME or NAME/N.")],
+    rows: Annotated[int, typer.Option("--rows", min=0, help="Cases to show.")] = 5,
+    store: StoreOption = None,
+    config: ConfigOption = None,
+    set_: SetOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Show one frozen case set and some of its cases."""
+    session = open_session(store, config, set_, json)
+    version = session.store.cases.get(case_set)
+    shown = session.store.cases.cases(version.ref)[:rows]
+    session.report.result(
+        case_set_json(version) | {"examples": [c.model_dump(mode="json") for c in shown]}
+    )
+    session.report.table(
+        ["what", "value"],
+        [
+            ["case set", version.ref],
+            ["cases", version.cases],
+            ["answerable", version.answerable],
+            ["digest", version.digest],
+            ["from", version.source],
+        ],
+    )
+    for case in shown:
+        session.report.say(f"\n{case.question}", style="bold")
+        session.report.say(f"  → {' | '.join(case.answers) or '(not answerable)'}")
