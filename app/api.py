@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Mapping
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import structlog
@@ -13,9 +14,11 @@ from fastapi.responses import FileResponse, JSONResponse
 from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 
+from app.answerers import Answerers, Build
 from app.guard import Guard
 from app.http_errors import body, body_of, status_of
-from app.routes import chat, health, records
+from app.metrics import Metrics
+from app.routes import chat, health, models, records
 from app.service import ServiceConfig
 from app.worker import Worker
 from pipelines.inference.answer import Assistant
@@ -26,7 +29,11 @@ _WEB = Path(__file__).parent / "web"
 
 
 def create_app(
-    assistant: Assistant, config: ServiceConfig | None = None, *, name: str = ""
+    assistant: Assistant,
+    config: ServiceConfig | None = None,
+    *,
+    name: str = "",
+    build: Build | None = None,
 ) -> FastAPI:
     """The service around a loaded assistant and its store.
 
@@ -35,27 +42,43 @@ def create_app(
             that serves, before anything listens.
         config: limits and keys.
         name: under which it was asked for (``reader@champion``); clients may use it beside the
-            assistant's own name.
+            assistant's own name, and it means what the alias means at the time.
+        build: makes the assistants of other models when a request names them; None: only
+            ``assistant`` is served.
     """
     config = config or ServiceConfig()
+    metrics = Metrics()
+    answerers = Answerers(assistant, config, name=name, build=build)
     app = FastAPI(
         title="fti",
         summary="Answers from your documents, with citations.",
         docs_url=None,
         redoc_url=None,
+        lifespan=_lifespan,
     )
-    app.state.worker = Worker(assistant, config)
-    app.state.served = list(dict.fromkeys(n for n in (name, assistant.model) if n))
-    app.state.started = int(time.time())
+    app.state.metrics = metrics
+    app.state.worker = Worker(answerers, config, metrics)
     app.add_exception_handler(FtiError, _refused)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_middleware(Guard, keys=config.api_keys, max_body_bytes=config.max_body_bytes)
-    for part in (chat, records, health):
+    for part in (chat, models, records, health):
         app.include_router(part.router)
     app.add_api_route("/", _page, include_in_schema=False)
     app.mount("/static", StaticFiles(directory=_WEB), name="static")
     return app
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    worker: Worker = app.state.worker
+    following = asyncio.create_task(worker.answerers.follow())
+    try:
+        yield
+    finally:
+        following.cancel()
+        with suppress(asyncio.CancelledError):
+            await following
 
 
 async def _page() -> FileResponse:
@@ -66,7 +89,7 @@ async def _refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, FtiError)
     status = status_of(error)
     log.warning("request_failed", code=error.code, status=status, path=request.url.path)
-    headers = {"Retry-After": "5"} if status == 503 else None
+    headers = {"Retry-After": "5"} if status in (429, 503) else None
     return JSONResponse(body_of(error), status_code=status, headers=headers)
 
 

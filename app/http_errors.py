@@ -36,7 +36,8 @@ STATUS: dict[type[errors.FtiError], int] = {
     errors.EngineError: 500,
     errors.ModelUnavailable: 503,
     errors.GenerationFailed: 500,
-    errors.Overloaded: 503,
+    errors.TimedOut: 504,
+    errors.Overloaded: 429,
     errors.TrainingError: 500,
     errors.GateRefused: 409,
 }
@@ -56,6 +57,7 @@ def body_of(error: errors.FtiError) -> dict[str, Any]:
 def body(message: str, *, code: str, status: int, param: str | None = None) -> dict[str, Any]:
     """An error body in OpenAI's form."""
     kind = "invalid_request_error" if status < 500 else "server_error"
+    kind = "rate_limit_error" if status == 429 else kind
     return {"error": {"message": message, "type": kind, "param": param, "code": code}}
 
 

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from app.answerers import ModelCard
 from store.types import Answer, Message, Sampling
 
 
@@ -236,9 +237,16 @@ def finish_reason(answer: Answer) -> str:
     return "length" if answer.finish_reason == "length" else "stop"
 
 
-def model_body(name: str, created: int) -> dict[str, Any]:
-    """A served model in OpenAI's form."""
-    return {"id": name, "object": "model", "created": created, "owned_by": "fti"}
+def model_body(card: ModelCard) -> dict[str, Any]:
+    """A served model in OpenAI's form, with the version that its name means now."""
+    return {
+        "id": card.name,
+        "object": "model",
+        "created": card.created,
+        "owned_by": "fti",
+        "resolved": card.ref,
+        "default": card.default,
+    }
 
 
 def _source_url(base_url: str, chunk_id: str) -> str:

@@ -11,7 +11,7 @@ class ServiceConfig(Value):
     """Settings of ``fti serve``.
 
     ``concurrency`` answers are generated at once, ``max_queue`` requests may wait, and what comes
-    on top is refused with 503 and Retry-After.
+    on top is refused with 429 and Retry-After.
     """
 
     host: str = Field(default="127.0.0.1", description="Address to listen on.")
@@ -28,6 +28,18 @@ class ServiceConfig(Value):
     max_queue: int = Field(default=32, ge=0, description="Requests that may wait for the model.")
     max_body_bytes: int = Field(default=1_000_000, ge=1_000, description="Largest request body.")
     queue_timeout_s: float = Field(default=60.0, gt=0, description="Longest wait for the model.")
+    answer_timeout_s: float = Field(
+        default=300.0, gt=0, description="Longest time for one answer, once the model is free."
+    )
+    drain_s: float = Field(
+        default=30.0, ge=0, description="Time that answers in flight have when the service stops."
+    )
+    max_models: int = Field(
+        default=4, ge=1, description="Model versions kept loaded over the one base."
+    )
+    alias_poll_s: float = Field(
+        default=1.0, gt=0, le=60, description="How often moved aliases are looked for."
+    )
     read_consistency_s: float = Field(
         default=1.0, ge=0, description="How old the service's view of the documents may be."
     )

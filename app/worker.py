@@ -1,4 +1,4 @@
-"""The model behind the service: who waits for it, and its answers brought to the event loop.
+"""The models behind the service: who waits for them, and answers brought to the event loop.
 
 An answer is made in a thread and its events are queued for the reader. The model is free again when
 it has finished, however slowly the reader reads; a reader that goes away stops it.
@@ -7,14 +7,17 @@ it has finished, however slowly the reader reads; a reader that goes away stops 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import aclosing
 from typing import TypeVar
 
 from starlette.requests import ClientDisconnect, Request
 
+from app.answerers import Answerers, Held
+from app.metrics import Metrics
 from app.service import ServiceConfig
-from pipelines.inference.answer import AnswerEvent, Assistant
-from store.errors import Overloaded
+from pipelines.inference.answer import AnswerEvent
+from store.errors import Overloaded, TimedOut
 from store.types import Message, Sampling
 
 _T = TypeVar("_T")
@@ -22,35 +25,65 @@ _BUSY_HINT = "Try again in a few seconds."
 
 
 class Worker:
-    """One assistant with a bounded queue before it.
+    """The service's assistants with one bounded queue before them.
 
     Args:
-        assistant: answers; used from threads.
+        answerers: the assistants by name; used from threads.
         config: how many at once, how many may wait and how long.
+        metrics: told of waits and answers.
     """
 
-    def __init__(self, assistant: Assistant, config: ServiceConfig) -> None:
-        self.assistant = assistant
+    def __init__(self, answerers: Answerers, config: ServiceConfig, metrics: Metrics) -> None:
+        self.answerers = answerers
         self._config = config
+        self._metrics = metrics
         self._turns = asyncio.Semaphore(config.concurrency)
         self.waiting = 0  # requests in the queue
+        self.answering = 0  # answers that are being made
+        metrics.watch(waiting=lambda: self.waiting, answering=lambda: self.answering)
 
     async def events(
         self,
         question: str,
         history: Sequence[Message] = (),
         *,
-        sampling: Sampling | None = None,
+        model: str | None = None,
+        sampling: Callable[[Sampling], Sampling] = lambda configured: configured,
     ) -> AsyncIterator[AnswerEvent]:
         """The events of one answer, when the model is free.
 
+        Args:
+            question: what is asked.
+            history: earlier turns, oldest first.
+            model: name of what shall answer; None: the default.
+            sampling: how tokens are chosen, given how that is configured.
+
         Raises:
+            ModelNotFound: nothing is served under the name.
             Overloaded: the queue is full, or the wait took longer than allowed.
+            TimedOut: the answer took longer than allowed.
         """
-        await self._take_turn()
+        held = await self.answerers.take(model)
+        try:
+            await self._take_turn()
+        except BaseException:
+            self.answerers.give_back(held)
+            raise
+        async with aclosing(self._made(held, question, history, sampling)) as events:
+            async for event in events:
+                yield event
+
+    async def _made(
+        self,
+        held: Held,
+        question: str,
+        history: Sequence[Message],
+        sampling: Callable[[Sampling], Sampling],
+    ) -> AsyncGenerator[AnswerEvent, None]:
         loop = asyncio.get_running_loop()
-        queue: asyncio.Queue[AnswerEvent | None] = asyncio.Queue()
-        answer = self.assistant.stream(question, history, sampling=sampling)
+        queue: asyncio.Queue[AnswerEvent | TimedOut | None] = asyncio.Queue()
+        assistant = held.assistant
+        answer = assistant.stream(question, history, sampling=sampling(assistant.sampling))
 
         def work() -> None:
             with answer:
@@ -58,16 +91,29 @@ class Worker:
                     loop.call_soon_threadsafe(queue.put_nowait, event)
 
         def finished(_: asyncio.Future[None]) -> None:
+            self.answering -= 1
             self._turns.release()
+            self.answerers.give_back(held)
             queue.put_nowait(None)
 
+        late = TimedOut(
+            f"The answer took longer than {self._config.answer_timeout_s:g} s.",
+            hint="Ask for fewer tokens (max_tokens), or raise service.answer_timeout_s.",
+        )
+        self.answering += 1
         done = loop.run_in_executor(None, work)
         done.add_done_callback(finished)
+        alarm = loop.call_later(self._config.answer_timeout_s, queue.put_nowait, late)
         try:
             while (event := await queue.get()) is not None:
+                if isinstance(event, TimedOut):
+                    raise event
+                if event.answer is not None:
+                    self._metrics.answered(event.answer)
                 yield event
             done.result()  # raises what the thread raised
         finally:
+            alarm.cancel()
             answer.cancel()
 
     async def _take_turn(self) -> None:

@@ -29,6 +29,7 @@
     ├── EngineError                a model cannot do its work
     │   ├── ModelUnavailable       its weights are not on this machine; says how to fetch them
     │   ├── GenerationFailed       generation broke off
+    │   ├── TimedOut               an answer took longer than the service allows
     │   └── Overloaded             more requests than the service will queue
     ├── TrainingError              training cannot start or does not converge to numbers
     └── GateRefused                promotion was refused by the evaluation gate
@@ -183,6 +184,10 @@ class ModelUnavailable(EngineError):
 
 class GenerationFailed(EngineError):
     """Generation broke off."""
+
+
+class TimedOut(EngineError):
+    """An answer took longer than the service allows."""
 
 
 class Overloaded(EngineError):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,6 +14,9 @@ from app.options import (
     StoreOption,
     open_session,
 )
+
+if TYPE_CHECKING:
+    from pipelines.inference.answer import Assistant
 
 
 def register(app: typer.Typer) -> None:
@@ -42,7 +45,7 @@ def serve(
     import uvicorn
 
     from app.api import create_app
-    from app.build import build_assistant
+    from app.build import Engines, build_assistant
     from app.logs import configure_logs
     from store.store import Store
 
@@ -52,11 +55,16 @@ def serve(
     opened = Store(settings.store, read_consistency_s=service.read_consistency_s)
     name = model or settings.model
     session.report.note(f"loading model {name}")
-    assistant = build_assistant(settings, opened, model=name, may_be_empty=True)
+    engines = Engines(settings)
+
+    def build(ref: str) -> Assistant:
+        return build_assistant(settings, opened, model=ref, engines=engines, may_be_empty=True)
+
+    assistant = build(name)
     configure_logs()
     server = uvicorn.Server(
         uvicorn.Config(
-            create_app(assistant, service, name=name),
+            create_app(assistant, service, name=name, build=build),
             host=host or service.host,
             port=service.port if port is None else port,
             log_config=None,

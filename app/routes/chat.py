@@ -1,4 +1,4 @@
-"""Chat completions and the list of models, as OpenAI's clients expect them."""
+"""Chat completions, as OpenAI's clients expect them."""
 
 from __future__ import annotations
 
@@ -16,43 +16,23 @@ from app.http_errors import DEFECT, body_of
 from app.routes.parts import WorkerPart
 from app.worker import unless_gone
 from pipelines.inference.answer import AnswerEvent
-from store.errors import EmptyQuestion, FtiError, ModelNotFound
+from store.errors import EmptyQuestion, FtiError
 from store.types import Answer
 
 log = structlog.get_logger("fti.api")
 router = APIRouter(prefix="/v1")
 
 
-@router.get("/models")
-async def list_models(request: Request) -> dict[str, Any]:
-    """The names under which the served model can be asked for."""
-    state = request.app.state
-    return {
-        "object": "list",
-        "data": [schemas.model_body(name, state.started) for name in state.served],
-    }
-
-
-@router.get("/models/{name:path}")
-async def get_model(name: str, request: Request) -> dict[str, Any]:
-    """One served model."""
-    _require_served(request, name)
-    return schemas.model_body(name, request.app.state.started)
-
-
 @router.post("/chat/completions", response_model=None)
 async def chat(asked: schemas.ChatRequest, request: Request, worker: WorkerPart) -> Response:
     """Answer the last user turn from the documents."""
-    if asked.model is not None:
-        _require_served(request, asked.model)
     question, history = asked.conversation()
     if not question.strip():
         raise EmptyQuestion(
             "The last message is no question of a user.",
             hint='End messages with {"role": "user", "content": "..."}.',
         )
-    sampling = asked.sampling(worker.assistant.sampling)
-    events = worker.events(question, history, sampling=sampling)
+    events = worker.events(question, history, model=asked.model, sampling=asked.sampling)
     base_url = str(request.base_url)
     try:
         if not asked.stream:
@@ -64,18 +44,10 @@ async def chat(asked: schemas.ChatRequest, request: Request, worker: WorkerPart)
         log.info("client_gone")
         return Response(status_code=499)
     return StreamingResponse(
-        _sse(first, events, base_url, model=worker.assistant.model, usage=asked.includes_usage),
+        _sse(first, events, base_url, usage=asked.includes_usage),
         media_type="text/event-stream",
         headers={"X-Accel-Buffering": "no"},  # proxies shall pass each piece on
     )
-
-
-def _require_served(request: Request, name: str) -> None:
-    served = request.app.state.served
-    if name not in served:
-        raise ModelNotFound(
-            f"The model {name!r} is not served here.", hint=f"Served: {', '.join(served)}."
-        )
 
 
 async def _whole(events: AsyncIterator[AnswerEvent]) -> Answer:
@@ -92,7 +64,6 @@ async def _sse(
     events: AsyncIterator[AnswerEvent],
     base_url: str,
     *,
-    model: str,
     usage: bool,
 ) -> AsyncIterator[bytes]:
     """The chunks of a streamed answer; what fails on the way is an error event in their place."""
@@ -100,7 +71,7 @@ async def _sse(
         "id": first.answer_id,
         "object": "chat.completion.chunk",
         "created": first.created,
-        "model": model,
+        "model": first.model,
     }
 
     def chunk(delta: dict[str, Any], finish: str | None = None, **extra: Any) -> bytes:

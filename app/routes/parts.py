@@ -16,7 +16,7 @@ def _worker(request: Request) -> Worker:
 
 
 def _store(request: Request) -> Store:
-    return _worker(request).assistant.store
+    return _worker(request).answerers.store
 
 
 WorkerPart = Annotated[Worker, Depends(_worker)]

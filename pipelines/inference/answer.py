@@ -48,12 +48,14 @@ class AnswerEvent:
     """A step of an answer: first ``passages``, then ``text`` pieces, last ``done``.
 
     The concatenated ``text`` equals ``answer.text``. ``passages`` are those that the model is
-    shown, cut as it sees them; ``retrieved`` are all that were found. ``created`` is Unix time.
+    shown, cut as it sees them; ``retrieved`` are all that were found. ``created`` is Unix time,
+    ``model`` what the answer will name as its model.
     """
 
     kind: Literal["passages", "text", "done"]
     answer_id: str
     created: int
+    model: str
     text: str = ""
     passages: tuple[Passage, ...] = ()
     retrieved: tuple[Passage, ...] = ()
@@ -101,6 +103,7 @@ class _Draft:
 
     question: str
     run_id: str
+    model: str
     sampling: Sampling
     id: str = field(default_factory=new_answer_id)
     created_at: datetime = field(default_factory=now)
@@ -122,6 +125,7 @@ class _Draft:
             kind=kind,
             answer_id=self.id,
             created=int(self.created_at.timestamp()),
+            model=self.model,
             text=text,
             passages=self.passages if kind == "passages" else (),
             retrieved=retrieved,
@@ -226,6 +230,7 @@ class Assistant:
         draft = _Draft(
             question=plain(question),
             run_id=run_id,
+            model=self.model,
             sampling=sampling.model_copy(update={"max_tokens": most}),
         )
         return AnswerStream(self._events(draft, history, cancel), cancel)

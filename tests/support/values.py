@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from store.contract import Contract
+from store.registry import ModelVersion
+from store.store import Store
 from store.types import (
     Answer,
+    DatasetVersion,
     EmbedderIdentity,
     InstructionExample,
     ModelIdentity,
@@ -75,3 +79,25 @@ def an_answer(answer_id: str, **changes: Any) -> Answer:
         "features_version": 7,
     }
     return Answer(**(fields | changes))
+
+
+def publish_adapter(
+    store: Store, adapter: Path, contract: Contract, name: str = "reader"
+) -> ModelVersion:
+    """Register a LoRA adapter's folder as the next version of a model."""
+    dataset = DatasetVersion(
+        name="faq",
+        version=1,
+        created_at=datetime(2026, 3, 1, tzinfo=UTC),
+        rows={"train": 1},
+        documents={},
+        digest="4" * 64,
+        features_version=1,
+        embedder=contract.embedder,
+        prompt_digest="5" * 64,
+        run_id="r-20260301-120000-0123ab",
+        files=(),
+    )
+    return store.models.publish(
+        name, adapter, contract=contract, dataset=dataset, run_id=dataset.run_id, metrics={}
+    )

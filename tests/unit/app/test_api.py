@@ -299,7 +299,7 @@ def test_who_comes_on_top_of_a_full_queue_is_told_when_to_come_again(store: Stor
         generator.hold.set()
         for thread in asking:
             thread.join(20)
-    assert (refused.status_code, refused.json()["error"]["code"]) == (503, "overloaded")
+    assert (refused.status_code, refused.json()["error"]["code"]) == (429, "overloaded")
     assert int(refused.headers["retry-after"]) > 0
     assert statuses == [200, 200]
 
@@ -312,9 +312,24 @@ def test_a_wait_for_the_model_ends_at_its_time_limit(store: Store) -> None:
         first.start()
         assert generator.started.wait(10)
         response = post(base)
-        assert (response.status_code, response.json()["error"]["code"]) == (503, "overloaded")
+        assert (response.status_code, response.json()["error"]["code"]) == (429, "overloaded")
         generator.hold.set()
         first.join(20)
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_an_answer_that_takes_too_long_is_ended_and_the_model_is_free_again(
+    store: Store, stream: bool
+) -> None:
+    generator = Scripted(pieces=["piece "] * 2_000, pace_s=0.01)
+    config = ServiceConfig(answer_timeout_s=0.3)
+    with serving(create_app(assistant_over(store, generator), config)) as base:
+        late = post(base, body(stream=stream))
+        error = events(late.text)[-1]["error"] if stream else late.json()["error"]
+        assert (late.status_code, error["code"]) == (200 if stream else 504, "timed_out")
+        assert generator.cancelled.wait(10)
+        generator.pieces = ["done"]
+        assert post(base).status_code == 200
 
 
 def test_the_service_answers_probes_while_the_model_works(store: Store) -> None:
