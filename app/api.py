@@ -18,7 +18,7 @@ from app.answerers import Answerers, Build
 from app.guard import Guard
 from app.http_errors import body, body_of, status_of
 from app.metrics import Metrics
-from app.routes import chat, health, models, records
+from app.routes import chat, health, models, records, retrieval
 from app.service import ServiceConfig
 from app.worker import Worker
 from pipelines.inference.answer import Assistant
@@ -62,7 +62,7 @@ def create_app(
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_middleware(Guard, keys=config.api_keys, max_body_bytes=config.max_body_bytes)
-    for part in (chat, models, records, health):
+    for part in (chat, models, retrieval, records, health):
         app.include_router(part.router)
     app.add_api_route("/", _page, include_in_schema=False)
     app.mount("/static", StaticFiles(directory=_WEB), name="static")

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from app.answerers import ModelCard
-from store.types import Answer, Message, Sampling
+from store.types import Answer, Feedback, Message, Passage, Sampling, SearchMode
 
 
 class Lenient(BaseModel):
@@ -21,6 +21,7 @@ class Lenient(BaseModel):
     model_config = ConfigDict(extra="ignore")
 
 
+_Text = Annotated[str, Field(min_length=1, max_length=100_000)]
 _Stop = Annotated[str, Field(min_length=1, max_length=200)]
 StopStrings = _Stop | Annotated[list[_Stop], Field(max_length=16)]
 
@@ -148,10 +149,52 @@ class ChatRequest(Lenient):
 
 
 class FeedbackRequest(Lenient):
-    """Body of ``POST /v1/answers/{id}/feedback``."""
+    """Body of ``POST /v1/feedback``: a person's verdict on an answer."""
 
-    rating: Literal["up", "down"]
+    answer_id: str = Field(description="The id of the completion.")
+    rating: Literal[-1, 1] = Field(description="1: helpful, -1: not.")
+    correction: str = Field(
+        default="", max_length=8000, description="What the answer should have been."
+    )
     comment: str = Field(default="", max_length=4000)
+
+    def verdict(self) -> Feedback:
+        """As it is kept."""
+        return Feedback(
+            answer_id=self.answer_id,
+            rating="up" if self.rating > 0 else "down",
+            correction=self.correction.strip(),
+            comment=self.comment.strip(),
+        )
+
+
+class SearchRequest(Lenient):
+    """Body of ``POST /v1/search``."""
+
+    query: str = Field(min_length=1, max_length=8000)
+    k: int | None = Field(default=None, ge=1, le=100, description="As configured without.")
+    mode: SearchMode | None = Field(default=None, description="As configured without.")
+    where: dict[str, str] = Field(
+        default_factory=dict, description="Only passages whose column or metadata has this value."
+    )
+
+
+class EmbeddingsRequest(Lenient):
+    """Body of ``POST /v1/embeddings``. Token ids as input are not taken: their tokenizer is not
+    ours.
+    """
+
+    input: _Text | Annotated[list[_Text], Field(min_length=1, max_length=256)]
+    model: str | None = Field(default=None, description="The embedder's id, or none.")
+    encoding_format: Literal["float", "base64"] = "float"
+    dimensions: int | None = Field(default=None, ge=1, description="Only the embedder's own.")
+    input_type: Literal["document", "query"] = Field(
+        default="document", description="Some embedders put another text before a question."
+    )
+
+    def texts(self) -> list[str]:
+        """What to embed."""
+        return [self.input] if isinstance(self.input, str) else self.input
 
 
 def completion(answer: Answer, base_url: str) -> dict[str, Any]:
@@ -179,7 +222,7 @@ def url_citations(answer: Answer, base_url: str) -> list[dict[str, Any]]:
         {
             "type": "url_citation",
             "url_citation": {
-                "url": _source_url(base_url, c.chunk_id),
+                "url": _source_url(base_url, c.chunk_id, answer.id),
                 "title": c.title,
                 "start_index": c.start,
                 "end_index": c.end,
@@ -206,19 +249,27 @@ def extras(answer: Answer, base_url: str) -> dict[str, Any]:
                 "marker": number,
                 "cited": number in quotes,
                 "quotes": quotes.get(number, []),
-                "title": p.title,
-                "section": list(p.section),
-                "document": p.source,
-                "chunk_id": p.chunk_id,
-                "start": p.start,
-                "end": p.end,
-                "text": p.text,
-                "similarity": p.similarity,
-                "url": _source_url(base_url, p.chunk_id),
+                **passage_body(p, base_url, answer.id),
             }
             for number, p in enumerate(answer.passages, start=1)
         ],
         "abstained": answer.abstained,
+    }
+
+
+def passage_body(passage: Passage, base_url: str, answer_id: str = "") -> dict[str, Any]:
+    """A passage as searches and answers show it."""
+    return {
+        "title": passage.title,
+        "section": list(passage.section),
+        "document": passage.source,
+        "document_id": passage.document_id,
+        "chunk_id": passage.chunk_id,
+        "start": passage.start,
+        "end": passage.end,
+        "text": passage.text,
+        "similarity": passage.similarity,
+        "url": _source_url(base_url, passage.chunk_id, answer_id),
     }
 
 
@@ -249,5 +300,6 @@ def model_body(card: ModelCard) -> dict[str, Any]:
     }
 
 
-def _source_url(base_url: str, chunk_id: str) -> str:
-    return f"{base_url}v1/sources/{chunk_id}"
+def _source_url(base_url: str, chunk_id: str, answer_id: str) -> str:
+    shown_in = f"?answer={answer_id}" if answer_id else ""
+    return f"{base_url}v1/sources/{chunk_id}{shown_in}"

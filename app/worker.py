@@ -21,6 +21,7 @@ from store.errors import Overloaded, TimedOut
 from store.types import Message, Sampling
 
 _T = TypeVar("_T")
+_ASIDE = 2  # searches and embeddings at once, so that they cannot crowd out the answers
 _BUSY_HINT = "Try again in a few seconds."
 
 
@@ -37,10 +38,15 @@ class Worker:
         self.answerers = answerers
         self._config = config
         self._metrics = metrics
-        self._turns = asyncio.Semaphore(config.concurrency)
-        self.waiting = 0  # requests in the queue
+        self._turns = Turns(config.concurrency, config)
+        self._aside = Turns(_ASIDE, config)
         self.answering = 0  # answers that are being made
         metrics.watch(waiting=lambda: self.waiting, answering=lambda: self.answering)
+
+    @property
+    def waiting(self) -> int:
+        """Requests in the queue."""
+        return self._turns.waiting
 
     async def events(
         self,
@@ -65,7 +71,7 @@ class Worker:
         """
         held = await self.answerers.take(model)
         try:
-            await self._take_turn()
+            await self._turns.take()
         except BaseException:
             self.answerers.give_back(held)
             raise
@@ -116,8 +122,42 @@ class Worker:
             alarm.cancel()
             answer.cancel()
 
-    async def _take_turn(self) -> None:
-        if self._turns.locked() and self.waiting >= self._config.max_queue:
+    async def aside(self, work: Callable[[], _T]) -> _T:
+        """What ``work`` (a search, embeddings) gives, in a thread; few at once, beside answers.
+
+        Raises:
+            Overloaded: too many wait, or the wait took longer than allowed.
+        """
+        await self._aside.take()
+        done = asyncio.get_running_loop().run_in_executor(None, work)
+        done.add_done_callback(lambda _: self._aside.release())
+        return await asyncio.shield(done)
+
+
+class Turns:
+    """So many at once, so many waiting, and nobody for too long.
+
+    Args:
+        at_once: how many may hold a turn.
+        config: how many may wait and how long.
+    """
+
+    def __init__(self, at_once: int, config: ServiceConfig) -> None:
+        self._config = config
+        self._free = asyncio.Semaphore(at_once)
+        self.waiting = 0
+
+    def release(self) -> None:
+        """Give a turn back."""
+        self._free.release()
+
+    async def take(self) -> None:
+        """Wait for a turn; each one taken must be released.
+
+        Raises:
+            Overloaded: too many wait, or the wait took longer than allowed.
+        """
+        if self._free.locked() and self.waiting >= self._config.max_queue:
             raise Overloaded(
                 f"The service is busy: {self.waiting} requests wait for the model.",
                 hint=_BUSY_HINT,
@@ -125,7 +165,7 @@ class Worker:
         self.waiting += 1
         try:
             async with asyncio.timeout(self._config.queue_timeout_s):
-                await self._turns.acquire()
+                await self._free.acquire()
         except TimeoutError as error:
             raise Overloaded(
                 f"The model was not free within {self._config.queue_timeout_s:g} s.",

@@ -309,11 +309,12 @@ class Answer(Value):
 
 
 class Feedback(Value):
-    """A person's verdict on an answer."""
+    """A person's verdict on an answer; ``correction`` is what it should have been, if they say."""
 
     answer_id: str
     rating: Literal["up", "down"]
     comment: str = ""
+    correction: str = ""
     created_at: datetime = Field(default_factory=now)
 
 

@@ -60,7 +60,7 @@ async function ask(question) {
 
 function actions(event, content, seconds) {
   const row = make("div", "actions");
-  const verdicts = [["up", "Helpful"], ["down", "Not helpful"]].map(([rating, label]) => {
+  const verdicts = [[1, "Helpful"], [-1, "Not helpful"]].map(([rating, label]) => {
     const button = makeButton(label, "quiet", async () => {
       try {
         await rate(event.id, rating);

@@ -34,8 +34,8 @@ export async function models() {
 }
 
 export async function rate(answerId, rating) {
-  await call(`/v1/answers/${encodeURIComponent(answerId)}/feedback`, {
-    method: "POST", body: JSON.stringify({ rating }),
+  await call("/v1/feedback", {
+    method: "POST", body: JSON.stringify({ answer_id: answerId, rating }),
   });
 }
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import openai
 import pytest
 from openai.types.chat.chat_completion_message import Annotation
@@ -14,6 +16,7 @@ from pydantic import SecretStr
 
 from app.api import create_app
 from app.service import ServiceConfig
+from pipelines.engines.embedding import HashingEmbedder
 from pipelines.engines.generation import TransformersGenerator
 from store.errors import GenerationFailed
 from store.store import Store
@@ -96,6 +99,30 @@ def test_the_streaming_helper_assembles_the_same_message(client: openai.OpenAI) 
         for _ in stream:
             pass
         assert stream.get_final_completion().choices[0].message.content == ANSWER
+
+
+@pytest.mark.parametrize("encoding", [None, "float", "base64"])
+def test_embeddings_are_the_embedders_own(client: openai.OpenAI, encoding: Any) -> None:
+    embedder = HashingEmbedder()
+    options = {"encoding_format": encoding} if encoding else {}
+    texts = ["The kiln fires stoneware.", "水温は二十度です"]
+    made = client.embeddings.create(model=embedder.identity.id, input=texts, **options)
+    expected = embedder.embed_documents(texts)
+    assert [e.index for e in made.data] == [0, 1]
+    for row, vector in zip(made.data, expected, strict=True):
+        if encoding == "base64":  # then the client leaves it as it came
+            row.embedding = np.frombuffer(base64.b64decode(row.embedding), "<f4").tolist()
+        np.testing.assert_allclose(row.embedding, vector, atol=1e-6)
+    assert made.usage.prompt_tokens == sum(len(embedder.token_spans(t)) for t in texts)
+
+
+def test_embeddings_that_cannot_be_made_are_refused(client: openai.OpenAI) -> None:
+    name = HashingEmbedder().identity.id
+    with pytest.raises(openai.NotFoundError):
+        client.embeddings.create(model="text-embedding-3-small", input="x")
+    for wrong in ({"input": ""}, {"input": []}, {"input": [1, 2]}, {"input": "x", "dimensions": 7}):
+        with pytest.raises(openai.BadRequestError):
+            client.embeddings.create(model=name, **wrong)
 
 
 def test_models_are_listed_and_found(client: openai.OpenAI) -> None:

@@ -80,6 +80,7 @@ def test_an_answer_comes_with_its_citation_and_the_passage_behind_it(client: Tes
     assert cited["document"] == "/handbook/hours.md"
     assert cited["quotes"] == ["The workshop opens at nine on Saturdays"]
     link = client.get(note["url"].removeprefix("http://testserver")).json()
+    assert link == client.get(cited["url"].removeprefix("http://testserver")).json()
     assert link["document"] == "/handbook/hours.md"
     assert link["text"] == cited["text"]
 
@@ -87,6 +88,8 @@ def test_an_answer_comes_with_its_citation_and_the_passage_behind_it(client: Tes
 def test_a_streamed_answer_says_the_same_as_a_whole_one(client: TestClient) -> None:
     whole = post(client).json()
     streamed = events(post(client, body(stream=True)).text)
+    # Links name the answer that they stand in.
+    whole = json.loads(json.dumps(whole).replace(whole["id"], streamed[0]["id"]))
     pieces = [c["choices"][0]["delta"].get("content", "") for c in streamed]
     assert "".join(pieces) == whole["choices"][0]["message"]["content"]
     assert streamed[0]["choices"][0]["delta"]["role"] == "assistant"
@@ -108,15 +111,71 @@ def test_an_answers_lineage_and_feedback_are_kept(client: TestClient, store: Sto
     answer = post(client).json()
     lineage = client.get(f"/v1/answers/{answer['id']}").json()
     assert lineage["question"] == QUESTION
-    given = client.post(f"/v1/answers/{answer['id']}/feedback", json={"rating": "up"})
-    assert given.status_code == 200
-    assert [f.rating for f in store.answers.feedback_of(answer["id"])] == ["up"]
+    assert lineage["sampling"]["temperature"] == 0
+    verdict = {"answer_id": answer["id"], "rating": -1, "correction": " At ten. ", "comment": "no"}
+    given = client.post("/v1/feedback", json=verdict)
+    assert given.status_code == 201
+    (kept,) = store.answers.feedback_of(answer["id"])
+    assert (kept.rating, kept.correction, kept.comment) == ("down", "At ten.", "no")
+    (shown,) = client.get(f"/v1/answers/{answer['id']}").json()["feedback"]
+    assert shown["correction"] == "At ten."
+    for wrong in (0, 5, "good", None):
+        refused = client.post("/v1/feedback", json={"answer_id": answer["id"], "rating": wrong})
+        assert (refused.status_code, refused.json()["error"]["param"]) == (400, "rating")
+
+
+def test_a_citation_leads_to_its_passage_with_the_quote_marked_even_after_a_change(
+    client: TestClient, store: Store
+) -> None:
+    text = "Members come early.\n\nThe ferry leaves at noon, they say.\n\nNobody waits."
+    identifier = add_document(store, "/handbook/ferry.md", "Ferry", text)
+    answer = post(client, body("When does the ferry leave?")).json()
+    note = answer["choices"][0]["message"]["annotations"][0]["url_citation"]
+    path = note["url"].removeprefix("http://testserver")
+    source = client.get(path).json()
+    (quote,) = source["quotes"]
+    assert source["text"][quote["start"] : quote["end"]] == "The ferry leaves at noon, they say"
+    assert text[source["start"] : source["end"]] == source["text"]
+    assert source["before"] == "Members come early.\n\n"
+    assert source["after"] == "\n\nNobody waits."
+    assert source["standing"] == "stands"
+    add_document(store, "/handbook/ferry.md", "Ferry", "The ferry was sold.")
+    changed = client.get(path).json()
+    assert (changed["standing"], changed["text"]) == ("changed", source["text"])
+    assert client.get(path.split("?")[0]).status_code == 404, "no such chunk any more"
+    with store.layout.writing("a test"):
+        store.features.delete([identifier])
+    assert client.get(path).json()["standing"] == "deleted"
+    elsewhere = client.get(f"/v1/sources/c-of-another?answer={answer['id']}")
+    assert elsewhere.json()["error"]["code"] == "document_not_found"
+
+
+def test_searches_find_passages_with_their_places(client: TestClient) -> None:
+    found = client.post("/v1/search", json={"query": "How hot is the kiln?", "k": 2}).json()
+    first, second = found["passages"]
+    assert (first["rank"], first["document"], second["rank"]) == (1, "/handbook/kiln.md", 2)
+    assert (
+        client.get(first["url"].removeprefix("http://testserver")).json()["text"] == (first["text"])
+    )
+    only = {"query": "kiln", "where": {"title": "Fees"}, "mode": "text"}
+    for asked, status in [
+        ({"query": "kiln", "mode": "vector", "k": 1}, 200),
+        (only, 200),
+        ({"query": "kiln", "where": {"colour": "red"}}, 400),
+        ({"query": "  "}, 400),
+        ({"query": "kiln", "k": 0}, 400),
+        ({"query": "kiln", "mode": "magic"}, 400),
+        ({}, 400),
+    ]:
+        response = client.post("/v1/search", json=asked)
+        assert response.status_code == status, (asked, response.text)
 
 
 def test_records_that_do_not_exist_are_404(client: TestClient) -> None:
     assert client.get("/v1/sources/nothing").status_code == 404
     assert client.get("/v1/answers/nothing").status_code == 404
-    missing = client.post("/v1/answers/a-20260101-000000000000/feedback", json={"rating": "up"})
+    verdict = {"answer_id": "a-20260101-000000000000", "rating": 1}
+    missing = client.post("/v1/feedback", json=verdict)
     assert missing.status_code == 404
     assert missing.json()["error"]["code"] == "answer_not_found"
 

@@ -147,7 +147,9 @@ def test_what_would_change_an_answers_meaning_is_refused(
 
 def test_annotations_give_the_place_of_each_marker_and_a_link_to_its_source() -> None:
     notes = schemas.url_citations(ANSWER, "http://host/")
-    assert [n["url_citation"]["url"] for n in notes] == ["http://host/v1/sources/c2"] * 2
+    assert [n["url_citation"]["url"] for n in notes] == [
+        f"http://host/v1/sources/c2?answer={ANSWER.id}"
+    ] * 2
     places = [(n["url_citation"]["start_index"], n["url_citation"]["end_index"]) for n in notes]
     assert [ANSWER.text[start:end] for start, end in places] == ["[2]", "[2]"]
 

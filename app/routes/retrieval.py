@@ -1,0 +1,78 @@
+"""Retrieval by itself: searches, and the embedder in OpenAI's form."""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+from fastapi import APIRouter, Request
+
+from app import schemas
+from app.routes.parts import WorkerPart
+from pipelines.engines.embedding import Vectors
+from store.errors import InputError, ModelNotFound
+
+router = APIRouter(prefix="/v1", tags=["retrieval"])
+
+
+@router.post("/search")
+async def search(
+    asked: schemas.SearchRequest, request: Request, worker: WorkerPart
+) -> dict[str, Any]:
+    """The passages that a query finds, best first."""
+    retriever = worker.answerers.first.retriever
+    found = await worker.aside(
+        lambda: retriever.search(asked.query, asked.k, asked.mode, asked.where)
+    )
+    base_url = str(request.base_url)
+    return {
+        "passages": [
+            {
+                "rank": p.rank,
+                "score": p.score,
+                "found_by": list(p.found_by),
+                **schemas.passage_body(p, base_url),
+            }
+            for p in found
+        ]
+    }
+
+
+@router.post("/embeddings")
+async def embeddings(asked: schemas.EmbeddingsRequest, worker: WorkerPart) -> dict[str, Any]:
+    """Vectors of texts by the store's embedder, as unit vectors where it makes such."""
+    embedder = worker.answerers.first.retriever.embedder
+    identity = embedder.identity
+    if asked.model not in (None, identity.id):
+        raise ModelNotFound(
+            f"The embedder {asked.model!r} is not served here.", hint=f"Served: {identity.id}."
+        )
+    if asked.dimensions not in (None, identity.dimension):
+        raise InputError(
+            f"The embedder makes vectors of {identity.dimension} dimensions, not "
+            f"{asked.dimensions}.",
+            hint="Leave dimensions out.",
+        )
+    texts = asked.texts()
+
+    def work() -> tuple[Vectors, int]:
+        embed = embedder.embed_queries if asked.input_type == "query" else embedder.embed_documents
+        return embed(texts), sum(len(embedder.token_spans(text)) for text in texts)
+
+    vectors, tokens = await worker.aside(work)
+    as_text = asked.encoding_format == "base64"
+    return {
+        "object": "list",
+        "model": identity.id,
+        "data": [
+            {
+                "object": "embedding",
+                "index": index,
+                "embedding": base64.b64encode(vector.astype("<f4").tobytes()).decode()
+                if as_text
+                else vector.tolist(),
+            }
+            for index, vector in enumerate(vectors)
+        ],
+        "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
+    }
