@@ -1,22 +1,31 @@
-"""Evaluations as commands run them: one model, or a model and what it would replace, in pairs."""
+"""Evaluations as commands run them: one system, or several on the same cases, in pairs."""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from app.build import BASE, EXTRACTIVE, Engines, build_assistant, build_retriever
-from store.errors import InvalidCases
+from app.build import (
+    BASE,
+    EXTRACTIVE,
+    Engines,
+    build_assistant,
+    build_retriever,
+    require_documents,
+)
+from app.systems import System, answering
+from store.errors import ConfigError, InvalidCases
 from store.registry import CHAMPION
 from store.significance import Difference
-from store.types import Case
+from store.types import Case, SearchMode
 
 if TYPE_CHECKING:
     from app.settings import Settings
     from pipelines.inference.evaluation import EvaluationReport
+    from pipelines.inference.retrieve import Retriever
     from store.progress import Progress
     from store.store import Store
 
@@ -30,6 +39,55 @@ class Evaluated:
     report: EvaluationReport
     baseline: EvaluationReport | None = None
     difference: dict[str, Difference] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Compared:
+    """Systems measured on the same cases, by name, in the order they were asked for.
+
+    ``differences`` are those of each other system to ``reference``, the first; p-values are
+    corrected over the metrics of each. ``main`` names the system that the top figures are about.
+    """
+
+    reports: dict[str, EvaluationReport]
+    reference: str
+    main: str
+    differences: dict[str, dict[str, Difference]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, result: Evaluated) -> Compared:
+        """One evaluation, or two, as systems."""
+        name = result.report.system
+        if result.baseline is None:
+            return cls({name: result.report}, reference=name, main=name)
+        rival = result.baseline.system
+        return cls(
+            {rival: result.baseline, name: result.report},
+            reference=rival,
+            main=name,
+            differences={name: result.difference},
+        )
+
+    def as_json(self, *, several: bool) -> dict[str, Any]:
+        """The main system's report, with the others beside it.
+
+        Args:
+            several: whether a list was asked for; otherwise the other one is ``baseline``.
+        """
+        body = self.reports[self.main].model_dump(mode="json")
+        if several:
+            body["reference"] = self.reference
+            body["systems"] = {n: r.model_dump(mode="json") for n, r in self.reports.items()}
+            body["differences"] = {
+                name: {metric: d.model_dump() for metric, d in found.items()}
+                for name, found in self.differences.items()
+            }
+        elif self.main != self.reference:
+            body["baseline"] = self.reports[self.reference].model_dump(mode="json")
+            body["difference"] = {
+                metric: d.model_dump() for metric, d in self.differences[self.main].items()
+            }
+        return body
 
 
 def rival_of(settings: Settings, store: Store, ref: str) -> str:
@@ -88,50 +146,143 @@ def evaluate_model(
     use_retrieval: bool = True,
     include_trained: bool = False,
     engines: Engines | None = None,
+    resume: bool = True,
 ) -> Evaluated:
     """Evaluate what would be served and, with ``compare``, what it would replace.
 
     The two are asked the same cases: those about documents that neither was trained on.
     """
-    from pipelines.inference.evaluation import (
-        case_rows,
-        evaluate,
-        evaluate_retrieval,
-    )
-    from pipelines.inference.evaluation import (
-        compare as paired,
-    )
+    from pipelines.inference.evaluation import evaluate_retrieval
 
     if retrieval_only:
         retriever = build_retriever(settings, store)
         return Evaluated(evaluate_retrieval(retriever, cases, store=store, progress=progress))
-    engines = engines or Engines(settings)
+    name = model or settings.model
+    ref = name if name in (BASE, EXTRACTIVE) else store.models.get(name).ref
+    asked = [ref]
+    if compare and ref not in (BASE, EXTRACTIVE):
+        asked.insert(0, rival_of(settings, store, ref))
+    found = evaluate_systems(
+        settings,
+        store,
+        cases,
+        [System(each, each, "rag" if use_retrieval else "none") for each in asked],
+        progress=progress,
+        include_trained=include_trained,
+        engines=engines,
+        resume=resume,
+    )
+    if len(asked) == 1:
+        return Evaluated(found.reports[ref])
+    return Evaluated(found.reports[ref], found.reports[asked[0]], found.differences[ref])
 
-    def run(
-        name: str | None, asked: Sequence[Case], unseen_by: Sequence[str] = ()
-    ) -> EvaluationReport:
+
+def evaluate_systems(
+    settings: Settings,
+    store: Store,
+    cases: Sequence[Case],
+    systems: Sequence[System],
+    *,
+    progress: Progress,
+    include_trained: bool = False,
+    engines: Engines | None = None,
+    resume: bool = True,
+) -> Compared:
+    """Ask all systems the same cases: those about documents that no model was trained on.
+
+    Args:
+        settings: the profile; a system may insist on another search mode.
+        store: what is asked.
+        cases: see ``find_cases``.
+        systems: at least one; the first is what the others are compared with.
+        progress: told after every case, a stage per system.
+        include_trained: also count cases about documents trained on.
+        engines: models that are loaded already.
+        resume: go on where an earlier evaluation, perhaps a killed one, stopped.
+
+    Raises:
+        ConfigError: ``rerank`` is asked for and the profile has no reranker.
+    """
+    from pipelines.inference.evaluation import (
+        case_rows,
+        compare,
+        evaluate,
+        evaluate_retrieval,
+    )
+    from pipelines.inference.oracle import OracleRetriever
+
+    engines = engines or Engines(settings)
+    unseen_by = () if include_trained else sorted({s.model for s in systems if s.model})
+    reports: dict[str, EvaluationReport] = {}
+    for system in systems:
+        told = _named(progress, system.name) if len(systems) > 1 else progress
+        if system.model is None:
+            reports[system.name] = evaluate_retrieval(
+                _retriever(settings, store, system, engines),
+                cases,
+                store=store,
+                progress=told,
+                unseen_by=unseen_by,
+                system=system.name,
+            )
+            continue
         assistant = build_assistant(
-            settings, store, model=name, use_retrieval=use_retrieval, engines=engines
+            _with_mode(settings, system.mode),
+            store,
+            model=system.model,
+            use_retrieval=system.passages != "none",
+            engines=engines,
         )
-        return evaluate(
+        if system.passages == "oracle":
+            assistant.retriever = OracleRetriever(assistant.retriever)
+        reports[system.name] = evaluate(
             assistant,
-            asked,
+            cases,
             store=store,
-            progress=progress,
+            progress=told,
             include_trained=include_trained,
             unseen_by=unseen_by,
+            system=system.name,
+            resume=resume,
         )
 
-    name = model or settings.model
-    rivals = (
-        [rival_of(settings, store, store.models.get(name).ref)]
-        if compare and name not in (BASE, EXTRACTIVE)
-        else []
+    def rows(name: str) -> list[dict[str, Any]]:
+        return case_rows(store, reports[name].run)
+
+    reference, *others = reports
+    return Compared(
+        reports=reports,
+        reference=reference,
+        main=answering(systems).name,
+        differences={name: compare(rows(name), rows(reference)) for name in others},
     )
-    report = run(name, cases, rivals)
-    if not rivals:
-        return Evaluated(report)
-    rows = case_rows(store, report.run)
-    scored = {row["id"] for row in rows}
-    baseline = run(rivals[0], [c for c in cases if c.id in scored])
-    return Evaluated(report, baseline, difference=paired(rows, case_rows(store, baseline.run)))
+
+
+def _retriever(settings: Settings, store: Store, system: System, engines: Engines) -> Retriever:
+    from pipelines.inference.retrieve import Retriever
+
+    if system.rerank and engines.reranker is None:
+        raise ConfigError(
+            "The profile has no reranker to measure.",
+            hint="Leave 'rerank' out, or set one: --set reranker.engine=lexical",
+        )
+    require_documents(store)
+    return Retriever(
+        store.features,
+        engines.embedder,
+        engines.reranker if system.rerank else None,
+        _with_mode(settings, system.mode).inference.retrieval,
+    )
+
+
+def _with_mode(settings: Settings, mode: SearchMode | None) -> Settings:
+    if mode is None:
+        return settings
+    inference = settings.inference
+    retrieval = inference.retrieval.model_copy(update={"mode": mode})
+    changed = inference.model_copy(update={"retrieval": retrieval})
+    return settings.model_copy(update={"inference": changed})
+
+
+def _named(progress: Progress, system: str) -> Progress:
+    return lambda event: progress(replace(event, stage=system))

@@ -8,7 +8,10 @@ cases/<name>/<n>/        frozen case sets
 models/<name>/<n>/       immutable model versions; models/<name>/aliases.json
 runs/<id>/               what ran; per-case evaluation results beside it
 answers/<day>.jsonl      every answer; answers/feedback.jsonl
+uploads/                 documents that were given to the service, as they were given
+keys.json                who may use the service: digests of API keys
 checkpoints/<digest>/    training in progress; safe to delete when nothing trains
+results/<digest>.jsonl   scores of cases asked already; a cache, safe to delete
 locks/                   one per file that a batch writes; held by its process
 """
 
@@ -103,9 +106,24 @@ class Layout:
         return self.root / "answers"
 
     @property
+    def uploads(self) -> Path:
+        """Files that were given to the service; ingested like any others."""
+        return self.root / "uploads"
+
+    @property
+    def keys(self) -> Path:
+        """Digests of API keys."""
+        return self.root / "keys.json"
+
+    @property
     def checkpoints(self) -> Path:
         """Training in progress."""
         return self.root / "checkpoints"
+
+    @property
+    def results(self) -> Path:
+        """Scores of cases that were asked already: a cache."""
+        return self.root / "results"
 
     @contextlib.contextmanager
     def writing(self, what: str, *, timeout_s: float = 10.0) -> Iterator[None]:

@@ -10,6 +10,7 @@ from store.datasets import DatasetStore
 from store.features import FeatureStore
 from store.layout import Layout
 from store.registry import ModelRegistry
+from store.results import CaseResults
 from store.runs import RunLog
 
 
@@ -28,4 +29,5 @@ class Store:
         self.cases = CaseSets(self.layout)
         self.models = ModelRegistry(self.layout)
         self.runs = RunLog(self.layout)
+        self.results = CaseResults(self.layout)
         self.answers = AnswerLog(self.layout)

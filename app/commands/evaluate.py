@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from app.options import (
     ConfigOption,
@@ -16,13 +17,40 @@ from app.options import (
 )
 
 if TYPE_CHECKING:
+    from app.evaluating import Compared
     from app.reporting import Reporter
     from pipelines.inference.evaluation import EvaluationReport
+    from store.significance import Difference
+
+#: What ``--compare`` without a value stands for.
+_RIVAL = "rival"
+
+
+class _EvaluateCommand(TyperCommand):
+    """Lets ``--compare`` stand alone or before a list, wherever it is written."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Join ``--compare`` to its list; a word that is no list is not its value."""
+        from app.systems import looks_like_systems
+
+        joined: list[str] = []
+        rest = iter(args)
+        for word in rest:
+            if word != "--compare":
+                joined.append(word)
+                continue
+            following = next(rest, None)
+            if following is not None and looks_like_systems(following):
+                joined.append(f"--compare={following}")
+                continue
+            joined.append(f"--compare={_RIVAL}")
+            joined += [] if following is None else [following]
+        return super().parse_args(ctx, joined)
 
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    app.command("evaluate")(evaluate)
+    app.command("evaluate", cls=_EvaluateCommand)(evaluate)
 
 
 def evaluate(
@@ -34,12 +62,16 @@ def evaluate(
         bool, typer.Option("--retrieval-only", help="Measure the search alone; no model is loaded.")
     ] = False,
     compare: Annotated[
-        bool,
+        str | None,
         typer.Option(
             "--compare",
-            help="Also evaluate what it would replace: the champion, else what is served now.",
+            metavar="[SYSTEMS]",
+            help="Also evaluate what it would replace: the champion, else what is served now. With "
+            "SYSTEMS: these instead, the first as reference, such as base,base+rag,tuned+rag. "
+            "Endings: +rag +vector +text +hybrid +oracle (gold passage); searches alone: vector "
+            "text hybrid rerank.",
         ),
-    ] = False,
+    ] = None,
     no_retrieval: Annotated[
         bool, typer.Option("--no-retrieval", help="Answer without passages.")
     ] = False,
@@ -53,6 +85,13 @@ def evaluate(
             help="Also count cases about documents that the model was trained on.",
         ),
     ] = False,
+    fresh: Annotated[
+        bool,
+        typer.Option(
+            "--fresh",
+            help="Ask every case anew; otherwise a run goes on where one like it stopped.",
+        ),
+    ] = False,
     store: StoreOption = None,
     config: ConfigOption = None,
     set_: SetOption = None,
@@ -60,57 +99,105 @@ def evaluate(
 ) -> None:
     """Measure what is served: the same retrieval, prompt and model as ask and serve use.
 
-    Example: fti evaluate questions.jsonl --model reader/1 --compare
+    A killed evaluation goes on where it stopped when it is run again. Examples: fti evaluate
+    questions.jsonl --model reader/1 --compare, or fti evaluate handbook --model reader/1 --compare
+    base,base+rag,tuned,tuned+rag,tuned+oracle,vector,text,hybrid
     """
-    from app.evaluating import evaluate_model, find_cases, sample
+    from app.evaluating import Compared, evaluate_model, evaluate_systems, find_cases, sample
+    from app.systems import parse_systems
+    from store.errors import InputError
 
     session = open_session(store, config, set_, json)
     asked = sample(find_cases(session.store, cases), limit)
+    several = compare is not None and compare != _RIVAL
+    if several and (retrieval_only or no_retrieval):
+        raise InputError(
+            "A list of systems says itself which of them search.",
+            hint="Leave out --retrieval-only and --no-retrieval.",
+        )
     with session.report.progress() as progress:
-        result = evaluate_model(
-            session.settings,
-            session.store,
-            asked,
-            model=model,
-            retrieval_only=retrieval_only,
-            compare=compare,
-            use_retrieval=not no_retrieval,
-            include_trained=include_trained,
-            progress=progress,
+        if several:
+            systems = parse_systems(
+                compare or "", store=session.store, tuned=model or session.settings.model
+            )
+            found = evaluate_systems(
+                session.settings,
+                session.store,
+                asked,
+                systems,
+                include_trained=include_trained,
+                resume=not fresh,
+                progress=progress,
+            )
+        else:
+            result = evaluate_model(
+                session.settings,
+                session.store,
+                asked,
+                model=model,
+                retrieval_only=retrieval_only,
+                compare=compare is not None,
+                use_retrieval=not no_retrieval,
+                include_trained=include_trained,
+                resume=not fresh,
+                progress=progress,
+            )
+            found = Compared.of(result)
+    session.report.result(found.as_json(several=several))
+    show_systems(session.report, found)
+
+
+def show_systems(report: Reporter, found: Compared) -> None:
+    """The figures of an evaluation: a column per system, then what differs."""
+    main = found.reports[found.main]
+    metrics = list(
+        dict.fromkeys(
+            name
+            for each in found.reports.values()
+            for name in (*each.retrieval, *(each.answers or {}))
         )
-    body: dict[str, Any] = result.report.model_dump(mode="json", by_alias=True)
-    if result.baseline is not None:
-        body["baseline"] = result.baseline.model_dump(mode="json", by_alias=True)
-        body["difference"] = {k: v.model_dump() for k, v in result.difference.items()}
-    session.report.result(body)
-    show_report(session.report, result.report, baseline=result.baseline)
-    against = result.baseline.model if result.baseline is not None else ""
-    for metric, interval in result.difference.items():
-        session.report.say(
-            f"{metric}: {interval.mean:+.3f} against {against}, 95 % interval "
-            f"[{interval.low:+.3f}, {interval.high:+.3f}], {interval.n} cases"
+    )
+    wide = len(found.reports) > 2  # intervals of three systems fit no terminal
+    rows = [
+        [name, *(_cell(each, name, bare=wide) for each in found.reports.values())]
+        for name in metrics
+    ]
+    excluded = [
+        f"{part.count} {what}"
+        for part, what in (
+            (main.trained_on, "about documents trained on"),
+            (main.not_in_store, "about documents not in the store"),
+            (main.ambiguous, "about a document that several could be"),
         )
+        if part.count
+    ]
+    report.table(
+        ["metric", *(name or "retrieval" for name in found.reports)],
+        rows,
+        title=f"{main.cases} cases ({'means' if wide else 'mean and 95 % interval'})"
+        + (f"; left out: {', '.join(excluded)}" if excluded else ""),
+    )
+    for name, differences in found.differences.items():
+        for metric, difference in differences.items():
+            if difference.significant or len(found.reports) == 2:
+                report.say(f"{name}, {metric}: {difference_text(difference, found.reference)}")
+    reused = sum(each.reused for each in found.reports.values())
+    if reused:
+        report.note(f"{reused} cases were asked by an earlier evaluation; --fresh asks them anew")
 
 
-def show_report(
-    report: Reporter, result: EvaluationReport, *, baseline: EvaluationReport | None = None
-) -> None:
-    """The figures of an evaluation as a table."""
-    rows = [[name, *_cells(value, None)] for name, value in result.retrieval.items()]
-    for name, value in (result.answers or {}).items():
-        other = (baseline.answers or {}).get(name) if baseline is not None else None
-        rows.append([name, *_cells(value, other)])
-    columns = ["metric", result.model or "retrieval", "95 % interval"]
-    if baseline is not None:
-        columns.append(baseline.model)
-    else:
-        rows = [row[:3] for row in rows]
-    report.table(columns, rows, title=f"{result.cases} cases")
+def difference_text(difference: Difference, reference: str) -> str:
+    """A difference in one line."""
+    return (
+        f"{difference.mean:+.3f} against {reference}, 95 % interval [{difference.low:+.3f}, "
+        f"{difference.high:+.3f}], p {difference.p_holm:.3g}, {difference.n} cases"
+    )
 
 
-def _cells(value: Any, other: Any) -> list[str]:
-    if hasattr(value, "mean"):
-        cells = [f"{value.mean:.3f}", f"{value.low:.3f} – {value.high:.3f}"]
-    else:
-        cells = [f"{value:.3f}" if isinstance(value, float) else str(value), ""]
-    return [*cells, f"{other.mean:.3f}" if hasattr(other, "mean") else ""]
+def _cell(report: EvaluationReport, metric: str, *, bare: bool) -> str:
+    value = (report.answers or {}).get(metric) or report.retrieval_intervals.get(metric)
+    if value is None or not value.n:
+        return ""
+    if bare:
+        return f"{value.mean:.3f}"
+    return f"{value.mean:.3f} [{value.low:.3f}, {value.high:.3f}]"

@@ -104,6 +104,13 @@ class Embedder(Protocol):
         """Vector of a question, shape ``(dimension,)``."""
         ...
 
+    def embed_queries(self, texts: Sequence[str]) -> Vectors:
+        """Vectors of many questions at once, shape ``(len(texts), dimension)``.
+
+        The same as one by one up to rounding, and several times as fast.
+        """
+        ...
+
 
 def load_embedder(config: EmbedderConfig) -> Embedder:
     """Build the embedder that a configuration names.
@@ -219,6 +226,10 @@ class SentenceTransformerEmbedder:
         vector: NDArray[np.float32] = self._embed([text], self._query)[0]
         return vector
 
+    def embed_queries(self, texts: Sequence[str]) -> Vectors:
+        """Unit vectors of many questions."""
+        return self._embed(texts, self._query)
+
     def _embed(self, texts: Sequence[str], prefix: str) -> Vectors:
         vectors = np.zeros((len(texts), self._identity.dimension), dtype=np.float32)
         # Texts of like length share a batch, so that little of it is padding.
@@ -310,6 +321,10 @@ class HashingEmbedder:
         for row, text in enumerate(texts):
             vectors[row] = self.embed_query(text)
         return vectors
+
+    def embed_queries(self, texts: Sequence[str]) -> Vectors:
+        """Unit vectors of many questions; the same function as for documents."""
+        return self.embed_documents(texts)
 
     def embed_query(self, text: str) -> NDArray[np.float32]:
         """Unit vector of a question; the same function as for documents."""

@@ -12,24 +12,27 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 
 from pipelines.inference import metrics
 from pipelines.inference.answer import Assistant
 from pipelines.inference.cases import GoldDocuments
-from pipelines.inference.citations import plain_text
+from pipelines.inference.oracle import OracleRetriever
 from pipelines.inference.retrieve import Retriever
-from pipelines.inference.slices import question_type
+from pipelines.inference.scoring import ScoredCase, answer_row, passages_needed, retrieval_row
 from pipelines.inference.trace import ancestry
 from store.casesets import cases_digest
 from store.errors import InputError, InvalidCases
 from store.gate import bootstrap_interval
 from store.progress import Progress, ProgressEvent, quiet
 from store.significance import Difference, differences
-from store.types import Answer, Case, Interval, Passage, Value
+from store.types import Case, Interval, SearchMode, Value, sha256_hex
 
 if TYPE_CHECKING:
     from store.store import Store
@@ -46,10 +49,8 @@ ANSWERS = (
     "faithfulness",
 )
 
-# Enough passages for ten distinct documents, where a ranking of documents is scored.
-_PASSAGES_FOR_DOCUMENTS = 50
+_BATCH = 128  # questions embedded together
 _SHOWN = 20  # how many excluded cases a report names
-_RIGHT = 0.5  # F1 from which an answer is not called a miss in the rows' ``fault``
 
 
 class Excluded(Value):
@@ -83,7 +84,8 @@ class EvaluationReport(Value):
     ``frozen`` the name of the frozen set that holds just these, empty when none does. A metric's
     interval has ``n`` 0 when no case bears on it (no citation was made, for example); it then says
     nothing. Latencies are seconds; ``tokens`` are mean counts per answer, over answers that the
-    model was asked for.
+    model was asked for. ``reused`` says how many scores an earlier evaluation, perhaps a killed
+    one, had made under the very same circumstances; latencies are then of that one.
 
     - retrieval: see ``pipelines.inference.metrics``; over cases with a gold document. Where a case
       has no answers, every passage of its document is relevant.
@@ -100,10 +102,14 @@ class EvaluationReport(Value):
     cases: int
     case_set: str
     frozen: str = ""
+    system: str = ""
     model: str = ""
     contract_digest: str = ""
     features_version: int = 0
     use_retrieval: bool = True
+    mode: SearchMode | None = None
+    oracle: bool = False
+    reused: int = 0
     retrieval: Mapping[str, float] = Field(default_factory=dict)
     retrieval_intervals: Mapping[str, Interval] = Field(default_factory=dict)
     answers: Mapping[str, Abstention | Interval] | None = None
@@ -118,25 +124,8 @@ class EvaluationReport(Value):
 
 
 @dataclass(frozen=True, slots=True)
-class _Scored:
-    """A case with the ids and grades of its relevant documents; none when it names none."""
-
-    case: Case
-    documents: Mapping[str, int]
-
-    def relevant(self, passage: Passage) -> bool:
-        if self.documents.get(passage.document_id, 0) <= 0:
-            return False
-        return not self.case.answers or metrics.contains_answer(passage.text, self.case.answers)
-
-    @property
-    def judged(self) -> bool:
-        return bool(self.case.relevant)
-
-
-@dataclass(frozen=True, slots=True)
 class _Selection:
-    scored: list[_Scored]
+    scored: list[ScoredCase]
     not_in_store: Excluded
     ambiguous: Excluded
     trained_on: Excluded
@@ -151,6 +140,8 @@ def evaluate(
     retrieval_only: bool = False,
     include_trained: bool = False,
     unseen_by: Sequence[str] = (),
+    system: str = "",
+    resume: bool = False,
 ) -> EvaluationReport:
     """Ask every case and score what comes back.
 
@@ -167,6 +158,9 @@ def evaluate(
         include_trained: also score cases about documents trained on.
         unseen_by: model versions whose training documents are left out too, so that a comparison
             with them covers the same cases.
+        system: what a comparison calls this assistant; empty where there is none.
+        resume: take over the scores of cases that were asked under the very same circumstances
+            (contract, model, settings, features version, code), and keep those that are made now.
 
     Raises:
         InvalidCases: there are no cases, or none is about a document in the store.
@@ -174,18 +168,93 @@ def evaluate(
     """
     if retrieval_only:
         return evaluate_retrieval(assistant.retriever, cases, store=store, progress=progress)
-    seen = frozenset[str]()
-    if not include_trained:
-        models = (assistant.model, *unseen_by)
-        seen = seen.union(*(trained_documents(store, model) for model in models))
-    chosen = _select(cases, store, seen)
+    chosen = _select(cases, store, () if include_trained else (assistant.model, *unseen_by))
+    version = store.features.version()
+    oracle = isinstance(assistant.retriever, OracleRetriever)
+    settings = {
+        "inference": assistant.config.model_dump(mode="json"),
+        "use_retrieval": assistant.use_retrieval,
+        "oracle": oracle,
+    }
+    kept = None
+    if resume:
+        kept = store.results.under(
+            settings
+            | {
+                "contract": assistant.contract.model_dump(mode="json"),
+                "generator": assistant.generator.identity.model_dump(mode="json"),
+                "model": assistant.model,
+                "reranker": _reranker(assistant.retriever),
+                "features": _features_digest(store, version),
+                "code": _code_digest(),
+            }
+        )
+    reused = 0
 
     def measure(run_id: str) -> Iterator[dict[str, Any]]:
+        nonlocal reused
         for scored in chosen.scored:
+            key = cases_digest([scored.case])
+            row = kept.get(key) if kept is not None else None
+            if row is not None:
+                reused += 1
+                yield row
+                continue
             if scored.judged:
-                yield _retrieval_row(assistant.retriever, scored)
+                row = _search_row(assistant.retriever, scored, None)
             else:
-                yield _answer_row(assistant, scored, run_id)
+                if isinstance(assistant.retriever, OracleRetriever):
+                    assistant.retriever.aim(scored)
+                row = answer_row(assistant, scored, run_id)
+            # 0: no passages took part, or the features moved on while the case was asked.
+            if kept is not None and row.get("features_version", version) in (0, version):
+                kept.keep(key, row)
+            yield row
+
+    report = _run(
+        chosen,
+        measure,
+        store=store,
+        progress=progress,
+        base=EvaluationReport(
+            cases=len(chosen.scored),
+            case_set=cases_digest(cases),
+            system=system,
+            model=assistant.model,
+            contract_digest=assistant.contract.digest,
+            features_version=version,
+            use_retrieval=assistant.use_retrieval,
+            mode=assistant.config.retrieval.mode if assistant.use_retrieval else None,
+            oracle=oracle,
+        ),
+        settings=settings | {"include_trained": include_trained, "unseen_by": list(unseen_by)},
+    )
+    return report.model_copy(update={"reused": reused})
+
+
+def evaluate_retrieval(
+    retriever: Retriever,
+    cases: Sequence[Case],
+    *,
+    store: Store,
+    progress: Progress = quiet,
+    unseen_by: Sequence[str] = (),
+    system: str = "",
+) -> EvaluationReport:
+    """Score the search alone; no language model takes part. See ``evaluate``.
+
+    Questions are embedded in batches; a case's time is its search and its share of the embedding.
+    """
+    chosen = _select(cases, store, unseen_by)
+
+    def measure(run_id: str) -> Iterator[dict[str, Any]]:
+        for at in range(0, len(chosen.scored), _BATCH):
+            batch = chosen.scored[at : at + _BATCH]
+            started = time.perf_counter()
+            vectors = retriever.embed([scored.case.question for scored in batch])
+            embedding_s = (time.perf_counter() - started) / len(batch)
+            for scored, vector in zip(batch, vectors, strict=True):
+                yield _search_row(retriever, scored, vector, spent_s=embedding_s)
 
     return _run(
         chosen,
@@ -195,34 +264,10 @@ def evaluate(
         base=EvaluationReport(
             cases=len(chosen.scored),
             case_set=cases_digest(cases),
-            model=assistant.model,
-            contract_digest=assistant.contract.digest,
-            use_retrieval=assistant.use_retrieval,
+            system=system,
+            features_version=store.features.version(),
+            mode=retriever.config.mode,
         ),
-        settings={
-            "inference": assistant.config.model_dump(mode="json"),
-            "use_retrieval": assistant.use_retrieval,
-            "include_trained": include_trained,
-            "unseen_by": list(unseen_by),
-        },
-    )
-
-
-def evaluate_retrieval(
-    retriever: Retriever,
-    cases: Sequence[Case],
-    *,
-    store: Store,
-    progress: Progress = quiet,
-) -> EvaluationReport:
-    """Score the search alone; no language model takes part. See ``evaluate``."""
-    chosen = _select(cases, store, frozenset())
-    return _run(
-        chosen,
-        lambda run_id: (_retrieval_row(retriever, scored) for scored in chosen.scored),
-        store=store,
-        progress=progress,
-        base=EvaluationReport(cases=len(chosen.scored), case_set=cases_digest(cases)),
         settings={"retrieval": retriever.config.model_dump(mode="json"), "retrieval_only": True},
     )
 
@@ -275,11 +320,33 @@ def trained_documents(store: Store, model: str) -> frozenset[str]:
     return frozenset(d for dataset in datasets for d in dataset.documents.get("train", ()))
 
 
-def _select(cases: Sequence[Case], store: Store, trained: frozenset[str]) -> _Selection:
+def _reranker(retriever: Retriever) -> dict[str, Any] | None:
+    reranker = retriever.reranker
+    return None if reranker is None else reranker.identity.model_dump(mode="json")
+
+
+def _features_digest(store: Store, version: int) -> str:
+    """Of the passages that can be found: version numbers begin anew when a store is refilled."""
+    known = sorted(f"{r.id} {r.content_hash} {r.settings_digest}" for r in store.features.records())
+    return sha256_hex("\n".join([str(version), *known]))
+
+
+@cache
+def _code_digest() -> str:
+    """Of the code that answers and scores: a kept score is of this code or of none."""
+    pipelines = Path(__file__).parents[1]
+    folders = [pipelines / "engines", pipelines / "inference", pipelines.parent / "store"]
+    files = sorted(path for folder in folders for path in folder.glob("*.py"))
+    return sha256_hex(b"\n".join(path.read_bytes() for path in files))
+
+
+def _select(cases: Sequence[Case], store: Store, models: Sequence[str]) -> _Selection:
+    """Cases to score: each about a document of the store that no model was trained on."""
     if not cases:
         raise InvalidCases("There are no cases to evaluate.")
+    trained = frozenset[str]().union(*(trained_documents(store, model) for model in models))
     gold = GoldDocuments(store.features.records())
-    scored: list[_Scored] = []
+    scored: list[ScoredCase] = []
     absent: list[Case] = []
     ambiguous: list[Case] = []
     seen: list[Case] = []
@@ -295,7 +362,7 @@ def _select(cases: Sequence[Case], store: Store, trained: frozenset[str]) -> _Se
             if trained.intersection(documents):
                 seen.append(case)
             else:
-                scored.append(_Scored(case, documents))
+                scored.append(ScoredCase(case, documents))
     if not scored and seen:
         raise InputError(
             f"All {len(seen)} cases are about documents that the model was trained on.",
@@ -333,13 +400,13 @@ def _run(
     started = time.perf_counter()
     total = len(chosen.scored)
     frozen = store.cases.with_digest(base.case_set)
-    version = store.features.version()
     inputs = {
         "model": base.model,
         "contract": base.contract_digest,
         "case_set": base.case_set,
         "frozen": frozen.ref if frozen else "",
-        "features_version": str(version),
+        "features_version": str(base.features_version),
+        "system": base.system,
         "use_retrieval": str(base.use_retrieval).lower(),
     }
     with store.runs.running("evaluate", inputs=inputs, settings=settings) as run:
@@ -355,7 +422,6 @@ def _run(
         report = base.model_copy(
             update={
                 "frozen": frozen.ref if frozen else "",
-                "features_version": version,
                 "not_in_store": chosen.not_in_store,
                 "ambiguous": chosen.ambiguous,
                 "trained_on": chosen.trained_on,
@@ -365,102 +431,25 @@ def _run(
             }
         )
         run.outputs["cases"] = ROWS
+        # A gate compares only what saw the same passages from its first case to its last.
+        run.outputs["features_version"] = str(store.features.version())
         run.metrics.update(
             report.model_dump(mode="json", include={"cases", "retrieval", "answers", "latency"})
         )
     return report
 
 
-def _retrieval_row(retriever: Retriever, scored: _Scored) -> dict[str, Any]:
-    k = _PASSAGES_FOR_DOCUMENTS if scored.judged else max(metrics.CUTOFF, retriever.config.k)
+def _search_row(
+    retriever: Retriever,
+    scored: ScoredCase,
+    vector: NDArray[np.float32] | None,
+    *,
+    spent_s: float = 0.0,
+) -> dict[str, Any]:
+    k = passages_needed(scored, retriever.config.k)
     started = time.perf_counter()
-    passages = retriever.search(scored.case.question, k)
-    seconds = time.perf_counter() - started
-    return {
-        **_case_fields(scored.case),
-        **_retrieval_scores(scored, passages),
-        "retrieve_s": seconds,
-        "total_s": seconds,
-    }
-
-
-def _answer_row(assistant: Assistant, scored: _Scored, run_id: str) -> dict[str, Any]:
-    case = scored.case
-    retrieved: tuple[Passage, ...] = ()
-    answer: Answer | None = None
-    with assistant.stream(case.question, run_id=run_id) as events:
-        for event in events:
-            retrieved = event.retrieved or retrieved
-            answer = event.answer or answer
-    assert answer is not None  # a stream ends with its answer
-    text = "" if answer.abstained else plain_text(answer.text, answer.citations)
-    row = {
-        **_case_fields(case),
-        **(_retrieval_scores(scored, retrieved) if assistant.use_retrieval else {}),
-        "answer_id": answer.id,
-        "answer": text,
-        "abstained": answer.abstained,
-        "abstention_reason": answer.abstention_reason,
-        "exact_match": metrics.exact_match(text, case.answers),
-        "f1": metrics.f1(text, case.answers),
-        "rouge_l": metrics.rouge_l(text, case.answers),
-        "abstention": float(answer.abstained != case.answerable),
-        "citation_precision": None,
-        "citation_recall": None,
-        "faithfulness": None,
-        "prompt_tokens": answer.usage.prompt_tokens,
-        "completion_tokens": answer.usage.completion_tokens,
-        **answer.timings,
-    }
-    if assistant.use_retrieval and not answer.abstained:
-        shown = {p.chunk_id: p for p in answer.passages}
-        cited = [shown[c.chunk_id] for c in answer.citations]
-        if cited and scored.documents:
-            row["citation_precision"] = sum(map(scored.relevant, cited)) / len(cited)
-        if any(map(scored.relevant, answer.passages)):
-            row["citation_recall"] = float(any(map(scored.relevant, cited)))
-        row["faithfulness"] = (
-            metrics.support(text, [f"{p.heading}\n{p.text}" for p in cited], question=case.question)
-            if cited
-            else 0.0
-        )
-    row["fault"] = _fault(scored, answer, row)
-    return row
-
-
-def _case_fields(case: Case) -> dict[str, Any]:
-    return {
-        "id": case.id,
-        "question": case.question,
-        "document": case.document,
-        "answerable": case.answerable,
-        "answers": list(case.answers),
-        "tags": list(case.tags),
-        "question_type": question_type(case.question),
-    }
-
-
-def _retrieval_scores(scored: _Scored, passages: Sequence[Passage]) -> dict[str, Any]:
-    if not scored.documents:
-        return {}
-    if scored.judged:
-        gains = metrics.document_gains((p.document_id for p in passages), scored.documents)
-        ideal = [float(grade) for grade in scored.documents.values() if grade > 0]
-    else:
-        gains, ideal = metrics.first_relevant(map(scored.relevant, passages)), [1.0]
-    rank = next((n for n, gain in enumerate(gains, start=1) if gain > 0), None)
-    return {**metrics.ranking_scores(gains, ideal), "rank": rank}
-
-
-def _fault(scored: _Scored, answer: Answer, row: Mapping[str, Any]) -> str:
-    """What went wrong with a case, in one word; empty when nothing did."""
-    if not scored.case.answerable:
-        return "" if answer.abstained else "wrong_answer"
-    if row["f1"] >= _RIGHT:
-        return "bad_citation" if row["citation_precision"] == 0.0 else ""
-    if scored.documents and not any(map(scored.relevant, answer.passages)):
-        return "retrieval_miss"
-    return "wrong_refusal" if answer.abstained else "reader_miss"
+    passages = retriever.search(scored.case.question, k, vector=vector)
+    return retrieval_row(scored, passages, seconds=time.perf_counter() - started + spent_s)
 
 
 def _summary(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

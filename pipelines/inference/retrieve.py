@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING
 
+import numpy as np
+from numpy.typing import NDArray
+
 from pipelines.engines.embedding import Embedder
 from pipelines.engines.reranking import Reranker, rerank
 from pipelines.inference.citations import STOP_WORDS, folded_words, word_set
@@ -72,6 +75,8 @@ class Retriever:
         k: int | None = None,
         mode: SearchMode | None = None,
         where: Mapping[str, str] | None = None,
+        *,
+        vector: NDArray[np.float32] | None = None,
     ) -> list[Passage]:
         """The ``k`` best passages, ranked from 1; fewer when the store holds fewer.
 
@@ -80,6 +85,7 @@ class Retriever:
             k: how many; by default the configured number.
             mode: vectors, words or both; by default the configured mode.
             where: only passages whose column has this value.
+            vector: of the query, where it was embedded already.
 
         Raises:
             EmptyQuestion: there is no visible character in the query.
@@ -93,12 +99,19 @@ class Retriever:
         self.features.require_identity(self.embedder.identity)
         k, mode = k or self.config.k, mode or self.config.mode
         # The fetch does not depend on k, so that a short list begins every longer one.
-        found = self._fetch(query, max(k, self.config.candidates), mode, dict(where or {}))
+        found = self._fetch(query, max(k, self.config.candidates), mode, dict(where or {}), vector)
         distinct = without_copies(found)
         if self.reranker is not None:
             distinct = iter(rerank(self.reranker, query, list(distinct)))
         best = islice(distinct, k)
         return [p.model_copy(update={"rank": n}) for n, p in enumerate(best, start=1)]
+
+    def embed(self, queries: Sequence[str]) -> Sequence[NDArray[np.float32] | None]:
+        """Vectors of many queries for ``search``, embedded together; None where none is needed."""
+        texts = [plain(query) for query in queries]
+        if self.config.mode == "text":
+            return [None] * len(texts)
+        return list(self.embedder.embed_queries(texts))
 
     def retrieve(self, query: str, k: int | None = None) -> Retrieved:
         """Like ``search``, with the version of the features that was searched."""
@@ -121,11 +134,16 @@ class Retriever:
         )
 
     def _fetch(
-        self, query: str, k: int, mode: SearchMode, where: Mapping[str, str]
+        self,
+        query: str,
+        k: int,
+        mode: SearchMode,
+        where: Mapping[str, str],
+        vector: NDArray[np.float32] | None,
     ) -> list[Passage]:
         if mode == "text":
             return self.features.search_text(query, k, where)
-        vector = self.embedder.embed_query(query)
+        vector = self.embedder.embed_query(query) if vector is None else vector
         if mode == "vector":
             return self.features.search_vector(vector, k, where)
         return self.features.search_hybrid(query, vector, k, where)

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from pipelines.engines.embedding import HashingEmbedder
 from pipelines.engines.generation import GenerationRequest
+from pipelines.inference.config import RetrievalConfig
 from pipelines.inference.evaluation import (
     Abstention,
     case_rows,
@@ -14,6 +17,7 @@ from pipelines.inference.evaluation import (
     evaluate_retrieval,
     trained_documents,
 )
+from pipelines.inference.retrieve import Retriever
 from store.errors import InputError, InvalidCases
 from store.progress import ProgressEvent
 from store.types import Case, document_id
@@ -77,6 +81,34 @@ def test_without_answers_any_passage_of_the_gold_document_is_relevant(world: Wor
     (row,) = case_rows(world.store, report.run)
     found = assistant.retriever.search(COLOUR.question, 10)
     assert row["rank"] == next(p.rank for p in found if p.source.endswith("kiln.md"))
+
+
+def test_retrieval_alone_embeds_its_questions_together_and_finds_the_same(world: World) -> None:
+    retriever = answering(world).retriever
+    one_by_one = [retriever.search(case.question, 10) for case in (KILN, BOOKS)]
+
+    class Together(HashingEmbedder):
+        def embed_query(self, text: str) -> Any:
+            raise AssertionError("questions are embedded together")
+
+        def embed_queries(self, texts: Sequence[str]) -> Any:
+            asked.append(list(texts))
+            return HashingEmbedder().embed_documents(texts)
+
+    asked: list[list[str]] = []
+    retriever.embedder = Together()
+    vectors = retriever.embed([KILN.question, BOOKS.question])
+    together = [
+        retriever.search(case.question, 10, vector=vector)
+        for case, vector in zip((KILN, BOOKS), vectors, strict=True)
+    ]
+    assert together == one_by_one
+    report = evaluate_retrieval(retriever, [KILN, BOOKS], store=world.store)
+    assert report.cases == 2
+    assert asked == [[KILN.question, BOOKS.question]] * 2
+    words_only = RetrievalConfig(mode="text")
+    retriever = Retriever(world.store.features, Together(), None, words_only)
+    assert retriever.embed([KILN.question]) == [None]
 
 
 def test_answers_are_scored_without_their_markers(world: World) -> None:

@@ -33,6 +33,7 @@ def test_everything_lies_under_the_root(tmp_path: Path) -> None:
         layout.models,
         layout.runs,
         layout.answers,
+        layout.results,
         layout.checkpoints,
     ]
     assert {folder.parent for folder in folders} == {tmp_path}
