@@ -14,13 +14,16 @@ from fastapi.responses import FileResponse, JSONResponse
 from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 
+from app.access import Access
 from app.answerers import Answerers, Build
+from app.documents import Documents
 from app.guard import Guard
-from app.http_errors import body, body_of, status_of
-from app.metrics import Metrics
-from app.routes import chat, health, models, records, retrieval
+from app.http_errors import body, body_of, headers_of, status_of
+from app.metrics import CONTENT_TYPE, Metrics
+from app.routes import chat, documents, health, models, records, retrieval
 from app.service import ServiceConfig
 from app.worker import Worker
+from pipelines.feature.config import FeatureConfig
 from pipelines.inference.answer import Assistant
 from store.errors import FtiError
 
@@ -34,6 +37,7 @@ def create_app(
     *,
     name: str = "",
     build: Build | None = None,
+    features: FeatureConfig | None = None,
 ) -> FastAPI:
     """The service around a loaded assistant and its store.
 
@@ -45,6 +49,7 @@ def create_app(
             assistant's own name, and it means what the alias means at the time.
         build: makes the assistants of other models when a request names them; None: only
             ``assistant`` is served.
+        features: how uploaded documents are read and split.
     """
     config = config or ServiceConfig()
     metrics = Metrics()
@@ -58,13 +63,25 @@ def create_app(
     )
     app.state.metrics = metrics
     app.state.worker = Worker(answerers, config, metrics)
+    app.state.documents = Documents(
+        assistant.store,
+        assistant.retriever.embedder,
+        features or FeatureConfig(),
+        max_waiting=config.max_queue,
+    )
     app.add_exception_handler(FtiError, _refused)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http_error)
-    app.add_middleware(Guard, keys=config.api_keys, max_body_bytes=config.max_body_bytes)
-    for part in (chat, models, retrieval, records, health):
+    app.add_middleware(
+        Guard,
+        access=Access(assistant.store.keys, config),
+        config=config,
+        metrics=metrics,
+    )
+    for part in (chat, models, retrieval, records, documents, health):
         app.include_router(part.router)
     app.add_api_route("/", _page, include_in_schema=False)
+    app.add_api_route("/metrics", _metrics, include_in_schema=False)
     app.mount("/static", StaticFiles(directory=_WEB), name="static")
     return app
 
@@ -79,18 +96,23 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         following.cancel()
         with suppress(asyncio.CancelledError):
             await following
+        await asyncio.to_thread(app.state.documents.close)
 
 
 async def _page() -> FileResponse:
     return FileResponse(_WEB / "index.html", media_type="text/html")
 
 
+async def _metrics(request: Request) -> Response:
+    metrics: Metrics = request.app.state.metrics
+    return Response(metrics.text(), media_type=CONTENT_TYPE)
+
+
 async def _refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, FtiError)
     status = status_of(error)
-    log.warning("request_failed", code=error.code, status=status, path=request.url.path)
-    headers = {"Retry-After": "5"} if status in (429, 503) else None
-    return JSONResponse(body_of(error), status_code=status, headers=headers)
+    log.warning("request_failed", code=error.code, status=status, route=request.scope["route"].path)
+    return JSONResponse(body_of(error), status_code=status, headers=headers_of(error))
 
 
 async def _invalid(request: Request, error: Exception) -> Response:

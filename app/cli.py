@@ -21,6 +21,7 @@ from app.commands import (
     evaluate,
     finetune,
     ingest,
+    keys,
     models,
     monitor,
     search,
@@ -61,7 +62,7 @@ def root(
 
 for module in (ingest, watch, search, ask, dataset, cases, finetune, evaluate, models, batch):
     module.register(app)
-for module in (trace, serve, demo, doctor, monitor, config):
+for module in (trace, serve, keys, demo, doctor, monitor, config):
     module.register(app)
 
 

@@ -1,21 +1,27 @@
 """What stands before every route: who may come in, with how much, and what responses carry.
 
 Plain ASGI, so that streams pass through piece by piece. It is the API's one door for defects: what
-no handler knew becomes a 500 in OpenAI's form, and its traceback a line in the log.
+no handler knew becomes a 500 in OpenAI's form, and its traceback a line in the log. Every request
+gets an id, which its log lines and its response carry.
 """
 
 from __future__ import annotations
 
-import hmac
+import re
+import secrets
+import time
 
 import structlog
-from pydantic import SecretStr
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.http_errors import DEFECT, body
+from app.access import Access
+from app.http_errors import DEFECT, body, body_of, headers_of, status_of
+from app.metrics import Metrics
+from app.service import ServiceConfig
+from store.errors import FtiError
 
 log = structlog.get_logger("fti.api")
 
@@ -32,25 +38,31 @@ _HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cache-Control": "no-cache",
 }
-_OPEN = ("/", "/healthz", "/readyz")  # and the page's own files, which hold no data
+_OPEN = ("/", "/docs", "/healthz", "/readyz")  # and the page's own files, which hold no data
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_UPLOADS = "/v1/documents"
 
 
 class Guard:
-    """Asks for a key, bounds bodies, adds security headers, turns defects into clean errors.
+    """Asks for a key, bounds bodies, adds headers, counts, turns defects into clean errors.
 
     Starlette's own body limit answers in plain text when the length was announced; this one keeps
     OpenAI's form.
 
     Args:
         app: what it guards.
-        keys: bearer keys that let in; none means that no key is asked for.
-        max_body_bytes: largest request body, announced or not.
+        access: who may come in.
+        config: how large bodies may be.
+        metrics: told of every request.
     """
 
-    def __init__(self, app: ASGIApp, keys: tuple[SecretStr, ...], max_body_bytes: int) -> None:
+    def __init__(
+        self, app: ASGIApp, access: Access, config: ServiceConfig, metrics: Metrics
+    ) -> None:
         self._app = app
-        self._keys = [key.get_secret_value().encode() for key in keys]
-        self._max_body_bytes = max_body_bytes
+        self._access = access
+        self._config = config
+        self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass one request on, or answer it here."""
@@ -58,60 +70,89 @@ class Guard:
             await self._app(scope, receive, send)
             return
         headers = Headers(scope=scope)
-        started = False
+        given = headers.get("x-request-id", "")
+        request_id = given if _REQUEST_ID.fullmatch(given) else f"r-{secrets.token_hex(6)}"
+        began = time.perf_counter()
+        status = 499  # until something is sent, the client has left
+
+        async def send_guarded(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                sent = MutableHeaders(scope=message)
+                sent["X-Request-Id"] = request_id
+                for name, value in _HEADERS.items():
+                    sent.setdefault(name, value)
+            await send(message)
+
+        with structlog.contextvars.bound_contextvars(request=request_id):
+            try:
+                await self._answer(scope, receive, send_guarded, headers)
+            except Exception as error:
+                log.error("defect", route=_route(scope), exc_info=error)
+                if status != 499:
+                    raise  # the connection breaks, so half a body does not pass for a whole one
+                await JSONResponse(DEFECT, status_code=500)(scope, receive, send_guarded)
+            finally:
+                self._note(scope, status, time.perf_counter() - began)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send, headers: Headers) -> None:
+        path, method = scope["path"], scope["method"]
+        limit = self._config.max_body_bytes
+        if path == _UPLOADS and method == "POST":
+            limit = self._config.max_upload_bytes
         received = 0
 
         async def receive_guarded() -> Message:
             nonlocal received
             message = await receive()
             received += len(message.get("body", b""))
-            if received > self._max_body_bytes:
-                raise HTTPException(413, self._too_large)
+            if received > limit:
+                raise HTTPException(413, _too_large(limit))
             return message
 
-        async def send_guarded(message: Message) -> None:
-            nonlocal started
-            if message["type"] == "http.response.start":
-                started = True
-                sent = MutableHeaders(scope=message)
-                for name, value in _HEADERS.items():
-                    sent.setdefault(name, value)
-            await send(message)
-
-        if not self._allows(scope["path"], headers):
-            await _KEY_NEEDED(scope, receive, send_guarded)
+        if path not in _OPEN and not path.startswith("/static/"):
+            try:
+                key = self._access.admit(headers.get("authorization", ""), method, path)
+            except FtiError as error:
+                refusal = JSONResponse(body_of(error), status_of(error), headers_of(error))
+                await refusal(scope, receive, send)
+                return
+            structlog.contextvars.bind_contextvars(key=key)
+        if method not in ("GET", "HEAD") and headers.get("sec-fetch-site") in _ELSEWHERE:
+            # A form on another site can send a file here in its visitor's name.
+            refused = body("Sent by a page of another site.", code="cross_site", status=403)
+            await JSONResponse(refused, status_code=403)(scope, receive, send)
             return
         announced = headers.get("content-length", "")
-        if announced.isdigit() and int(announced) > self._max_body_bytes:
-            refusal = body(self._too_large, code="body_too_large", status=413)
-            await JSONResponse(refusal, status_code=413)(scope, receive, send_guarded)
+        if announced.isdigit() and int(announced) > limit:
+            too_large = body(_too_large(limit), code="body_too_large", status=413)
+            await JSONResponse(too_large, status_code=413)(scope, receive, send)
             return
-        try:
-            await self._app(scope, receive_guarded, send_guarded)
-        except Exception as error:
-            log.error("defect", path=scope["path"], exc_info=error)
-            if started:
-                raise  # the connection breaks, so that half a body does not pass for a whole one
-            await JSONResponse(DEFECT, status_code=500)(scope, receive, send_guarded)
+        await self._app(scope, receive_guarded, send)
 
-    @property
-    def _too_large(self) -> str:
-        return f"The body is larger than {self._max_body_bytes} bytes."
-
-    def _allows(self, path: str, headers: Headers) -> bool:
-        if not self._keys or path in _OPEN or path.startswith("/static/"):
-            return True
-        scheme, _, given = headers.get("authorization", "").partition(" ")
-        # Headers are read as latin-1, so this gives back the bytes that were sent.
-        sent = given.strip().encode("latin-1")
-        matches = [hmac.compare_digest(sent, key) for key in self._keys]
-        return scheme.lower() == "bearer" and any(matches)
+    def _note(self, scope: Scope, status: int, seconds: float) -> None:
+        route = _route(scope)
+        self._metrics.request(scope["method"], route, status, seconds)
+        if route not in _QUIET:
+            log.info(
+                "request",
+                method=scope["method"],
+                route=route,
+                status=status,
+                seconds=round(seconds, 4),
+            )
 
 
-_KEY_NEEDED = JSONResponse(
-    body(
-        "A valid API key is needed: Authorization: Bearer KEY.", code="invalid_api_key", status=401
-    ),
-    status_code=401,
-    headers={"WWW-Authenticate": "Bearer"},
-)
+_ELSEWHERE = ("cross-site", "same-site")
+_QUIET = ("/healthz", "/readyz", "/metrics", "/static")  # asked every few seconds
+
+
+def _route(scope: Scope) -> str:
+    """The route's pattern: paths themselves may hold text, and are without number."""
+    path = getattr(scope.get("route"), "path", "")
+    return path or ("/static" if scope["path"].startswith("/static/") else "unmatched")
+
+
+def _too_large(limit: int) -> str:
+    return f"The body is larger than {limit} bytes."

@@ -16,6 +16,10 @@ STATUS: dict[type[errors.FtiError], int] = {
     errors.InvalidCases: 400,
     errors.InvalidFilter: 400,
     errors.InvalidName: 400,
+    errors.AccessError: 403,
+    errors.InvalidApiKey: 401,
+    errors.ReadOnlyKey: 403,
+    errors.RateLimitExceeded: 429,
     errors.ConfigError: 500,
     errors.NotFoundError: 404,
     errors.ModelNotFound: 404,
@@ -24,6 +28,8 @@ STATUS: dict[type[errors.FtiError], int] = {
     errors.CaseSetNotFound: 404,
     errors.AnswerNotFound: 404,
     errors.DocumentNotFound: 404,
+    errors.JobNotFound: 404,
+    errors.KeyNotFound: 404,
     errors.RunNotFound: 404,
     errors.StoreError: 500,
     errors.StoreEmpty: 503,
@@ -47,6 +53,16 @@ STATUS: dict[type[errors.FtiError], int] = {
 def status_of(error: errors.FtiError) -> int:
     """HTTP status of an error."""
     return STATUS[type(error)]
+
+
+def headers_of(error: errors.FtiError) -> dict[str, str]:
+    """What a client is told beside the body: when to come again, how to be let in."""
+    status = status_of(error)
+    if status == 401:
+        return {"WWW-Authenticate": "Bearer"}
+    if isinstance(error, errors.RateLimitExceeded):
+        return {"Retry-After": str(error.retry_after_s)}
+    return {"Retry-After": "5"} if status in (429, 503) else {}
 
 
 def body_of(error: errors.FtiError) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import structlog
 def configure_logs(level: int = logging.INFO) -> None:
     """Send our own and the libraries' log lines to stderr as JSON, one per line."""
     shared: list[structlog.typing.Processor] = [
+        structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),

@@ -19,6 +19,12 @@ class ServiceConfig(Value):
     api_keys: tuple[SecretStr, ...] = Field(
         default=(), description="Bearer keys that may call /v1; none means no key is asked for."
     )
+    requests_per_minute: int | None = Field(
+        default=None, ge=1, description="For each API key that has no limit of its own."
+    )
+    allow_anonymous: bool = Field(
+        default=False, description="Listen beyond this machine although no key is asked for."
+    )
     concurrency: int = Field(
         default=1,
         ge=1,
@@ -27,6 +33,9 @@ class ServiceConfig(Value):
     )
     max_queue: int = Field(default=32, ge=0, description="Requests that may wait for the model.")
     max_body_bytes: int = Field(default=1_000_000, ge=1_000, description="Largest request body.")
+    max_upload_bytes: int = Field(
+        default=50_000_000, ge=1_000, description="Largest body with a document to ingest."
+    )
     queue_timeout_s: float = Field(default=60.0, gt=0, description="Longest wait for the model.")
     answer_timeout_s: float = Field(
         default=300.0, gt=0, description="Longest time for one answer, once the model is free."

@@ -9,6 +9,10 @@
     │   ├── InvalidCases           a case, question or dataset file has a line that cannot be read
     │   ├── InvalidFilter          a metadata filter names a column that does not exist
     │   └── InvalidName            a dataset, model or alias name is not a plain name
+    ├── AccessError                the service does not let this caller do this
+    │   ├── InvalidApiKey          no API key, or none that lets in
+    │   ├── ReadOnlyKey            the key may not change documents
+    │   └── RateLimitExceeded      the key was used too often; says when to come again
     ├── ConfigError                a profile, option or FTI_ variable is unknown or out of range
     ├── NotFoundError              something named does not exist; says what there is
     │   ├── ModelNotFound
@@ -17,6 +21,8 @@
     │   ├── CaseSetNotFound
     │   ├── AnswerNotFound
     │   ├── DocumentNotFound
+    │   ├── JobNotFound            the service did no such upload, or long ago
+    │   ├── KeyNotFound
     │   └── RunNotFound
     ├── StoreError                 the shared storage cannot be used as asked
     │   ├── StoreEmpty             nothing has been ingested yet
@@ -104,6 +110,32 @@ class InvalidName(InputError):
     """A dataset, model or alias name is not a plain name."""
 
 
+class AccessError(FtiError):
+    """The service does not let this caller do this."""
+
+
+class InvalidApiKey(AccessError):
+    """No API key, or none that lets in."""
+
+
+class ReadOnlyKey(AccessError):
+    """The key may not change documents."""
+
+
+class RateLimitExceeded(AccessError):
+    """The key was used too often.
+
+    Args:
+        message: what happened.
+        hint: what to do next.
+        retry_after_s: seconds after which the next request is let in.
+    """
+
+    def __init__(self, message: str, *, hint: str = "", retry_after_s: int = 1) -> None:
+        super().__init__(message, hint=hint)
+        self.retry_after_s = retry_after_s
+
+
 class ConfigError(FtiError):
     """A profile, option or ``FTI_`` variable is unknown or out of range."""
 
@@ -136,6 +168,14 @@ class AnswerNotFound(NotFoundError):
 
 class DocumentNotFound(NotFoundError):
     """No document with this source or id was ingested."""
+
+
+class JobNotFound(NotFoundError):
+    """The service did no such upload, or long ago."""
+
+
+class KeyNotFound(NotFoundError):
+    """No API key with this id was made."""
 
 
 class RunNotFound(NotFoundError):

@@ -8,6 +8,7 @@ from store.answers import AnswerLog
 from store.casesets import CaseSets
 from store.datasets import DatasetStore
 from store.features import FeatureStore
+from store.keys import KeyStore
 from store.layout import Layout
 from store.registry import ModelRegistry
 from store.results import CaseResults
@@ -31,3 +32,4 @@ class Store:
         self.runs = RunLog(self.layout)
         self.results = CaseResults(self.layout)
         self.answers = AnswerLog(self.layout)
+        self.keys = KeyStore(self.layout)

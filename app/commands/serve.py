@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -32,6 +33,13 @@ def serve(
         int | None,
         typer.Option("--port", min=0, max=65535, help="Port; 0: a free one.", show_default="8000"),
     ] = None,
+    allow_anonymous: Annotated[
+        bool,
+        typer.Option(
+            "--allow-anonymous",
+            help="Listen beyond this machine although no API key is asked for.",
+        ),
+    ] = False,
     model: ModelOption = None,
     store: StoreOption = None,
     config: ConfigOption = None,
@@ -40,10 +48,12 @@ def serve(
 ) -> None:
     """Serve the OpenAI-compatible chat API at /v1 and a chat page at /.
 
-    Example: fti serve --model reader@champion --port 8080
+    Ctrl-C and SIGTERM stop it: no new requests, and answers in flight are finished. A second Ctrl-C
+    stops at once. Example: fti serve --model reader@champion --port 8080
     """
     import uvicorn
 
+    from app.access import Access, require_private
     from app.api import create_app
     from app.build import Engines, build_assistant
     from app.logs import configure_logs
@@ -52,7 +62,11 @@ def serve(
     session = open_session(store, config, set_, json)
     settings = session.settings
     service = settings.service
+    if allow_anonymous:
+        service = service.model_copy(update={"allow_anonymous": True})
+    address = host or service.host
     opened = Store(settings.store, read_consistency_s=service.read_consistency_s)
+    require_private(address, Access(opened.keys, service), service)
     name = model or settings.model
     session.report.note(f"loading model {name}")
     engines = Engines(settings)
@@ -64,14 +78,22 @@ def serve(
     configure_logs()
     server = uvicorn.Server(
         uvicorn.Config(
-            create_app(assistant, service, name=name, build=build),
-            host=host or service.host,
+            create_app(assistant, service, name=name, build=build, features=settings.features),
+            host=address,
             port=service.port if port is None else port,
             log_config=None,
             access_log=False,
+            timeout_graceful_shutdown=round(service.drain_s),
         )
     )
     session.report.note(f"serving model {name} from {settings.store}; stop with Ctrl-C")
+    # uvicorn stops on these signals and then sends them to us once more.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _stopped)
     server.run()
     if not server.started:
         raise typer.Exit(1)
+
+
+def _stopped(number: int, frame: object) -> None:
+    """What was asked for has been done."""

@@ -1,4 +1,4 @@
-"""What routes are given: the worker and the store, by type."""
+"""What routes are given: the worker, the store and its documents, by type."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
+from app.documents import Documents
 from app.worker import Worker
 from store.store import Store
 
@@ -19,5 +20,11 @@ def _store(request: Request) -> Store:
     return _worker(request).answerers.store
 
 
+def _documents(request: Request) -> Documents:
+    documents: Documents = request.app.state.documents
+    return documents
+
+
 WorkerPart = Annotated[Worker, Depends(_worker)]
 StorePart = Annotated[Store, Depends(_store)]
+DocumentsPart = Annotated[Documents, Depends(_documents)]

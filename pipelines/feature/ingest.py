@@ -484,7 +484,9 @@ class _Ingest:
         self.deleted += sum(r.chunks > 0 for r in records)
 
     def _is_ours(self, file: SourceFile) -> bool:
-        return file.path.is_relative_to(self.store.layout.root)
+        layout = self.store.layout
+        inside = file.path.is_relative_to(layout.root)
+        return inside and not file.path.is_relative_to(layout.uploads)
 
     def _read_ledger(self, features: FeatureStore) -> None:
         self.broken = features.heal().broken

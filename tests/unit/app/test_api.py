@@ -514,10 +514,112 @@ def test_the_log_tells_of_answers_and_defects_and_holds_no_text(
         generator.fails = ZeroDivisionError("a bug")
         post(client)
         post(client, body(stream=True))
-    answered, defect, in_stream = logged
+    assert "workshop" not in str([{**line, "exc_info": ""} for line in logged])
+    requests = [line for line in logged if line["event"] == "request"]
+    assert [(r["route"], r["status"]) for r in requests] == [
+        ("/v1/chat/completions", status) for status in (200, 500, 200)
+    ]
+    answered, defect, in_stream = [line for line in logged if line["event"] != "request"]
     assert (answered["event"], answered["id"]) == ("answered", answer["id"])
     assert answered["total_s"] > 0
     for line in (defect, in_stream):
         assert (line["event"], line["log_level"]) == ("defect", "error")
         assert isinstance(line["exc_info"], ZeroDivisionError)
-    assert "workshop" not in str(answered)
+
+
+def test_every_response_has_a_request_id_that_its_log_lines_carry(
+    store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with TestClient(create_app(assistant_over(store))) as client:
+        own = post(client, headers={"X-Request-Id": "from-the-proxy.1"})
+        assert own.headers["x-request-id"] == "from-the-proxy.1"
+        made = post(client, headers={"X-Request-Id": 'forged"}; '})
+        assert re.fullmatch(r"r-[0-9a-f]{12}", made.headers["x-request-id"])
+        assert client.get("/nowhere").headers["x-request-id"]
+
+
+def test_requests_answers_and_tokens_are_counted_by_route_and_model(client: TestClient) -> None:
+    post(client)
+    post(client, body("xylophone zeppelin quasar"))
+    client.get("/v1/answers/with-some-text")
+    client.get("/secret-looking-path")
+    text = client.get("/metrics").text
+    for line in (
+        'fti_requests_total{method="POST",route="/v1/chat/completions",status="200"} 2.0',
+        'fti_requests_total{method="GET",route="/v1/answers/{answer_id}",status="404"} 1.0',
+        'fti_requests_total{method="GET",route="unmatched",status="404"} 1.0',
+        'fti_answers_total{model="base",outcome="stop"} 1.0',
+        'fti_answers_total{model="base",outcome="abstained"} 1.0',
+        "fti_waiting 0.0",
+    ):
+        assert line in text, line
+    assert 'fti_answer_seconds_count{step="first_token"} 1.0' in text
+    assert 'fti_tokens_total{kind="completion",model="base"} ' in text
+    assert "secret-looking" not in text
+
+
+# Keys
+
+
+def bearer(key: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {key}"}
+
+
+def test_keys_of_the_store_let_in_until_they_are_revoked(store: Store) -> None:
+    with TestClient(create_app(assistant_over(store))) as client:
+        assert client.get("/v1/models").status_code == 200, "no key was made: none is asked for"
+        kept, text = store.keys.create("web")
+        assert client.get("/v1/models").status_code == 401
+        assert client.get("/v1/models", headers=bearer(text)).status_code == 200
+        assert client.get("/v1/models", headers=bearer(text[:-1])).status_code == 401
+        assert client.get("/v1/models", headers=bearer(kept.digest)).status_code == 401
+        store.keys.revoke(kept.id)
+        assert client.get("/v1/models", headers=bearer(text)).status_code == 401
+        assert client.get("/v1/models").status_code == 401, "the door does not open again"
+
+
+def test_a_key_that_is_used_too_often_is_told_when_to_come_again(store: Store) -> None:
+    _, slow = store.keys.create("slow", requests_per_minute=2)
+    _, other = store.keys.create("other")
+    with TestClient(create_app(assistant_over(store))) as client:
+        statuses = [client.get("/v1/models", headers=bearer(slow)).status_code for _ in range(3)]
+        assert statuses == [200, 200, 429]
+        refused = post(client, headers=bearer(slow))
+        assert refused.json()["error"]["code"] == "rate_limit_exceeded"
+        assert 1 <= int(refused.headers["retry-after"]) <= 30
+        assert client.get("/v1/models", headers=bearer(other)).status_code == 200
+
+
+def test_a_read_only_key_cannot_change_documents(store: Store) -> None:
+    _, text = store.keys.create("reader", read_only=True)
+    with TestClient(create_app(assistant_over(store))) as client:
+        listed = client.get("/v1/documents", headers=bearer(text)).json()["data"]
+        path = f"/v1/documents/{listed[0]['id']}"
+        assert client.delete(path, headers=bearer(text)).status_code == 403
+        upload = {"file": ("x.md", b"# X")}
+        assert client.post("/v1/documents", files=upload, headers=bearer(text)).status_code == 403
+        assert post(client, headers=bearer(text)).status_code == 200
+
+
+@pytest.mark.parametrize("site", ["cross-site", "same-site"])
+def test_a_page_of_another_site_cannot_act_in_its_visitors_name(
+    client: TestClient, site: str
+) -> None:
+    sent = {"Sec-Fetch-Site": site}
+    files = {"file": ("x.md", b"# X")}
+    assert client.post("/v1/documents", files=files, headers=sent).status_code == 403
+    assert post(client, headers=sent).status_code == 403
+    assert client.get("/healthz", headers=sent).status_code == 200
+    assert post(client, headers={"Sec-Fetch-Site": "same-origin"}).status_code == 200
+
+
+def test_a_service_that_is_stopped_finishes_the_answers_in_flight(store: Store) -> None:
+    generator = Scripted(pieces=["piece"] + [" and more"] * 40, pace_s=0.02)
+    seen: list[str] = []
+    with serving(create_app(assistant_over(store, generator))) as base:
+        reading = threading.Thread(target=lambda: seen.append(post(base, body(stream=True)).text))
+        reading.start()
+        assert generator.started.wait(10)
+    reading.join(20)
+    pieces = [c["choices"][0]["delta"].get("content", "") for c in events(seen[0])]
+    assert "".join(pieces).count("and more") == 40

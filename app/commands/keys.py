@@ -1,0 +1,102 @@
+"""``fti keys``: who may use the service."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from app.options import ConfigOption, JsonOption, SetOption, StoreOption, open_session
+
+group = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    help="Make, list and revoke API keys. Once one was made, fti serve asks for a key.",
+)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command group."""
+    app.add_typer(group, name="keys")
+
+
+@group.command("create")
+def create(
+    name: Annotated[str, typer.Argument(help="Whose it is, or what for.")],
+    requests_per_minute: Annotated[
+        int | None,
+        typer.Option(
+            "--requests-per-minute",
+            min=1,
+            help="How often it may be used.",
+            show_default="service.requests_per_minute",
+        ),
+    ] = None,
+    read_only: Annotated[
+        bool, typer.Option("--read-only", help="May not add or delete documents.")
+    ] = False,
+    store: StoreOption = None,
+    config: ConfigOption = None,
+    set_: SetOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Make a key and print it: the only time, as the store keeps its digest alone.
+
+    Example: fti keys create "web team" --requests-per-minute 60
+    """
+    session = open_session(store, config, set_, json)
+    key, text = session.store.keys.create(
+        name, requests_per_minute=requests_per_minute, read_only=read_only
+    )
+    session.report.result(_shown(key) | {"key": text})
+    session.report.say(text)
+    session.report.note(f"This is {key.id} for {key.name}; it is not shown again.")
+
+
+@group.command("list")
+def list_(
+    store: StoreOption = None,
+    config: ConfigOption = None,
+    set_: SetOption = None,
+    json: JsonOption = False,
+) -> None:
+    """List the keys that were made, revoked ones included."""
+    session = open_session(store, config, set_, json)
+    keys = session.store.keys.list()
+    session.report.result({"keys": [_shown(key) for key in keys]})
+    if not keys:
+        session.report.say("No key was made yet. Make one with: fti keys create NAME")
+        return
+    session.report.table(
+        ["key", "name", "made", "a minute", "may"],
+        [
+            [
+                key.id,
+                key.name,
+                f"{key.created_at:%Y-%m-%d %H:%M}",
+                str(key.requests_per_minute or ""),
+                "nothing: revoked" if not key.active else "read" if key.read_only else "all",
+            ]
+            for key in keys
+        ],
+    )
+
+
+@group.command("revoke")
+def revoke(
+    key: Annotated[str, typer.Argument(help="Its id, as fti keys list shows it.")],
+    store: StoreOption = None,
+    config: ConfigOption = None,
+    set_: SetOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Let a key in no more; running services notice at the next request."""
+    session = open_session(store, config, set_, json)
+    revoked = session.store.keys.revoke(key)
+    session.report.result(_shown(revoked))
+    session.report.say(f"{revoked.id} ({revoked.name}) is revoked")
+
+
+def _shown(key: Any) -> dict[str, Any]:
+    shown: dict[str, Any] = key.model_dump(mode="json", exclude={"digest"})
+    return shown
