@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from store.errors import StoreError
+from store.pages import passage_metadata
 from store.types import Chunk, Document, EmbedderIdentity, SourceRecord, sha256_hex
 
 if TYPE_CHECKING:
@@ -251,7 +252,6 @@ def _append(columns: dict[str, list[Any]], update: DocumentUpdate) -> None:
         "title": utf8(document.title),
         "source": utf8(document.source),
         "media_type": document.media_type,
-        "metadata": encode_metadata(document.metadata),
     }
     count = len(update.chunks)
     for name, value in same.items():
@@ -265,6 +265,8 @@ def _append(columns: dict[str, list[Any]], update: DocumentUpdate) -> None:
         columns["content_hash"].append(chunk.content_hash)
         columns["search_text"].append(utf8(search_text))
         columns["section"].append([utf8(s) for s in chunk.section])
+        facts = passage_metadata(document.metadata, chunk.start, chunk.end)
+        columns["metadata"].append(encode_metadata(facts))
 
 
 def read_documents(rows: Iterable[Mapping[str, Any]]) -> list[Document]:

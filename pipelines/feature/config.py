@@ -13,7 +13,7 @@ from store.types import EmbedderIdentity, Value, sha256_hex
 
 #: Raised whenever reading, cleaning, chunking or ``embedding_text`` gives something else for the
 #: same file: the next ingest then takes every document again.
-READING_VERSION = 1
+READING_VERSION = 2
 
 
 class FeatureConfig(Value):

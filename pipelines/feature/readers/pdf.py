@@ -1,6 +1,7 @@
 """PDF by pypdf: the text of each page, hard-wrapped lines joined to paragraphs.
 
-Text comes in the order in which the file draws it; the columns of tables are not kept apart.
+Text comes in the order in which the file draws it; the columns of tables are not kept apart. What
+pages repeat at their edges is said once. Where each page begins in the text is kept.
 """
 
 from __future__ import annotations
@@ -9,13 +10,15 @@ import io
 import re
 import warnings
 import zlib
-from collections.abc import Set
+from collections.abc import Sequence, Set
 from typing import Any
 
 from pipelines.feature.cleaning import clean, clean_line
 from pipelines.feature.readers.base import Extracted, SourcesConfig, facts
 from pipelines.feature.readers.decoding import silenced
+from pipelines.feature.readers.margins import without_running_lines
 from store.errors import ExtractionError
+from store.pages import PAGE_STARTS, encode_page_starts
 
 _SCAN = "no text on its pages (a scan?)"
 _MAX_WARNED_PAGES = 5
@@ -68,6 +71,7 @@ def read_pdf(data: bytes, config: SourcesConfig) -> list[Extracted]:
                 text = page.extract_text() or ""
             except damage as error:
                 unread.append(f"page {number} was not read: {_reason(error)}")
+                texts.append("")
                 continue
             characters += len(text)
             if characters > config.max_unpacked_bytes:
@@ -81,14 +85,32 @@ def read_pdf(data: bytes, config: SourcesConfig) -> list[Extracted]:
         if pages and not title:
             title = _largest_line(pages[0], damage)
     known = {word.lower() for text in texts for word in _WORD.findall(text)}
-    unwrapped = [unwrap(text, known) for text in texts]
-    text = "\n\n".join(t for t in unwrapped if t)
+    unwrapped = [clean(unwrap(text, known)) for text in without_running_lines(texts)]
+    text, starts = _joined(unwrapped)
     metadata = facts(
         pages=len(pages), author=author, warnings="; ".join(unread[:_MAX_WARNED_PAGES])
     )
     if not text.strip():
         return [Extracted("", title=title, metadata=metadata, empty_reason=_SCAN)]
+    metadata[PAGE_STARTS] = encode_page_starts(starts)
     return [Extracted(text, title=title or _first_line(text), metadata=metadata)]
+
+
+def _joined(pages: Sequence[str]) -> tuple[str, list[int]]:
+    """The pages' texts as one, which cleaning leaves as it is, and where each begins."""
+    parts: list[str] = []
+    starts: list[int] = []
+    length = 0
+    for page in pages:
+        separator = "\n\n" if page and length else ""
+        starts.append(length + len(separator))
+        parts += [separator, page]
+        length += len(separator) + len(page)
+    # A page without text begins where the next one with text does.
+    for i in range(len(pages) - 2, -1, -1):
+        if not pages[i]:
+            starts[i] = starts[i + 1]
+    return "".join(parts), starts
 
 
 def unwrap(text: str, known: Set[str] = frozenset()) -> str:

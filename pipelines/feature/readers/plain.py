@@ -15,12 +15,15 @@ from pipelines.feature.readers.base import (
     SourcesConfig,
 )
 from pipelines.feature.readers.decoding import decode
+from store.pages import PAGE_STARTS
 
 _FRONT_MATTER = re.compile(r"---[ \t]*\n(?P<body>.*?)^(?:---|\.\.\.)[ \t]*(?:\n|\Z)", re.S | re.M)
 _FRONT_MATTER_CHARACTERS = 1 << 16
 _ENTRY = re.compile(r"(?P<key>[A-Za-z][\w-]{0,63})[ \t]*:[ \t]+(?P<value>\S.*)$")
 # Front matter is written by whoever wrote the document; these say what fti itself found.
-_RESERVED_KEYS = frozenset({"encoding", "pages", "warnings", "document", "source", "media_type"})
+_RESERVED_KEYS = frozenset(
+    {"encoding", "pages", "page", PAGE_STARTS, "warnings", "document", "source", "media_type"}
+)
 
 
 def read_plain(data: bytes, config: SourcesConfig) -> list[Extracted]:
@@ -46,6 +49,12 @@ def read_markdown(data: bytes, config: SourcesConfig) -> list[Extracted]:
     metadata, text = split_front_matter(text)
     title = metadata.pop("title", "") or first_heading(text, MARKDOWN)
     return [Extracted(text, title=title, metadata=metadata | encoding_fact(encoding))]
+
+
+def read_code(data: bytes, config: SourcesConfig) -> list[Extracted]:
+    """Source code as it stands."""
+    text, encoding = decode(data)
+    return [Extracted(text, metadata=encoding_fact(encoding))]
 
 
 def encoding_fact(encoding: str) -> dict[str, str]:

@@ -15,6 +15,7 @@ from pipelines.feature.readers.base import Extracted, SourcesConfig, facts
 from pipelines.feature.readers.decoding import decode
 from pipelines.feature.readers.plain import encoding_fact
 from store.errors import ExtractionError
+from store.pages import PAGE_STARTS
 
 _TITLES = ("title", "name", "heading", "subject", "question", "headline")
 _TEXTS = ("text", "content", "body", "abstract", "answer", "description", "summary")
@@ -100,7 +101,9 @@ def _beir(record: Mapping[str, Any], line: str, warnings: dict[str, str]) -> Ext
     title = record.get("title")
     found = record.get("metadata")
     extra = (
-        {k: v for k, v in found.items() if isinstance(v, str)} if isinstance(found, dict) else {}
+        {k: v for k, v in found.items() if isinstance(v, str) and k != PAGE_STARTS}
+        if isinstance(found, dict)
+        else {}
     )
     return Extracted(
         record["text"],
