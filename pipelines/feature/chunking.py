@@ -16,7 +16,7 @@ from typing import Self
 from pydantic import Field, model_validator
 
 from pipelines.feature.cleaning import clean_line
-from pipelines.feature.headings import CSV, TSV, Heading, find_headings
+from pipelines.feature.headings import ROW_TEXTS, Heading, find_headings
 from pipelines.feature.splitting import (
     CODE,
     SECTION,
@@ -121,7 +121,7 @@ def chunk(
             first = not spans or spans[-1].end <= start
             spans.append(_Span(s, e, max_tokens=budget, overlap=overlap, first=first))
     spans = _join_small(spans, shape, ruler, config.min_tokens)
-    rows = document.media_type in (CSV, TSV)
+    rows = document.media_type in ROW_TEXTS
     pieces = [
         piece
         for start, end, limit in _with_overlap(spans, shape, ruler, rows=rows)

@@ -1,7 +1,7 @@
 """Where the headings of a text are: what gives a chunk its section path.
 
-Reads the text as its media type writes headings. Readers render HTML, DOCX and JSON records as
-Markdown, so their texts are read as such.
+Reads the text as its media type writes headings. Readers render HTML, Office files, books, mails
+and records as Markdown, so their texts are read as such.
 """
 
 from __future__ import annotations
@@ -23,9 +23,21 @@ CSV = "text/csv"
 TSV = "text/tab-separated-values"
 JSON = "application/json"
 JSON_LINES = "application/x-ndjson"
+XLSX = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
+PPTX = "application/vnd.openxmlformats-officedocument.presentationml.presentation"
+ODT = "application/vnd.oasis.opendocument.text"
+RTF = "application/rtf"
+EPUB = "application/epub+zip"
+EML = "message/rfc822"
+XML = "application/xml"
+NOTEBOOK = "application/x-ipynb+json"
 
 #: Media types whose extracted text is Markdown.
-MARKDOWN_TEXTS = frozenset({MARKDOWN, HTML, DOCX, JSON, JSON_LINES})
+MARKDOWN_TEXTS = frozenset(
+    {MARKDOWN, HTML, DOCX, JSON, JSON_LINES, XLSX, PPTX, ODT, RTF, EPUB, EML, XML, NOTEBOOK}
+)
+#: Media types whose text is rows, each complete in itself.
+ROW_TEXTS = frozenset({CSV, TSV, XLSX})
 
 MAX_HEADING_CHARACTERS = 200
 _MAX_CAPITALS = 60
@@ -44,6 +56,19 @@ _EMPHASIS = re.compile(
     r"(?<![\w\\])(?P<mark>\*{1,3}|_{1,3}|~~)(?=\S)(?P<text>.+?)(?<=\S)(?P=mark)(?!\w)"
 )
 _ESCAPE = re.compile(r"\\([!-/:-@\[-`{-~])")
+
+
+_SOURCE_CODE = "text/x-code-"
+
+
+def source_code(language: str) -> str:
+    """The media type of source code in a language, such as ``python``."""
+    return _SOURCE_CODE + language
+
+
+def is_source_code(media_type: str) -> bool:
+    """Whether a text is source code: lines that nothing wraps, blocks that blank lines part."""
+    return media_type.startswith(_SOURCE_CODE)
 
 
 @dataclass(frozen=True, slots=True)

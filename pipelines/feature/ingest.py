@@ -13,6 +13,7 @@ import os
 import stat
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,8 +23,10 @@ from pipelines.engines.embedding import Embedder, Vectors
 from pipelines.feature.chunking import chunk, embedding_text
 from pipelines.feature.cleaning import clean
 from pipelines.feature.config import FeatureConfig
+from pipelines.feature.parsing import Parser
 from pipelines.feature.sources import (
     Discovery,
+    FailedSource,
     RawDocument,
     SourceFile,
     discover,
@@ -38,19 +41,6 @@ from store.tables import DocumentUpdate, LedgerEntry
 from store.types import Chunk, Document, SourceRecord, Value, document_id, now, sha256_hex
 
 _REMEMBER_EVERY = 256  # embedded chunks; what a kill can cost
-
-# What a parser may raise over a file it was not written for. Its own faults end there; ours, a full
-# disk and an interrupt do not come this way.
-_PARSER_FAULTS = (
-    ArithmeticError,
-    AssertionError,
-    AttributeError,
-    LookupError,
-    MemoryError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-)
 
 
 class NotTaken(Value):
@@ -139,8 +129,12 @@ def take(
     delete_missing: bool = False,
     re_embed: bool = False,
     progress: Progress = quiet,
+    parser: Parser | None = None,
 ) -> IngestReport:
-    """``ingest`` of files already found; documents under ``discovery.roots`` may be missing."""
+    """``ingest`` of files already found; documents under ``discovery.roots`` may be missing.
+
+    A ``parser`` that is given stays open, so that the next call need not start its process again.
+    """
     settings = {
         **config.model_dump(mode="json"),
         "embedder": embedder.identity.model_dump(mode="json"),
@@ -151,8 +145,10 @@ def take(
     with (
         store.layout.writing("ingest"),
         store.runs.running("ingest", inputs=inputs, settings=settings) as run,
+        ExitStack() as owned,
     ):
-        work = _Ingest(store, embedder, config, progress)
+        parser = parser or owned.enter_context(Parser(config.sources))
+        work = _Ingest(store, embedder, config, progress, parser)
         report = work.run(discovery, delete_missing=delete_missing, re_embed=re_embed)
         report = report.model_copy(update={"run": run.id})
         run.outputs["features_version"] = str(report.features_version)
@@ -188,13 +184,19 @@ class _Ingest:
     """One run: what the ledger said at its beginning, and what it has done so far."""
 
     def __init__(
-        self, store: Store, embedder: Embedder, config: FeatureConfig, progress: Progress
+        self,
+        store: Store,
+        embedder: Embedder,
+        config: FeatureConfig,
+        progress: Progress,
+        parser: Parser,
     ) -> None:
         self.store = store
         self.features: FeatureStore = store.features  # or, while re-embedding, the one beside it
         self.embedder = embedder
         self.config = config
         self.progress = progress
+        self.parser = parser
         self.digest = config.digest(embedder.identity)
         self.batch = _Batch()
         self.by_file: dict[str, list[LedgerEntry]] = {}
@@ -252,13 +254,9 @@ class _Ingest:
             if self._is_unchanged(entries, file_hash):
                 self._count_unchanged(entries)
                 return
-            found = read(file, config=self.config.sources)
+            found = read(file, config=self.config.sources, parser=self.parser)
         except ExtractionError as error:
             self._note_failure(file.source, entries, file_hash, error.message)
-            return
-        except _PARSER_FAULTS as error:
-            reason = f"the reader failed on it: {type(error).__name__}: {error}"
-            self._note_failure(file.source, entries, file_hash, reason)
             return
         ids = list(dict.fromkeys(document_id(raw.source) for raw in found))
         known = {e.record.id: e for e in entries}
@@ -270,7 +268,10 @@ class _Ingest:
                 self.failed.append(NotTaken(source=raw.source, reason=reason))
                 continue
             taken.add(key)
-            self._take_document(raw, file, file_hash, len(ids), known.get(key))
+            if isinstance(raw, FailedSource):
+                self._note_failure(raw.source, entries, file_hash, raw.reason, file=file.source)
+            else:
+                self._take_document(raw, file, file_hash, len(ids), known.get(key))
             self._commit(when_full=True)
         # Last, so that a crash before it leaves lines of another hash, and the file is taken again.
         self.batch.dropped += [e.record for e in entries if e.record.id not in taken]
@@ -382,8 +383,12 @@ class _Ingest:
         reason: str,
         *,
         line: bool = True,
+        file: str = "",
     ) -> None:
-        """Report a file that could not be taken; its line keeps what is still served of it."""
+        """Report a source that could not be taken; its line keeps what is still served of it.
+
+        ``file`` is the archive that the source lies in; without it the source is itself a file.
+        """
         self.failed.append(NotTaken(source=source, reason=reason))
         if not line:
             return
@@ -397,13 +402,13 @@ class _Ingest:
         before = next((e for e in entries if e.record.id == key), None)
         if before:
             record = before.record.model_copy(update=failure)
-            entry = LedgerEntry(record, source, before.file_hash, before.file_documents)
+            entry = LedgerEntry(record, before.file, before.file_hash, before.file_documents)
         else:
             title = source.rsplit("/", 1)[-1]
             record = SourceRecord.model_validate(
                 {"id": key, "source": source, "title": title, **failure}
             )
-            entry = LedgerEntry(record, source, "")
+            entry = LedgerEntry(record, file or source, "")
         self.batch.lines.append(entry)
 
     # A batch

@@ -3,6 +3,8 @@
 Nothing here ends a run because of one file: what cannot be taken is listed with its reason, and
 ``read`` raises ``ExtractionError`` for the caller to note. Names are data: a path with line breaks
 or ``..`` in a file's name is kept as it is, and whoever prints it escapes it.
+
+What lies in an archive or is attached to a mail is named ``archive.zip!/folder/member.md``.
 """
 
 from __future__ import annotations
@@ -12,12 +14,15 @@ import hashlib
 import os
 import re
 import stat
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from functools import partial
+from pathlib import Path, PurePosixPath
 
+from pipelines.feature.archives import ARCHIVES, Archive, Budget
 from pipelines.feature.cleaning import clean_line
-from pipelines.feature.readers import READERS, SourcesConfig
+from pipelines.feature.parsing import Parser, parse
+from pipelines.feature.readers import READERS, Extracted, SourcesConfig
 from store.errors import ExtractionError, SourceNotFound
 from store.types import sha256_hex
 
@@ -114,8 +119,17 @@ def discover(sources: Sequence[str], *, config: SourcesConfig | None = None) -> 
     return found
 
 
-def read(file: SourceFile, *, config: SourcesConfig | None = None) -> list[RawDocument]:
-    """The documents in a file: one, or one for each record of a BEIR corpus.
+def read(
+    file: SourceFile, *, config: SourcesConfig | None = None, parser: Parser | None = None
+) -> list[RawDocument | FailedSource]:
+    """The documents in a file: one, or one for each record of a corpus or member of an archive.
+
+    A member that cannot become text is a ``FailedSource`` among them.
+
+    Args:
+        file: where it lies.
+        config: how much is read.
+        parser: reads risky formats in a process of its own; without it all is read in this one.
 
     Raises:
         ExtractionError: the file cannot become text. The message is the reason alone; the caller
@@ -123,31 +137,107 @@ def read(file: SourceFile, *, config: SourcesConfig | None = None) -> list[RawDo
     """
     config = config or SourcesConfig()
     suffix = file.path.suffix.lower()
-    reader = READERS.get(suffix)
-    if reader is None:
-        raise ExtractionError(
-            f"files ending in {suffix!r} are not read",
-            hint=f"Read are {', '.join(sorted(filter(None, READERS)))}.",
+    if suffix not in READERS and suffix not in ARCHIVES:
+        raise _unknown(suffix)
+    reading = _Reading(config, parser)
+    reading.take(file.source, _name(Path(file.path.name)), _bytes(file, config), depth=0)
+    return reading.found
+
+
+class _Reading:
+    """One file with everything inside it."""
+
+    def __init__(self, config: SourcesConfig, parser: Parser | None) -> None:
+        self._config = config
+        self._parser = parser
+        self._budget = Budget(config)
+        self.found: list[RawDocument | FailedSource] = []
+
+    def take(self, source: str, name: str, data: bytes, *, depth: int) -> None:
+        """Add what ``data``, a file of this name, holds.
+
+        Raises:
+            ExtractionError: it cannot become text.
+        """
+        suffix = PurePosixPath(name).suffix.lower()
+        if suffix in ARCHIVES:
+            if depth >= self._config.max_nesting:
+                raise ExtractionError(
+                    f"archives lie deeper in one another than {self._config.max_nesting} "
+                    "(max_nesting)"
+                )
+            self._take_archive(source, data, depth)
+            return
+        digest = sha256_hex(data)
+        extracted = (
+            self._parser.parse(suffix, data) if self._parser else parse(suffix, data, self._config)
         )
-    data = _bytes(file, config)
-    digest = hashlib.sha256(data).hexdigest()
-    documents = []
-    for found in reader.read(data, config):
-        if len(found.text) > config.max_unpacked_bytes:
-            raise ExtractionError(f"the text is longer than {config.max_unpacked_bytes} characters")
-        blank = not found.text.strip()
-        documents.append(
-            RawDocument(
-                source=f"{file.source}#{found.key}" if found.key else file.source,
-                title=clean_line(found.title) or found.key or _title_from_name(file.path),
-                text=found.text,
-                media_type=reader.media_type,
-                metadata=found.metadata,
-                content_hash=sha256_hex(found.record) if found.key else digest,
-                empty_reason=(found.empty_reason or "nothing but white space") if blank else "",
-            )
-        )
-    return documents
+        for found in extracted:
+            if len(found.text) > self._config.max_unpacked_bytes:
+                raise ExtractionError(
+                    f"the text is longer than {self._config.max_unpacked_bytes} characters"
+                )
+            self.found.append(_document(source, name, suffix, digest, found))
+        for found in extracted:
+            for attached in found.attached:
+                if _is_read(attached.name):  # others are named in the mail, and no fault
+                    self._take_member(source, attached.name, partial(bytes, attached.data), depth)
+
+    def _take_archive(self, source: str, data: bytes, depth: int) -> None:
+        with Archive(data, self._budget) as archive:
+            shown = [m for m in archive.members if self._config.include_hidden or not _hidden(m)]
+            if not shown:
+                raise ExtractionError("the archive holds no files")
+            for member in shown:
+                self._take_member(source, member, partial(archive.read, member), depth)
+
+    def _take_member(
+        self, source: str, name: str, content: Callable[[], bytes], depth: int
+    ) -> None:
+        inner = f"{source}!/{name}"
+        try:
+            if not _is_read(name):
+                raise _unknown(PurePosixPath(name).suffix.lower())
+            data = content()
+            if not data:
+                raise ExtractionError("the file is empty")
+            if depth + 1 > self._config.max_nesting:
+                raise ExtractionError(
+                    f"it lies deeper than {self._config.max_nesting} files (max_nesting)"
+                )
+            self.take(inner, name, data, depth=depth + 1)
+        except ExtractionError as error:
+            self.found.append(FailedSource(inner, error.message))
+
+
+def _document(source: str, name: str, suffix: str, digest: str, found: Extracted) -> RawDocument:
+    blank = not found.text.strip()
+    return RawDocument(
+        source=f"{source}#{found.key}" if found.key else source,
+        title=clean_line(found.title) or found.key or _title_from_name(name),
+        text=found.text,
+        media_type=READERS[suffix].media_type,
+        metadata=found.metadata,
+        content_hash=sha256_hex(found.record) if found.key else digest,
+        empty_reason=(found.empty_reason or "nothing but white space") if blank else "",
+    )
+
+
+def _hidden(member: str) -> bool:
+    parts = member.split("/")
+    return "__MACOSX" in parts or any(p.startswith(".") and p != ".." for p in parts)
+
+
+def _is_read(name: str) -> bool:
+    suffix = PurePosixPath(name).suffix.lower()
+    return suffix in READERS or suffix in ARCHIVES
+
+
+def _unknown(suffix: str) -> ExtractionError:
+    known = sorted({*filter(None, READERS), *ARCHIVES})
+    return ExtractionError(
+        f"files ending in {suffix!r} are not read", hint=f"Read are {', '.join(known)}."
+    )
 
 
 def fingerprint(file: SourceFile) -> str:
@@ -284,9 +374,9 @@ def _add(path: Path, files: dict[str, SourceFile], found: Discovery) -> None:
         found.skipped.append(FailedSource(source, "neither a file nor a folder"))
 
 
-def _title_from_name(path: Path) -> str:
+def _title_from_name(name: str) -> str:
     """``query-params.md`` as ``Query params``."""
-    words = clean_line(re.sub(r"[-_\s]+", " ", _name(Path(path.stem))))
+    words = clean_line(re.sub(r"[-_\s]+", " ", PurePosixPath(name).stem))
     if not words:
-        return clean_line(_name(Path(path.name))) or "Untitled"
+        return clean_line(PurePosixPath(name).name) or "Untitled"
     return words[0].upper() + words[1:]

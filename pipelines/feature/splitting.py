@@ -13,7 +13,14 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 
-from pipelines.feature.headings import MARKDOWN_TEXTS, PLAIN, Heading, Line, lines
+from pipelines.feature.headings import (
+    MARKDOWN_TEXTS,
+    PLAIN,
+    Heading,
+    Line,
+    is_source_code,
+    lines,
+)
 from store.types import Document
 
 TokenSpans = Callable[[str], Sequence[tuple[int, int]]]
@@ -114,6 +121,8 @@ def shape_of(document: Document, headings: Sequence[Heading], boundary_level: in
     text = document.text
     if any(mark in text for mark in _RESERVED):
         text = re.sub(f"[{_RESERVED}]", " ", text)
+    if is_source_code(document.media_type):
+        return _shape_of_code(text)
     found = lines(text, fences=markdown or document.media_type == PLAIN)
     heading_of = {h.start: h for h in headings}
     parts: list[str] = []
@@ -143,6 +152,23 @@ def shape_of(document: Document, headings: Sequence[Heading], boundary_level: in
     shape = "".join(parts)
     assert len(shape) == len(text), "offsets into the shape are offsets into the text"
     return shape
+
+
+def _shape_of_code(text: str) -> str:
+    """Source code may be split best where, after a blank line, something begins at the margin."""
+    found = text.split("\n")
+    parts: list[str] = []
+    at_margin = True  # whether the next line that is not blank begins at the margin
+    for line, above in zip(reversed(found), [*reversed(found[:-1]), None], strict=True):
+        parts.append(line)
+        if line.strip():
+            # A bracket or word that closes a block belongs to what it closes.
+            at_margin = not line[0].isspace() and line[0] not in ")]}"
+        if above is None:
+            break
+        in_gap = not line.strip() or not above.strip()
+        parts.append("\n" if in_gap and at_margin else CODE)
+    return "".join(reversed(parts))
 
 
 def _announces(line: Line) -> bool:

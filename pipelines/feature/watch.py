@@ -14,6 +14,7 @@ from pydantic import Field
 from pipelines.engines.embedding import Embedder
 from pipelines.feature.config import FeatureConfig
 from pipelines.feature.ingest import IngestReport, take
+from pipelines.feature.parsing import Parser
 from pipelines.feature.sources import Discovery, discover
 from store.errors import InputError, StoreLocked
 from store.progress import Progress, quiet
@@ -66,6 +67,7 @@ def watch(
     watchers = _start(roots, events, stop, debounce_s)
     own = str(store.layout.root)
     waiting: set[str] | None = None  # None: everything, as nothing was looked at yet
+    parser = Parser(config.sources)  # for all sets: to start it takes longer than to read
     try:
         ready = 0
         while ready < len(watchers) and not stop.is_set():
@@ -73,7 +75,7 @@ def watch(
         while not stop.is_set():
             if waiting is None or waiting:
                 try:
-                    done = _ingest(roots, waiting, store, embedder, config, progress)
+                    done = _ingest(roots, waiting, store, embedder, config, progress, parser)
                 except StoreLocked:
                     pass  # the changes stay in waiting
                 else:
@@ -86,6 +88,7 @@ def watch(
                     waiting |= {p for p in paths if not _ancestry(p) & {own}}
     finally:
         stop.set()
+        parser.close()
         for watcher in watchers:
             watcher.join()
 
@@ -97,6 +100,7 @@ def _ingest(
     embedder: Embedder,
     config: FeatureConfig,
     progress: Progress,
+    parser: Parser,
 ) -> ChangeSet | None:
     """Take what lies at the paths, all when None; None when that is nothing of ours."""
     there = discover([r for r in roots if Path(r).exists()], config=config.sources)
@@ -119,6 +123,7 @@ def _ingest(
         config=config,
         delete_missing=True,
         progress=progress,
+        parser=parser,
     )
     return ChangeSet(**report.model_dump(), paths=tuple(sorted(paths or ())))
 

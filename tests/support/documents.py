@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+import zipfile
+from collections.abc import Mapping, Sequence
 
 
 def a_pdf(*pages: Sequence[str], title: str = "", size: int = 12, title_size: int = 0) -> bytes:
@@ -48,3 +49,76 @@ def encrypted(pdf: bytes, *, user_password: str) -> bytes:
     out = io.BytesIO()
     writer.write(out)
     return out.getvalue()
+
+
+def zipped(members: Mapping[str, str | bytes], *, compressed: bool = True) -> bytes:
+    """A ZIP archive of these files."""
+    out = io.BytesIO()
+    method = zipfile.ZIP_DEFLATED if compressed else zipfile.ZIP_STORED
+    with zipfile.ZipFile(out, "w", method) as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    return out.getvalue()
+
+
+def an_xlsx(sheets: Mapping[str, Sequence[Sequence[object]]]) -> bytes:
+    """A workbook with these rows on each sheet; an empty row is a row without values."""
+    import openpyxl
+
+    workbook = openpyxl.Workbook()
+    workbook.remove(workbook.active)
+    for name, rows in sheets.items():
+        sheet = workbook.create_sheet(name)
+        for row in rows:
+            sheet.append(list(row))
+    out = io.BytesIO()
+    workbook.save(out)
+    return out.getvalue()
+
+
+def an_epub(chapters: Mapping[str, str], *, spine: Sequence[str], title: str = "") -> bytes:
+    """A book: XHTML bodies by file name, read in the order of ``spine``."""
+    items = "".join(
+        f'<item id="i{i}" href="{name}" media-type="application/xhtml+xml"/>'
+        for i, name in enumerate(chapters)
+    )
+    ids = {name: f"i{i}" for i, name in enumerate(chapters)}
+    refs = "".join(f'<itemref idref="{ids[name]}"/>' for name in spine)
+    return zipped(
+        {
+            "mimetype": "application/epub+zip",
+            "META-INF/container.xml": '<container xmlns="urn:oasis:names:tc:opendocument:xmlns:'
+            'container"><rootfiles><rootfile full-path="OEBPS/book.opf"/></rootfiles></container>',
+            "OEBPS/book.opf": '<package xmlns="http://www.idpf.org/2007/opf" '
+            'xmlns:dc="http://purl.org/dc/elements/1.1/"><metadata>'
+            f"<dc:title>{title}</dc:title><dc:creator>Ann Lee</dc:creator>"
+            "<dc:language>en</dc:language></metadata>"
+            f"<manifest>{items}</manifest><spine>{refs}</spine></package>",
+            **{
+                f"OEBPS/{name}": f'<html xmlns="http://www.w3.org/1999/xhtml"><body>{body}</body>'
+                "</html>"
+                for name, body in chapters.items()
+            },
+        }
+    )
+
+
+def an_odt(body: str, *, title: str = "", **parts: str) -> bytes:
+    """A text document whose ``office:text`` holds ``body``; ``parts`` are further files."""
+    names = "".join(
+        f' xmlns:{prefix}="urn:oasis:names:tc:opendocument:xmlns:{name}:1.0"'
+        for prefix, name in {"office": "office", "text": "text", "table": "table"}.items()
+    )
+    meta = (
+        f'<office:document-meta{names} xmlns:dc="http://purl.org/dc/elements/1.1/"><office:meta>'
+        f"<dc:title>{title}</dc:title></office:meta></office:document-meta>"
+    )
+    return zipped(
+        {
+            "mimetype": "application/vnd.oasis.opendocument.text",
+            "meta.xml": meta,
+            "content.xml": f"<office:document-content{names}><office:body><office:text>{body}"
+            "</office:text></office:body></office:document-content>",
+            **parts,
+        }
+    )

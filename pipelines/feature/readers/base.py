@@ -26,14 +26,55 @@ class SourcesConfig(Value):
     max_unpacked_bytes: int = Field(
         default=400 * _MIB,
         ge=1,
-        description="A DOCX file that unpacks to more, or a file whose text is longer in "
-        "characters, is refused: it may be a decompression bomb.",
+        description="An archive or Office file that unpacks to more, or a file whose text is "
+        "longer in characters, is refused: it may be a decompression bomb.",
+    )
+    max_members: int = Field(
+        default=10_000,
+        ge=1,
+        description="An archive with more members is refused; members of archives inside count.",
+    )
+    max_ratio: int = Field(
+        default=200,
+        ge=2,
+        description="A member of an archive that unpacks to more than this many times its packed "
+        "size is refused. Text packs 3 to 20 times, a bomb a thousand times.",
+    )
+    max_nesting: int = Field(
+        default=3,
+        ge=1,
+        le=16,
+        description="How deep archives and messages may lie in one another.",
+    )
+    isolate: bool = Field(
+        default=True,
+        description="Whether formats with large parsers are read in a process of their own, so "
+        "that a file which hangs or kills it is a line in the report.",
+    )
+    timeout_s: float = Field(
+        default=120,
+        gt=0,
+        description="A file whose reading takes longer is given up. Only with `isolate`.",
+    )
+    max_memory_bytes: int = Field(
+        default=3072 * _MIB,
+        ge=512 * _MIB,
+        description="Address space of the reading process; a file that needs more is given up. "
+        "Only with `isolate`, and where the system knows such limits (not macOS).",
     )
     include_hidden: bool = Field(
         default=False,
         description="Whether files and folders whose name begins with a dot are read when a "
         "folder is given. A hidden file that is named itself is always read.",
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Attachment:
+    """A file that came inside another one, to be read by what its name says."""
+
+    name: str
+    data: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +88,7 @@ class Extracted:
         key: which record of the file this is; empty for the whole file.
         record: the record's own bytes, for its content hash.
         empty_reason: why there is no text, where the reader knows more than that.
+        attached: files inside this one that become documents of their own.
     """
 
     text: str
@@ -55,6 +97,7 @@ class Extracted:
     key: str = ""
     record: bytes = b""
     empty_reason: str = ""
+    attached: tuple[Attachment, ...] = ()
 
 
 def facts(**values: object) -> dict[str, str]:

@@ -10,12 +10,10 @@ from typing import Any
 
 from pipelines.feature.cleaning import clean_line
 from pipelines.feature.readers.base import Extracted, SourcesConfig, facts
-from store.errors import ExtractionError
+from pipelines.feature.readers.markdown import join_blocks
+from pipelines.feature.readers.package import inspect_package, not_whole
 
 _W = "{http://schemas.openxmlformats.org/wordprocessingml/2006/main}"
-_OLD_OFFICE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
-_MAX_PARTS = 20_000
-_DECLARATION_BYTES = 4096
 _HEADING_STYLE = re.compile(r"heading\s*([1-9])", re.IGNORECASE)
 _MAX_TABLE_DEPTH = 4
 # Wrappers whose content stands in the text as if they were not there.
@@ -30,54 +28,14 @@ def read_docx(data: bytes, config: SourcesConfig) -> list[Extracted]:
     Raises:
         ExtractionError: not a DOCX file, truncated, encrypted, or a decompression bomb.
     """
-    _inspect(data, config)
+    inspect_package(data, config, kind="DOCX", needs="[Content_Types].xml")
     document = _open(data)
     blocks = list(_Body(document).blocks(document.element.body))
     properties = document.core_properties
     title = clean_line(properties.title or "")
     first = next((b for b in blocks if b.startswith("# ")), "")
     metadata = facts(author=properties.author)
-    return [Extracted(_join(blocks), title=title or first[2:], metadata=metadata)]
-
-
-def _inspect(data: bytes, config: SourcesConfig) -> None:
-    """Refuse what must not reach the parser."""
-    if data.startswith(_OLD_OFFICE):
-        raise ExtractionError(
-            "the file is encrypted, or an old .doc file with the suffix .docx",
-            hint="Save it again as DOCX without a password.",
-        )
-    try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            parts = archive.infolist()
-            unpacked = sum(part.file_size for part in parts)
-            if len(parts) > _MAX_PARTS or unpacked > config.max_unpacked_bytes:
-                raise ExtractionError(
-                    f"the file unpacks to {unpacked} bytes in {len(parts)} parts, "
-                    f"more than {config.max_unpacked_bytes} bytes or {_MAX_PARTS} parts"
-                )
-            names = {part.filename for part in parts}
-            if "[Content_Types].xml" not in names:
-                raise ExtractionError("the file is a ZIP archive, not a DOCX file")
-            for part in parts:
-                if part.filename.endswith((".xml", ".rels")):
-                    with archive.open(part) as stream:
-                        _refuse_entities(part.filename, stream.read(_DECLARATION_BYTES))
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
-        raise _unreadable(error) from error
-
-
-def _refuse_entities(name: str, head: bytes) -> None:
-    # Office writes no document type; with one come entities that read files or never stop growing.
-    if b"<!DOCTYPE" in head or b"<!ENTITY" in head or b"<\x00!\x00" in head:
-        raise ExtractionError(f"the part {name!r} declares a document type, which no DOCX does")
-
-
-def _unreadable(error: Exception) -> ExtractionError:
-    return ExtractionError(
-        f"the file is not a whole DOCX file: {clean_line(str(error), max_characters=150)}",
-        hint="It may be truncated; copy or save it again.",
-    )
+    return [Extracted(join_blocks(blocks), title=title or first[2:], metadata=metadata)]
 
 
 def _open(data: bytes) -> Any:
@@ -90,16 +48,7 @@ def _open(data: bytes) -> Any:
     try:
         return docx.Document(io.BytesIO(data))
     except (OpcError, LxmlError, zipfile.BadZipFile, zlib.error, KeyError, ValueError) as error:
-        raise _unreadable(error) from error
-
-
-def _join(blocks: list[str]) -> str:
-    """Blocks as paragraphs; items of one list on consecutive lines."""
-    text = ""
-    for before, block in zip(["", *blocks], blocks, strict=False):
-        tight = before.lstrip().startswith("- ") and block.lstrip().startswith("- ")
-        text += block if not text else ("\n" if tight else "\n\n") + block
-    return text
+        raise not_whole("DOCX", error) from error
 
 
 class _Body:

@@ -64,12 +64,27 @@ _MAX_DEPTH = 200
 
 def read_html(data: bytes, config: SourcesConfig) -> list[Extracted]:
     """The main content of a page as Markdown."""
+    return [render_html(data, config)]
+
+
+def render_html(
+    data: bytes, config: SourcesConfig, *, whole: bool = False, declared: str = ""
+) -> Extracted:
+    """As ``read_html``.
+
+    Args:
+        data: the page.
+        config: how long its text may be.
+        whole: take all of the body for content, as the chapter of a book or a mail is.
+        declared: the encoding that came with the page; without it the page's own word counts.
+    """
     from bs4 import BeautifulSoup
 
-    declared = _DECLARED.search(data[:_DECLARATION_BYTES])
-    markup, encoding = decode(data, declared=declared[1].decode("ascii") if declared else "")
+    if not declared and (found := _DECLARED.search(data[:_DECLARATION_BYTES])):
+        declared = found[1].decode("ascii")
+    markup, encoding = decode(data, declared=declared)
     if not markup.strip():
-        return [Extracted("", empty_reason="nothing but white space")]
+        return Extracted("", empty_reason="nothing but white space")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # XHTML is read as HTML, which is what is meant
         soup = BeautifulSoup(markup, "lxml")
@@ -85,7 +100,7 @@ def read_html(data: bytes, config: SourcesConfig) -> list[Extracted]:
     else:
         _keep_formulas(soup)
         _drop_furniture(soup)
-        parts = _content(soup, markup)
+        parts = [soup.body or soup] if whole else _content(soup, markup)
         markdown = _Markdown(soup)
         text = "\n\n".join(block for part in parts for block in markdown.blocks(part))
     if len(text) > config.max_unpacked_bytes:
@@ -94,14 +109,12 @@ def read_html(data: bytes, config: SourcesConfig) -> list[Extracted]:
     heading = clean_line(_inline(first)) if first else ""
     # "Firing the kilns | Larkfield Workshop" over a page headed "Firing the kilns"
     best = heading if heading and heading.casefold() in title.casefold() else title or heading
-    return [
-        Extracted(
-            text,
-            title=best,
-            metadata=metadata | encoding_fact(encoding),
-            empty_reason="no text on the page",
-        )
-    ]
+    return Extracted(
+        text,
+        title=best,
+        metadata=metadata | encoding_fact(encoding),
+        empty_reason="no text on the page",
+    )
 
 
 def _depth(soup: BeautifulSoup) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from pipelines.feature.cleaning import clean_line
 from pipelines.feature.readers.base import Extracted, SourcesConfig, facts
@@ -65,15 +65,26 @@ def _render(text: str, delimiter: str, encoding: str, config: SourcesConfig) -> 
     if not rows:
         return Extracted("", empty_reason="the table has no values")
     header, *body = rows
-    columns = [name or f"column {i}" for i, name in enumerate(header, start=1)]
-    if not body or len(set(columns)) < len(columns):
+    if not body or not names_columns(header):
         # Names that repeat name nothing, and a row alone is all there is: rows as they stand.
         blocks = [delimiter.join(row) for row in rows]
         metadata = facts(rows=len(rows))
     else:
-        blocks = [_block(columns, row) for row in body]
+        blocks = record_blocks(header, body)
         metadata = facts(rows=len(body), columns=", ".join(c for c in header if c))
     return Extracted("\n\n".join(blocks), metadata=metadata | encoding_fact(encoding))
+
+
+def names_columns(header: Sequence[str]) -> bool:
+    """Whether a row can name the columns below it: no name twice."""
+    names = [name or f"column {i}" for i, name in enumerate(header, start=1)]
+    return len(set(names)) == len(names)
+
+
+def record_blocks(header: Sequence[str], body: Iterable[Sequence[str]]) -> list[str]:
+    """A block of ``column: value`` lines for each row; cells without a value are left out."""
+    columns = [name or f"column {i}" for i, name in enumerate(header, start=1)]
+    return [block for row in body if (block := _block(columns, row))]
 
 
 def _block(columns: Sequence[str], row: Sequence[str]) -> str:

@@ -13,13 +13,16 @@ import pytest
 
 from pipelines.engines.embedding import HashingEmbedder
 from pipelines.feature import ingest as module
+from pipelines.feature import parsing
 from pipelines.feature.chunking import ChunkingConfig
 from pipelines.feature.config import FeatureConfig
 from pipelines.feature.ingest import IngestReport, ingest
+from pipelines.feature.readers import READERS, Reader
 from store.errors import EmbedderMismatch, SourceNotFound, StoreFull, StoreLocked
 from store.progress import ProgressEvent
 from store.store import Store
 from store.types import document_id
+from tests.support.documents import a_pdf, zipped
 from tests.support.processes import kill, start_python, wait_for_line
 
 CONFIG = FeatureConfig(chunking=ChunkingConfig(max_tokens=64, overlap_tokens=0, min_tokens=0))
@@ -242,14 +245,11 @@ def test_a_bad_file_is_a_line_and_the_rest_goes_on(store: Store, docs: Path) -> 
 def test_a_reader_that_breaks_is_a_line_too(
     store: Store, docs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = module.read
+    def breaking(data: bytes, config: Any) -> Any:
+        raise KeyError("/Root")
 
-    def breaking(file: Any, **options: Any) -> Any:
-        if file.path.name == "hours.txt":
-            raise KeyError("/Root")
-        return real(file, **options)
-
-    monkeypatch.setattr(module, "read", breaking)
+    broken = Reader("text/plain", breaking)
+    monkeypatch.setattr(parsing, "READERS", {**READERS, ".txt": broken})
     report = run(store, docs)
     assert report.added == 2
     assert "KeyError" in report.failed[0].reason
@@ -682,3 +682,52 @@ def test_progress_names_files_and_embedded_chunks(store: Store, docs: Path) -> N
 def test_ids_name_the_place_not_the_content(store: Store, docs: Path) -> None:
     run(store, docs)
     assert store.features.document("tools.md").id == document_id(str(docs / "tools.md"))
+
+
+# Archives
+
+
+def test_a_bad_member_of_an_archive_has_a_line_of_its_own(store: Store, docs: Path) -> None:
+    write(docs / "a.zip", zipped({"good.md": "# Good\n\nAbout the lathe.", "bad.pdf": b"%PDF-"}))
+
+    report = run(store, docs)
+
+    assert report.added == 4
+    assert [f.source for f in report.failed] == [str(docs / "a.zip!/bad.pdf")]
+    ledger = {Path(r.source).name: r for r in store.features.records()}
+    assert (ledger["good.md"].state, ledger["bad.pdf"].state) == ("indexed", "failed")
+    consistent(store)
+    again = run(store, docs)
+    assert counts(again)[2] == 4
+    assert again.embedded_chunks == 0
+
+
+def test_a_member_that_leaves_its_archive_leaves_the_store(store: Store, docs: Path) -> None:
+    archive = docs / "a.zip"
+    write(archive, zipped({"one.md": "About the lathe.", "two.md": "About pens.", "x.pdf": b"x"}))
+    run(store, docs)
+    write(archive, zipped({"one.md": "About the lathe."}))
+
+    report = run(store, docs)
+
+    assert report.failed == ()
+    assert report.deleted == 1
+    assert str(archive) + "!/two.md" not in {r.source for r in store.features.records()}
+    archive.unlink()
+    assert run(store, docs, delete_missing=True).deleted == 1
+    assert not [r for r in store.features.records() if "a.zip" in r.source]
+    consistent(store)
+
+
+def test_a_member_that_turns_bad_keeps_its_last_good_version(store: Store, docs: Path) -> None:
+    write(docs / "a.zip", zipped({"one.pdf": a_pdf(["About the lathe."])}))
+    run(store, docs)
+    write(docs / "a.zip", zipped({"one.pdf": b"%PDF-1.4 broken"}))
+
+    report = run(store, docs)
+
+    assert [f.source for f in report.failed] == [str(docs / "a.zip!/one.pdf")]
+    assert store.features.search_text("lathe", 5)[0].source.endswith("a.zip!/one.pdf")
+    record = store.features.record(str(docs / "a.zip!/one.pdf"))
+    assert record is not None
+    assert record.state == "failed"
