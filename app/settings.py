@@ -42,7 +42,7 @@ _SECRETS = ("api_key", "api_keys")
 class PromptConfig(Value):
     """Wording and budgets of the contract that a base model is served and trained under."""
 
-    form: PromptForm = PromptForm(system="", question_position="both")
+    form: PromptForm = PromptForm(system="", question_position="both", response_lead=" ")
     max_prompt_tokens: int = Field(default=900, ge=16)
     max_new_tokens: int = Field(default=64, ge=1)
     max_passages: int = Field(default=4, ge=1, le=99)

@@ -62,6 +62,8 @@ class PromptForm(Value):
 
     ``question_position`` "both" repeats the question before the passages: a causal model then reads
     them knowing what is asked. ``system`` may be empty for models trained on this one task.
+    ``response_lead`` is what a response begins with: after a space a byte-pair tokenizer spells a
+    word with the very tokens that it has in the passage, so that a small model can copy it.
     """
 
     system: str = (
@@ -70,6 +72,7 @@ class PromptForm(Value):
         + DEFAULT_ABSTENTION
     )
     question_position: Literal["last", "both"] = "last"
+    response_lead: Literal["", " "] = ""
     abstention: str = Field(default=DEFAULT_ABSTENTION, min_length=1)
 
     @property
@@ -109,8 +112,8 @@ class PromptForm(Value):
         """The text a model should give: the answer with its markers, or the abstention."""
         answer = answer.strip()
         if not answer:
-            return self.abstention
-        return answer + "".join(f"{' ' if i == 0 else ''}[{n}]" for i, n in enumerate(citations))
+            return self.response_lead + self.abstention
+        return self.response_lead + answer + "".join(f"{' ' if i == 0 else ''}[{n}]" for i, n in enumerate(citations))
 
     def parse(self, text: str, passages: int) -> ParsedResponse:
         """Understand a model's text, given how many passages it was shown.

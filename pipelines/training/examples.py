@@ -53,11 +53,7 @@ def encode_rows(
     dropped: Counter[str] = Counter()
     for number, row in enumerate(rows, start=1):
         progress(ProgressEvent("encode", number, len(rows), row.id))
-        response = (
-            contract.form.response(row.answer, row.citations)
-            if row.answer
-            else (contract.form.abstention)
-        )
+        response = contract.form.response(row.answer, row.citations if row.answer else ())
         # The end of the turn is generated too.
         if len(encode_text(encoder.tokenizer, response)) + 1 > contract.max_new_tokens:
             dropped[TOO_LONG_RESPONSE] += 1

@@ -155,7 +155,8 @@ code of its own is needed.
 ## Prompt
 
 The user message holds the question, the passages, and the question again; there is no system
-message. `store.contract.PromptForm(system="", question_position="both")` composes it:
+message. `store.contract.PromptForm(system="", question_position="both", response_lead=" ")`
+composes it:
 
 ```
 Question: When is the pool closed?

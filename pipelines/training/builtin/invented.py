@@ -568,7 +568,7 @@ def invented_row(neighbours: Sequence[Text], rng: random.Random, *, max_turns: i
     known = {q for q, _, _ in asked}
     turns = [Turn(q, FORM.response(a, [order.index(n - 1) + 1])) for q, a, n in asked[:max_turns]]
     turns += [
-        Turn(q, FORM.abstention) for q, _ in foreign[: rng.choice((0, 1, 1))] if q not in known
+        Turn(q, FORM.response("")) for q, _ in foreign[: rng.choice((0, 1, 1))] if q not in known
     ]
     rng.shuffle(turns)
     return Row(shown([texts[i] for i in order], rng), tuple(turns[:max_turns]))

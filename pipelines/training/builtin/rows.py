@@ -21,7 +21,7 @@ from typing import Any
 from store.contract import PromptForm
 from store.types import Passage
 
-FORM = PromptForm(system="", question_position="both")
+FORM = PromptForm(system="", question_position="both", response_lead=" ")
 """The wording this model is trained on; a contract for it must use the same."""
 
 HELD_OUT = ("Kenya", "Construction")
@@ -331,7 +331,7 @@ def read_row(
                 else ""
             )
             if changed or foreign:
-                question, response = changed or rng.choice(foreign), FORM.abstention
+                question, response = changed or rng.choice(foreign), FORM.response("")
         turns.append(Turn(question, response))
     return Row(shown(texts, rng), tuple(turns))
 
@@ -378,7 +378,12 @@ def sentence_row(pairs: Sequence[tuple[str, str]], rng: random.Random, *, max_tu
             if answer := obvious_answer(question, sentence):
                 turns.append(Turn(question, FORM.response(answer, [number])))
             elif len(groups) > 1 and rng.random() < 0.5:
-                turns.append(Turn(f"Which passage answers this: {question}", f"[{number}]"))
+                turns.append(
+                    Turn(
+                        f"Which passage answers this: {question}",
+                        f"{FORM.response_lead}[{number}]",
+                    )
+                )
             else:
                 turns.append(
                     Turn(
