@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
-from pathlib import Path
 
 import structlog
 from fastapi import FastAPI, Request, Response
@@ -20,6 +19,7 @@ from app.documents import Documents
 from app.guard import Guard
 from app.http_errors import body, body_of, headers_of, status_of
 from app.metrics import CONTENT_TYPE, Metrics
+from app.pages import PAGES, WEB
 from app.routes import chat, documents, health, models, records, retrieval
 from app.service import ServiceConfig
 from app.worker import Worker
@@ -28,7 +28,6 @@ from pipelines.inference.answer import Assistant
 from store.errors import FtiError
 
 log = structlog.get_logger("fti.api")
-_WEB = Path(__file__).parent / "web"
 
 
 def create_app(
@@ -80,9 +79,10 @@ def create_app(
     )
     for part in (chat, models, retrieval, records, documents, health):
         app.include_router(part.router)
-    app.add_api_route("/", _page, include_in_schema=False)
+    for path, file in PAGES.items():
+        app.add_api_route(path, _page(file), include_in_schema=False)
     app.add_api_route("/metrics", _metrics, include_in_schema=False)
-    app.mount("/static", StaticFiles(directory=_WEB), name="static")
+    app.mount("/static", StaticFiles(directory=WEB), name="static")
     return app
 
 
@@ -99,8 +99,11 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         await asyncio.to_thread(app.state.documents.close)
 
 
-async def _page() -> FileResponse:
-    return FileResponse(_WEB / "index.html", media_type="text/html")
+def _page(file: str) -> Callable[[], Awaitable[FileResponse]]:
+    async def page() -> FileResponse:
+        return FileResponse(WEB / file, media_type="text/html")
+
+    return page
 
 
 async def _metrics(request: Request) -> Response:

@@ -281,5 +281,5 @@ def _require_readable(name: str) -> None:
     if suffix not in READERS:
         raise ExtractionError(
             f"Files ending in {suffix!r} are not read.",
-            hint=f"Read are {', '.join(sorted(filter(None, READERS)))}.",
+            hint="Read are text, Markdown, HTML, PDF, Office files, mails, books, tables, code …",
         )

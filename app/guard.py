@@ -20,6 +20,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from app.access import Access
 from app.http_errors import DEFECT, body, body_of, headers_of, status_of
 from app.metrics import Metrics
+from app.pages import is_open
 from app.service import ServiceConfig
 from store.errors import FtiError
 
@@ -38,7 +39,6 @@ _HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cache-Control": "no-cache",
 }
-_OPEN = ("/", "/docs", "/healthz", "/readyz")  # and the page's own files, which hold no data
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _UPLOADS = "/v1/documents"
 
@@ -111,7 +111,7 @@ class Guard:
                 raise HTTPException(413, _too_large(limit))
             return message
 
-        if path not in _OPEN and not path.startswith("/static/"):
+        if not is_open(path, method, headers.get("accept", "")):
             try:
                 key = self._access.admit(headers.get("authorization", ""), method, path)
             except FtiError as error:

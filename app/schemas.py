@@ -70,9 +70,11 @@ class ChatRequest(Lenient):
     )
     messages: list[ChatMessage] = Field(min_length=1, max_length=256)
     temperature: float | None = Field(
-        default=None, ge=0, le=2, description="0 (as configured: the default) is greedy."
+        default=None, ge=0, le=2, description="0 is greedy; without one, as configured."
     )
-    top_p: float | None = Field(default=None, ge=0, le=1, description="Matters above 0 degrees.")
+    top_p: float | None = Field(
+        default=None, ge=0, le=1, description="Matters at temperatures above 0."
+    )
     seed: int | None = Field(
         default=None, ge=-(2**63), lt=2**63, description="Without one, each sample is another."
     )
@@ -82,7 +84,9 @@ class ChatRequest(Lenient):
     max_completion_tokens: int | None = Field(
         default=None, ge=1, description="The newer name of max_tokens, before which it goes."
     )
-    stop: StopStrings | None = Field(default=None, description="The answer ends before any.")
+    stop: StopStrings | None = Field(
+        default=None, description="The answer ends before the first of these."
+    )
     stream: bool | None = False
     stream_options: StreamOptions | None = None
     response_format: ResponseFormat | None = None

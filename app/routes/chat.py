@@ -20,7 +20,7 @@ from store.errors import EmptyQuestion, FtiError
 from store.types import Answer
 
 log = structlog.get_logger("fti.api")
-router = APIRouter(prefix="/v1")
+router = APIRouter(prefix="/v1", tags=["chat"])
 
 
 @router.post("/chat/completions", response_model=None)

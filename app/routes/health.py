@@ -9,7 +9,7 @@ from fastapi import APIRouter
 from app.routes.parts import StorePart
 from store.errors import StoreEmpty
 
-router = APIRouter()
+router = APIRouter(tags=["health"])
 
 
 @router.get("/healthz")

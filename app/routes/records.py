@@ -4,24 +4,32 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import FileResponse
 
 from app import schemas
+from app.pages import WEB, wants_page
 from app.routes.parts import StorePart
 from pipelines.inference.trace import AnswerLineage, SourceView, trace_answer, trace_source
 
 router = APIRouter(prefix="/v1", tags=["records"])
 
 
-@router.get("/sources/{chunk_id}")
+@router.get("/sources/{chunk_id}", response_model=SourceView)
 def source(
     chunk_id: str,
+    request: Request,
     store: StorePart,
     answer: Annotated[
         str, Query(description="Id of the answer that cites it: as it was shown then.")
     ] = "",
-) -> SourceView:
-    """The passage a citation points at, with the quoted stretches and what stands around it."""
+) -> SourceView | FileResponse:
+    """The passage a citation points at, with the quoted stretches and what stands around it.
+
+    A browser that a person follows the link with (``Accept: text/html``) gets a page of it.
+    """
+    if wants_page(request.headers.get("accept", "")):
+        return FileResponse(WEB / "source.html", headers={"Vary": "Accept"})
     return trace_source(store, chunk_id, answer)
 
 

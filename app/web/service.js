@@ -3,9 +3,10 @@
 let key = sessionStorage.getItem("key") ?? "";
 
 export class Refused extends Error {
-  constructor(message, status) {
+  constructor(message, status, code = "") {
     super(message);
     this.status = status;
+    this.code = code;
   }
 }
 
@@ -14,35 +15,43 @@ export function useKey(value) {
   sessionStorage.setItem("key", value);
 }
 
+const refusal = (body, status) => new Refused(
+  body?.error?.message ?? `The service answered with status ${status}.`, status, body?.error?.code,
+);
+
 // The response, or Refused with the service's own words.
 async function call(path, options = {}) {
-  const headers = { ...options.headers };
+  const headers = { Accept: "application/json", ...options.headers };
   if (key) headers.Authorization = `Bearer ${key}`;
   if (options.body) headers["Content-Type"] = "application/json";
   const response = await fetch(path, { ...options, headers });
   if (response.ok) return response;
-  const body = await response.json().catch(() => null);
-  throw new Refused(body?.error?.message ?? `The service answered with status ${response.status}.`, response.status);
+  throw refusal(await response.json().catch(() => null), response.status);
 }
 
-export async function readiness() {
-  return (await call("/readyz")).json();
+export const read = async (path, options) => (await call(path, options)).json();
+
+export const readiness = () => read("/readyz");
+
+export const models = async () => (await read("/v1/models")).data;
+
+// The path of one of the service's own links, by whatever name the service was reached.
+export function source(url) {
+  const { pathname, search } = new URL(url, location.href);
+  return read(pathname + search);
 }
 
-export async function models() {
-  return (await (await call("/v1/models")).json()).data.map((model) => model.id);
-}
-
-export async function rate(answerId, rating) {
+export async function rate(answerId, rating, correction = "") {
   await call("/v1/feedback", {
-    method: "POST", body: JSON.stringify({ answer_id: answerId, rating }),
+    method: "POST", body: JSON.stringify({ answer_id: answerId, rating, correction }),
   });
 }
 
 // The chunks of a streamed answer. Returns early only when the service has said everything.
-export async function* complete(messages, signal) {
+export async function* complete(messages, model, signal) {
+  const asked = { messages, stream: true, ...(model && { model }) };
   const response = await call("/v1/chat/completions", {
-    method: "POST", body: JSON.stringify({ messages, stream: true }), signal,
+    method: "POST", body: JSON.stringify(asked), signal,
   });
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
   let buffer = "";
@@ -56,8 +65,39 @@ export async function* complete(messages, signal) {
       const data = block.replace(/^data: /, "");
       if (data === "[DONE]") return;
       const event = JSON.parse(data);
-      if (event.error) throw new Refused(event.error.message, 0);
+      if (event.error) throw refusal(event, 0);
       yield event;
     }
   }
+}
+
+// Documents
+
+export const documents = (offset, limit) =>
+  read(`/v1/documents?offset=${offset}&limit=${limit}`);
+
+export const job = (id) => read(`/v1/documents/jobs/${encodeURIComponent(id)}`);
+
+export const remove = (id) =>
+  call(`/v1/documents/${encodeURIComponent(id)}`, { method: "DELETE" });
+
+// Sends a file; `progress` hears of the share that has left. fetch cannot tell that yet.
+export function upload(file, progress) {
+  return new Promise((resolve, reject) => {
+    const request = new XMLHttpRequest();
+    const form = new FormData();
+    form.append("file", file, file.name);
+    request.open("POST", "/v1/documents");
+    request.responseType = "json";
+    if (key) request.setRequestHeader("Authorization", `Bearer ${key}`);
+    request.upload.addEventListener("progress", (event) => {
+      if (event.lengthComputable) progress(event.loaded / event.total);
+    });
+    request.addEventListener("load", () => {
+      if (request.status === 202) resolve(request.response);
+      else reject(refusal(request.response, request.status));
+    });
+    request.addEventListener("error", () => reject(new TypeError("unreachable")));
+    request.send(form);
+  });
 }

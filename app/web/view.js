@@ -1,14 +1,11 @@
 // How answers and sources look. All text is set as text; nothing that a document, a model or a
 // person says becomes HTML.
 
-export const $ = (id) => document.getElementById(id);
+import { STANDING, make, passageNodes, quotedNodes } from "./passage.js";
+import { source as fetchSource } from "./service.js";
 
-export function make(tag, className = "", text) {
-  const element = document.createElement(tag);
-  if (className) element.className = className;
-  if (text !== undefined) element.textContent = text;
-  return element;
-}
+export { make };
+export const $ = (id) => document.getElementById(id);
 
 export function makeButton(text, className, act) {
   const button = make("button", className, text);
@@ -18,7 +15,7 @@ export function makeButton(text, className, act) {
 }
 
 const fileName = (path) => path.split("/").pop() || path;
-const count = (n, noun) => `${n} ${noun}${n === 1 ? "" : "s"}`;
+export const count = (n, noun) => `${n.toLocaleString("en")} ${noun}${n === 1 ? "" : "s"}`;
 
 // A question and the place of its answer at the end of the conversation.
 export class Turn {
@@ -68,7 +65,7 @@ export class Turn {
 }
 
 // Change the conversation; a reader who was at its end stays at its end.
-function following(change) {
+export function following(change) {
   const main = $("main");
   const atEnd = main.scrollHeight - main.scrollTop - main.clientHeight < 80;
   change();
@@ -122,8 +119,9 @@ function sourceList(label, shown, all) {
   return list;
 }
 
-// The source's passage with the stretches that the answer repeats marked.
-function openSource(sources, number) {
+// The source's passage with the stretches that the answer repeats marked: at once as the answer
+// carries it, then within what stands around it in the document.
+async function openSource(sources, number) {
   const source = sources[number - 1];
   const passage = $("source-text");
   $("source-number").textContent =
@@ -131,27 +129,19 @@ function openSource(sources, number) {
   $("source-title").textContent = source.title;
   $("source-section").textContent = source.section.filter((s) => s !== source.title).join(" › ");
   $("source-where").textContent = `${source.document}, characters ${source.start}–${source.end}`;
-  passage.replaceChildren(...withQuotes(source.text, source.quotes));
+  $("source-standing").hidden = true;
+  passage.replaceChildren(...quotedNodes(source.text, source.quotes));
   $("source-previous").disabled = number === 1;
   $("source-next").disabled = number === sources.length;
   $("source-previous").onclick = () => openSource(sources, number - 1);
   $("source-next").onclick = () => openSource(sources, number + 1);
+  passage.dataset.source = source.url;
   if (!$("source").open) $("source").showModal();
   $("source-title").focus();
-  passage.querySelector("mark")?.scrollIntoView({ block: "nearest" });
-}
-
-function withQuotes(text, quotes) {
-  const places = quotes.map((quote) => [text.indexOf(quote), quote.length])
-    .filter(([start]) => start >= 0).sort((a, b) => a[0] - b[0]);
-  const parts = [];
-  let at = 0;
-  for (const [start, length] of places) {
-    if (start + length <= at) continue;
-    const from = Math.max(start, at);
-    parts.push(text.slice(at, from), make("mark", "", text.slice(from, start + length)));
-    at = start + length;
-  }
-  parts.push(text.slice(at));
-  return parts;
+  const view = await fetchSource(source.url).catch(() => null); // what is shown is right as it is
+  if (!view || passage.dataset.source !== source.url) return;
+  passage.replaceChildren(...passageNodes(view));
+  $("source-standing").textContent = STANDING[view.standing];
+  $("source-standing").hidden = !STANDING[view.standing];
+  passage.querySelector("mark")?.scrollIntoView({ block: "center" });
 }

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import structlog.testing
 from playwright.sync_api import Browser, Error, Locator, Page, expect
@@ -263,3 +264,197 @@ def test_characters_beyond_the_basic_plane_do_not_shift_citations(
         citation: Any = answer.get_by_role("button", name="Source 1").first
         expect(citation).to_have_text("1")
         expect(answer.locator(".text")).to_have_text("🙂🙂 At nine 🕘 1 and no earlier.")
+
+
+def documents(page: Page) -> Locator:
+    """The dialog with the store's documents, opened."""
+    page.get_by_role("button", name="Documents").click()
+    return page.get_by_role("dialog", name="Documents")
+
+
+def a_file(name: str, text: str) -> Any:
+    return {"name": name, "mimeType": "text/plain", "buffer": text.encode()}
+
+
+SHED = a_file("shed.md", "# Shed\n\nThe new bicycle shed behind the kiln is turquoise.\n")
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_a_document_is_added_answered_from_and_removed(
+    store: Store, open_page: OpenPage, width: str
+) -> None:
+    with serving(create_app(assistant_over(store))) as base:
+        page = open_page(base, viewport=WIDTHS[width])
+        dialog = documents(page)
+        listed = dialog.get_by_role("list", name="Documents in the store").get_by_role("listitem")
+        expect(listed).to_have_count(3)
+        dialog.get_by_label("Add documents").set_input_files([SHED])
+        expect(dialog.get_by_text("Added, 1 passage")).to_be_visible(timeout=60_000)
+        expect(listed).to_have_count(4)
+        assert not page.evaluate("document.documentElement.scrollWidth > innerWidth")
+        page.keyboard.press("Escape")
+        expect(page.get_by_text("4 documents · base")).to_be_visible()
+        expect(ask(page, "Which colour has the bicycle shed?")).to_contain_text("turquoise")
+        dialog = documents(page)
+        remove = dialog.get_by_role("button", name="Remove Shed")
+        remove.click()
+        expect(remove).to_have_text("Really remove?")
+        remove.click()
+        expect(listed).to_have_count(3)
+    assert store.features.stats().documents == 3
+
+
+def test_a_file_that_cannot_be_read_says_why(store: Store, open_page: OpenPage) -> None:
+    with serving(create_app(assistant_over(store))) as base:
+        dialog = documents(open_page(base))
+        files = [a_file("tool.exe", "x"), a_file("nothing.txt", "")]
+        dialog.get_by_label("Add documents").set_input_files(files)
+        expect(dialog.get_by_text("Files ending in '.exe' are not read.")).to_be_visible()
+        expect(dialog.get_by_text("the file is empty").first).to_be_visible(timeout=60_000)
+
+
+def test_an_empty_store_can_be_filled_from_the_page(tmp_path: Path, open_page: OpenPage) -> None:
+    with serving(create_app(assistant_over(Store(tmp_path / "store")))) as base:
+        page = open_page(base)
+        page.get_by_role("button", name="Add documents").click()
+        dialog = page.get_by_role("dialog", name="Documents")
+        expect(dialog).to_contain_text("There are no documents yet.")
+        dialog.get_by_label("Add documents").set_input_files([SHED])
+        expect(dialog.get_by_text("Added, 1 passage")).to_be_visible(timeout=60_000)
+        page.keyboard.press("Escape")
+        expect(page.get_by_text("1 document · base")).to_be_visible()
+
+
+def test_an_empty_store_is_not_asked_after_for_ever(tmp_path: Path, open_page: OpenPage) -> None:
+    with serving(create_app(assistant_over(Store(tmp_path / "store")))) as base:
+        page = open_page("about:blank")
+        asked: list[str] = []
+        page.on("request", lambda r: asked.append(r.url) if "/readyz" in r.url else None)
+        page.clock.install()
+        page.goto(base)
+        again = page.get_by_role("button", name="Check again")
+        for _ in range(40):
+            expect(page.get_by_role("main")).to_contain_text("fti ingest FOLDER")
+            page.clock.run_for(10_000)
+            if again.is_visible():
+                break
+        expect(again).to_be_visible()
+        most = len(asked)
+        assert 3 < most <= 10
+        page.clock.run_for(3_600_000)
+        assert len(asked) == most
+        filled_store(tmp_path / "store")
+        expect(again).to_be_visible()
+        page.wait_for_timeout(1_100)  # how old the service's view may be
+        again.click()
+        expect(page.get_by_text("3 documents · base")).to_be_visible()
+
+
+def test_the_conversation_and_its_verdicts_outlive_a_reload_but_not_the_tab(
+    store: Store, open_page: OpenPage
+) -> None:
+    generator = Scripted()
+    with serving(create_app(assistant_over(store, generator))) as base:
+        page = open_page(base)
+        answer = ask(page, QUESTION)
+        answer.get_by_role("button", name="Helpful", exact=True).click()
+        expect(answer.get_by_role("button", name="Helpful", pressed=True)).to_be_visible()
+        page.reload()
+        expect(page.get_by_role("heading", name=QUESTION)).to_be_visible()
+        restored = page.get_by_role("article", name="Answer")
+        expect(restored).to_contain_text("At nine on Saturdays")
+        expect(restored.get_by_role("button", name="Helpful", pressed=True)).to_be_visible()
+        restored.get_by_role("button", name="Source 1").first.click()
+        expect(page.get_by_role("dialog").locator("mark")).to_be_visible()
+        page.keyboard.press("Escape")
+        expect(ask(page, "And on Mondays?")).to_contain_text("At nine")
+        asked = [m.content for m in generator.requests[-1].messages if m.role == "user"]
+        assert any(QUESTION in content for content in asked[:-1])
+        other = open_page(base)
+        expect(other.get_by_role("heading", name="What would you like")).to_be_visible()
+        expect(other.get_by_role("article")).to_have_count(0)
+
+
+def test_the_model_that_answers_can_be_chosen(store: Store, open_page: OpenPage) -> None:
+    def build(ref: str) -> Any:
+        made = assistant_over(store, Scripted(pieces=[f"I am {ref}"]))
+        made.model = ref
+        return made
+
+    app = create_app(assistant_over(store), name="reader@champion", build=build)
+    with serving(app) as base:
+        page = open_page(base)
+        picker = page.get_by_role("combobox", name="Model")
+        expect(picker).to_have_value("reader@champion")
+        expect(picker.locator("option").first).to_have_text("reader@champion (base)")
+        picker.select_option("extractive")
+        expect(ask(page, QUESTION)).to_contain_text("I am extractive")
+        page.reload()
+        expect(picker).to_have_value("extractive")
+
+
+def test_a_person_says_what_the_answer_should_have_been(store: Store, open_page: OpenPage) -> None:
+    with serving(create_app(assistant_over(store))) as base:
+        answer = ask(open_page(base), QUESTION)
+        answer.get_by_role("button", name="Not helpful").click()
+        answer.get_by_label("What should it have said?").fill("At ten, since May.")
+        answer.get_by_role("button", name="Send").click()
+        expect(answer).to_contain_text("Thank you, noted.")
+    assert [f.correction for f in store.answers.all_feedback()] == ["", "At ten, since May."]
+
+
+def test_colours_can_be_chosen_against_the_systems(store: Store, open_page: OpenPage) -> None:
+    ground = "getComputedStyle(document.body).backgroundColor"
+    with serving(create_app(assistant_over(store))) as base:
+        page = open_page(base, color_scheme="light")
+        light = page.evaluate(ground)
+        page.get_by_role("button", name="Dark colours", pressed=False).click()
+        expect(page.get_by_role("button", name="Dark colours", pressed=True)).to_be_visible()
+        dark = page.evaluate(ground)
+        page.reload()
+        assert page.evaluate(ground) == dark != light
+
+
+def test_a_page_without_a_network_says_so_and_comes_back(store: Store, open_page: OpenPage) -> None:
+    with serving(create_app(assistant_over(store))) as base:
+        page = open_page(base)
+        expect(page.get_by_text("3 documents")).to_be_visible()
+        page.context.set_offline(True)
+        expect(page.get_by_text("You are offline.").first).to_be_visible()
+        expect(ask(page, QUESTION)).to_contain_text("You are offline.")
+        page.context.set_offline(False)
+        expect(page.get_by_text("3 documents")).to_be_visible()
+
+
+def test_a_source_shows_what_stands_around_it_and_that_its_document_changed(
+    store: Store, open_page: OpenPage
+) -> None:
+    text = "Members come early.\n\nThe ferry leaves at noon 🕛 they say.\n\nNobody waits."
+    add_document(store, "/handbook/ferry.md", "Ferry", text)
+    with serving(create_app(assistant_over(store))) as base:
+        page = open_page(base)
+        answer = ask(page, "When does the ferry leave?")
+        answer.get_by_role("button", name="Source 1").first.click()
+        source = page.get_by_role("dialog", name="Ferry")
+        expect(source).to_contain_text("Members come early.")
+        expect(source.locator("mark")).to_contain_text("The ferry leaves at noon")
+        page.keyboard.press("Escape")
+        add_document(store, "/handbook/ferry.md", "Ferry", "The ferry was sold.")
+        answer.get_by_role("button", name="Source 1").first.click()
+        expect(source).to_contain_text("The document has changed since")
+        expect(source.locator("mark")).to_contain_text("The ferry leaves at noon")
+
+
+def test_a_citations_link_opens_as_a_page_and_the_api_describes_itself(
+    store: Store, open_page: OpenPage
+) -> None:
+    with serving(create_app(assistant_over(store))) as base:
+        asked = {"messages": [{"role": "user", "content": QUESTION}]}
+        answer = httpx.post(f"{base}/v1/chat/completions", json=asked, timeout=30).json()
+        note = answer["choices"][0]["message"]["annotations"][0]["url_citation"]
+        page = open_page(note["url"])
+        expect(page.get_by_role("heading", name="Opening hours")).to_be_visible()
+        expect(page.locator("mark")).to_have_text("The workshop opens at nine on Saturdays")
+        page.goto(f"{base}/docs")
+        page.get_by_text("/v1/chat/completions").click()
+        expect(page.get_by_role("cell", name="temperature", exact=True)).to_be_visible()
