@@ -527,9 +527,7 @@ def test_the_log_tells_of_answers_and_defects_and_holds_no_text(
         assert isinstance(line["exc_info"], ZeroDivisionError)
 
 
-def test_every_response_has_a_request_id_that_its_log_lines_carry(
-    store: Store, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_every_response_has_the_requests_id_and_no_forged_one(store: Store) -> None:
     with TestClient(create_app(assistant_over(store))) as client:
         own = post(client, headers={"X-Request-Id": "from-the-proxy.1"})
         assert own.headers["x-request-id"] == "from-the-proxy.1"
