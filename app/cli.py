@@ -27,6 +27,7 @@ from app.commands import (
     search,
     serve,
     trace,
+    upkeep,
     watch,
 )
 from store.errors import FtiError
@@ -62,7 +63,7 @@ def root(
 
 for module in (ingest, watch, search, ask, dataset, cases, finetune, evaluate, models, batch):
     module.register(app)
-for module in (trace, serve, keys, demo, doctor, monitor, config):
+for module in (upkeep, trace, serve, keys, demo, doctor, monitor, config):
     module.register(app)
 
 

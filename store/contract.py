@@ -113,7 +113,8 @@ class PromptForm(Value):
         answer = answer.strip()
         if not answer:
             return self.response_lead + self.abstention
-        return self.response_lead + answer + "".join(f"{' ' if i == 0 else ''}[{n}]" for i, n in enumerate(citations))
+        markers = "".join(f"[{n}]" for n in citations)
+        return f"{self.response_lead}{answer}{' ' if markers else ''}{markers}"
 
     def parse(self, text: str, passages: int) -> ParsedResponse:
         """Understand a model's text, given how many passages it was shown.

@@ -81,6 +81,23 @@ class AliasChange(Value):
     evidence: Mapping[str, Any] | None = None
 
 
+class Mark(Value):
+    """What was said about a version after it was published; the newest of each pair holds.
+
+    A pinned version is never removed. A retired one can be promoted no more, and is removed by the
+    next clean-up unless something refers to it.
+    """
+
+    at: datetime
+    version: int
+    kind: Literal["pin", "unpin", "retire", "unretire", "remove"]
+    reason: str = ""
+
+
+class _Marks(Value):
+    marks: tuple[Mark, ...] = ()
+
+
 class _Aliases(Value):
     aliases: Mapping[str, int] = Field(default_factory=dict)
     history: tuple[AliasChange, ...] = ()
@@ -279,12 +296,7 @@ class ModelRegistry:
         self._require(name)
         with self._folders.locked(name, f"roll back {name}@{alias}"):
             self._aimed(name, alias)
-            stack: list[int] = []
-            for change in self.history(name, alias):
-                if change.kind == "rollback":
-                    stack.pop()
-                elif stack[-1:] != [change.to_version]:
-                    stack.append(change.to_version)
+            stack = self._way_back(name, alias)
             if len(stack) < 2:
                 raise StoreError(
                     f"{name}@{alias} has had no version before {stack[-1]}.",
@@ -293,7 +305,142 @@ class ModelRegistry:
             self._move_locked(name, stack[-2], alias, kind="rollback", reason=reason, evidence=None)
             return stack[-2]
 
+    # Keeping and letting go
+
+    def marks(self, name: str) -> Sequence[Mark]:
+        """Everything said about the versions of ``name``, oldest first.
+
+        Raises:
+            IntegrityError: the file of marks cannot be read.
+        """
+        path = self._mark_file(name)
+        try:
+            return _Marks.model_validate(json.loads(path.read_bytes())).marks
+        except FileNotFoundError:
+            return ()
+        except ValueError as error:
+            raise IntegrityError(
+                f"{str(path)!r} cannot be read as the marks of model {name!r}.",
+                hint="Restore it from a backup, or delete it and pin or retire again.",
+            ) from error
+
+    def pinned(self, name: str) -> frozenset[int]:
+        """Versions that are kept whatever happens."""
+        return self._marked(name, "pin", "unpin")
+
+    def retired(self, name: str) -> frozenset[int]:
+        """Versions that are to be promoted no more."""
+        return self._marked(name, "retire", "unretire")
+
+    def mark(
+        self,
+        ref: str,
+        kind: Literal["pin", "unpin", "retire", "unretire"],
+        *,
+        reason: str = "",
+    ) -> Mark:
+        """Pin or retire a version, or take that back.
+
+        Raises:
+            ModelNotFound: there is no such version; says what there is.
+            StoreError: it is to be retired while an alias points at it or it is pinned.
+        """
+        name, number = self._resolve(ref)
+        with self._folders.locked(name, f"{kind} {name}/{number}"):
+            if kind == "retire":
+                aimed = sorted(a for a, n in self._read(name).aliases.items() if n == number)
+                if aimed:
+                    raise StoreError(
+                        f"{name}@{aimed[0]} points at {name}/{number}.",
+                        hint="Point it elsewhere first: fti models promote, or fti models rollback",
+                    )
+                if number in self.pinned(name):
+                    raise StoreError(
+                        f"{name}/{number} is pinned: {self._said(name, number, 'pin')}.",
+                        hint=f"Take that back with: fti models unpin {name}/{number}",
+                    )
+            return self._note(name, number, kind, reason)
+
+    def removable(self) -> dict[str, str]:
+        """Every retired version, with why it stays; an empty reason means that it can go.
+
+        It stays when it is pinned, when an alias points at it or would come back to it by rolling
+        back, and when a version that stays was trained from it.
+        """
+        stays: dict[str, str] = {}
+        for name in self.names():
+            pinned = self.pinned(name)
+            back = {n: a for a in self._read(name).aliases for n in self._way_back(name, a)}
+            for number in self.retired(name):
+                why = f"pinned: {self._said(name, number, 'pin')}" if number in pinned else ""
+                if not why and number in back:
+                    why = f"{name}@{back[number]} may roll back to it"
+                stays[f"{name}/{number}"] = why
+        versions = self.list()
+        while True:  # what a kept version was trained from is kept, and so on back
+            kept = {v.ref for v in versions if stays.get(v.ref, "kept")}
+            needed = {
+                v.parent: v.ref
+                for v in versions
+                if v.parent and v.ref in kept and stays.get(v.parent) == ""
+            }
+            if not needed:
+                return stays
+            stays |= {parent: f"{child} was trained from it" for parent, child in needed.items()}
+
+    def collect(self) -> dict[str, int]:
+        """Remove every retired version that nothing refers to.
+
+        Returns:
+            The bytes freed, by version.
+        """
+        freed: dict[str, int] = {}
+        for ref in [r for r, why in self.removable().items() if not why]:
+            name, number = self._folders.resolve(ref)
+            with self._folders.locked(name, f"remove {ref}"):
+                if self.removable().get(ref) == "":  # it may have been pinned in between
+                    self._note(name, number, "remove", self._said(name, number, "retire"))
+                    freed[ref] = self._folders.remove(name, number)
+        return freed
+
     # Inside
+
+    def _way_back(self, name: str, alias: str) -> Sequence[int]:
+        """The versions an alias goes back through, the one it points at last."""
+        stack: list[int] = []
+        for change in self.history(name, alias):
+            if change.kind == "rollback":
+                stack.pop()
+            elif stack[-1:] != [change.to_version]:
+                stack.append(change.to_version)
+        return stack
+
+    def _marked(self, name: str, on: str, off: str) -> frozenset[int]:
+        found: dict[int, bool] = {}
+        for mark in self.marks(name):
+            if mark.kind in (on, off):
+                found[mark.version] = mark.kind == on
+        there = self._folders.versions(name)
+        return frozenset(n for n, holds in found.items() if holds and n in there)
+
+    def _said(self, name: str, number: int, kind: str) -> str:
+        said = [m for m in self.marks(name) if m.version == number and m.kind == kind]
+        return (said[-1].reason or "no reason was given") if said else "no reason was given"
+
+    def _note(
+        self,
+        name: str,
+        number: int,
+        kind: Literal["pin", "unpin", "retire", "unretire", "remove"],
+        reason: str,
+    ) -> Mark:
+        mark = Mark(at=now(), version=number, kind=kind, reason=reason)
+        marks = _Marks(marks=(*self.marks(name), mark))
+        write_json(self._mark_file(name), marks.model_dump(mode="json"))
+        return mark
+
+    def _mark_file(self, name: str) -> Path:
+        return self._folders.root / check_name(name, "model") / "marks.json"
 
     def _resolve(self, ref: str) -> tuple[str, int]:
         name, at, alias = ref.partition("@")
@@ -333,6 +480,11 @@ class ModelRegistry:
     ) -> AliasChange:
         self._folders.path(name, number)
         with self._folders.locked(name, f"{kind} {name}@{alias}"):
+            if number in self.retired(name):
+                raise StoreError(
+                    f"{name}/{number} is retired: {self._said(name, number, 'retire')}.",
+                    hint=f"Take that back with: fti models unretire {name}/{number}",
+                )
             return self._move_locked(
                 name, number, alias, kind=kind, reason=reason, evidence=evidence
             )

@@ -296,6 +296,24 @@ class VersionedFolders:
             raise
         return out
 
+    def remove(self, name: str, number: int) -> int:
+        """Delete a version; its number is never given again. The caller holds the name's lock.
+
+        Returns:
+            The bytes that its files took.
+
+        Raises:
+            NotFoundError: there is no such version; says what there is.
+        """
+        folder = self._folder(name, number)
+        size = sum((folder / path).stat().st_size for path, kind in _walk(folder) if kind == "file")
+        # Renamed first: a crash then leaves what the next publication sweeps, never half a version.
+        aside = folder.with_name(f".staged-removed-{number}")
+        folder.rename(aside)
+        fsync_folder(folder.parent)
+        shutil.rmtree(aside)
+        return size
+
     # Inside
 
     def _numbers(self, home: Path) -> list[int]:

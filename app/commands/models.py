@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 group = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="markdown",
-    help="List, show, promote, roll back, verify and export model versions; fetch base models.",
+    help="List, show, compare, promote, roll back, verify, export and let go of model versions.",
 )
 
 

@@ -378,3 +378,10 @@ def test_a_contract_of_another_format_is_refused() -> None:
 def test_differences_name_field_and_both_values() -> None:
     assert a_contract().differences(a_contract()) == []
     assert a_contract().differences(a_contract(max_passages=9)) == ["max_passages: 5 is not 9"]
+
+
+def test_a_response_may_begin_with_a_space_that_does_not_count() -> None:
+    form = PromptForm(response_lead=" ")
+    assert form.response("On Mondays", [1, 2]) == " On Mondays [1][2]"
+    assert form.parse(form.response("On Mondays", [1]), 1) == FORM.parse("On Mondays [1]", 1)
+    assert form.parse(form.response(""), 1).abstained

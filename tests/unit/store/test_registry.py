@@ -431,3 +431,73 @@ def test_another_process_sees_the_same(
     registry.promote("reader", 1, "champion", reason="")
     script = PROMOTE + "print(registry.get('reader').contract.digest)"
     assert run_python(script, tmp_path / "store").strip() == version.contract.digest
+
+
+# Keeping and letting go
+
+
+def test_a_retired_version_is_promoted_no_more(registry: ModelRegistry, files: Path) -> None:
+    version = _publish(registry, files)
+    registry.mark(version.ref, "retire", reason="answers in riddles")
+    with pytest.raises(StoreError, match="reader/1 is retired: answers in riddles"):
+        registry.promote("reader", 1, "champion", reason="why not")
+    registry.mark(version.ref, "unretire")
+    registry.promote("reader", 1, "champion", reason="it was the prompt")
+
+
+def test_what_an_alias_points_at_cannot_be_retired(registry: ModelRegistry, files: Path) -> None:
+    _publish(registry, files)
+    registry.promote("reader", 1, "champion", reason="first")
+    with pytest.raises(StoreError, match="reader@champion points at reader/1"):
+        registry.mark("reader@champion", "retire")
+
+
+def test_a_pinned_version_cannot_be_retired(registry: ModelRegistry, files: Path) -> None:
+    version = _publish(registry, files)
+    registry.mark(version.ref, "pin", reason="the audit of May")
+    with pytest.raises(StoreError, match="pinned: the audit of May"):
+        registry.mark(version.ref, "retire")
+    registry.mark(version.ref, "unpin")
+    registry.mark(version.ref, "retire")
+    assert registry.retired("reader") == {1}
+
+
+def test_collecting_removes_only_what_nothing_refers_to(
+    registry: ModelRegistry, files: Path
+) -> None:
+    for parent in (None, None, "reader/2", None):
+        _publish(registry, files, parent=parent)
+    registry.promote("reader", 1, "champion", reason="first")
+    registry.promote("reader", 3, "champion", reason="better")
+    for number in (1, 2, 4):
+        registry.mark(f"reader/{number}", "retire", reason="old")
+    assert registry.removable() == {
+        "reader/1": "reader@champion may roll back to it",
+        "reader/2": "reader/3 was trained from it",
+        "reader/4": "",
+    }
+    freed = registry.collect()
+    assert list(freed) == ["reader/4"]
+    assert freed["reader/4"] > 0
+    assert [v.version for v in registry.list("reader")] == [1, 2, 3]
+    assert [m.kind for m in registry.marks("reader")][-1] == "remove"
+    assert _publish(registry, files).version == 5, "a removed number is never given again"
+    assert registry.collect() == {}
+
+
+def test_a_chain_of_retired_versions_goes_as_a_whole(registry: ModelRegistry, files: Path) -> None:
+    _publish(registry, files)
+    _publish(registry, files, parent="reader/1")
+    for number in (1, 2):
+        registry.mark(f"reader/{number}", "retire")
+    assert set(registry.collect()) == {"reader/1", "reader/2"}
+    assert registry.names() == []
+
+
+def test_broken_marks_are_said_to_be(registry: ModelRegistry, files: Path) -> None:
+    version = _publish(registry, files)
+    registry.mark(version.ref, "pin")
+    marks = registry.path(version.ref).parent / "marks.json"
+    marks.write_text("{", "utf-8")
+    with pytest.raises(IntegrityError, match="marks of model 'reader'"):
+        registry.pinned("reader")

@@ -1,0 +1,167 @@
+"""``fti models diff``, ``pin``, ``retire`` and ``gc``: comparing versions, and letting them go."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from app.commands.models import ModelArgument, group
+from app.options import ConfigOption, JsonOption, SetOption, StoreOption, open_session
+
+if TYPE_CHECKING:
+    from store.registry import ModelVersion
+
+ReasonOption = Annotated[str, typer.Option("--reason", help="Kept with the mark.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the group ``fti models``."""
+    for command in (diff, pin, unpin, retire, unretire, gc):
+        group.command(command.__name__)(command)
+
+
+def diff(
+    model: ModelArgument,
+    other: Annotated[str, typer.Argument(help="The version to compare with.")],
+    store: StoreOption = None,
+    config: ConfigOption = None,
+    set_: SetOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Say in what two versions differ: contract, dataset, settings, metrics, files.
+
+    Example: fti models diff reader/2 reader@champion
+    """
+    session = open_session(store, config, set_, json)
+    left, right = session.store.models.get(model), session.store.models.get(other)
+    found = differences(_facts(session.store, left), _facts(session.store, right))
+    session.report.result({"left": left.ref, "right": right.ref, "differences": found})
+    if not found:
+        session.report.say(f"{left.ref} and {right.ref} differ in nothing but their number.")
+        return
+    session.report.table(
+        ["what", left.ref, right.ref],
+        [[key, _shown(values[0]), _shown(values[1])] for key, values in found.items()],
+    )
+
+
+def _facts(store: Any, version: ModelVersion) -> dict[str, Any]:
+    from store.errors import RunNotFound
+
+    try:
+        settings = store.runs.get(version.run_id).settings
+    except RunNotFound:  # the run log was cleared; the version still says what it is
+        settings = {}
+    return {
+        "contract": version.contract.model_dump(mode="json"),
+        "dataset": version.dataset,
+        "dataset_digest": version.dataset_digest,
+        "parent": version.parent,
+        "adapter": version.adapter.model_dump(mode="json") if version.adapter else None,
+        "training": dict(settings),
+        "metrics": dict(version.metrics),
+        "files": {f.path: f.sha256 for f in version.files},
+    }
+
+
+def differences(left: Any, right: Any, path: str = "") -> dict[str, tuple[Any, Any]]:
+    """Where two nested values differ, by dotted path; None stands for what is not there."""
+    if isinstance(left, dict) and isinstance(right, dict):
+        found: dict[str, tuple[Any, Any]] = {}
+        for key in dict.fromkeys((*left, *right)):
+            where = f"{path}.{key}" if path else str(key)
+            found |= differences(left.get(key), right.get(key), where)
+        return found
+    return {} if left == right else {path: (left, right)}
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return "–"
+    text = f"{value:.4g}" if isinstance(value, float) else str(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _mark(kind: Any, model: str, reason: str, session: Any, said: str) -> None:
+    version = session.store.models.get(model)
+    mark = session.store.models.mark(version.ref, kind, reason=reason)
+    session.report.result({"ref": version.ref, **mark.model_dump(mode="json")})
+    session.report.say(f"{version.ref} {said}")
+
+
+def pin(
+    model: ModelArgument,
+    reason: ReasonOption = "",
+    store: StoreOption = None,
+    config: ConfigOption = None,
+    set_: SetOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Keep a version whatever happens: it cannot be retired or removed."""
+    _mark("pin", model, reason, open_session(store, config, set_, json), "is pinned")
+
+
+def unpin(
+    model: ModelArgument,
+    reason: ReasonOption = "",
+    store: StoreOption = None,
+    config: ConfigOption = None,
+    set_: SetOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Take a pin back."""
+    _mark("unpin", model, reason, open_session(store, config, set_, json), "is pinned no more")
+
+
+def retire(
+    model: ModelArgument,
+    reason: ReasonOption = "",
+    store: StoreOption = None,
+    config: ConfigOption = None,
+    set_: SetOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Let a version be promoted no more; `fti models gc` then removes it.
+
+    Refused while an alias points at it, or while it is pinned.
+    """
+    _mark("retire", model, reason, open_session(store, config, set_, json), "is retired")
+
+
+def unretire(
+    model: ModelArgument,
+    reason: ReasonOption = "",
+    store: StoreOption = None,
+    config: ConfigOption = None,
+    set_: SetOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Take a retirement back."""
+    _mark("unretire", model, reason, open_session(store, config, set_, json), "may serve again")
+
+
+def gc(
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Remove them; without it, only say what would go.")
+    ] = False,
+    store: StoreOption = None,
+    config: ConfigOption = None,
+    set_: SetOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Remove retired versions that no alias, pin, way back or later version refers to."""
+    session = open_session(store, config, set_, json)
+    standing = session.store.models.removable()
+    freed = session.store.models.collect() if yes else {}
+    kept = {ref: why for ref, why in standing.items() if why}
+    able = [ref for ref, why in standing.items() if not why]
+    session.report.result({"removed": freed, "removable": able if not yes else [], "kept": kept})
+    for ref, size in freed.items():
+        session.report.say(f"removed {ref}, {size / 1e6:.1f} MB")
+    for ref, why in kept.items():
+        session.report.say(f"{ref} stays: {why}")
+    if not yes and able:
+        session.report.say(f"would remove {', '.join(able)}; do so with: fti models gc --yes")
+    if not standing:
+        session.report.say("No version is retired. Retire one with: fti models retire NAME/N")
