@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -179,16 +179,29 @@ def verify(
 def export(
     model: ModelArgument,
     out: Annotated[Path, typer.Option("--out", help="Folder to write; must be new or empty.")],
+    format_: Annotated[
+        Literal["adapter", "merged"],
+        typer.Option("--format", help="adapter: the LoRA files; merged: a whole model."),
+    ] = "adapter",
     store: StoreOption = None,
     config: ConfigOption = None,
     set_: SetOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Copy a verified version out of the registry, as a peft adapter folder."""
+    """Copy a verified version out of the registry: as a peft adapter folder, or merged.
+
+    A merged model loads with transformers alone; vLLM and others serve it as it is, llama.cpp
+    after its own conversion. Its contract.json says how a question and passages become the prompt.
+    """
     session = open_session(store, config, set_, json)
     version = session.store.models.get(model)
-    session.store.models.export(version.ref, out)
-    session.report.result({"ref": version.ref, "out": str(out)})
+    if format_ == "merged":
+        from app.exporting import export_merged
+
+        export_merged(session.settings, session.store, version, out=out)
+    else:
+        session.store.models.export(version.ref, out)
+    session.report.result({"ref": version.ref, "out": str(out), "format": format_})
     session.report.say(f"{version.ref} → {out}")
 
 

@@ -24,7 +24,7 @@ from pipelines.engines.weights import (
     pick_device,
     quiet_loading,
 )
-from store.errors import ConfigError, ContractError, IntegrityError
+from store.errors import ConfigError, ContractError, EngineError, IntegrityError
 from store.types import ModelIdentity, Value, sha256_hex
 
 ADAPTER_CONFIG = "adapter_config.json"
@@ -254,6 +254,37 @@ def save_adapter(peft_model: Any, folder: Path) -> None:
     if isinstance(settings.get("target_modules"), list):
         settings["target_modules"] = sorted(settings["target_modules"])
     path.write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def save_merged(loaded: LoadedModel, adapter: Path, out: Path) -> None:
+    """Write the model with an adapter merged into its weights, and its tokenizer.
+
+    The folder loads with transformers alone, and any server of chat models can serve it. The model
+    given is changed by this: it holds the merged weights afterwards.
+
+    Raises:
+        ContractError: the adapter was made for another base, or does not fit this one.
+        EngineError: the weights are quantized, or the merged ones are no numbers.
+    """
+    from peft import PeftModel
+
+    if bool(getattr(loaded.model, "is_loaded_in_4bit", False)):
+        raise EngineError(
+            f"An adapter cannot be merged into {loaded.identity.id!r} in 4 bit without loss.",
+            hint="Set generator.quantization=none for the export.",
+        )
+    with loaded.lock:
+        _check_adapter(loaded, adapter)
+        with quiet_loading():
+            carrier = PeftModel.from_pretrained(loaded.model, str(adapter))
+            try:
+                merged = carrier.merge_and_unload(safe_merge=True)
+            except ValueError as error:
+                raise EngineError(
+                    f"The adapter in {str(adapter)!r} cannot be merged: {error}"
+                ) from error
+            merged.save_pretrained(str(out))
+            loaded.tokenizer.save_pretrained(str(out))
 
 
 def load_tokenizer(folder: ModelFolder) -> Any:

@@ -16,6 +16,7 @@ from pipelines.engines.causal import (
     ModelConfig,
     Turns,
     load_causal_lm,
+    save_merged,
 )
 from pipelines.engines.weights import file_sha256
 from store.errors import ConfigError, ContractError, IntegrityError, ModelUnavailable
@@ -297,6 +298,35 @@ def test_the_same_adapter_is_saved_as_the_same_bytes(tiny_lm: Path, tmp_path: Pa
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
     modules = json.loads((tmp_path / "one" / ADAPTER_CONFIG).read_text("utf-8"))["target_modules"]
     assert modules == sorted(modules)
+
+
+def test_a_merged_model_says_what_the_adapter_says_without_peft(
+    fresh_lm: LoadedModel, tiny_lm: Path, adapter: Path, tmp_path: Path
+) -> None:
+    import torch
+
+    name = fresh_lm.add_adapter(adapter)
+    wanted, bare = logits(fresh_lm, name), logits(fresh_lm)
+    save_merged(load_causal_lm(ModelConfig(id=str(tiny_lm), device="cpu")), adapter, tmp_path / "m")
+
+    merged = load_causal_lm(ModelConfig(id=str(tmp_path / "m"), device="cpu"))
+
+    torch.testing.assert_close(logits(merged), wanted, rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(logits(merged), bare)
+    assert merged.identity.tokenizer_sha256 == fresh_lm.identity.tokenizer_sha256
+    assert not list((tmp_path / "m").glob("adapter*"))
+
+
+def test_an_adapter_of_another_base_is_not_merged(
+    fresh_lm: LoadedModel, adapter_copy: Path, tmp_path: Path
+) -> None:
+    settings = json.loads((adapter_copy / ADAPTER_CONFIG).read_text("utf-8"))
+    settings["base_model_name_or_path"] = "another"
+    (adapter_copy / ADAPTER_CONFIG).write_text(json.dumps(settings), "utf-8")
+
+    with pytest.raises(ContractError, match="another"):
+        save_merged(fresh_lm, adapter_copy, tmp_path / "m")
+    assert not (tmp_path / "m").exists()
 
 
 def test_turns_are_given_in_the_order_asked() -> None:
