@@ -26,19 +26,11 @@ if TYPE_CHECKING:
     from app.settings import Settings
     from pipelines.inference.evaluation import EvaluationReport
     from pipelines.inference.retrieve import Retriever
+    from store.contract import Contract
     from store.progress import Progress
     from store.store import Store
 
 SAMPLE_SEED = 0
-
-
-@dataclass(frozen=True)
-class Evaluated:
-    """A report; with a comparison also the other model's and the paired differences to it."""
-
-    report: EvaluationReport
-    baseline: EvaluationReport | None = None
-    difference: dict[str, Difference] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -47,26 +39,19 @@ class Compared:
 
     ``differences`` are those of each other system to ``reference``, the first; p-values are
     corrected over the metrics of each. ``main`` names the system that the top figures are about.
+    ``contracts`` are those of the systems that answer.
     """
 
     reports: dict[str, EvaluationReport]
     reference: str
     main: str
     differences: dict[str, dict[str, Difference]] = field(default_factory=dict)
+    contracts: dict[str, Contract] = field(default_factory=dict)
 
-    @classmethod
-    def of(cls, result: Evaluated) -> Compared:
-        """One evaluation, or two, as systems."""
-        name = result.report.system
-        if result.baseline is None:
-            return cls({name: result.report}, reference=name, main=name)
-        rival = result.baseline.system
-        return cls(
-            {rival: result.baseline, name: result.report},
-            reference=rival,
-            main=name,
-            differences={name: result.difference},
-        )
+    @property
+    def report(self) -> EvaluationReport:
+        """The main system's."""
+        return self.reports[self.main]
 
     def as_json(self, *, several: bool) -> dict[str, Any]:
         """The main system's report, with the others beside it.
@@ -147,7 +132,7 @@ def evaluate_model(
     include_trained: bool = False,
     engines: Engines | None = None,
     resume: bool = True,
-) -> Evaluated:
+) -> Compared:
     """Evaluate what would be served and, with ``compare``, what it would replace.
 
     The two are asked the same cases: those about documents that neither was trained on.
@@ -156,13 +141,14 @@ def evaluate_model(
 
     if retrieval_only:
         retriever = build_retriever(settings, store)
-        return Evaluated(evaluate_retrieval(retriever, cases, store=store, progress=progress))
+        found = evaluate_retrieval(retriever, cases, store=store, progress=progress)
+        return Compared({"retrieval": found}, reference="retrieval", main="retrieval")
     name = model or settings.model
     ref = name if name in (BASE, EXTRACTIVE) else store.models.get(name).ref
     asked = [ref]
     if compare and ref not in (BASE, EXTRACTIVE):
         asked.insert(0, rival_of(settings, store, ref))
-    found = evaluate_systems(
+    return evaluate_systems(
         settings,
         store,
         cases,
@@ -172,9 +158,6 @@ def evaluate_model(
         engines=engines,
         resume=resume,
     )
-    if len(asked) == 1:
-        return Evaluated(found.reports[ref])
-    return Evaluated(found.reports[ref], found.reports[asked[0]], found.differences[ref])
 
 
 def evaluate_systems(
@@ -214,6 +197,7 @@ def evaluate_systems(
     engines = engines or Engines(settings)
     unseen_by = () if include_trained else sorted({s.model for s in systems if s.model})
     reports: dict[str, EvaluationReport] = {}
+    contracts: dict[str, Contract] = {}
     for system in systems:
         told = _named(progress, system.name) if len(systems) > 1 else progress
         if system.model is None:
@@ -235,6 +219,7 @@ def evaluate_systems(
         )
         if system.passages == "oracle":
             assistant.retriever = OracleRetriever(assistant.retriever)
+        contracts[system.name] = assistant.contract
         reports[system.name] = evaluate(
             assistant,
             cases,
@@ -255,6 +240,7 @@ def evaluate_systems(
         reference=reference,
         main=answering(systems).name,
         differences={name: compare(rows(name), rows(reference)) for name in others},
+        contracts=contracts,
     )
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -92,6 +95,28 @@ def evaluate(
             help="Ask every case anew; otherwise a run goes on where one like it stopped.",
         ),
     ] = False,
+    report: Annotated[
+        Path | None,
+        typer.Option(
+            "--report", help="Folder for report.html, report.md and report.json; made when needed."
+        ),
+    ] = None,
+    fail_below: Annotated[
+        str,
+        typer.Option(
+            "--fail-below",
+            metavar="SCORE=VALUE,...",
+            help="Exit with 1 when a score is below its value: f1=0.4,recall@5=0.8.",
+        ),
+    ] = "",
+    baseline: Annotated[
+        Path | None,
+        typer.Option(
+            "--baseline",
+            help="report.json of an earlier evaluation; exit with 1 when a score is significantly "
+            "worse on the cases of both.",
+        ),
+    ] = None,
     store: StoreOption = None,
     config: ConfigOption = None,
     set_: SetOption = None,
@@ -103,10 +128,15 @@ def evaluate(
     questions.jsonl --model reader/1 --compare, or fti evaluate handbook --model reader/1 --compare
     base,base+rag,tuned,tuned+rag,tuned+oracle,vector,text,hybrid
     """
-    from app.evaluating import Compared, evaluate_model, evaluate_systems, find_cases, sample
+    from app.checks import below, parse_floors, read_baseline, worse_than
+    from app.evaluating import evaluate_model, evaluate_systems, find_cases, sample
     from app.systems import parse_systems
+    from pipelines.inference.evaluation import case_rows
     from store.errors import InputError
 
+    # What can be wrong with the options is found before hours of asking.
+    floors = parse_floors(fail_below)
+    earlier = read_baseline(baseline) if baseline is not None else None
     session = open_session(store, config, set_, json)
     asked = sample(find_cases(session.store, cases), limit)
     several = compare is not None and compare != _RIVAL
@@ -130,7 +160,7 @@ def evaluate(
                 progress=progress,
             )
         else:
-            result = evaluate_model(
+            found = evaluate_model(
                 session.settings,
                 session.store,
                 asked,
@@ -142,9 +172,27 @@ def evaluate(
                 resume=not fresh,
                 progress=progress,
             )
-            found = Compared.of(result)
-    session.report.result(found.as_json(several=several))
+    failed = below(found.report, floors)
+    if earlier is not None:
+        rows = case_rows(session.store, found.report.run)
+        failed += worse_than(rows, earlier, name=str(baseline))
+    body = found.as_json(several=several)
+    if floors or earlier is not None:
+        body["failed"] = failed
+    if report is not None:
+        from app.reports.evaluation import gather, write_report
+
+        command = shlex.join(["fti", *sys.argv[1:]])
+        document = gather(found, session.store, cases=cases, command=command, failed=failed)
+        body["report"] = [str(path) for path in write_report(document, report)]
+    session.report.result(body)
     show_systems(session.report, found)
+    for path in body.get("report", ()):
+        session.report.say(str(path), style="dim")
+    for sentence in failed:
+        session.report.note(f"failed: {found.main}: {sentence}", style="bold red")
+    if failed:
+        raise typer.Exit(1)
 
 
 def show_systems(report: Reporter, found: Compared) -> None:
@@ -172,7 +220,7 @@ def show_systems(report: Reporter, found: Compared) -> None:
         if part.count
     ]
     report.table(
-        ["metric", *(name or "retrieval" for name in found.reports)],
+        ["metric", *found.reports],
         rows,
         title=f"{main.cases} cases ({'means' if wide else 'mean and 95 % interval'})"
         + (f"; left out: {', '.join(excluded)}" if excluded else ""),

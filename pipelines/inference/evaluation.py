@@ -426,7 +426,7 @@ def _run(
                 "ambiguous": chosen.ambiguous,
                 "trained_on": chosen.trained_on,
                 "run": run.id,
-                **_summary(rows),
+                **summary(rows),
                 "seconds": time.perf_counter() - started,
             }
         )
@@ -452,7 +452,8 @@ def _search_row(
     return retrieval_row(scored, passages, seconds=time.perf_counter() - started + spent_s)
 
 
-def _summary(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def summary(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The figures of a report that come from its rows, as ``EvaluationReport`` names them."""
     ranked = [row for row in rows if "mrr" in row]
     intervals = {name: _interval([row[name] for row in ranked]) for name in RETRIEVAL}
     answered = [row for row in rows if "f1" in row]

@@ -25,7 +25,8 @@ Fault = Literal[
 
 # Enough passages for ten distinct documents, where a ranking of documents is scored.
 _PASSAGES_FOR_DOCUMENTS = 50
-_RIGHT = 0.5  # F1 from which an answer is not called a miss
+#: F1 from which an answer is not called a miss.
+RIGHT = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +90,7 @@ def answer_row(assistant: Assistant, scored: ScoredCase, run_id: str) -> dict[st
         "features_version": answer.features_version,
         "similarity": _best_similarity(answer.passages),
         "answer": text,
+        "relevant_shown": [p.chunk_id for p in answer.passages if scored.relevant(p)],
         "abstained": answer.abstained,
         "abstention_reason": answer.abstention_reason,
         "exact_match": metrics.exact_match(text, case.answers),
@@ -150,7 +152,7 @@ def _fault(scored: ScoredCase, answer: Answer, row: Mapping[str, Any]) -> Fault:
     """What went wrong with a case, in one word; empty when nothing did."""
     if not scored.case.answerable:
         return "" if answer.abstained else "wrong_answer"
-    if row["f1"] >= _RIGHT:
+    if row["f1"] >= RIGHT:
         return "bad_citation" if row["citation_precision"] == 0.0 else ""
     retrieved = "retrieve_s" in answer.timings
     if retrieved and scored.documents and not any(map(scored.relevant, answer.passages)):
