@@ -94,6 +94,9 @@ class Answerers:
                     served = self._meant.get(f"{name}@{alias}", f"{name}/{number}")
                     found.setdefault(f"{name}@{alias}", served)
             for ref in registry.refs():
+                name, _, number = ref.partition("/")
+                if int(number) in registry.retired(name):
+                    continue
                 try:
                     created[ref] = int(registry.get(ref).created_at.timestamp())
                 except IntegrityError:  # cannot be served, so it is not offered

@@ -287,11 +287,16 @@ class Sampling(Value):
 
 
 class Answer(Value):
-    """An answer with everything needed to say how it came to be. Timings are seconds."""
+    """An answer with everything needed to say how it came to be. Timings are seconds.
+
+    ``asked`` is the question as it was understood without the conversation around it; empty where
+    that is the question itself.
+    """
 
     id: str
     created_at: datetime
     question: str
+    asked: str = ""
     text: str
     citations: tuple[Citation, ...]
     passages: tuple[Passage, ...]

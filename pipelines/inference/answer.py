@@ -21,7 +21,8 @@ from pipelines.engines.generation import Delta, GenerationRequest, Generator
 from pipelines.engines.reranking import Reranker
 from pipelines.inference.citations import attribution, citations
 from pipelines.inference.config import InferenceConfig
-from pipelines.inference.retrieve import Retriever, plain, retrieval_query
+from pipelines.inference.followup import retrieval_query, standalone
+from pipelines.inference.retrieve import Retriever, plain
 from pipelines.inference.streaming import ShownText
 from store.answers import new_answer_id
 from store.contract import Contract, ParsedResponse
@@ -102,6 +103,7 @@ class _Draft:
     """What is known of an answer while it comes to be."""
 
     question: str
+    asked: str  # the question as it is understood without the conversation
     run_id: str
     model: str
     sampling: Sampling
@@ -227,18 +229,19 @@ class Assistant:
         most = min(
             sampling.max_tokens or self.contract.max_new_tokens, self.contract.max_new_tokens
         )
+        turns = [m.model_copy(update={"content": plain(m.content)}) for m in history]
         draft = _Draft(
             question=plain(question),
+            asked=standalone(plain(question), turns),
             run_id=run_id,
             model=self.model,
             sampling=sampling.model_copy(update={"max_tokens": most}),
         )
-        return AnswerStream(self._events(draft, history, cancel), cancel)
+        return AnswerStream(self._events(draft, turns, cancel), cancel)
 
     def _events(
-        self, draft: _Draft, history: Sequence[Message], cancel: threading.Event
+        self, draft: _Draft, turns: Sequence[Message], cancel: threading.Event
     ) -> Iterator[AnswerEvent]:
-        turns = [m.model_copy(update={"content": plain(m.content)}) for m in history]
         # Before searching: the search need not bear a question that no prompt can hold.
         self.contract.fit(draft.question, (), counter=self.generator.counter)
         retrieved = self._retrieve(draft, turns)
@@ -265,7 +268,7 @@ class Assistant:
         draft.passages = fitted.passages
         request = GenerationRequest(
             messages=fitted.messages,
-            question=draft.question,
+            question=draft.asked,
             passages=fitted.passages,
             max_new_tokens=draft.sampling.max_tokens or self.contract.max_new_tokens,
             temperature=draft.sampling.temperature,
@@ -366,6 +369,7 @@ class Assistant:
             id=draft.id,
             created_at=draft.created_at,
             question=draft.question,
+            asked="" if draft.asked == draft.question else draft.asked,
             text=parsed.text,
             citations=citations(parsed, draft.passages),
             passages=draft.passages,

@@ -12,27 +12,16 @@ from numpy.typing import NDArray
 
 from pipelines.engines.embedding import Embedder
 from pipelines.engines.reranking import Reranker, rerank
-from pipelines.inference.citations import STOP_WORDS, folded_words, word_set
+from pipelines.inference.citations import folded_words
 from pipelines.inference.config import RetrievalConfig
 from store.errors import EmptyQuestion
-from store.types import Message, Passage, SearchMode
+from store.types import Passage, SearchMode
 
 if TYPE_CHECKING:
     from store.features import FeatureStore
 
 _COPY_WORDS = 12  # shorter equal texts ("No.", "See above.") differ by what stands above them
-_FOLLOW_UPS = 3  # how many earlier questions a chain of follow-ups may reach back over
 _STABLE_TRIES = 3
-_REFERRING = word_set(
-    "it its he him his she her hers they them their theirs this that these those there one ones",
-    "former latter same such",
-)
-_GOING_ON = word_set("and but or so also then otherwise instead else")
-_CONTRACTED = word_set("whats hows whos wheres whens whys thats heres theres")
-_ASKING = word_set(
-    "what who whom whose which when where why how is are was were am be do does did can could will",
-    "would should shall may might must has have had",
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,38 +161,3 @@ def without_copies(passages: Iterable[Passage]) -> Iterator[Passage]:
             continue
         yield passage
         seen.append((text, passage.heading))
-
-
-def retrieval_query(question: str, history: Sequence[Message] = ()) -> str:
-    """What to search for: the question, preceded by the earlier ones that it leans on.
-
-    A question leans on the one before it when it
-
-    - has no content word ("Why?"),
-    - refers back ("it", "they", "this") or goes on ("And", "But", "What about") and has at most
-      four content words, or
-    - is a fragment that begins with a small word ("in winter?") and has at most two.
-
-    Up to three earlier questions are taken, as long as each leans on the one before it. The word
-    lists are English; questions in other languages stand for themselves.
-    """
-    asked = [m.content for m in history if m.role == "user" and m.content.strip()]
-    parts = [question]
-    while asked and len(parts) <= _FOLLOW_UPS and _leans(parts[0]):
-        parts.insert(0, asked.pop())
-    return " ".join(" ".join(parts).split())
-
-
-def _leans(question: str) -> bool:
-    said = [w.removesuffix("s") if w in _CONTRACTED else w for w in folded_words(question)]
-    if not said:
-        return False
-    content = [w for w in said if w not in STOP_WORDS and w not in _REFERRING]
-    goes_on = said[0] in _GOING_ON or said[:2] in (["what", "about"], ["how", "about"])
-    refers = any(w in _REFERRING for w in said)
-    fragment = said[0] in STOP_WORDS and said[0] not in _ASKING
-    return (
-        not content
-        or ((refers or goes_on) and len(content) <= 4)
-        or (fragment and len(content) <= 2)
-    )

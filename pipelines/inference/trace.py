@@ -76,6 +76,7 @@ class AnswerLineage(Value):
     answer: str
     created_at: datetime
     question: str
+    asked: str = ""
     text: str
     abstained: bool
     abstention_reason: AbstentionReason | None
@@ -152,6 +153,7 @@ def trace_answer(store: Store, answer_id: str) -> AnswerLineage:
         answer=answer.id,
         created_at=answer.created_at,
         question=answer.question,
+        asked=answer.asked,
         text=answer.text,
         abstained=answer.abstained,
         abstention_reason=answer.abstention_reason,

@@ -7,10 +7,9 @@ import pytest
 from pipelines.engines.embedding import HashingEmbedder
 from pipelines.engines.reranking import LexicalReranker
 from pipelines.inference.config import RetrievalConfig
-from pipelines.inference.retrieve import Retriever, retrieval_query, without_copies
+from pipelines.inference.retrieve import Retriever, without_copies
 from store.errors import EmbedderMismatch, EmptyQuestion, InvalidFilter, StoreEmpty
 from store.store import Store
-from store.types import Message
 from tests.support.values import a_passage
 from tests.unit.inference.conftest import DOCUMENTS, World
 
@@ -126,44 +125,3 @@ def test_retrieval_names_the_version_it_searched(world: World, retriever: Retrie
     assert before == world.store.features.version()
     world.put({"/docs/pool.md": "# Pool\n\nThe pool is heated."})
     assert retriever.retrieve("kiln").features_version > before
-
-
-def user(*questions: str) -> list[Message]:
-    turns = []
-    for question in questions:
-        turns += [
-            Message(role="user", content=question),
-            Message(role="assistant", content="Some answer about it."),
-        ]
-    return turns
-
-
-@pytest.mark.parametrize(
-    ("question", "leans"),
-    [
-        ("Who founded Acme?", False),
-        ("What is photosynthesis?", False),
-        ("Opening hours?", False),
-        ("How long does it last in the north?", True),
-        ("Why?", True),
-        ("What's photosynthesis?", False),
-        ("What's in it?", True),
-        ("And in winter?", True),
-        ("What about Sundays?", True),
-        ("in winter?", True),
-        ("Was ist mit dem Brennofen?", False),
-        ("Does the grant that they gave last spring cover travel and lodging costs?", False),
-    ],
-)
-def test_a_follow_up_brings_the_question_it_leans_on(question: str, leans: bool) -> None:
-    query = retrieval_query(question, user("When is the kiln fired?"))
-    assert query == (f"When is the kiln fired? {question}" if leans else question)
-
-
-def test_a_chain_of_follow_ups_reaches_back_to_its_beginning() -> None:
-    history = user("Where are maps read?", "When is the kiln fired?", "And on Sundays?")
-    assert retrieval_query("Why?", history) == "When is the kiln fired? And on Sundays? Why?"
-
-
-def test_a_first_question_stands_alone() -> None:
-    assert retrieval_query("Why?") == "Why?"
