@@ -69,7 +69,6 @@ class Answerers:
         self.first = first
         self.default = name or first.model
         self.started = int(time.time())
-        self.swaps = 0
         self._config = config
         self._build = build
         self._held = {first.model: Held(first)}
@@ -94,8 +93,8 @@ class Answerers:
                     served = self._meant.get(f"{name}@{alias}", f"{name}/{number}")
                     found.setdefault(f"{name}@{alias}", served)
             for ref in registry.refs():
-                name, _, number = ref.partition("/")
-                if int(number) in registry.retired(name):
+                model, _, version = ref.partition("/")
+                if int(version) in registry.retired(model):
                     continue
                 try:
                     created[ref] = int(registry.get(ref).created_at.timestamp())
@@ -155,7 +154,6 @@ class Answerers:
                 self._refuse(name, wanted, served, error)
                 continue
             self._meant[name] = wanted
-            self.swaps += 1
             log.info("model_swapped", name=name, before=served, now=wanted)
             self._drop_unused()
 
