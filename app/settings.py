@@ -26,12 +26,13 @@ from app.service import ServiceConfig
 from pipelines.engines.embedding import EmbedderConfig
 from pipelines.engines.generation import GeneratorConfig
 from pipelines.engines.reranking import RerankerConfig
-from pipelines.feature.config import FeatureConfig
+from pipelines.feature.config import FeatureConfig, MonitoringConfig
 from pipelines.feature.instructions import DatasetConfig
 from pipelines.inference.config import InferenceConfig
 from pipelines.training.config import TrainingConfig
 from store.contract import PromptForm
 from store.errors import ConfigError
+from store.gate import GateConfig
 from store.types import Value
 
 #: Variables of the environment that are not settings: where settings come from.
@@ -73,6 +74,8 @@ class Settings(BaseSettings):
     inference: InferenceConfig = InferenceConfig()
     dataset: DatasetConfig = DatasetConfig()
     training: TrainingConfig = TrainingConfig()
+    gate: GateConfig = GateConfig()
+    monitoring: MonitoringConfig = MonitoringConfig()
     service: ServiceConfig = ServiceConfig()
 
     @classmethod

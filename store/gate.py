@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
@@ -24,6 +24,31 @@ if TYPE_CHECKING:
 RESAMPLES = 10_000
 SEED = 20_041_101
 _BLOCK = 2_000_000  # resampled values held at once: 16 MB of indices
+
+
+class GateConfig(Value):
+    """What a version must show before it becomes a champion."""
+
+    cases: str = Field(
+        default="",
+        description="Frozen case set that decides: NAME (its latest) or NAME/N. Empty: the only "
+        "one there is.",
+    )
+    score: str = Field(default="f1", description="The score that must be better.")
+    rule: Literal["better", "not_worse"] = Field(
+        default="better",
+        description="better: the score's mean difference is above zero and its 95 % interval above "
+        "-margin. not_worse: the interval alone; for a version that is cheaper, say. No other "
+        "score may be significantly worse under either.",
+    )
+    margin: float = Field(
+        default=0.0, ge=0, le=1, description="How much worse the interval's lower end may be."
+    )
+    floors: Mapping[str, float] = Field(
+        default_factory=dict,
+        description="Least values by score, such as {f1: 0.4}; the lower end of the score's 95 % "
+        "interval must reach them.",
+    )
 
 
 class GateDecision(Value):

@@ -195,6 +195,7 @@ class Loop:
 
         held_out = self.held_out(dataset)
         chosen = sample(held_out, limit)
+        self.store.cases.freeze("demo", chosen, source="the questions that ship")
         found: dict[str, EvaluationReport] = {}
         with self.step(
             f"Evaluate: {len(chosen)} questions about {len(dataset.documents['test'])} documents "

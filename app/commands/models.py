@@ -119,6 +119,14 @@ def promote(
         bool, typer.Option("--force", help="Promote without the evaluation gate; needs --reason.")
     ] = False,
     reason: Annotated[str, typer.Option("--reason", help="Kept in the alias history.")] = "",
+    cases: Annotated[
+        str,
+        typer.Option(
+            "--cases",
+            help="Frozen case set that decides, NAME or NAME/N.",
+            show_default="the profile's gate.cases, else the only one",
+        ),
+    ] = "",
     store: StoreOption = None,
     config: ConfigOption = None,
     set_: SetOption = None,
@@ -126,14 +134,24 @@ def promote(
 ) -> None:
     """Point an alias at a version; champion asks for proof that it is better.
 
-    The gate compares per-case F1 of the version's newest evaluation with the current champion's
-    (or of what the profile serves) on the same cases: the 95 % interval of the paired difference
-    must lie above zero. Example: fti models promote reader/2 --alias champion
+    The gate reads the newest evaluations, on a frozen case set, of this very version and of the
+    current champion (else of what the profile serves): F1 must be better beyond chance, no other
+    score significantly worse, and the floors of the profile's `gate` reached. Both must have seen
+    the same documents under the same settings, and none that was trained on. Example:
+    fti models promote reader/2 --alias champion
     """
     from app.promotion import promote as run
 
     session = open_session(store, config, set_, json)
-    decision = run(session.settings, session.store, model, alias=alias, reason=reason, force=force)
+    decision = run(
+        session.settings,
+        session.store,
+        model,
+        alias=alias,
+        reason=reason,
+        force=force,
+        cases=cases,
+    )
     session.report.result(decision.model_dump(mode="json"))
     session.report.say(f"{decision.model}@{decision.alias} is now version {decision.version}")
     session.report.say(f"  {decision.reason}", style="dim")

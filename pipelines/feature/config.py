@@ -53,3 +53,34 @@ class FeatureConfig(Value):
             "embedder": embedder.digest,
         }
         return sha256_hex(json.dumps(made_by, sort_keys=True))
+
+
+class MonitoringConfig(Value):
+    """When a change is worth an alert."""
+
+    cases: str = Field(
+        default="",
+        description="Frozen case set that questions are compared with; empty: the only one.",
+    )
+    min_sample: int = Field(
+        default=30, ge=2, description="Values on either side below which nothing is compared."
+    )
+    psi: float = Field(
+        default=0.25,
+        gt=0,
+        description="Stability index of lengths and similarities; above 0.25 is a major change "
+        "(Siddiqi 2006).",
+    )
+    distance: float = Field(
+        default=0.1,
+        gt=0,
+        le=2,
+        description="Distance between the mean vectors; alerts when chance is ruled out as well.",
+    )
+    distance_p: float = Field(default=0.01, gt=0, lt=1, description="What rules chance out.")
+    unanswered: float = Field(
+        default=0.5, gt=0, le=1, description="Share of questions that were refused."
+    )
+    unanswered_rise: float = Field(
+        default=0.15, gt=0, le=1, description="Rise of that share against the days before."
+    )

@@ -58,9 +58,22 @@ def test_dataset_finetune_evaluate_promote_and_roll_back(workshop: Fti, tmp_path
     assert (one["version"], two["version"]) == (1, 2)
     assert workshop.run("models", "verify")["ok"]
 
+    quiz = tmp_path / "quiz.jsonl"
+    quiz.write_text("".join(cases.read_text("utf-8").splitlines(keepends=True)[::4]), "utf-8")
+    workshop.run("cases", "freeze", "quiz", str(quiz))
+    nothing = workshop.run("models", "promote", "reader/2", "--alias", "champion", code=1)
+    assert "never evaluated" in nothing["error"]["message"]
+    folder = tmp_path / "report"
     report = workshop.run(
-        "evaluate", str(cases), "--model", "reader/2", "--limit", "60", "--compare"
+        "evaluate", "quiz", "--model", "reader/2", "--compare", "--report", str(folder)
     )
+    assert (report["frozen"], report["reused"]) == ("quiz/1", 0)
+    assert (folder / "report.html").stat().st_size > 10_000
+    systems = "base,base+rag,tuned,tuned+rag,text"
+    four = workshop.run("evaluate", "quiz", "--model", "reader/2", "--compare", systems)
+    assert list(four["systems"]) == systems.split(",")
+    assert four["systems"]["tuned+rag"]["reused"] == report["cases"], "asked a moment ago"
+    assert four["systems"]["tuned+rag"]["answers"] == report["answers"]
     assert {"recall@1", "recall@5", "recall@10", "mrr", "ndcg@10"} <= set(report["retrieval"])
     for metric in ("exact_match", "f1", "abstention", "citation_precision", "faithfulness"):
         assert {"mean", "low", "high", "n"} <= set(report["answers"][metric])
@@ -70,6 +83,7 @@ def test_dataset_finetune_evaluate_promote_and_roll_back(workshop: Fti, tmp_path
     # An untrained model cannot be proven better: the gate refuses, and force needs a reason.
     refused = workshop.run("models", "promote", "reader/2", "--alias", "champion", code=1)
     assert refused["error"]["code"] == "gate_refused"
+    assert "reader/2 is not promoted over base (on quiz/1)" in refused["error"]["message"]
     args = ("models", "promote", "reader/1", "--alias", "champion", "--force")
     assert workshop.run(*args, code=2)["error"]["code"] == "input"
     workshop.run(*args, "--reason", "first one")
