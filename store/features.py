@@ -59,6 +59,15 @@ class ReplaceResult:
 
 
 @dataclass(frozen=True, slots=True)
+class ChunkSample:
+    """Chunks as numbers: whose they are, how many characters they have, and their vectors."""
+
+    document_ids: Sequence[str]
+    lengths: NDArray[np.int64]
+    vectors: NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
 class Health:
     """What an interrupted ingest left: chunks of no document, documents with other chunks."""
 
@@ -260,6 +269,34 @@ class FeatureStore:
                 hint="Its document was changed or deleted since; look at an earlier version.",
             )
         return tables.read_chunk(rows[0]), rows[0]["title"], rows[0]["source"]
+
+    def sample(
+        self, limit: int, *, documents: Sequence[str] | None = None, seed: int = 0
+    ) -> ChunkSample:
+        """A seeded sample of at most ``limit`` chunks, of these documents or of all.
+
+        Raises:
+            StoreEmpty: nothing was ever ingested.
+        """
+        table = self._snapshot()
+        query = table.search()
+        if documents is not None:
+            query = query.where(_in("document_id", documents))
+        with self._lance.reading():
+            names = query.select(["document_id"]).to_arrow()["document_id"].to_pylist()
+            size = min(limit, len(names))
+            chosen = np.sort(np.random.default_rng(seed).choice(len(names), size, replace=False))
+            query = table.search()
+            if documents is not None:
+                query = query.where(_in("document_id", documents))
+            # Streamed, and cut down batch by batch: all vectors of a large store fit no memory.
+            parts, at = [], 0
+            columns = ["document_id", "start", "end", "vector"]
+            for batch in query.select(columns).to_batches(8192):
+                inside = chosen[(chosen >= at) & (chosen < at + batch.num_rows)] - at
+                at += batch.num_rows
+                parts.append(batch.take(inside))
+        return _as_sample(parts, table.schema.field("vector").type.list_size)
 
     def chunk_counts(self) -> dict[str, int]:
         """Number of chunks by document id, as they lie in the table."""
@@ -565,6 +602,18 @@ class FeatureStore:
             raise StoreError(
                 f"Version {self._lance.at} of the features is history; it cannot be written."
             )
+
+
+def _as_sample(parts: Sequence[Any], dimension: int) -> ChunkSample:
+    ids: list[str] = []
+    lengths: list[NDArray[np.int64]] = [np.zeros(0, np.int64)]
+    vectors: list[NDArray[np.float32]] = [np.zeros((0, dimension), np.float32)]
+    for part in parts:
+        ids += part["document_id"].to_pylist()
+        lengths.append(part["end"].to_numpy() - part["start"].to_numpy())
+        flat = part["vector"].flatten().to_numpy(zero_copy_only=False)
+        vectors.append(flat.reshape(-1, dimension).astype(np.float32, copy=False))
+    return ChunkSample(ids, np.concatenate(lengths), np.concatenate(vectors))
 
 
 def _in(column: str, values: Iterable[str]) -> Expr:

@@ -1,24 +1,33 @@
-"""How the system is doing: documents, indexes, answers, and whether retrieval drifts."""
+"""How the system is doing: documents, indexes, answers, and whether what comes in has changed.
+
+Drift compares with what the system was made and measured for: users' questions with a frozen case
+set, new documents with the features version that models were trained from, recent answers with
+those before. Answers that evaluations asked for are nobody's questions and do not count.
+"""
 
 from __future__ import annotations
 
 import math
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 
 import numpy as np
 
+from pipelines.engines.embedding import Embedder
+from pipelines.feature.config import MonitoringConfig
+from pipelines.feature.drift import Shift, psi, shift
 from pipelines.feature.sources import SourceFile, fingerprint
-from store.errors import ExtractionError
+from store.errors import ExtractionError, RunNotFound
 from store.features import FeatureStats
 from store.store import Store
 from store.tables import LedgerEntry
 from store.types import Answer, SourceRecord, Value, now
 
 _SHOWN = 20
+_SAMPLE = 2_000  # chunks of either side that documents are compared by
 
 
 class DocumentHealth(Value):
@@ -70,6 +79,51 @@ class Drift(Value):
     earlier_answers: int
 
 
+class QuestionDrift(Value):
+    """Users' questions of the last days against a frozen case set."""
+
+    cases: str
+    questions: int
+    expected: int
+    embedding: Shift | None = None
+    length_psi: float | None = None
+
+
+class DocumentDrift(Value):
+    """Documents that are new or changed since a version of the features, against those of then.
+
+    Lengths are characters of chunks.
+    """
+
+    reference: int
+    documents: int
+    chunks: int
+    embedding: Shift | None = None
+    length_psi: float | None = None
+
+
+class AnswerDrift(Value):
+    """Recent answers against as many days before; rates are shares of answers that were refusals.
+
+    ``similarity_psi`` compares how near the best passages were. None where a side has too few.
+    """
+
+    recent: int
+    earlier: int
+    unanswered: float | None = None
+    unanswered_before: float | None = None
+    similarity_psi: float | None = None
+
+
+class Alert(Value):
+    """Something beyond its threshold: what, its value, the threshold, and what to do."""
+
+    what: str
+    value: float
+    threshold: float
+    message: str
+
+
 class MonitorReport(Value):
     """How the system is doing."""
 
@@ -78,42 +132,237 @@ class MonitorReport(Value):
     features: FeatureStats
     answers: AnswerHealth
     drift: Drift
+    questions: QuestionDrift | None = None
+    new_documents: DocumentDrift | None = None
+    answer_drift: AnswerDrift
+    alerts: tuple[Alert, ...] = ()
 
 
-def monitor(store: Store, *, days: int = 7) -> MonitorReport:
+def monitor(
+    store: Store,
+    *,
+    days: int = 7,
+    embedder: Callable[[], Embedder] | None = None,
+    cases: str = "",
+    reference: int | None = None,
+    config: MonitoringConfig | None = None,
+) -> MonitorReport:
     """Look at the whole system without changing it.
 
     Args:
         store: what to look at.
         days: how far back answers count; drift compares with as many days before.
+        embedder: gives the embedder of questions; asked only when there are enough of them. None:
+            what questions are about is not compared.
+        cases: frozen case set to compare questions with, over the one in ``config``.
+        reference: version of the features to compare documents with; by default that of the newest
+            dataset.
+        config: thresholds.
+
+    Raises:
+        CaseSetNotFound: there is no such case set.
+        StoreError: there is no such version of the features.
     """
+    config = config or MonitoringConfig()
     at = now()
     since = at - timedelta(days=days)
-    both = store.answers.list(since=since - timedelta(days=days))
+    both = _asked_by_users(store, store.answers.list(since=since - timedelta(days=days)))
     recent = [a for a in both if a.created_at >= since]
     earlier = [a for a in both if a.created_at < since]
     verdicts = Counter(str(f.rating) for f in store.answers.all_feedback(since))
+    questions = _questions(store, recent, embedder, cases or config.cases, config)
+    new_documents = _new_documents(store, reference, config)
+    answer_drift = _answer_drift(recent, earlier, config)
     return MonitorReport(
         at=at,
         documents=_documents(store.features.ledger()),
         features=store.features.stats(),
         answers=_answers(recent, days, dict(verdicts)),
         drift=_drift(recent, earlier),
+        questions=questions,
+        new_documents=new_documents,
+        answer_drift=answer_drift,
+        alerts=tuple(_alerts(questions, new_documents, answer_drift, config)),
     )
+
+
+def _asked_by_users(store: Store, answers: Sequence[Answer]) -> list[Answer]:
+    """The answers less those that evaluations asked for; a batch's questions are users'."""
+    evaluations: dict[str, bool] = {"": False}
+    for answer in answers:
+        if answer.run_id not in evaluations:
+            try:
+                kind = store.runs.get(answer.run_id).kind
+            except RunNotFound:  # its record was deleted: whoever asked, it is not known to be us
+                kind = "batch"
+            evaluations[answer.run_id] = kind == "evaluate"
+    return [answer for answer in answers if not evaluations[answer.run_id]]
+
+
+def _questions(
+    store: Store,
+    recent: Sequence[Answer],
+    embedder: Callable[[], Embedder] | None,
+    wanted: str,
+    config: MonitoringConfig,
+) -> QuestionDrift | None:
+    if not wanted:
+        names = store.cases.names()
+        if len(names) != 1:
+            return None
+        wanted = names[0]
+    frozen = store.cases.get(wanted)
+    expected = [case.question for case in store.cases.cases(frozen.ref)]
+    asked = [answer.question for answer in recent]
+    found = QuestionDrift(cases=frozen.ref, questions=len(asked), expected=len(expected))
+    if min(len(asked), len(expected)) < config.min_sample:
+        return found
+    update: dict[str, object] = {
+        "length_psi": psi(_lengths(expected), _lengths(asked)),
+    }
+    if embedder is not None:
+        model = embedder()
+        update["embedding"] = shift(model.embed_queries(expected), model.embed_queries(asked))
+    return found.model_copy(update=update)
+
+
+def _lengths(texts: Sequence[str]) -> list[float]:
+    return [float(len(text.split())) for text in texts]
+
+
+def _new_documents(
+    store: Store, reference: int | None, config: MonitoringConfig
+) -> DocumentDrift | None:
+    if not store.features.exists():
+        return None
+    if reference is None:
+        datasets = store.datasets.list()
+        if not datasets:
+            return None
+        reference = max(datasets, key=lambda dataset: dataset.created_at).features_version
+    before = store.features.checkout(reference)
+    then = {r.id: r.content_hash for r in before.records() if r.chunks}
+    fresh = [
+        r.id for r in store.features.records() if r.chunks and then.get(r.id) != r.content_hash
+    ]
+    found = DocumentDrift(reference=reference, documents=len(fresh), chunks=0)
+    if not fresh or not then:
+        return found
+    new, old = store.features.sample(_SAMPLE, documents=fresh), before.sample(_SAMPLE)
+    found = found.model_copy(update={"chunks": len(new.lengths)})
+    if min(len(new.lengths), len(old.lengths)) < config.min_sample:
+        return found
+    update: dict[str, object] = {
+        "length_psi": psi(old.lengths.astype(float).tolist(), new.lengths.astype(float).tolist())
+    }
+    if old.vectors.shape[1] == new.vectors.shape[1]:  # else another embedder came in between
+        update["embedding"] = shift(old.vectors, new.vectors)
+    return found.model_copy(update=update)
+
+
+def _answer_drift(
+    recent: Sequence[Answer], earlier: Sequence[Answer], config: MonitoringConfig
+) -> AnswerDrift:
+    def refused(answers: Sequence[Answer]) -> float | None:
+        if len(answers) < config.min_sample:
+            return None
+        return _mean([float(a.abstained) for a in answers])
+
+    new, old = _similarities(recent), _similarities(earlier)
+    enough = min(len(new), len(old)) >= config.min_sample
+    return AnswerDrift(
+        recent=len(recent),
+        earlier=len(earlier),
+        unanswered=refused(recent),
+        unanswered_before=refused(earlier),
+        similarity_psi=psi(old, new) if enough else None,
+    )
+
+
+def _alerts(
+    questions: QuestionDrift | None,
+    documents: DocumentDrift | None,
+    answers: AnswerDrift,
+    config: MonitoringConfig,
+) -> Iterator[Alert]:
+    for name, found, advice in (
+        (
+            "questions",
+            questions,
+            "Read what people ask (fti monitor --json), and freeze a case set that asks it.",
+        ),
+        (
+            "documents",
+            documents,
+            "Evaluate on cases about the new documents, and fine-tune on them if it got worse.",
+        ),
+    ):
+        if found is None:
+            continue
+        against = (
+            f"the case set {found.cases}"
+            if isinstance(found, QuestionDrift)
+            else f"features version {found.reference}"
+        )
+        moved = found.embedding
+        if moved and moved.distance > config.distance and moved.p < config.distance_p:
+            yield Alert(
+                what=f"{name}_embedding",
+                value=moved.distance,
+                threshold=config.distance,
+                message=f"New {name} are about other things than {against}: distance "
+                f"{moved.distance:.3f}, p {moved.p:.3g}. {advice}",
+            )
+        if found.length_psi is not None and found.length_psi > config.psi:
+            yield Alert(
+                what=f"{name}_length",
+                value=found.length_psi,
+                threshold=config.psi,
+                message=f"New {name} have other lengths than {against}: stability index "
+                f"{found.length_psi:.3f}. {advice}",
+            )
+    rate, before = answers.unanswered, answers.unanswered_before
+    if rate is not None and rate > config.unanswered:
+        yield Alert(
+            what="unanswered",
+            value=rate,
+            threshold=config.unanswered,
+            message=f"{rate:.0%} of {answers.recent} questions were refused. See which, and ingest "
+            "documents that answer them.",
+        )
+    if rate is not None and before is not None and rate - before > config.unanswered_rise:
+        yield Alert(
+            what="unanswered_rise",
+            value=rate - before,
+            threshold=config.unanswered_rise,
+            message=f"Refusals rose from {before:.0%} to {rate:.0%}. See whether documents were "
+            "lost (fti doctor), or people ask about new things.",
+        )
+    if answers.similarity_psi is not None and answers.similarity_psi > config.psi:
+        yield Alert(
+            what="similarity",
+            value=answers.similarity_psi,
+            threshold=config.psi,
+            message="The best passages are not as near to the questions as in the days before: "
+            f"stability index {answers.similarity_psi:.3f}. Look at retrieval: fti evaluate CASES "
+            "--retrieval-only",
+        )
 
 
 def _documents(ledger: Sequence[LedgerEntry]) -> DocumentHealth:
     stale: list[str] = []
     missing: list[str] = []
-    changed: dict[str, bool | None] = {}
+    hashes: dict[str, str | None] = {}
     for entry in ledger:
-        if entry.file not in changed:
-            changed[entry.file] = _changed(entry)
-        if entry.record.chunks:
-            if changed[entry.file] is None:
-                missing.append(entry.record.source)
-            elif changed[entry.file]:
-                stale.append(entry.record.source)
+        if not entry.record.chunks:
+            continue
+        if entry.file not in hashes:
+            hashes[entry.file] = _current_hash(entry.file)
+        found = hashes[entry.file]
+        if found is None:
+            missing.append(entry.record.source)
+        elif found and found != entry.file_hash:
+            stale.append(entry.record.source)
     records: list[SourceRecord] = [entry.record for entry in ledger]
     failed = [r for r in records if r.state == "failed"]
     return DocumentHealth(
@@ -129,16 +378,16 @@ def _documents(ledger: Sequence[LedgerEntry]) -> DocumentHealth:
     )
 
 
-def _changed(entry: LedgerEntry) -> bool | None:
-    """Whether the file differs from what was ingested; None when it is gone."""
-    path = Path(entry.file)
+def _current_hash(file: str) -> str | None:
+    """Hash of what the file holds now; None when it is gone, empty when it cannot be read."""
+    path = Path(file)
     try:
         size = os.stat(path).st_size  # noqa: PTH116  # Path.exists hides errors
-        return fingerprint(SourceFile(entry.file, path, size)) != entry.file_hash
+        return fingerprint(SourceFile(file, path, size))
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (ExtractionError, OSError):
-        return False  # there, but not for us to look at: the ledger says so when it is ingested
+        return ""  # there, but not for us to look at: the ledger says so when it is ingested
 
 
 def _answers(answers: Sequence[Answer], days: int, verdicts: Mapping[str, int]) -> AnswerHealth:

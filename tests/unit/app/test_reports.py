@@ -14,7 +14,9 @@ import pytest
 from app.checks import below, parse_floors, read_baseline, worse_than
 from app.evaluating import Compared
 from app.reports import charts
-from app.reports.evaluation import EvaluationDocument, as_html, as_json, as_markdown, write_report
+from app.reports.evaluation import EvaluationDocument, as_json, write_report
+from app.reports.evaluation_html import as_html
+from app.reports.evaluation_markdown import as_markdown
 from app.reports.markup import Markup, el, escaped
 from pipelines.inference.evaluation import EvaluationReport, compare, summary
 from pipelines.inference.findings import hit_curve, outcomes, reliability, worst
