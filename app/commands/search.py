@@ -38,6 +38,7 @@ def search(
     Example: fti search "opening hours" -k 3 --where media_type=text/markdown
     """
     from app.build import build_retriever
+    from store.pages import PAGE
 
     session = open_session(store, config, set_, json)
     retriever = build_retriever(session.settings, session.store)
@@ -45,9 +46,11 @@ def search(
     report = session.report
     report.result({"query": query, "mode": mode, "passages": [passage_json(p) for p in passages]})
     for passage in passages:
+        page = passage.metadata.get(PAGE)
         report.say(
             f"{passage.rank:>2}. {passage.heading}  "
-            f"({passage.source}:{passage.start}-{passage.end}, score {passage.score:.4f}, "
+            f"({passage.source}:{passage.start}-{passage.end}, "
+            f"{f'page {page}, ' if page else ''}score {passage.score:.4f}, "
             f"{'+'.join(passage.found_by)})",
             style="bold",
         )
@@ -72,6 +75,7 @@ def passage_json(passage: Passage) -> dict[str, Any]:
         "similarity": passage.similarity,
         "text_score": passage.text_score,
         "found_by": list(passage.found_by),
+        "metadata": dict(passage.metadata),
     }
 
 

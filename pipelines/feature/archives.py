@@ -135,7 +135,7 @@ def _name(info: zipfile.ZipInfo) -> str:
 def _too_many(limit: int) -> ExtractionError:
     return ExtractionError(
         f"the archive holds more than {limit} files (max_members)",
-        hint="Unpack it and name the folder, or raise sources.max_members.",
+        hint="Unpack it and name the folder, or raise features.sources.max_members.",
     )
 
 

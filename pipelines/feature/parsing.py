@@ -10,9 +10,12 @@ from __future__ import annotations
 import base64
 import json
 import signal
+import struct
 import subprocess
 import sys
 import threading
+import zipfile
+import zlib
 from collections.abc import Mapping
 from types import TracebackType
 from typing import IO, Any, Self
@@ -26,13 +29,18 @@ _PARSER_FAULTS = (
     ArithmeticError,
     AssertionError,
     AttributeError,
+    EOFError,
     LookupError,
     OSError,
     RuntimeError,
+    SyntaxError,  # what lxml raises over XML
     TypeError,
     ValueError,
+    struct.error,
+    zipfile.BadZipFile,
+    zlib.error,
 )
-_START_S = 60.0
+_START_S = 120.0  # a second, but on a machine that is busy with training
 _LENGTH = 8  # bytes of the length before each message
 # The search path is handed over, not looked up again: the current folder must not decide what runs.
 _BOOT = (
@@ -119,15 +127,14 @@ class Parser:
                 raise ExtractionError(
                     "reading it needs more than "
                     f"{self._config.max_memory_bytes} bytes of memory (max_memory_bytes)",
-                    hint="Split it, or raise sources.max_memory_bytes.",
+                    hint="Split it, or raise features.sources.max_memory_bytes.",
                 ) from None
 
     def _ask(self, suffix: str, data: bytes) -> list[Extracted]:
         process = self._running()
         self._files += 1
-        head = json.dumps({"suffix": suffix, "config": self._config.model_dump(mode="json")})
         late = threading.Event()
-        reply = self._within(self._config.timeout_s, process, late, head.encode("utf-8"), data)
+        reply = self._within(self._config.timeout_s, process, late, suffix.encode("utf-8"), data)
         if reply is not None:
             if late.is_set():  # just in time, but the process is gone
                 self.close()
@@ -138,7 +145,7 @@ class Parser:
             raise ExtractionError(
                 f"reading it took longer than {self._config.timeout_s:g} s and was given up "
                 "(timeout_s)",
-                hint="If the file is only large, raise sources.timeout_s.",
+                hint="If the file is only large, raise features.sources.timeout_s.",
             )
         raise ExtractionError(f"reading it ended the reading process ({_ending(code)})")
 
@@ -155,13 +162,14 @@ class Parser:
             stderr=subprocess.DEVNULL,
         )
         late = threading.Event()
-        head = json.dumps({"max_memory_bytes": self._config.max_memory_bytes}).encode("utf-8")
-        if self._within(_START_S, process, late, head, b"") is None:
+        config = self._config.model_dump_json().encode("utf-8")
+        if self._within(_START_S, process, late, config) is None:
             code = process.wait()
             self.close()
             raise ExtractionError(
                 f"the process that reads such files does not start ({_ending(code)})",
-                hint="Raise sources.max_memory_bytes, or set sources.isolate to false.",
+                hint="Raise features.sources.max_memory_bytes, or set features.sources.isolate to "
+                "false.",
             )
         return process
 
@@ -274,20 +282,19 @@ def serve() -> None:
     nowhere = os.open(os.devnull, os.O_RDWR)
     os.dup2(nowhere, 0)
     os.dup2(nowhere, 1)
-    first = _receive(requests)
-    if first is None or _receive(requests) is None:
+    settings = _receive(requests)
+    if settings is None:
         return
-    _limit_memory(json.loads(first)["max_memory_bytes"])
+    config = SourcesConfig.model_validate_json(settings)
+    _limit_memory(config.max_memory_bytes)
     _send(replies, b"ready")
     while True:
-        head, data = _receive(requests), _receive(requests)
-        if head is None or data is None:
+        suffix, data = _receive(requests), _receive(requests)
+        if suffix is None or data is None:
             return
-        asked = json.loads(head)
-        config = SourcesConfig.model_validate(asked["config"])
         _limit_time(config.timeout_s)
         try:
-            reply = json.dumps(_answer(asked["suffix"], data, config)).encode("ascii")
+            reply = json.dumps(_answer(suffix.decode("utf-8"), data, config)).encode("ascii")
         except MemoryError:
             reply = b'{"memory": true}'
         _send(replies, reply)

@@ -151,6 +151,7 @@ class _Reading:
         self._config = config
         self._parser = parser
         self._budget = Budget(config)
+        self._characters = 0  # of all texts together: each member may unpack to much more
         self.found: list[RawDocument | FailedSource] = []
 
     def take(self, source: str, name: str, data: bytes, *, depth: int) -> None:
@@ -173,9 +174,11 @@ class _Reading:
             self._parser.parse(suffix, data) if self._parser else parse(suffix, data, self._config)
         )
         for found in extracted:
-            if len(found.text) > self._config.max_unpacked_bytes:
+            self._characters += len(found.text)
+            if self._characters > self._config.max_unpacked_bytes:
                 raise ExtractionError(
-                    f"the text is longer than {self._config.max_unpacked_bytes} characters"
+                    f"the text is longer than {self._config.max_unpacked_bytes} characters, "
+                    "what the same archive held before it counted (max_unpacked_bytes)"
                 )
             self.found.append(_document(source, name, suffix, digest, found))
         for found in extracted:
@@ -198,13 +201,13 @@ class _Reading:
         try:
             if not _is_read(name):
                 raise _unknown(PurePosixPath(name).suffix.lower())
-            data = content()
-            if not data:
-                raise ExtractionError("the file is empty")
             if depth + 1 > self._config.max_nesting:
                 raise ExtractionError(
                     f"it lies deeper than {self._config.max_nesting} files (max_nesting)"
                 )
+            data = content()
+            if not data:
+                raise ExtractionError("the file is empty")
             self.take(inner, name, data, depth=depth + 1)
         except ExtractionError as error:
             self.found.append(FailedSource(inner, error.message))

