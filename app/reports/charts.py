@@ -51,7 +51,7 @@ def _rect(x: float, y: float, width: float, height: float, colour: str, **how: o
 
 
 def _label_width(labels: Sequence[str]) -> float:
-    return min(190.0, 12 + _CHAR * max(map(len, labels), default=0))
+    return min(190.0, 20 + _CHAR * max(map(len, labels), default=0))
 
 
 def _short(label: str, width: float) -> str:
@@ -67,7 +67,7 @@ def bars(title: str, panels: Mapping[str, Mapping[str, Interval]]) -> Markup:
         panels: by score, by system, the interval; a system without one has an empty row.
     """
     systems = list(dict.fromkeys(name for panel in panels.values() for name in panel))
-    left, panel_width, gap = _label_width(systems), 230.0, 34.0
+    left, panel_width, gap = _label_width(systems), 230.0, 48.0
     height = 46 + _ROW * len(systems)
     parts: list[Markup] = []
     for row, name in enumerate(systems):
@@ -86,8 +86,7 @@ def bars(title: str, panels: Mapping[str, Mapping[str, Interval]]) -> Markup:
             low, high = x + panel_width * value.low, x + panel_width * value.high
             parts.append(_line(low, y + 8, high, y + 8, class_="whisker"))
             parts += [_line(end, y + 4, end, y + 12, class_="whisker") for end in (low, high)]
-            at = min(high + 5, x + panel_width - 26)
-            parts.append(_text(at, y + 12, f"{value.mean:.2f}", class_="value"))
+            parts.append(_text(high + 5, y + 12, f"{value.mean:.2f}", class_="value"))
     width = left + len(panels) * (panel_width + gap)
     return _svg(width, height, title, *parts)
 
@@ -144,7 +143,9 @@ def curves(title: str, series: Mapping[str, Sequence[float]], *, across: str) ->
             el("circle", cx=f"{x:.1f}", cy=f"{y:.1f}", r="2.5", fill=colour) for x, y in points
         ]
         x = points[-1][0]
-        parts.append(_text(x + 9, end + 4, _short(name, 170), fill=colour, class_="label"))
+        parts.append(
+            _text(x + 9, end + 4, _short(name, 170), style=f"fill:{colour}", class_="label")
+        )
     return _svg(left + width + 190, top + height + 40, title, *parts)
 
 
