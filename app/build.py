@@ -118,6 +118,7 @@ def base_contract(settings: Settings, base: ModelIdentity, embedder: EmbedderIde
         max_new_tokens=prompt.max_new_tokens,
         max_passages=prompt.max_passages,
         max_passage_tokens=prompt.max_passage_tokens,
+        evidence_sentences=prompt.evidence_sentences,
     )
 
 
@@ -208,6 +209,7 @@ def train(
         base=base,
         contract=base_contract(settings, base.identity, version.embedder),
         config=settings.training,
+        embedder=build_embedder(settings) if settings.prompt.evidence_sentences else None,
         progress=progress,
     )
 

@@ -48,6 +48,12 @@ class PromptConfig(Value):
     max_new_tokens: int = Field(default=64, ge=1)
     max_passages: int = Field(default=4, ge=1, le=99)
     max_passage_tokens: int = Field(default=256, ge=16)
+    evidence_sentences: int = Field(
+        default=0,
+        ge=0,
+        description="Show only so many sentences of the passages, those nearest to the question, "
+        "which a small model reads better; 0: whole passages.",
+    )
 
 
 class Settings(BaseSettings):

@@ -149,8 +149,9 @@ class Contract(Value):
 
     ``max_prompt_tokens`` bounds the encoded prompt, ``max_new_tokens`` the answer; their sum must
     fit the model's context. ``max_passages`` and ``max_passage_tokens`` bound what of the retrieved
-    passages enters the prompt. ``embedder`` is the identity whose retrieval the model was trained
-    behind.
+    passages enters the prompt. Where ``evidence_sentences`` is not 0, only so many sentences of
+    them do, those nearest to the question (``engines.evidence``). ``embedder`` is the identity
+    whose retrieval the model was trained behind.
     """
 
     format: Literal[1] = 1
@@ -161,6 +162,7 @@ class Contract(Value):
     max_new_tokens: int = Field(ge=1)
     max_passages: int = Field(ge=1, le=99)
     max_passage_tokens: int = Field(ge=16)
+    evidence_sentences: int = Field(default=0, ge=0)
 
     @property
     def digest(self) -> str:

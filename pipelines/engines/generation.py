@@ -394,5 +394,21 @@ _LINE_MARKS = re.compile(r"^(?:[-*+>|]|\d+[.)])\s+")
 
 def split_sentences(text: str) -> list[str]:
     """Sentences and lines of a text, without list marks; headings and bare marks left out."""
-    lines = (_LINE_MARKS.sub("", piece.strip()) for piece in _SENTENCE_END.split(text))
-    return [line for line in lines if not line.startswith("#") and sum(map(str.isalnum, line)) >= 2]
+    return [text[start:end] for start, end in sentence_spans(text)]
+
+
+def sentence_spans(text: str) -> list[tuple[int, int]]:
+    """Where the sentences of ``split_sentences`` begin and end in the text."""
+    ends = [match.span() for match in _SENTENCE_END.finditer(text)]
+    starts = [0, *(after for _, after in ends)]
+    spans = []
+    for start, end in zip(starts, [*(before for before, _ in ends), len(text)], strict=True):
+        piece = text[start:end]
+        start += len(piece) - len(piece.lstrip())
+        piece = piece.strip()
+        if mark := _LINE_MARKS.match(piece):
+            start += mark.end()
+            piece = piece[mark.end() :]
+        if not piece.startswith("#") and sum(map(str.isalnum, piece)) >= 2:
+            spans.append((start, start + len(piece)))
+    return spans

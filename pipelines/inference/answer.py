@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Literal
 
 from pipelines.engines.embedding import Embedder
+from pipelines.engines.evidence import nearest_sentences
 from pipelines.engines.generation import Delta, GenerationRequest, Generator
 from pipelines.engines.reranking import Reranker
 from pipelines.inference.citations import attribution, citations
@@ -262,8 +263,16 @@ class Assistant:
         turns: Sequence[Message],
         cancel: threading.Event,
     ) -> Iterator[AnswerEvent]:
+        evidence = retrieved
+        if self.contract.evidence_sentences:
+            evidence = nearest_sentences(
+                draft.asked,
+                retrieved[: self.contract.max_passages],
+                self.retriever.embedder,
+                count=self.contract.evidence_sentences,
+            )
         fitted = self.contract.fit(
-            draft.question, retrieved, counter=self.generator.counter, history=turns
+            draft.question, evidence, counter=self.generator.counter, history=turns
         )
         draft.passages = fitted.passages
         request = GenerationRequest(

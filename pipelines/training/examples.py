@@ -10,9 +10,11 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from pipelines.engines.embedding import Embedder
 from pipelines.engines.encoding import EncodedExample, PromptEncoder, encode_example, encode_text
+from pipelines.engines.evidence import nearest_sentences
 from store.contract import Contract
-from store.errors import QuestionTooLong
+from store.errors import ContractError, QuestionTooLong
 from store.progress import Progress, ProgressEvent, quiet
 from store.types import InstructionExample, Passage
 
@@ -40,6 +42,7 @@ def encode_rows(
     *,
     contract: Contract,
     encoder: PromptEncoder,
+    embedder: Embedder | None = None,
     progress: Progress = quiet,
 ) -> EncodedRows:
     """Encode rows under a contract; a row that cannot be learned from as it is served is dropped.
@@ -47,12 +50,33 @@ def encode_rows(
     Dropped are rows whose response is longer than serving generates, whose question alone fills
     the prompt, and whose cited passage is cut so that the answer is no longer to be seen: they
     would teach the model to answer from nothing.
+
+    Args:
+        rows: of a dataset.
+        contract: what the model will be served under.
+        encoder: the model's tokenizer.
+        embedder: selects the evidence, where the contract asks for that.
+        progress: told after every row.
+
+    Raises:
+        ContractError: the contract selects evidence, and there is no embedder.
     """
+    if contract.evidence_sentences and embedder is None:
+        raise ContractError(
+            f"The contract shows the {contract.evidence_sentences} nearest sentences of the "
+            "passages, and no embedder was given to find them."
+        )
     examples: list[EncodedExample] = []
     ids: list[str] = []
     dropped: Counter[str] = Counter()
     for number, row in enumerate(rows, start=1):
         progress(ProgressEvent("encode", number, len(rows), row.id))
+        if embedder is not None and contract.evidence_sentences:
+            narrowed = _evidence(row, contract, embedder)
+            if narrowed is None:
+                dropped[ANSWER_CUT] += 1
+                continue
+            row = narrowed
         response = contract.form.response(row.answer, row.citations if row.answer else ())
         # The end of the turn is generated too.
         if len(encode_text(encoder.tokenizer, response)) + 1 > contract.max_new_tokens:
@@ -69,6 +93,27 @@ def encode_rows(
         examples.append(encode_example(encoder.tokenizer, fitted.messages, response))
         ids.append(row.id)
     return EncodedRows(examples, ids, dict(sorted(dropped.items())))
+
+
+def _evidence(
+    row: InstructionExample, contract: Contract, embedder: Embedder
+) -> InstructionExample | None:
+    """The row as serving would show it; None when what it cites is not shown any more."""
+    shown = nearest_sentences(
+        row.question,
+        row.passages[: contract.max_passages],
+        embedder,
+        count=contract.evidence_sentences,
+    )
+    places = {passage.chunk_id: number for number, passage in enumerate(shown, start=1)}
+    cited = [row.passages[number - 1] for number in row.citations]
+    for passage in cited:
+        number = places.get(passage.chunk_id)
+        if number is None or _folded(row.answer) not in _folded(shown[number - 1].text):
+            return None
+    return row.model_copy(
+        update={"passages": shown, "citations": tuple(places[p.chunk_id] for p in cited)}
+    )
 
 
 def _answer_remains(row: InstructionExample, shown: Sequence[Passage]) -> bool:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.engines.causal import LoadedModel, save_adapter
+from pipelines.engines.embedding import Embedder
 from pipelines.engines.encoding import PromptEncoder
 from pipelines.engines.weights import quiet_loading
 from pipelines.training.config import TrainingConfig
@@ -41,6 +42,7 @@ def finetune(
     base: LoadedModel,
     contract: Contract,
     config: TrainingConfig,
+    embedder: Embedder | None = None,
     progress: Progress = quiet,
 ) -> ModelVersion:
     """Train an adapter on a dataset's training rows and register it.
@@ -52,10 +54,12 @@ def finetune(
         base: the model to stand on, without adapters; it is as before when this returns.
         contract: what the adapter will be served under.
         config: how.
+        embedder: that of the contract; needed where the contract selects evidence.
         progress: told after every step, with the loss and the seconds left.
 
     Raises:
-        ContractError: the contract names another base, or the rows another embedder.
+        ContractError: the contract names another base, or the rows another embedder, or it
+            selects evidence and there is no embedder.
         TrainingError: no row is left to train on, or the loss is not a number.
         StoreLocked: another process trains the very same.
         IntegrityError: the dataset's files are not as published.
@@ -81,7 +85,7 @@ def finetune(
         attempt = _attempt(folder)
         version = _published(store, name, attempt)
         if version is None:
-            train, validation = _encoded(dataset, store, base, contract, config, progress)
+            train, validation = _encoded(dataset, store, base, contract, config, embedder, progress)
             with _adapter_on(base, config) as model:
                 log = train_adapter(
                     model,
@@ -173,6 +177,7 @@ def _encoded(
     base: LoadedModel,
     contract: Contract,
     config: TrainingConfig,
+    embedder: Embedder | None,
     progress: Progress,
 ) -> tuple[EncodedRows, EncodedRows]:
     encoder = PromptEncoder(base.tokenizer)
@@ -183,7 +188,9 @@ def _encoded(
             drawn = sorted(rows, key=lambda r: sha256_hex(f"{config.seed}\n{r.id}"))[:most]
             chosen = {row.id for row in drawn}
             rows = [row for row in rows if row.id in chosen]
-        return encode_rows(rows, contract=contract, encoder=encoder, progress=progress)
+        return encode_rows(
+            rows, contract=contract, encoder=encoder, embedder=embedder, progress=progress
+        )
 
     train = read("train", config.max_rows)
     if not train.examples:

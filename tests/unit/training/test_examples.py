@@ -4,9 +4,11 @@ from typing import Any
 
 import pytest
 
+from pipelines.engines.embedding import HashingEmbedder
 from pipelines.engines.encoding import IGNORED, PromptEncoder, encode_text, end_ids
 from pipelines.training.examples import encode_rows
 from store.contract import Contract, PromptForm
+from store.errors import ContractError
 from store.types import InstructionExample
 from tests.support.tiny_model import byte_level_tokenizer
 from tests.support.values import a_contract, a_passage, a_row
@@ -120,3 +122,43 @@ def test_an_unanswerable_row_stays_whatever_is_cut(encoder: PromptEncoder) -> No
 
     assert len(encoded.examples) == 1
     assert len(encoded.examples[0].input_ids) <= 400 + 32
+
+
+NEAREST = HashingEmbedder(256)
+PAIR = (
+    a_passage("Towels cost two euros. Dogs stay outside.").model_copy(update={"chunk_id": "c1"}),
+    a_passage("The hall is old. The hall opens at nine.").model_copy(update={"chunk_id": "c2"}),
+)
+
+
+def test_selected_evidence_is_what_serving_shows_and_its_number_is_cited(
+    encoder: PromptEncoder,
+) -> None:
+    asked = row(question="When is it that the hall opens?", passages=PAIR, citations=(2,))
+
+    encoded = encode_rows(
+        [asked], contract=contract(evidence_sentences=1), encoder=encoder, embedder=NEAREST
+    )
+
+    text = encoder.tokenizer.decode(encoded.examples[0].input_ids)
+    assert "[1] " in text
+    assert "The hall opens at nine." in text
+    assert "Towels" not in text
+    assert "The hall is old" not in text
+    learned = [label for label in encoded.examples[0].labels if label != IGNORED]
+    assert encoder.tokenizer.decode(learned[:-1]) == "at nine [1]"
+
+
+def test_a_row_whose_evidence_is_not_selected_is_dropped(encoder: PromptEncoder) -> None:
+    asked = row(question="Do dogs stay outside?", passages=PAIR, citations=(2,))
+
+    encoded = encode_rows(
+        [asked], contract=contract(evidence_sentences=1), encoder=encoder, embedder=NEAREST
+    )
+
+    assert encoded.dropped == {"answer_cut_away": 1}
+
+
+def test_evidence_cannot_be_selected_without_an_embedder(encoder: PromptEncoder) -> None:
+    with pytest.raises(ContractError, match="no embedder was given"):
+        encode_rows([row()], contract=contract(evidence_sentences=2), encoder=encoder)

@@ -1,0 +1,67 @@
+"""Evidence selection: which sentences a small reader is shown."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipelines.engines.embedding import HashingEmbedder
+from pipelines.engines.evidence import nearest_sentences
+from pipelines.engines.generation import sentence_spans, split_sentences
+from store.types import Passage
+
+EMBEDDER = HashingEmbedder(256)
+POOL = "The pool opens at nine. It is closed on Mondays. Towels cost two euros."
+KILN = "The kiln is fired on Thursdays. Ask the warden for the key."
+
+
+def passage(number: int, text: str, start: int = 0) -> Passage:
+    return Passage(
+        rank=number, chunk_id=f"c{number}", document_id="d", source="a.md", title="A", text=text,
+        start=start, end=start + len(text),
+    )  # fmt: skip
+
+
+def test_the_nearest_sentence_is_shown_with_its_place_in_the_document() -> None:
+    document = f"# Handbook\n\n{KILN}"
+    shown = passage(2, KILN, start=document.index("The kiln"))
+    found = nearest_sentences(
+        "When is the kiln fired?", [passage(1, POOL), shown], EMBEDDER, count=1
+    )
+    assert [p.text for p in found] == ["The kiln is fired on Thursdays."]
+    assert found[0].chunk_id == "c2"
+    assert document[found[0].start : found[0].end] == found[0].text
+
+
+def test_sentences_of_one_passage_stay_one_stretch_of_it() -> None:
+    found = nearest_sentences(
+        "pool opens at nine, towels cost two euros", [passage(1, POOL)], EMBEDDER, count=2
+    )
+    assert [p.text for p in found] == [POOL]
+
+
+def test_the_passage_with_the_nearest_sentence_comes_first() -> None:
+    found = nearest_sentences(
+        "When is the kiln fired, on Thursdays or Mondays?",
+        [passage(1, POOL), passage(2, KILN)],
+        EMBEDDER,
+        count=2,
+    )
+    assert [p.chunk_id for p in found] == ["c2", "c1"]
+
+
+def test_passages_without_a_sentence_come_back_as_they_are() -> None:
+    bare = [passage(1, "---")]
+    assert nearest_sentences("What?", bare, EMBEDDER, count=2) == tuple(bare)
+    assert nearest_sentences("What?", [], EMBEDDER, count=2) == ()
+
+
+@given(st.text(alphabet="ab. !?\n#-*1)\t"))
+def test_spans_are_where_the_sentences_stand(text: str) -> None:
+    spans = sentence_spans(text)
+    assert [text[a:b] for a, b in spans] == split_sentences(text)
+    assert all(a < b for a, b in spans)
+    assert all(first[1] <= second[0] for first, second in pairwise(spans))
+    assert all(text[a:b] == text[a:b].strip() for a, b in spans)
