@@ -12,11 +12,12 @@ import re
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipelines.engines.encoding import encode_prompt
+from pipelines.engines.evidence import nearest_sentences
 from pipelines.training.builtin.rows import FORM, jsonl
 from store.gate import bootstrap_interval
 from store.squad import normalised, overlap
@@ -96,7 +97,7 @@ def retrieved(
     return out
 
 
-def nearest_sentences(asked: Sequence[Case], embedder: Embedder) -> list[str]:
+def repeat_nearest(asked: Sequence[Case], embedder: Embedder) -> list[str]:
     """The baseline without a language model: the sentence most similar to the question."""
     from pipelines.engines.generation import ExtractiveGenerator, GenerationRequest
 
@@ -194,7 +195,18 @@ def evaluate(
     near = retrieved(answerable, data, embedder)
     unanswerable = cases(data, "unanswerable.jsonl", count)
     out: dict[str, str] = {}
-    for where, sample in (("gold paragraph", answerable), ("3 retrieved paragraphs", near)):
+    evidence = [
+        replace(case, passages=shown, gold=int(shown[0].chunk_id == case.passages[0].chunk_id))
+        for case, found in zip(
+            answerable, retrieved(answerable, data, embedder, passages=4), strict=True
+        )
+        for shown in [nearest_sentences(case.question, found.passages, embedder, count=1)]
+    ]
+    for where, sample in (
+        ("gold paragraph", answerable),
+        ("3 retrieved paragraphs", near),
+        ("nearest sentence of 4 retrieved paragraphs", evidence),
+    ):
         found = scored(ask(sample), sample)
         out[f"{where}: exact match"] = written(found["em"])
         out[f"{where}: F1"] = written(found["f1"])

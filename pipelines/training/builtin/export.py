@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -126,6 +127,7 @@ def write_card(folder: Path) -> None:
         seed=log["seed"], results=results, curve=figures, picture=CURVE, context=recipe.context,
         layers=len(recipe.layers), kept=", ".join(map(str, recipe.layers)),
         neurons=recipe.neurons, vocabulary=shape["vocab_size"], size=parameters(shape) / 1e6,
+        note="\n".join(textwrap.wrap(log.get("note", ""), 98)),
     )  # fmt: skip
     write_bytes(folder / CARD, text.encode("utf-8"))
 
@@ -209,6 +211,8 @@ on two shared CPU cores with AVX-512 and no GPU: {steps} of {planned} steps, {to
 with padding, {minutes:.0f} minutes. `training_log.json` holds the curve. Held-out articles
 (Kenya, Construction) gave the development figures: loss a token of the response, and the shares
 of answers and of abstentions that are right token for token given the right beginning.
+
+{note}
 
 ![learning curve]({picture})
 
