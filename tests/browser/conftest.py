@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from store.store import Store
 from tests.support.service import filled_store
@@ -22,6 +22,11 @@ QUIET = [
     "--disable-component-update",
     "--disable-sync",
 ]
+
+
+# A loaded machine is slow and not wrong; these end as soon as what they wait for is there.
+PATIENCE_MS = 30_000
+expect.set_options(timeout=PATIENCE_MS)
 
 
 @pytest.fixture(scope="session")
@@ -42,7 +47,7 @@ def open_page(browser: Browser) -> Iterator[Callable[..., Page]]:
 
     def open_(address: str, **options: Any) -> Page:
         context = browser.new_context(**options)
-        context.set_default_timeout(15_000)
+        context.set_default_timeout(PATIENCE_MS)
         contexts.append(context)
         page = context.new_page()
         page.on("pageerror", lambda error: wrong.append(str(error)))

@@ -121,10 +121,9 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     from pipelines.engines.embedding import EmbedderConfig, load_embedder
     from pipelines.training.builtin.evaluate import (
         answers,
-        cases,
         evaluate,
         repeat_nearest,
-        retrieved,
+        samples,
         timing,
     )
     from pipelines.training.builtin.export import MEASURED, write_card
@@ -143,15 +142,13 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         "nearest sentence": lambda asked: repeat_nearest(asked, embedder),
     }
     count = options.questions
+    asked = samples(options.data, embedder, count)
+    # Untrained weights fill every answer to its bound: asking a tenth is enough to see nothing.
+    few = {where: sample[: max(1, count // 10)] for where, sample in asked.items()}
     models = {
-        # Untrained weights fill every answer to its bound: asking a tenth is enough to see nothing.
-        name: evaluate(
-            ask, options.data, embedder, count=max(1, count // 10) if name == "untrained" else count
-        )
-        for name, ask in ways.items()
+        name: evaluate(ask, few if name == "untrained" else asked) for name, ask in ways.items()
     }
-    long = retrieved(cases(options.data, "questions.jsonl", 60), options.data, embedder, passages=5)
-    seconds = timing(trained, tokenizer, long)
+    seconds = timing(trained, tokenizer, asked["3 retrieved paragraphs"])
     models["trained"] |= {
         "prompt of 700 tokens: seconds to the first token": str(seconds["first"]),
         "prompt of 700 tokens: seconds to the whole answer": str(seconds["whole"]),

@@ -11,8 +11,8 @@ import random
 import re
 import sys
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -76,25 +76,47 @@ def numbered(passage: Passage, rank: int) -> Passage:
     return passage.model_copy(update={"rank": rank})
 
 
-def retrieved(
-    asked: Sequence[Case], data: Path, embedder: Embedder, *, passages: int = 3
-) -> list[Case]:
-    """The same questions with the paragraphs of all test articles nearest to them.
+class Search:
+    """The paragraphs of all test articles, by how near they lie to a question."""
 
-    ``gold`` is 0 where the paragraph asked about is not among them.
-    """
-    import numpy as np
+    def __init__(self, data: Path, embedder: Embedder) -> None:
+        self._embedder = embedder
+        self._passages = [p for group in paragraphs(data).values() for p in group]
+        self._vectors = embedder.embed_documents([f"{p.title}\n{p.text}" for p in self._passages])
 
-    corpus = [p for group in paragraphs(data).values() for p in group]
-    vectors = embedder.embed_documents([f"{p.title}\n{p.text}" for p in corpus])
-    out = []
-    for case in asked:
-        order = np.argsort(-(vectors @ embedder.embed_query(case.question)))[:passages]
-        shown = tuple(numbered(corpus[i], n) for n, i in enumerate(order, start=1))
-        wanted = case.passages[case.gold - 1].chunk_id
-        gold = next((p.rank for p in shown if p.chunk_id == wanted), 0)
-        out.append(Case(case.question, case.answers, shown, gold))
-    return out
+    def cases(self, asked: Sequence[Case], *, passages: int) -> list[Case]:
+        """The same questions with the paragraphs nearest to them.
+
+        ``gold`` is 0 where the paragraph asked about is not among them.
+        """
+        import numpy as np
+
+        out = []
+        for case in asked:
+            question = self._embedder.embed_query(case.question)
+            order = np.argsort(-(self._vectors @ question))[:passages]
+            shown = tuple(numbered(self._passages[i], n) for n, i in enumerate(order, start=1))
+            wanted = case.passages[case.gold - 1].chunk_id
+            gold = next((p.rank for p in shown if p.chunk_id == wanted), 0)
+            out.append(Case(case.question, case.answers, shown, gold))
+        return out
+
+
+def samples(data: Path, embedder: Embedder, count: int) -> dict[str, list[Case]]:
+    """What is asked, by what is shown with it; the last holds no answers."""
+    answerable = cases(data, "questions.jsonl", count)
+    search = Search(data, embedder)
+    evidence = []
+    for case, found in zip(answerable, search.cases(answerable, passages=4), strict=True):
+        shown = nearest_sentences(case.question, found.passages, embedder, count=1)
+        gold = int(shown[0].chunk_id == case.passages[0].chunk_id)
+        evidence.append(Case(case.question, case.answers, shown, gold))
+    return {
+        "gold paragraph": answerable,
+        "3 retrieved paragraphs": search.cases(answerable, passages=3),
+        "nearest sentence of 4 retrieved paragraphs": evidence,
+        "gold paragraph, unanswerable": cases(data, "unanswerable.jsonl", count),
+    }
 
 
 def repeat_nearest(asked: Sequence[Case], embedder: Embedder) -> list[str]:
@@ -188,34 +210,26 @@ def timing(
 
 
 def evaluate(
-    ask: Callable[[Sequence[Case]], list[str]], data: Path, embedder: Embedder, *, count: int = 500
+    ask: Callable[[Sequence[Case]], list[str]], asked: Mapping[str, Sequence[Case]]
 ) -> dict[str, str]:
-    """Every figure of the model card for one way of answering, by its name there."""
-    answerable = cases(data, "questions.jsonl", count)
-    near = retrieved(answerable, data, embedder)
-    unanswerable = cases(data, "unanswerable.jsonl", count)
+    """Every figure of the model card for one way of answering, by its name there.
+
+    Args:
+        ask: gives the answer to each case.
+        asked: see ``samples``.
+    """
     out: dict[str, str] = {}
-    evidence = [
-        replace(case, passages=shown, gold=int(shown[0].chunk_id == case.passages[0].chunk_id))
-        for case, found in zip(
-            answerable, retrieved(answerable, data, embedder, passages=4), strict=True
-        )
-        for shown in [nearest_sentences(case.question, found.passages, embedder, count=1)]
-    ]
-    for where, sample in (
-        ("gold paragraph", answerable),
-        ("3 retrieved paragraphs", near),
-        ("nearest sentence of 4 retrieved paragraphs", evidence),
-    ):
+    for where, sample in asked.items():
         found = scored(ask(sample), sample)
-        out[f"{where}: exact match"] = written(found["em"])
-        out[f"{where}: F1"] = written(found["f1"])
-        out[f"{where}: wrongly refused (%)"] = written(found["refused"])
-        if "cited" in found:
-            out[f"{where}: answers that cite the gold one (%)"] = written(found["cited"])
         print(where, found, file=sys.stderr, flush=True)
-    refused = scored(ask(unanswerable), unanswerable)["refused"]
-    out["gold paragraph, unanswerable: refused (%)"] = written(refused)
+        if any(case.answers for case in sample):
+            out[f"{where}: exact match"] = written(found["em"])
+            out[f"{where}: F1"] = written(found["f1"])
+            out[f"{where}: wrongly refused (%)"] = written(found["refused"])
+            if "cited" in found:
+                out[f"{where}: answers that cite the gold one (%)"] = written(found["cited"])
+        else:
+            out[f"{where}: refused (%)"] = written(found["refused"])
     return out
 
 
