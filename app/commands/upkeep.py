@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -12,12 +13,13 @@ from app.options import ConfigOption, JsonOption, SetOption, StoreOption, open_s
 if TYPE_CHECKING:
     from store.registry import ModelVersion
 
+MarkKind = Literal["pin", "unpin", "retire", "unretire"]
 ReasonOption = Annotated[str, typer.Option("--reason", help="Kept with the mark.")]
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the group ``fti models``."""
-    for command in (diff, pin, unpin, retire, unretire, gc):
+    for command in (diff, *_MARKS, gc):
         group.command(command.__name__)(command)
 
 
@@ -83,62 +85,43 @@ def _shown(value: Any) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def _mark(kind: Any, model: str, reason: str, session: Any, said: str) -> None:
+def _mark(kind: MarkKind, model: str, reason: str, session: Any, said: str) -> None:
     version = session.store.models.get(model)
     mark = session.store.models.mark(version.ref, kind, reason=reason)
     session.report.result({"ref": version.ref, **mark.model_dump(mode="json")})
     session.report.say(f"{version.ref} {said}")
 
 
-def pin(
-    model: ModelArgument,
-    reason: ReasonOption = "",
-    store: StoreOption = None,
-    config: ConfigOption = None,
-    set_: SetOption = None,
-    json: JsonOption = False,
-) -> None:
-    """Keep a version whatever happens: it cannot be retired or removed."""
-    _mark("pin", model, reason, open_session(store, config, set_, json), "is pinned")
+def _marking(kind: MarkKind, said: str, about: str) -> Callable[..., None]:
+    """The command that puts one mark on a version."""
+
+    def command(
+        model: ModelArgument,
+        reason: ReasonOption = "",
+        store: StoreOption = None,
+        config: ConfigOption = None,
+        set_: SetOption = None,
+        json: JsonOption = False,
+    ) -> None:
+        _mark(kind, model, reason, open_session(store, config, set_, json), said)
+
+    command.__name__, command.__doc__ = kind, about
+    return command
 
 
-def unpin(
-    model: ModelArgument,
-    reason: ReasonOption = "",
-    store: StoreOption = None,
-    config: ConfigOption = None,
-    set_: SetOption = None,
-    json: JsonOption = False,
-) -> None:
-    """Take a pin back."""
-    _mark("unpin", model, reason, open_session(store, config, set_, json), "is pinned no more")
-
-
-def retire(
-    model: ModelArgument,
-    reason: ReasonOption = "",
-    store: StoreOption = None,
-    config: ConfigOption = None,
-    set_: SetOption = None,
-    json: JsonOption = False,
-) -> None:
-    """Let a version be promoted no more; `fti models gc` then removes it.
-
-    Refused while an alias points at it, or while it is pinned.
-    """
-    _mark("retire", model, reason, open_session(store, config, set_, json), "is retired")
-
-
-def unretire(
-    model: ModelArgument,
-    reason: ReasonOption = "",
-    store: StoreOption = None,
-    config: ConfigOption = None,
-    set_: SetOption = None,
-    json: JsonOption = False,
-) -> None:
-    """Take a retirement back."""
-    _mark("unretire", model, reason, open_session(store, config, set_, json), "may serve again")
+_MARKS = (
+    _marking(
+        "pin", "is pinned", "Keep a version whatever happens: it cannot be retired or removed."
+    ),
+    _marking("unpin", "is pinned no more", "Take a pin back."),
+    _marking(
+        "retire",
+        "is retired",
+        "Let a version be promoted no more; `fti models gc` then removes it.\n\n"
+        "Refused while an alias points at it, or while it is pinned.",
+    ),
+    _marking("unretire", "may serve again", "Take a retirement back."),
+)
 
 
 def gc(
