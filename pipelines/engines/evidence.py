@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pipelines.engines.embedding import Embedder
-from pipelines.engines.generation import sentence_spans
+from pipelines.engines.sentences import sentence_spans
 from store.types import Passage
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from pipelines.engines.embedding import HashingEmbedder
 from pipelines.engines.evidence import nearest_sentences
-from pipelines.engines.generation import sentence_spans, split_sentences
+from pipelines.engines.sentences import sentence_spans, split_sentences
 from store.types import Passage
 
 EMBEDDER = HashingEmbedder(256)
