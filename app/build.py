@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from store.contract import Contract
-from store.errors import StoreEmpty
+from store.contract import Contract, TokenCounter
+from store.errors import ModelUnavailable, StoreEmpty
 from store.types import Case, DatasetVersion, EmbedderIdentity, ModelIdentity
 
 if TYPE_CHECKING:
@@ -182,6 +182,7 @@ def make_dataset(
     """Build a dataset version whose rows show as many passages as serving does."""
     from pipelines.feature.instructions import build_dataset
 
+    counter, tokenizer = token_counter(settings, embedder)
     return build_dataset(
         name,
         store=store,
@@ -189,8 +190,36 @@ def make_dataset(
         config=settings.dataset.model_copy(update={"max_passages": settings.prompt.max_passages}),
         form=settings.prompt.form,
         cases=cases,
+        counter=counter,
+        tokenizer=tokenizer,
         progress=progress,
     )
+
+
+def token_counter(settings: Settings, embedder: Embedder) -> tuple[TokenCounter, str]:
+    """What counts tokens as the profile's generator does, and the name of its tokenizer.
+
+    Statistics must not ask for weights: where the generator's tokenizer is not on this machine,
+    the embedder's counts, and the name says so.
+    """
+    from pipelines.engines.causal import load_tokenizer
+    from pipelines.engines.encoding import PromptEncoder
+    from pipelines.engines.generation import EmbedderCounter
+    from pipelines.engines.openai_server import server_counter
+    from pipelines.engines.weights import find_model
+
+    config = settings.generator
+    by_embedder = EmbedderCounter(embedder), f"{embedder.identity.id} (the embedder's)"
+    if config.engine == "extractive":
+        return by_embedder
+    try:
+        if config.server is not None:
+            name = config.server.tokenizer or "estimate: a token per 3 bytes"
+            return server_counter(config.server), name
+        tokenizer = load_tokenizer(find_model(config.id, revision=config.revision))
+    except ModelUnavailable:
+        return by_embedder
+    return PromptEncoder(tokenizer), config.id
 
 
 def train(

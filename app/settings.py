@@ -27,7 +27,7 @@ from pipelines.engines.embedding import EmbedderConfig
 from pipelines.engines.generation import GeneratorConfig
 from pipelines.engines.reranking import RerankerConfig
 from pipelines.feature.config import FeatureConfig, MonitoringConfig
-from pipelines.feature.instructions import DatasetConfig
+from pipelines.feature.dataset.config import DatasetConfig
 from pipelines.inference.config import InferenceConfig
 from pipelines.training.config import TrainingConfig
 from store.contract import PromptForm

@@ -1,4 +1,4 @@
-"""Instruction datasets: immutable numbered versions with a JSONL file per split."""
+"""Datasets of instruction rows or preference pairs: immutable versions, a JSONL file per split."""
 
 from __future__ import annotations
 
@@ -6,24 +6,33 @@ import json
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
 from store.atomic import dump_line, iter_lines
-from store.errors import DatasetNotFound, IntegrityError, StoreError
+from store.errors import DatasetNotFound, InputError, IntegrityError, StoreError
 from store.layout import Layout
 from store.types import (
     SPLITS,
+    DatasetKind,
     DatasetVersion,
     EmbedderIdentity,
     FileEntry,
     InstructionExample,
+    PreferenceExample,
     Split,
     now,
     sha256_hex,
 )
 from store.versions import VersionedFolders, file_sha256
+
+Example = InstructionExample | PreferenceExample
+_Row = TypeVar("_Row", InstructionExample, PreferenceExample)
+_CALLED: Mapping[DatasetKind, str] = {
+    "instruction": "instruction rows",
+    "preference": "preference pairs",
+}
 
 
 class DatasetStore:
@@ -42,24 +51,26 @@ class DatasetStore:
         self,
         name: str,
         *,
-        rows: Mapping[Split, Sequence[InstructionExample]],
+        rows: Mapping[Split, Sequence[_Row]],
         features_version: int,
         embedder: EmbedderIdentity,
         prompt_digest: str,
         run_id: str,
         settings: Mapping[str, Any] | None = None,
+        statistics: Mapping[str, Any] | None = None,
         documents: Mapping[Split, Collection[str]] | None = None,
     ) -> DatasetVersion:
         """Publish rows as the next version of ``name``.
 
         Args:
             name: a new name, or one that has versions.
-            rows: examples by split, in the order to keep.
+            rows: examples by split, in the order to keep; all of one type.
             features_version: version of the chunks that the rows were made from.
             embedder: whose retrieval chose the distractors.
             prompt_digest: of the form that rendered ``messages``.
             run_id: the run that built it.
             settings: what it was built with.
+            statistics: what is worth knowing of the rows.
             documents: document ids by split; by default those that the rows name.
 
         Raises:
@@ -68,6 +79,8 @@ class DatasetStore:
                 own, or a document stands in two splits.
         """
         self._check(rows)
+        first = next(row for part in rows.values() for row in part)
+        kind: DatasetKind = "preference" if isinstance(first, PreferenceExample) else "instruction"
         named: Mapping[Split, Collection[str]] = documents or {
             split: {d for row in rows.get(split, ()) for d in row.documents} for split in SPLITS
         }
@@ -86,6 +99,7 @@ class DatasetStore:
             version = DatasetVersion(
                 name=name,
                 version=number,
+                kind=kind,
                 created_at=now(),
                 rows={split: len(rows.get(split, ())) for split in SPLITS},
                 kinds=dict(sorted(Counter(r.kind for part in rows.values() for r in part).items())),
@@ -97,6 +111,7 @@ class DatasetStore:
                 run_id=run_id,
                 files=files,
                 settings=settings or {},
+                statistics=statistics or {},
             )
             return version.model_dump(mode="json")
 
@@ -131,13 +146,41 @@ class DatasetStore:
         return self._folders.verify(*self._folders.resolve(ref))
 
     def rows(self, ref: str, split: Split) -> Iterator[InstructionExample]:
-        """The examples of one split, in published order; none when the split is empty.
+        """The instruction rows of one split, in published order; none when the split is empty.
 
         Raises:
             DatasetNotFound: there is no such version; says what there is.
+            InputError: it holds preference pairs.
             IntegrityError: the file is missing or differs from the manifest.
         """
+        return self._examples(ref, split, "instruction", InstructionExample)
+
+    def pairs(self, ref: str, split: Split) -> Iterator[PreferenceExample]:
+        """The preference pairs of one split, in published order; none when the split is empty.
+
+        Raises:
+            DatasetNotFound: there is no such version; says what there is.
+            InputError: it holds instruction rows.
+            IntegrityError: the file is missing or differs from the manifest.
+        """
+        return self._examples(ref, split, "preference", PreferenceExample)
+
+    def examples(self, ref: str, split: Split) -> Iterator[Example]:
+        """What a version of either kind holds, as ``rows`` or ``pairs`` gives it."""
+        if self.get(ref).kind == "preference":
+            return self.pairs(ref, split)
+        return self.rows(ref, split)
+
+    def _examples(
+        self, ref: str, split: Split, kind: DatasetKind, form: type[_Row]
+    ) -> Iterator[_Row]:
         version = self.get(ref)
+        if version.kind != kind:
+            raise InputError(
+                f"Dataset {version.ref} holds {_CALLED[version.kind]}, and {_CALLED[kind]} are "
+                "needed here.",
+                hint="Choose another: fti dataset list",
+            )
         if split not in SPLITS:
             raise DatasetNotFound(
                 f"Dataset {version.ref} has no split {split!r}.",
@@ -152,7 +195,7 @@ class DatasetStore:
                 f"{entry.path!r} of dataset {version.ref} is missing or was changed.",
                 hint=f"Build it again with: fti dataset build {version.name}",
             )
-        return map(_row, iter_lines(path))
+        return (form.model_validate(json.loads(line)) for line in iter_lines(path))
 
     def _load(self, name: str, number: int) -> DatasetVersion:
         manifest = self._folders.manifest(name, number)
@@ -162,7 +205,7 @@ class DatasetStore:
             raise self._folders.understood_failed(name, number, error) from error
 
     @staticmethod
-    def _check(rows: Mapping[Split, Sequence[InstructionExample]]) -> None:
+    def _check(rows: Mapping[Split, Sequence[_Row]]) -> None:
         seen: set[str] = set()
         for split, examples in rows.items():
             for row in examples:
@@ -177,10 +220,6 @@ class DatasetStore:
             raise StoreError(
                 "The dataset has no rows.", hint="Ingest more documents, or loosen the filters."
             )
-
-
-def _row(line: bytes) -> InstructionExample:
-    return InstructionExample.model_validate(json.loads(line))
 
 
 def _check_apart(documents: Mapping[Split, Collection[str]]) -> None:

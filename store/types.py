@@ -18,6 +18,7 @@ SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 Role = Literal["system", "user", "assistant"]
 SearchMode = Literal["hybrid", "vector", "text"]
 SourceState = Literal["indexed", "empty", "failed"]
+DatasetKind = Literal["instruction", "preference"]
 RunKind = Literal["ingest", "dataset", "finetune", "evaluate", "batch"]
 RunStatus = Literal["running", "done", "partial", "failed"]
 AbstentionReason = Literal["nothing_retrieved", "nothing_relevant", "model"]
@@ -175,13 +176,22 @@ class InstructionExample(Value):
     row has an empty ``answer`` and no citations. ``messages`` is the rendered conversation for
     other trainers; fti's own training composes it again from the parts, under its contract.
     ``documents`` and ``chunk_ids`` name the gold chunks (for an unanswerable row: the chunk the
-    question was made from, which is not among the passages).
+    question was made from, which is not among the passages). A ``chat`` row was imported and rests
+    on no document. ``style`` says more closely how the question was made, ``evidence`` is the
+    sentence or quote that the answer was taken from, ``history`` holds the turns before the
+    question, oldest first.
     """
 
     id: str
-    kind: Literal["question", "field", "heading", "cloze", "case", "unanswerable"]
+    kind: Literal[
+        "question", "field", "list", "heading", "section", "cloze",
+        "case", "feedback", "written", "chat", "unanswerable",
+    ]  # fmt: skip
+    style: str = ""
     question: str
     answer: str
+    evidence: str = ""
+    history: tuple[Message, ...] = ()
     passages: tuple[Passage, ...]
     citations: tuple[int, ...]
     response: str
@@ -189,6 +199,33 @@ class InstructionExample(Value):
     split: Split
     documents: tuple[str, ...]
     chunk_ids: tuple[str, ...]
+
+
+class PreferenceExample(Value):
+    """Two responses to one prompt: the better one and the worse one.
+
+    ``chosen`` and ``rejected`` are answers without markers, empty for the abstention, with the
+    1-based positions in ``passages`` that they cite; the ``..._response`` fields are the rendered
+    texts for other trainers. The kind says where the pair comes from: a person's correction, an
+    answer taken from a passage that does not answer the question, or an answer where none of the
+    passages holds one.
+    """
+
+    id: str
+    kind: Literal["correction", "wrong_passage", "unsupported"]
+    question: str
+    history: tuple[Message, ...] = ()
+    passages: tuple[Passage, ...]
+    chosen: str
+    chosen_citations: tuple[int, ...] = ()
+    chosen_response: str
+    rejected: str
+    rejected_citations: tuple[int, ...] = ()
+    rejected_response: str
+    messages: tuple[Message, ...] = ()
+    split: Split
+    documents: tuple[str, ...]
+    chunk_ids: tuple[str, ...] = ()
 
 
 class FileEntry(Value):
@@ -200,10 +237,15 @@ class FileEntry(Value):
 
 
 class DatasetVersion(Value):
-    """A published, immutable instruction dataset."""
+    """A published, immutable dataset: of instruction rows, or of preference pairs.
+
+    ``kinds`` counts rows by their kind. ``statistics`` says what was kept at each filter, how long
+    rows are in tokens and how they are balanced; it enters no digest.
+    """
 
     name: str
     version: int = Field(ge=1)
+    kind: DatasetKind = "instruction"
     created_at: datetime
     rows: Mapping[str, int]
     kinds: Mapping[str, int] = Field(default_factory=dict)
@@ -215,6 +257,7 @@ class DatasetVersion(Value):
     run_id: str
     files: tuple[FileEntry, ...]
     settings: Mapping[str, Any] = Field(default_factory=dict)
+    statistics: Mapping[str, Any] = Field(default_factory=dict)
 
     @property
     def ref(self) -> str:

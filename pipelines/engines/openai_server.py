@@ -43,7 +43,7 @@ class OpenAIGenerator:
         self._model = model
         self._server = server
         self._url = server.base_url.rstrip("/") + "/chat/completions"
-        self._counter: TokenCounter = _counter(server)
+        self._counter: TokenCounter = server_counter(server)
         key = server.api_key
         self._client = httpx.Client(
             headers={"Authorization": f"Bearer {key.get_secret_value()}"} if key else {},
@@ -299,7 +299,12 @@ def _retry_after(response: httpx.Response) -> float | None:
         return None
 
 
-def _counter(server: ServerConfig) -> TokenCounter:
+def server_counter(server: ServerConfig) -> TokenCounter:
+    """Counts with the tokenizer that is configured for a server, or estimates.
+
+    Raises:
+        ModelUnavailable: the tokenizer is not on this machine.
+    """
     if not server.tokenizer:
         return EstimatedCounter()
     from pipelines.engines.causal import load_tokenizer

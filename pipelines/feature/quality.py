@@ -1,25 +1,18 @@
-"""What makes a question worth training on, and which documents say nearly the same.
-
-Near-duplicates are found by MinHash over word shingles with banded locality-sensitive hashing
-(Broder 1997, "On the resemblance and containment of documents"), so that copies of one text never
-stand on both sides of a split. Everything here is a pure function of its arguments.
-"""
+"""What makes a question worth training on. Everything here is a pure function of its arguments."""
 
 from __future__ import annotations
 
-import hashlib
 import re
-from collections.abc import Sequence
-
-import numpy as np
-from numpy.typing import NDArray
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 
 from store.squad import normalised
 
 _WORD = re.compile(r"\w+", re.UNICODE)
-_SHINGLE = 5
-_BANDS, _ROWS = 32, 4  # 128 permutations; a pair of resemblance 0.5 shares a band with p = 0.87
-_BLOCK = 4096
+_LONGEST_ANSWER = 15  # words
+_LONGEST_WORD = 40  # characters; what is longer is an address, a hash or a broken extraction
+_REPEATED = re.compile(r"([^\W\d_]|[^\w\s.=-])\1{4}")  # "aaaaa", "?????"
 
 
 def _set(text: str) -> frozenset[str]:
@@ -44,6 +37,8 @@ _PRONOUNS = _set(
     "himself herself yourself ourselves everything anything something nothing everybody anybody "
     "somebody nobody everyone anyone someone here there so then which who what"
 )
+
+_WRITTEN = frozenset(".,;:!?'\"-–—_()[]/%&’‘“”€£$°×+")
 
 # Lines that a site or a licence puts on every page; what they say is about no document.
 _BOILERPLATE = re.compile(
@@ -115,40 +110,78 @@ def _located_normalised(flat: str, answer: str) -> str:
     return ""
 
 
-def rejection(question: str, answer: str, evidence: str) -> str:
-    """Why a question with its answer should not be trained on; "" when it is good.
+@dataclass(frozen=True)
+class Candidate:
+    """A question that may become a row.
 
     Args:
         question: as a person would ask.
-        answer: the stretch of ``evidence`` that answers it.
-        evidence: the sentence or line it was made from.
+        answer: what answers it.
+        evidence: the sentence, line or quote that it was made from.
+        passage: the text that the answer has to stand in; None where that is not asked for.
+        longest_answer: words an answer may have.
     """
-    reply = words(answer)
-    asked = words(question)
-    if not reply:
-        return "answer_empty"
-    if len(answer.split()) > 15:
-        return "answer_long"
-    if all(w in _PRONOUNS for w in reply):
-        return "answer_pronoun"
-    if all(w in STOP_WORDS for w in reply) and not any(c.isdigit() for c in answer):
-        return "answer_empty"
-    if not 4 <= len(question.split()) <= 30:
-        return "question_length"
-    if len(content_words(question)) < 2:
-        return "question_vague"
-    if f" {' '.join(reply)} " in f" {' '.join(asked)} ":
-        return "answer_in_question"
-    heavy = [w for w in reply if w not in STOP_WORDS]
-    if heavy and sum(w in asked for w in heavy) / len(heavy) > 0.6:
-        return "answer_in_question"
-    if not balanced(answer) or not balanced(question):
-        return "unbalanced"
-    if len(content_words(evidence)) < 3:
-        return "evidence_thin"
-    if is_boilerplate(evidence):
-        return "boilerplate"
-    return ""
+
+    question: str
+    answer: str
+    evidence: str
+    passage: str | None = None
+    longest_answer: int = _LONGEST_ANSWER
+
+    @cached_property
+    def reply(self) -> list[str]:
+        """The answer's words."""
+        return words(self.answer)
+
+    @cached_property
+    def asked(self) -> list[str]:
+        """The question's words."""
+        return words(self.question)
+
+
+def _answer_in_question(of: Candidate) -> bool:
+    if f" {' '.join(of.reply)} " in f" {' '.join(of.asked)} ":
+        return True
+    heavy = [w for w in of.reply if w not in STOP_WORDS]
+    return bool(heavy) and sum(w in of.asked for w in heavy) / len(heavy) > 0.6
+
+
+def _says_nothing(of: Candidate) -> bool:
+    return not any(c.isdigit() for c in of.answer) and all(w in STOP_WORDS for w in of.reply)
+
+
+#: Why a question is not trained on, in the order in which it is looked at.
+FILTERS: Mapping[str, Callable[[Candidate], bool]] = {
+    "answer_not_in_passage": lambda of: (
+        of.passage is not None and folded(of.answer) not in folded(of.passage)
+    ),
+    "answer_long": lambda of: len(of.answer.split()) > of.longest_answer,
+    "answer_pronoun": lambda of: bool(of.reply) and all(w in _PRONOUNS for w in of.reply),
+    "answer_empty": lambda of: not of.reply or _says_nothing(of),
+    "question_length": lambda of: not 4 <= len(of.question.split()) <= 30,
+    "question_vague": lambda of: len(content_words(of.question)) < 2,
+    "answer_in_question": _answer_in_question,
+    "unbalanced": lambda of: not balanced(of.answer) or not balanced(of.question),
+    "unreadable": lambda of: not readable(of.question) or not readable(of.answer),
+    "evidence_thin": lambda of: len(content_words(of.evidence)) < 3,
+    "boilerplate": lambda of: is_boilerplate(of.evidence),
+}
+
+
+def rejection(candidate: Candidate) -> str:
+    """The first of ``FILTERS`` that a question does not pass; "" when it is good."""
+    return next((name for name, rejects in FILTERS.items() if rejects(candidate)), "")
+
+
+def readable(text: str) -> bool:
+    """Whether a text reads as words and figures: nothing undecoded, run together or repeated."""
+    if "\ufffd" in text or _REPEATED.search(text):
+        return False
+    if any(len(word) > _LONGEST_WORD for word in text.split()):
+        return False
+    # Digits, punctuation and currency are as good as letters; symbols and boxes are not.
+    odd = sum(not (c.isalnum() or c.isspace() or c in _WRITTEN) for c in text)
+    return odd <= 0.15 * len(text)
 
 
 def is_boilerplate(sentence: str) -> bool:
@@ -176,73 +209,3 @@ def reads_as_english(text: str) -> bool:
     """Whether a text holds enough English function words for English templates to fit it."""
     found = words(text[:20_000])
     return len(found) >= 8 and sum(w in STOP_WORDS for w in found) / len(found) > 0.22
-
-
-def near_duplicate_groups(texts: Sequence[str], *, threshold: float) -> list[list[int]]:
-    """Group texts that resemble one another, transitively.
-
-    Args:
-        texts: whole documents.
-        threshold: estimated Jaccard resemblance of word 5-grams from which two texts are one.
-
-    Returns:
-        Indices into ``texts``, every index once, groups and members in ascending order.
-    """
-    signatures = [_signature(text) for text in texts]
-    parent = list(range(len(texts)))
-
-    def root(index: int) -> int:
-        while parent[index] != index:
-            parent[index] = parent[parent[index]]
-            index = parent[index]
-        return index
-
-    buckets: dict[tuple[int, bytes], list[int]] = {}
-    for index, signature in enumerate(signatures):
-        for band in range(_BANDS):
-            key = (band, signature[band * _ROWS : (band + 1) * _ROWS].tobytes())
-            bucket = buckets.setdefault(key, [])
-            # A bucket's members of one group need one comparison, not one each.
-            for other in {root(member): member for member in bucket}.values():
-                if root(other) != root(index) and (
-                    float(np.mean(signature == signatures[other])) >= threshold
-                ):
-                    low, high = sorted((root(other), root(index)))
-                    parent[high] = low
-            bucket.append(index)
-    groups: dict[int, list[int]] = {}
-    for index in range(len(texts)):
-        groups.setdefault(root(index), []).append(index)
-    return list(groups.values())
-
-
-def _signature(text: str) -> NDArray[np.uint32]:
-    """The least value of each hash function over the text's shingles."""
-    found = words(text)
-    last = max(1, len(found) - _SHINGLE + 1)
-    shingles = {" ".join(found[i : i + _SHINGLE]) for i in range(last)}
-    hashes = np.array(
-        sorted(
-            int.from_bytes(hashlib.blake2b(s.encode("utf-8"), digest_size=8).digest(), "big")
-            for s in shingles
-        ),
-        dtype=np.uint64,
-    )
-    factors, terms = _hash_family()
-    least = np.full(len(factors), np.iinfo(np.uint32).max, dtype=np.uint32)
-    for start in range(0, len(hashes), _BLOCK):
-        block = hashes[start : start + _BLOCK, None]
-        # Multiply-shift hashing (Dietzfelbinger et al. 1997): overflow is the modulus.
-        values = ((block * factors + terms) >> np.uint64(32)).astype(np.uint32)
-        least = np.minimum(least, values.min(axis=0))
-    return least
-
-
-def _hash_family() -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
-    generator = np.random.default_rng(1997)
-    count = _BANDS * _ROWS
-    factors = generator.integers(1, 2**63, size=count, dtype=np.uint64) * np.uint64(2) + np.uint64(
-        1
-    )
-    terms = generator.integers(0, 2**63, size=count, dtype=np.uint64)
-    return factors, terms

@@ -19,7 +19,7 @@ from pipelines.feature.quality import STOP_WORDS, folded
 
 Style = Literal[
     "subject", "object", "quantity", "date", "place", "name", "definition", "reason", "condition",
-    "rule", "field", "table", "heading", "cloze",
+    "rule", "list", "field", "table", "heading", "section", "cloze",
 ]  # fmt: skip
 
 _MONTH = "(?:January|February|March|April|May|June|July|August|September|October|November|December)"
@@ -161,6 +161,8 @@ _NOT_PROSE = re.compile(
     r"|^[^\w\"“'(£$€]"
 )
 _BLANK = "____"
+_ITEM = r"[^\s,;:.()]+(?: [^\s,;:.()]+){0,4}?"
+_LIST = re.compile(rf"(?P<items>{_ITEM}(?:, {_ITEM}){{1,6}},? (?:and|or) {_ITEM})[.;]?$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,7 +216,6 @@ def questions(
         headings: lines that are headings though nothing in the text marks them.
         english: whether English templates may be used; otherwise words are only left out.
     """
-    flat = folded(text)
     found: list[Question] = []
     before: Clause | None = None
     topic = section[-1] if section else title
@@ -239,6 +240,8 @@ def questions(
                 if read is not None:
                     found += _about_clause(read, sentence, own=not shift)
                     found += _from_heading(read, sentence, topic)
+            if section and not shift and clause is not None:
+                found += _which_section(clause, sentence, title, topic)
             found += _about_amounts_there(resolved, sentence)
             found += _about_reasons(resolved, sentence, casing)
             found += _about_conditions(resolved, sentence, casing)
@@ -246,7 +249,7 @@ def questions(
             found += _left_out(sentence)
         if clause is not None and clause.subject not in ("you", "we", "they", "it"):
             before = clause
-    return [q for q in found if q.answer and q.answer in flat]
+    return [q for q in found if q.answer]
 
 
 def _parts(body: str) -> list[str]:
@@ -283,6 +286,7 @@ def _about_clause(clause: Clause, sentence: str, *, own: bool) -> Iterator[Quest
         yield from _about_subject(clause, sentence)
     yield from _about_complement(clause, sentence)
     yield from _about_object(clause, sentence)
+    yield from _about_list(clause, sentence)
     taken: list[tuple[int, int]] = []
     for pattern, write in (
         (_MONEY, _ask_money),
@@ -791,6 +795,47 @@ def _about_object(clause: Clause, sentence: str) -> Iterator[Question]:
     )
 
 
+def _about_list(clause: Clause, sentence: str) -> Iterator[Question]:
+    """What things: "The drawer holds pliers, files and two hammers"."""
+    rest = clause.text[clause.rest :]
+    match = _LIST.match(rest)
+    if match is None or (clause.subject in ("you", "we") and clause.base in _SAYING):
+        return
+    if clause.verb not in BE and not (clause.base and grammar.is_verb(clause.base)):
+        return
+    if clause.auxiliary in BE and grammar.is_participle(rest.split()[0].strip(",")):
+        return
+    items = [i.strip() for i in re.split(r",| and | or ", match["items"]) if i.strip()]
+    if len(items) < 3 or any(len(item.split()) > 5 or _reads_as_clause(item) for item in items):
+        return
+    if items[0].split()[0].casefold() in PREPOSITIONS | {"to", "not", "that", "how", "what"}:
+        return
+    yield _made(clause, "what", "", match["items"], sentence, "list")
+
+
+def _reads_as_clause(item: str) -> bool:
+    first = item.split()[0].casefold()
+    return first in BE | grammar.MODALS | {"it", "they", "which", "who", "then"}
+
+
+def _which_section(clause: Clause, sentence: str, title: str, topic: str) -> Iterator[Question]:
+    """Where a statement stands: the answer is the heading above it."""
+    if not topic or topic == title or clause.subject in ("it", "they", "he", "she"):
+        return
+    said = clause.text
+    if not 6 <= len(said.split()) <= 20 or clause.subject_span[0] == clause.subject_span[1]:
+        return
+    told = f"{clause.subject} {said[clause.finite :]}"
+    if re.search(r"[;\"“”]", told):
+        return
+    yield Question(
+        ask(f"which section of {folded(title) or 'the document'} says that {told}"),
+        folded(topic),
+        sentence,
+        "section",
+    )
+
+
 def _whole(rest: str) -> str:
     """A complement up to the end of its clause; "" when the end cuts through a list."""
     verb = _joined_verb(rest)
@@ -980,10 +1025,12 @@ def _left_out(sentence: str) -> Iterator[Question]:
             break
 
 
-def kind_of(style: Style) -> Literal["question", "field", "heading", "cloze"]:
+def kind_of(
+    style: Style,
+) -> Literal["question", "field", "list", "heading", "section", "cloze"]:
     """The row kind that a style is counted under."""
     if style in ("field", "table"):
         return "field"
-    if style == "heading":
-        return "heading"
-    return "cloze" if style == "cloze" else "question"
+    if style == "list" or style == "heading" or style == "section" or style == "cloze":
+        return style
+    return "question"

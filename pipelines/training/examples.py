@@ -83,7 +83,7 @@ def encode_rows(
             dropped[TOO_LONG_RESPONSE] += 1
             continue
         try:
-            fitted = contract.fit(row.question, row.passages, counter=encoder)
+            fitted = contract.fit(row.question, row.passages, counter=encoder, history=row.history)
         except QuestionTooLong:
             dropped[TOO_LONG_QUESTION] += 1
             continue

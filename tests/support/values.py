@@ -16,6 +16,7 @@ from store.types import (
     InstructionExample,
     ModelIdentity,
     Passage,
+    PreferenceExample,
     Split,
 )
 
@@ -50,6 +51,24 @@ def a_row(row_id: str = "r1", split: Split = "train", **changes: Any) -> Instruc
         "chunk_ids": ("c1",),
     }
     return InstructionExample(**(fields | changes))
+
+
+def a_pair(row_id: str = "p1", split: Split = "train", **changes: Any) -> PreferenceExample:
+    fields = {
+        "id": row_id,
+        "kind": "wrong_passage",
+        "question": "When does the hall open?",
+        "passages": (a_passage(), a_passage("The shop opens at ten.", chunk_id="c2")),
+        "chosen": "at nine",
+        "chosen_citations": (1,),
+        "chosen_response": "at nine [1]",
+        "rejected": "at ten",
+        "rejected_citations": (2,),
+        "rejected_response": "at ten [2]",
+        "split": split,
+        "documents": (f"d-{split}",),
+    }
+    return PreferenceExample(**(fields | changes))
 
 
 def a_contract(**changes: Any) -> Contract:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -9,10 +10,13 @@ import pytest
 from pydantic import ValidationError
 
 from pipelines.engines.embedding import HashingEmbedder
+from pipelines.engines.generation import EmbedderCounter
 from pipelines.feature.config import FeatureConfig
+from pipelines.feature.dataset.config import DatasetConfig
+from pipelines.feature.dataset.splits import split_documents
 from pipelines.feature.ingest import ingest
-from pipelines.feature.instructions import DatasetConfig, build_dataset, split_documents
-from pipelines.feature.quality import folded, holds
+from pipelines.feature.instructions import build_dataset
+from pipelines.feature.quality import FILTERS, folded, holds
 from store.contract import PromptForm
 from store.errors import EmbedderMismatch, InputError, StoreEmpty
 from store.store import Store
@@ -215,6 +219,97 @@ def test_the_run_says_what_was_left_out(filled: Store, built: DatasetVersion) ->
     assert run.metrics["rows"] == built.rows
     assert run.settings["seed"] == 7
     assert isinstance(run.metrics["rejected"], dict)
+
+
+def test_the_share_kept_at_each_filter_is_reported(filled: Store, built: DatasetVersion) -> None:
+    filters = {f["filter"]: f for f in built.statistics["filters"]}
+    chain = list(filters)
+
+    assert chain[0] == "passage_in_one_split"
+    assert chain.index("answer_not_in_passage") < chain.index("answer_pronoun")
+    assert chain.index("same_words") < chain.index("exact_duplicate") < chain.index("reachable")
+    for first, then in zip(list(FILTERS), list(FILTERS)[1:], strict=False):
+        assert filters[first]["kept"] == filters[then]["considered"]
+    for found in filters.values():
+        assert found["share"] is None or found["share"] == pytest.approx(
+            found["kept"] / found["considered"], abs=1e-4
+        )
+    assert filters["few_per_passage"]["share"] < 1
+    assert filters["reachable"]["kept"] == sum(built.rows.values())
+    assert filled.runs.get(built.run_id).metrics["filters"] == built.statistics["filters"]
+
+
+def test_a_row_says_how_it_was_made(rows: list[InstructionExample]) -> None:
+    for row in rows:
+        assert row.style
+        assert row.evidence
+        if row.kind == "cloze":
+            assert row.answer in row.evidence
+
+
+def test_lengths_and_balance_are_kept_with_the_version(filled: Store) -> None:
+    dataset = build_dataset(
+        "counted", store=filled, embedder=EMBEDDER, config=DatasetConfig(max_rows=20), form=FORM,
+        counter=EmbedderCounter(EMBEDDER), tokenizer="hashing",
+    )  # fmt: skip
+    made = rows_of(filled, dataset)
+    tokens, balance = dataset.statistics["tokens"], dataset.statistics["balance"]
+
+    prompts = [EmbedderCounter(EMBEDDER).count(r.messages) for r in made]
+    assert (tokens["tokenizer"], tokens["prompt"]["n"]) == ("hashing", 20)
+    assert (tokens["prompt"]["min"], tokens["prompt"]["max"]) == (min(prompts), max(prompts))
+    assert tokens["prompt"]["sum"] == sum(prompts)
+    assert sum(b["count"] for b in tokens["prompt"]["histogram"]) == 20
+    assert tokens["response"]["min"] >= 2
+    assert balance["kinds"]["counts"] == dataset.kinds
+    assert 0 < balance["kinds"]["evenness"] <= 1
+    assert balance["rows_per_document"]["documents"] == len({r.documents for r in made})
+    assert sum(balance["gold_position"]["counts"].values()) == sum(bool(r.answer) for r in made)
+
+
+def test_what_a_frozen_set_asks_is_not_learned(
+    filled: Store, rows: list[InstructionExample]
+) -> None:
+    asked = {r.split: r for r in rows if r.kind == "question"}
+    cases = [Case(id=s, question=r.question, answers=("x",)) for s, r in asked.items()]
+    version = filled.cases.freeze("held-out", cases)
+    try:
+        dataset = build(filled)
+    finally:
+        shutil.rmtree(filled.layout.cases)
+    questions = {r.question: r.split for r in rows_of(filled, dataset)}
+
+    assert asked["train"].question not in questions
+    assert asked["validation"].question not in questions
+    assert questions[asked["test"].question] == "test"
+    found = dataset.statistics["frozen_cases"]
+    assert found["sets"] == [version.ref]
+    assert found["found"][version.ref] >= 2
+
+
+def test_personal_data_is_masked_where_asked_for(tmp_path: Path) -> None:
+    for n in range(4):
+        (tmp_path / f"{n}.md").write_text(
+            f"# Desk {n}\n\nThe desk {n} holds {n + 30} chairs. The desk {n} is reached by "
+            f"+44 20 7946 095{n}. The warden of desk {n} is Rosa Bell{n}, rosa{n}@example.org.\n",
+            "utf-8",
+        )
+    store = Store(tmp_path / "store")
+    ingest([str(tmp_path)], store=store, embedder=EMBEDDER, config=FeatureConfig())
+
+    plain, masked = build(store), build(store, mask=("phone", "email"))
+
+    assert "@example.org" in plain_text(store, plain)
+    text = plain_text(store, masked)
+    assert "@example.org" not in text
+    assert "7946" not in text
+    assert "[PHONE]" in text
+    assert set(masked.statistics["masked"]) == {"email", "phone"}
+    assert masked.digest != plain.digest
+
+
+def plain_text(store: Store, dataset: DatasetVersion) -> str:
+    return "\n".join(r.model_dump_json() for r in rows_of(store, dataset))
 
 
 CASES = [

@@ -1,81 +1,18 @@
 from __future__ import annotations
 
-import random
-
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from pipelines.feature.quality import (
+    Candidate,
     holds,
     located,
-    near_duplicate_groups,
     normalised,
+    readable,
     reads_as_english,
     rejection,
 )
 
-WORDS = [f"word{n}" for n in range(400)]
 EVIDENCE = "The kiln in the yard is fired at 1,220 degrees on Thursdays."
-
-
-def document(seed: int, length: int = 300) -> list[str]:
-    return random.Random(seed).choices(WORDS, k=length)
-
-
-def edited(words: list[str], changes: int, seed: int = 0) -> list[str]:
-    generator = random.Random(seed)
-    changed = list(words)
-    for place in generator.sample(range(len(words)), changes):
-        changed[place] = "changed"
-    return changed
-
-
-def test_copies_with_small_edits_form_a_group_and_others_do_not() -> None:
-    first, second = document(1), document(2)
-    texts = [first, second, edited(first, 4), document(3), edited(first, 5, seed=9)]
-
-    groups = near_duplicate_groups([" ".join(t) for t in texts], threshold=0.7)
-
-    assert groups == [[0, 2, 4], [1], [3]]
-
-
-def test_resemblance_is_transitive() -> None:
-    # Each resembles the next; the first and the last do not resemble each other.
-    chain = [document(1, 600)]
-    for step in range(1, 5):
-        chain.append(chain[-1][60:] + document(100 + step, 60))
-    texts = [" ".join(words) for words in chain]
-
-    assert near_duplicate_groups(texts, threshold=0.7) == [[0, 1, 2, 3, 4]]
-    assert near_duplicate_groups([texts[0], texts[4]], threshold=0.7) == [[0], [1]]
-
-
-def test_the_threshold_says_what_counts_as_the_same() -> None:
-    first = document(1)
-    texts = [" ".join(first), " ".join(edited(first, 20))]
-
-    assert near_duplicate_groups(texts, threshold=0.95) == [[0], [1]]
-    assert near_duplicate_groups(texts, threshold=0.3) == [[0, 1]]
-
-
-def test_case_and_punctuation_do_not_hide_a_copy() -> None:
-    text = " ".join(document(1))
-
-    assert near_duplicate_groups([text, text.upper().replace(" ", ", ")], threshold=0.9) == [[0, 1]]
-
-
-def test_short_and_empty_texts_are_compared_whole() -> None:
-    texts = ["Closed on Monday.", "closed on monday", "Open on Monday.", "", ""]
-
-    assert near_duplicate_groups(texts, threshold=0.7) == [[0, 1], [2], [3, 4]]
-
-
-@given(st.lists(st.text(max_size=40), max_size=12))
-def test_every_text_is_in_exactly_one_group(texts: list[str]) -> None:
-    groups = near_duplicate_groups(texts, threshold=0.7)
-
-    assert sorted(index for group in groups for index in group) == list(range(len(texts)))
 
 
 def test_normalisation_is_squads() -> None:
@@ -124,7 +61,7 @@ def test_an_answer_is_located_as_the_text_spells_it(
     ],
 )
 def test_questions_are_rejected_for_a_reason(question: str, answer: str, reason: str) -> None:
-    assert rejection(question, answer, EVIDENCE) == reason
+    assert rejection(Candidate(question, answer, EVIDENCE)) == reason
 
 
 @pytest.mark.parametrize(
@@ -136,10 +73,37 @@ def test_questions_are_rejected_for_a_reason(question: str, answer: str, reason:
     ],
 )
 def test_page_furniture_is_no_evidence(line: str) -> None:
-    assert rejection("Who wrote the pages of this site?", "somebody else", line) in (
+    assert rejection(Candidate("Who wrote the pages of this site?", "somebody else", line)) in (
         "boilerplate",
         "evidence_thin",
     )
+
+
+def test_an_answer_must_stand_in_the_passage_where_one_is_given() -> None:
+    question = "At what temperature is the kiln fired on Thursdays?"
+
+    found = Candidate(question, "1,220 degrees", EVIDENCE, passage=f"# Kiln\n\n{EVIDENCE}")
+    changed = Candidate(question, "1,240 degrees", EVIDENCE, passage=EVIDENCE)
+
+    assert rejection(found) == ""
+    assert rejection(changed) == "answer_not_in_passage"
+
+
+@pytest.mark.parametrize(
+    ("text", "reads"),
+    [
+        ("On Thursdays, from 9:30 to 17:00 (£4.50 an hour).", True),
+        ("Which words are missing here: The kiln is fired at ____ degrees.", True),
+        ("Ofen Nr. 3 bei 1220 °C", True),
+        ("水温は二十度です", True),
+        ("gar\ufffdled te\ufffdt", False),
+        ("aaaaaaa says who", False),
+        ("see " + "x0" * 30, False),
+        ("|| → ≡≡ {x} <y> ~", False),
+    ],
+)
+def test_text_that_nobody_can_read_is_told_from_text(text: str, reads: bool) -> None:
+    assert readable(text) is reads
 
 
 def test_english_is_told_from_other_languages() -> None:

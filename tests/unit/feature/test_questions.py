@@ -14,6 +14,8 @@ The kiln holds 24 trays. The restocking is done on Thursdays at 19:00. The moist
 string by the door. The workshop's manager is Ines Okafor. The driver program is called Beamline.
 The building was opened by Maud Ellery in 2011. If the saw trips, check the dust drawer first.
 Aprons are brown because the dye was cheap. Rosa Bellini runs the kitchen with five volunteers.
+The top drawer holds pliers, three files and a mallet. The colours of the bins are red, green, blue
+or grey. Members may cut, but never burn, and leave by nine.
 
 - Build volume: 300 x 300 mm
 - Vesta has nine elements
@@ -48,6 +50,12 @@ def pairs(text: str) -> set[tuple[str, str]]:
         ("Why are aprons brown?", "the dye was cheap"),
         ("Who runs the kitchen with five volunteers?", "Rosa Bellini"),
         ("How many elements does Vesta have?", "nine elements"),
+        ("What does the top drawer hold?", "pliers, three files and a mallet"),
+        ("What are the colours of the bins?", "red, green, blue or grey"),
+        (
+            "Which section of Handbook says that the restocking is done on Thursdays at 19:00?",
+            "Kiln room",
+        ),
         ("What is the build volume?", "300 x 300 mm"),
         ("For P2, what is the soak?", "15 minutes"),
         (
@@ -89,6 +97,17 @@ def test_there_are_many_styles_and_every_answer_stands_in_the_text() -> None:
 )
 def test_what_does_not_fit_the_rules_is_left_alone(text: str) -> None:
     assert not [q for q in asked(text) if q.style not in ("cloze",)]
+
+
+def test_only_things_that_are_named_one_after_the_other_are_a_list() -> None:
+    texts = (
+        "Members may cut the felt, but never burn it, and must leave by nine.",
+        "The hall, the yard and the gate are closed.",
+        "The hall holds chairs and tables.",
+        "The bins are emptied, washed and dried.",
+    )
+
+    assert not [q for text in texts for q in asked(text) if q.style == "list"]
 
 
 def test_a_figure_that_belongs_to_a_noun_is_not_asked_for() -> None:

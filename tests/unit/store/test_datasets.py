@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from store.datasets import DatasetStore
-from store.errors import DatasetNotFound, IntegrityError, InvalidName, StoreError
+from store.errors import DatasetNotFound, InputError, IntegrityError, InvalidName, StoreError
 from store.layout import Layout
 from store.types import DatasetVersion, InstructionExample, Message, Split
 from tests.support.processes import run_python
-from tests.support.values import EMBEDDER, a_passage, a_row
+from tests.support.values import EMBEDDER, a_pair, a_passage, a_row
 
 ROWS: dict[Split, list[InstructionExample]] = {
     "train": [a_row("r1"), a_row("r2", kind="heading", question="Größe\u2028好?")],
@@ -165,6 +165,33 @@ datasets = DatasetStore(Layout(Path(sys.argv[1])))
 print([row.id for row in datasets.rows("faq", "train")])
 """
     assert run_python(script, tmp_path / "store").strip() == "['r1', 'r2']"
+
+
+def test_preference_pairs_come_back_as_they_went_in(datasets: DatasetStore) -> None:
+    pairs = {
+        "train": [a_pair("p1"), a_pair("p2", kind="correction")],
+        "test": [a_pair("p3", "test")],
+    }
+    version = _publish(datasets, "liked", rows=pairs, statistics={"rows": 3})
+
+    assert (version.kind, version.statistics) == ("preference", {"rows": 3})
+    assert version.kinds == {"correction": 1, "wrong_passage": 2}
+    assert list(datasets.pairs("liked", "train")) == pairs["train"]
+    assert list(datasets.examples("liked", "test")) == pairs["test"]
+    assert list(datasets.pairs("liked", "validation")) == []
+
+
+def test_rows_and_pairs_are_not_taken_for_one_another(datasets: DatasetStore) -> None:
+    _publish(datasets)
+    _publish(datasets, "liked", rows={"train": [a_pair()]})
+
+    assert list(datasets.examples("faq", "train")) == ROWS["train"]
+    with pytest.raises(
+        InputError, match="liked/1 holds preference pairs, and instruction rows are"
+    ):
+        datasets.rows("liked", "train")
+    with pytest.raises(InputError, match="faq/1 holds instruction rows, and preference pairs are"):
+        datasets.pairs("faq", "train")
 
 
 @pytest.mark.heavy

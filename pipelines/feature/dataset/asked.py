@@ -1,0 +1,135 @@
+"""Questions that are to become rows, from whatever source, and what became of them."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from pipelines.feature.dataset.config import DatasetConfig
+from store.types import Message, Passage, Split, sha256_hex
+
+Kind = Literal[
+    "question", "field", "list", "heading", "section", "cloze",
+    "case", "feedback", "written", "chat", "unanswerable",
+]  # fmt: skip
+
+#: Kinds that come from people; they stand before what was written from the documents.
+GIVEN: frozenset[Kind] = frozenset({"case", "feedback", "chat", "unanswerable"})
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A question that is to become a row: where its answer stands, if anywhere.
+
+    Args:
+        kind: the row's.
+        question: what is asked.
+        answer: as the passage spells it; "" when nothing answers it.
+        document: id of the document that it is about; "" for what rests on none.
+        chunks: ids of the chunks that answer it, the best one first.
+        split: where the row goes.
+        tag: style of the question, or the id that its source has for it.
+        title: the document's, to say what a weak question is about.
+        weak: whether the question alone says too little to be searched for.
+        evidence: the sentence or quote that the answer was taken from.
+        history: turns before the question.
+        shown: the passages of the row, where they are not to be searched for.
+        cited: 1-based positions in ``shown``.
+    """
+
+    kind: Kind
+    question: str
+    answer: str
+    document: str
+    chunks: tuple[str, ...]
+    split: Split
+    tag: str
+    title: str = ""
+    weak: bool = False
+    evidence: str = ""
+    history: tuple[Message, ...] = ()
+    shown: tuple[Passage, ...] | None = None
+    cited: tuple[int, ...] = ()
+
+
+@dataclass
+class Tally:
+    """What became of what was considered, for the run's metrics and the dataset's card."""
+
+    styles: Counter[str] = field(default_factory=Counter)
+    cases: Counter[str] = field(default_factory=Counter)
+    feedback: Counter[str] = field(default_factory=Counter)
+    imported: Counter[str] = field(default_factory=Counter)
+    written: Counter[str] = field(default_factory=Counter)
+    masked: Counter[str] = field(default_factory=Counter)
+    gold_inserted: int = 0
+    _filters: dict[str, tuple[int, int]] = field(default_factory=dict)
+
+    def filtered(self, name: str, considered: int, kept: int) -> None:
+        """Count what a filter was shown and what it let pass; counts of one name add up."""
+        before = self._filters.get(name, (0, 0))
+        self._filters[name] = (before[0] + considered, before[1] + kept)
+
+    def passed_through(
+        self, considered: int, rejected: Mapping[str, int], names: Iterable[str]
+    ) -> None:
+        """Count a chain of filters in their order, given how many each one turned away."""
+        for name in names:
+            kept = considered - rejected.get(name, 0)
+            self.filtered(name, considered, kept)
+            considered = kept
+
+    @property
+    def rejected(self) -> Counter[str]:
+        """How many each filter turned away, where it did."""
+        return Counter({n: a - b for n, (a, b) in self._filters.items() if a > b})
+
+    @property
+    def filters(self) -> list[dict[str, Any]]:
+        """Every filter in the order applied, with the share that it let pass."""
+        return [
+            {"filter": n, "considered": a, "kept": b, "share": round(b / a, 4) if a else None}
+            for n, (a, b) in self._filters.items()
+        ]
+
+
+def order(seed: int, text: str) -> str:
+    """A key to sort by: at random, and the same for the same seed and text."""
+    return sha256_hex(f"{seed}\n{text}")
+
+
+def with_share(asked: Sequence[Asked], config: DatasetConfig, tally: Tally) -> list[Asked]:
+    """No more unanswerable cases than their share: a model that mostly abstains is no use."""
+    unanswerable = [a for a in asked if a.kind == "unanswerable"]
+    room = round((len(asked) - len(unanswerable)) * config.unanswerable / (1 - config.unanswerable))
+    unanswerable.sort(key=lambda a: order(config.seed, a.question))
+    left_out = {id(a) for a in unanswerable[room:]}
+    if left_out:
+        tally.cases["used"] -= len(left_out)
+        tally.cases["unanswerable_beyond_share"] = len(left_out)
+    return [a for a in asked if id(a) not in left_out]
+
+
+def sampled(asked: Sequence[Asked], config: DatasetConfig) -> list[Asked]:
+    """At most ``max_rows``: what people gave first, documents in turn."""
+    given = [a for a in asked if a.kind in GIVEN]
+    written = [a for a in asked if a.kind not in GIVEN]
+    kept: list[Asked] = []
+    for part in (given, written):
+        by_document: dict[str, list[Asked]] = defaultdict(list)
+        for one in part:
+            # What rests on no document takes its turn by itself.
+            by_document[one.document or f"\n{one.tag}"].append(one)
+        ranked = [
+            (rank, order(config.seed, one.question), one)
+            for of_document in by_document.values()
+            for rank, one in enumerate(
+                sorted(of_document, key=lambda a: order(config.seed, a.question))
+            )
+        ]
+        ranked.sort(key=lambda item: item[:2])
+        kept += [one for _, _, one in ranked[: max(0, config.max_rows - len(kept))]]
+    places = {id(a): n for n, a in enumerate(asked)}
+    return sorted(kept, key=lambda a: places[id(a)])

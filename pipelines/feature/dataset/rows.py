@@ -1,0 +1,223 @@
+"""Puts passages around questions: the search's own, in its order and with its mistakes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+
+from pipelines.engines.embedding import Embedder
+from pipelines.feature.dataset.asked import GIVEN, Asked, Tally, order
+from pipelines.feature.dataset.config import DatasetConfig
+from pipelines.feature.dataset.splits import SHOWN
+from pipelines.feature.quality import folded, holds
+from store.contract import PromptForm
+from store.features import FeatureStore
+from store.progress import Progress, ProgressEvent
+from store.types import SPLITS, Chunk, Document, InstructionExample, Passage, Split, sha256_hex
+
+_LOOKED_THROUGH = 24  # passages asked of the search before those of other splits are left out
+_REACHABLE = 20  # a question whose passage the search does not rank above this says too little
+
+
+class RowBuilder:
+    """Makes rows of questions.
+
+    Args:
+        features: the version of the store to search.
+        embedder: the one that made its vectors.
+        config: how.
+        form: renders messages and response.
+        split_of: split of each document.
+        chunks: by id.
+        documents: the store's.
+        tally: told what became of the questions.
+    """
+
+    def __init__(
+        self,
+        features: FeatureStore,
+        embedder: Embedder,
+        config: DatasetConfig,
+        form: PromptForm,
+        split_of: Mapping[str, Split],
+        chunks: Mapping[str, Chunk],
+        documents: Sequence[Document],
+        tally: Tally,
+    ) -> None:
+        self.features = features
+        self.embedder = embedder
+        self.config = config
+        self.form = form
+        self.split_of = split_of
+        self.chunks = chunks
+        self.documents = {d.id: d for d in documents}
+        self.tally = tally
+
+    def build(
+        self, asked: Sequence[Asked], progress: Progress
+    ) -> dict[Split, list[InstructionExample]]:
+        """Rows by split, in the order asked."""
+        rows: dict[Split, list[InstructionExample]] = {split: [] for split in SPLITS}
+        withheld = self._withheld(asked)
+        ids: set[str] = set()
+        self.tally.filtered("reachable", len(asked), len(asked))
+        for number, one in enumerate(asked, start=1):
+            progress(ProgressEvent("rows", number, len(asked), one.question))
+            row = self._row(one, withhold=id(one) in withheld)
+            if row is None or row.id in ids:
+                continue
+            ids.add(row.id)
+            self.tally.styles[one.tag if one.kind not in GIVEN else one.kind] += 1
+            rows[row.split].append(row)
+        return rows
+
+    def _withheld(self, asked: Sequence[Asked]) -> set[int]:
+        """Which questions lose their passage, so that the share of unanswerable rows is met."""
+        want = round(self.config.unanswerable * sum(a.kind != "chat" for a in asked))
+        want -= sum(not a.answer for a in asked)
+        # A left-out word or a section's name asks about the very passage that would be gone.
+        kinds = ("question", "field", "list", "case", "written")
+        able = [a for a in asked if a.kind in kinds and not a.weak]
+        able.sort(key=lambda a: order(self.config.seed + 1, a.question))
+        return {id(a) for a in able[: max(0, want)]}
+
+    def _row(self, one: Asked, *, withhold: bool) -> InstructionExample | None:
+        if one.shown is not None:
+            return self._made(one, one.question, one.answer, one.shown, one.cited, one.chunks)
+        question = _with_title(one.question, one.title) if one.weak else one.question
+        found = self._search(question, one.split)
+        if one.kind == "unanswerable":
+            return self._made(one, question, "", found[: self.config.max_passages], (), ())
+        gold = [p for p in found if self._holds(p, one)]
+        reachable = bool(gold) and gold[0].rank <= _REACHABLE
+        if not reachable and one.kind in ("question", "field", "list") and not one.weak:
+            # As people do who get nothing: say what it is about.
+            question = _with_title(one.question, one.title)
+            found = self._search(question, one.split)
+            gold = [p for p in found if self._holds(p, one)]
+            reachable = bool(gold) and gold[0].rank <= _REACHABLE
+        if not reachable and one.kind not in ("case", "cloze"):
+            self.tally.filtered("reachable", 0, -1)
+            return None
+        if withhold:
+            shown = [p for p in found if not holds(p.text, one.answer)]
+            shown = [p for p in shown if p.chunk_id not in one.chunks]
+            shown = shown[: self.config.max_passages]
+            if not shown:
+                self.tally.filtered("something_else_to_show", 1, 0)
+                return None
+            return self._made(one, question, "", shown, (), one.chunks)
+        shown = found[: self.config.max_passages]
+        first = next((n for n, p in enumerate(shown, start=1) if self._holds(p, one)), None)
+        if first is None:
+            self.tally.gold_inserted += 1
+            passage = passage_of(self.chunks[one.chunks[0]], self.documents)
+            place = int(order(self.config.seed, question), 16) % self.config.max_passages
+            shown = shown[: self.config.max_passages - 1]
+            place = min(place, len(shown))
+            shown.insert(place, passage)
+            first = place + 1
+        cited = (shown[first - 1].chunk_id,)
+        return self._made(one, question, one.answer, shown, (first,), cited)
+
+    def _search(self, question: str, split: Split) -> list[Passage]:
+        """What the search finds for a question among what this split may show, in its order."""
+        vector = self.embedder.embed_query(question)
+        allowed = SHOWN[split]
+        enough = min(self.config.max_passages * 2 + 2, len(self.chunks))
+        k = max(_LOOKED_THROUGH, enough)
+        while True:
+            found = self.features.search_hybrid(question, vector, k)
+            kept = [p for p in found if self.split_of.get(p.document_id) in allowed]
+            if len(kept) >= enough or len(found) < k or k >= len(self.chunks):
+                return kept
+            k = min(k * 4, len(self.chunks))
+
+    def _holds(self, passage: Passage, one: Asked) -> bool:
+        """Whether a passage is the gold one, or an overlapping one that holds the same words."""
+        if passage.chunk_id in one.chunks:
+            return True
+        if passage.document_id != one.document or one.kind == "case":
+            return False
+        if one.kind == "written":
+            return folded(one.evidence) in folded(passage.text)
+        gold = self.chunks[one.chunks[0]]
+        start = folded(gold.text).find(one.answer)
+        around = folded(gold.text)[max(0, start - 30) : start + len(one.answer) + 10]
+        return bool(one.answer) and around in folded(passage.text)
+
+    def _made(
+        self,
+        one: Asked,
+        question: str,
+        answer: str,
+        shown: Sequence[Passage],
+        citations: tuple[int, ...],
+        chunks: tuple[str, ...],
+    ) -> InstructionExample:
+        passages = tuple(_ranked(shown))
+        kind = one.kind if answer else "unanswerable"
+        identity = "\n".join(
+            (
+                kind,
+                one.tag,
+                *(f"{m.role}: {m.content}" for m in one.history),
+                question,
+                answer,
+                *(p.chunk_id for p in passages),
+            )
+        )
+        return InstructionExample(
+            id="x" + sha256_hex(identity)[:20],
+            kind=kind,
+            style="" if one.kind in GIVEN else one.tag,
+            question=question,
+            answer=answer,
+            evidence=one.evidence,
+            history=one.history,
+            passages=passages,
+            citations=citations,
+            response=self.form.response(answer, citations),
+            messages=self.form.messages(question, passages, one.history),
+            split=one.split,
+            documents=(one.document,) if one.document else (),
+            chunk_ids=chunks,
+        )
+
+
+def passage_of(chunk: Chunk, documents: Mapping[str, Document]) -> Passage:
+    """A chunk as the search would give it back."""
+    document = documents[chunk.document_id]
+    return Passage(
+        rank=1,
+        chunk_id=chunk.id,
+        document_id=chunk.document_id,
+        title=document.title,
+        source=document.source,
+        section=chunk.section,
+        start=chunk.start,
+        end=chunk.end,
+        text=chunk.text,
+        metadata=document.metadata,
+    )
+
+
+def _ranked(shown: Iterable[Passage]) -> Iterable[Passage]:
+    """Passages renumbered; scores rounded, so that the last bits of a sum change no digest."""
+    for rank, passage in enumerate(shown, start=1):
+        yield passage.model_copy(
+            update={
+                "rank": rank,
+                "score": round(passage.score, 5),
+                "similarity": None if passage.similarity is None else round(passage.similarity, 4),
+                "text_score": None if passage.text_score is None else round(passage.text_score, 3),
+            }
+        )
+
+
+def _with_title(question: str, title: str) -> str:
+    """The question with the name of what it is about."""
+    name = re.sub(r"[\"“”?]", "", folded(title))
+    if not name or name.casefold() in question.casefold():
+        return question
+    return f'{question.rstrip("?")} according to "{name}"?'

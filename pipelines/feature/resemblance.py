@@ -1,0 +1,147 @@
+"""Which texts say nearly the same, without comparing every pair.
+
+MinHash over shingles with banded locality-sensitive hashing (Broder 1997, "On the resemblance and
+containment of documents"): the share of hash functions whose least values agree estimates the
+Jaccard resemblance of two sets of shingles, and only texts that agree on a whole band are compared.
+Everything here is a pure function of its arguments.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Collection, Iterator, Sequence
+from functools import cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipelines.feature.quality import words
+
+_BANDS, _ROWS = 32, 4  # 128 permutations; a pair of resemblance 0.5 shares a band with p = 0.87
+_WORDS, _CHARACTERS = 5, 5
+_BLOCK = 4096
+
+Shingles = Callable[[str], Collection[str]]
+_Signature = NDArray[np.uint32]
+
+
+def word_shingles(text: str) -> set[str]:
+    """Runs of five words, case folded: for documents. A shorter text is one shingle."""
+    found = words(text)
+    return {" ".join(found[i : i + _WORDS]) for i in range(max(1, len(found) - _WORDS + 1))}
+
+
+def character_shingles(text: str) -> set[str]:
+    """Runs of five characters of the case-folded words: for texts as short as a question."""
+    flat = " ".join(words(text))
+    return {flat[i : i + _CHARACTERS] for i in range(max(1, len(flat) - _CHARACTERS + 1))}
+
+
+def near_duplicate_groups(
+    texts: Sequence[str], *, threshold: float, shingles: Shingles = word_shingles
+) -> list[list[int]]:
+    """Group texts that resemble one another, transitively.
+
+    Args:
+        texts: whole documents, or other texts that ``shingles`` suits.
+        threshold: estimated Jaccard resemblance of shingles from which two texts are one.
+        shingles: what of a text is compared.
+
+    Returns:
+        Indices into ``texts``, every index once, groups and members in ascending order.
+    """
+    signatures = [_signature(shingles(text)) for text in texts]
+    parent = list(range(len(texts)))
+
+    def root(index: int) -> int:
+        while parent[index] != index:
+            parent[index] = parent[parent[index]]
+            index = parent[index]
+        return index
+
+    buckets: dict[tuple[int, bytes], list[int]] = {}
+    for index, signature in enumerate(signatures):
+        for key in _bands(signature):
+            bucket = buckets.setdefault(key, [])
+            # A bucket's members of one group need one comparison, not one each.
+            for other in {root(member): member for member in bucket}.values():
+                if root(other) != root(index) and (
+                    float(np.mean(signature == signatures[other])) >= threshold
+                ):
+                    low, high = sorted((root(other), root(index)))
+                    parent[high] = low
+            bucket.append(index)
+    groups: dict[int, list[int]] = {}
+    for index in range(len(texts)):
+        groups.setdefault(root(index), []).append(index)
+    return list(groups.values())
+
+
+class SimilarTexts:
+    """Texts that others are looked up among.
+
+    Args:
+        threshold: estimated Jaccard resemblance of shingles from which a text counts as there.
+        shingles: what of a text is compared.
+    """
+
+    def __init__(self, *, threshold: float, shingles: Shingles = character_shingles) -> None:
+        self._threshold = threshold
+        self._shingles = shingles
+        self._signatures: list[_Signature] = []
+        self._buckets: dict[tuple[int, bytes], list[int]] = {}
+
+    def add(self, text: str) -> int:
+        """Put a text in; its number, counted from 0."""
+        signature = _signature(self._shingles(text))
+        for key in _bands(signature):
+            self._buckets.setdefault(key, []).append(len(self._signatures))
+        self._signatures.append(signature)
+        return len(self._signatures) - 1
+
+    def like(self, text: str) -> list[int]:
+        """Numbers of the texts that resemble this one, ascending."""
+        signature = _signature(self._shingles(text))
+        candidates = {n for key in _bands(signature) for n in self._buckets.get(key, ())}
+        return sorted(
+            n
+            for n in candidates
+            if float(np.mean(signature == self._signatures[n])) >= self._threshold
+        )
+
+
+def _bands(signature: _Signature) -> Iterator[tuple[int, bytes]]:
+    for band in range(_BANDS):
+        yield band, signature[band * _ROWS : (band + 1) * _ROWS].tobytes()
+
+
+def _signature(shingles: Collection[str]) -> _Signature:
+    """The least value of each hash function over the shingles."""
+    hashes = np.array(
+        sorted(
+            int.from_bytes(
+                hashlib.blake2b(s.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "big"
+            )
+            for s in shingles
+        ),
+        dtype=np.uint64,
+    )
+    factors, terms = _hash_family()
+    least = np.full(len(factors), np.iinfo(np.uint32).max, dtype=np.uint32)
+    for start in range(0, len(hashes), _BLOCK):
+        block = hashes[start : start + _BLOCK, None]
+        # Multiply-shift hashing (Dietzfelbinger et al. 1997): overflow is the modulus.
+        values = ((block * factors + terms) >> np.uint64(32)).astype(np.uint32)
+        least = np.minimum(least, values.min(axis=0))
+    return least
+
+
+@cache
+def _hash_family() -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
+    generator = np.random.default_rng(1997)
+    count = _BANDS * _ROWS
+    factors = generator.integers(1, 2**63, size=count, dtype=np.uint64) * np.uint64(2) + np.uint64(
+        1
+    )
+    terms = generator.integers(0, 2**63, size=count, dtype=np.uint64)
+    return factors, terms
