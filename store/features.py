@@ -23,8 +23,16 @@ from store.indexing import MaintenanceReport
 from store.lance import Lance
 from store.layout import Layout
 from store.progress import Progress, quiet
-from store.tables import DocumentUpdate, LedgerEntry
-from store.types import Chunk, Document, EmbedderIdentity, Passage, SourceRecord, Value
+from store.tables import DocumentUpdate, Held, LedgerEntry
+from store.types import (
+    Chunk,
+    Document,
+    EmbedderIdentity,
+    Passage,
+    SourceRecord,
+    Value,
+    document_id,
+)
 
 if TYPE_CHECKING:
     from lancedb.expr import Expr
@@ -195,6 +203,23 @@ class FeatureStore:
     def record(self, source: str) -> SourceRecord | None:
         """The ledger's line on one source."""
         return next((r for r in self.records() if r.source == source), None)
+
+    def held(self, sources: Iterable[str]) -> dict[str, Held]:
+        """What the store has of these sources, without reading the rest of the ledger."""
+        table = self._lance.documents()
+        found: dict[str, Held] = {}
+        ids = [document_id(source) for source in dict.fromkeys(sources)]
+        if table is None:
+            return found
+        columns = [*tables.LEDGER_COLUMNS, "metadata"]
+        for start in range(0, len(ids), 1000):
+            query = table.search().where(_in("id", ids[start : start + 1000])).select(columns)
+            with self._lance.reading():
+                rows = search.rows(query)
+            for row in rows:
+                metadata = tables.decode_metadata(row.pop("metadata"))
+                found[row["source"]] = Held(tables.ledger_entry(row), metadata)
+        return found
 
     def find_document(self, reference: str) -> list[SourceRecord]:
         """The documents that a reference means: by exact source or id, else by the path's end."""

@@ -9,6 +9,7 @@ models/<name>/<n>/       immutable model versions; models/<name>/aliases.json
 runs/<id>/               what ran; per-case evaluation results beside it
 answers/<day>.jsonl      every answer; answers/feedback.jsonl
 uploads/                 documents that were given to the service, as they were given
+rejected/<day>.jsonl     records of streams that no document came of, as they were given
 keys.json                who may use the service: digests of API keys
 checkpoints/<digest>/    training in progress; safe to delete when nothing trains
 results/<digest>.jsonl   scores of cases asked already; a cache, safe to delete
@@ -109,6 +110,11 @@ class Layout:
     def uploads(self) -> Path:
         """Files that were given to the service; ingested like any others."""
         return self.root / "uploads"
+
+    @property
+    def rejected(self) -> Path:
+        """Records of streams that could not be taken."""
+        return self.root / "rejected"
 
     @property
     def keys(self) -> Path:

@@ -11,6 +11,7 @@ from store.features import FeatureStore
 from store.keys import KeyStore
 from store.layout import Layout
 from store.registry import ModelRegistry
+from store.rejected import RejectedLog
 from store.results import CaseResults
 from store.runs import RunLog
 
@@ -32,4 +33,5 @@ class Store:
         self.runs = RunLog(self.layout)
         self.results = CaseResults(self.layout)
         self.answers = AnswerLog(self.layout)
+        self.rejected = RejectedLog(self.layout)
         self.keys = KeyStore(self.layout)

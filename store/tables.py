@@ -28,6 +28,9 @@ DOCUMENTS = "documents"
 CHUNKS = "chunks"
 REBUILD = "chunks_rebuild"
 _VECTORS = "vectors_"
+#: What the ledger says in place of a file of a document that came as a record of a stream. Files
+#: are absolute paths, so that no record can pass for one.
+STREAM = "stream:"
 _PASSPORT = b"fti.embedder"
 
 #: Columns of ``chunks`` without the vector and the indexed text: what a passage needs.
@@ -54,6 +57,14 @@ class LedgerEntry:
     file: str
     file_hash: str
     file_documents: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What the store has of one source: its ledger line and its metadata."""
+
+    entry: LedgerEntry
+    metadata: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)

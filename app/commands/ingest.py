@@ -7,6 +7,9 @@ from typing import Annotated
 import typer
 
 from app.options import ConfigOption, JsonOption, SetOption, StoreOption, open_session
+from store.errors import InputError
+
+_REDIS = "A Redis stream (with --follow)"
 
 
 def register(app: typer.Typer) -> None:
@@ -16,8 +19,13 @@ def register(app: typer.Typer) -> None:
 
 def ingest(
     sources: Annotated[
-        list[str], typer.Argument(help="Files or folders: txt md html pdf docx csv jsonl.")
-    ],
+        list[str] | None,
+        typer.Argument(
+            help="Files or folders: txt md html pdf docx csv jsonl. With --follow: nothing or - "
+            "for standard input, or the address of a Redis.",
+            show_default=False,
+        ),
+    ] = None,
     delete_missing: Annotated[
         bool,
         typer.Option(
@@ -28,6 +36,35 @@ def ingest(
         bool,
         typer.Option("--re-embed", help="Make all vectors anew with this profile's embedder."),
     ] = False,
+    follow: Annotated[
+        bool,
+        typer.Option(
+            "--follow",
+            help="Take records as they come, one JSON object a line, until the stream ends: "
+            '{"source", "text", "title", "format", "metadata", "at"} or {"source", "deleted"}.',
+        ),
+    ] = False,
+    stream: Annotated[
+        str,
+        typer.Option("--stream", help="Key of the Redis stream.", rich_help_panel=_REDIS),
+    ] = "fti:documents",
+    group: Annotated[
+        str,
+        typer.Option(
+            "--group",
+            help="Consumer group; its consumers share the records.",
+            rich_help_panel=_REDIS,
+        ),
+    ] = "fti",
+    consumer: Annotated[
+        str | None,
+        typer.Option(
+            "--consumer",
+            help="Name in the group; under the same name it goes on where it was killed.",
+            show_default="this machine's",
+            rich_help_panel=_REDIS,
+        ),
+    ] = None,
     store: StoreOption = None,
     config: ConfigOption = None,
     set_: SetOption = None,
@@ -35,8 +72,29 @@ def ingest(
 ) -> None:
     """Read, chunk, embed and store documents; unchanged ones are skipped.
 
-    Example: fti ingest handbook/ notes.pdf --delete-missing
+    With --follow it takes records of a stream instead and prints a line per commit; Ctrl-C and
+    SIGTERM finish what was read.
+
+    Examples: fti ingest handbook/ notes.pdf --delete-missing    tail -f new.jsonl | fti ingest
+    --follow    fti ingest --follow redis://localhost:6379/0 --stream tickets
     """
+    if follow:
+        from app.following import follow_stream
+
+        if delete_missing or re_embed:
+            raise InputError(
+                "--delete-missing and --re-embed are about files; a stream has none.",
+                hint='Delete a document of a stream with a record {"source": ..., "deleted": true}',
+            )
+        session = open_session(store, config, set_, json)
+        code = follow_stream(session, sources or [], stream, group, consumer)
+        if code:
+            raise typer.Exit(code)
+        return
+    if not sources:
+        raise InputError(
+            "There is nothing to ingest.", hint="Name files or folders: fti ingest handbook/"
+        )
     from app.build import build_embedder
     from pipelines.feature.ingest import ingest as run
 

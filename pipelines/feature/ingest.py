@@ -37,7 +37,7 @@ from store.errors import ExtractionError
 from store.features import FeatureStore
 from store.progress import Progress, ProgressEvent, quiet
 from store.store import Store
-from store.tables import DocumentUpdate, LedgerEntry
+from store.tables import STREAM, DocumentUpdate, LedgerEntry
 from store.types import Chunk, Document, SourceRecord, Value, document_id, now, sha256_hex
 
 _REMEMBER_EVERY = 256  # embedded chunks; what a kill can cost
@@ -148,7 +148,7 @@ def take(
         ExitStack() as owned,
     ):
         parser = parser or owned.enter_context(Parser(config.sources))
-        work = _Ingest(store, embedder, config, progress, parser)
+        work = Ingest(store, embedder, config, progress, parser)
         report = work.run(discovery, delete_missing=delete_missing, re_embed=re_embed)
         report = report.model_copy(update={"run": run.id})
         run.outputs["features_version"] = str(report.features_version)
@@ -180,8 +180,11 @@ class _Batch:
     chunks: int = 0
 
 
-class _Ingest:
-    """One run: what the ledger said at its beginning, and what it has done so far."""
+class Ingest:
+    """One run: what the ledger said at its beginning, and what it has done so far.
+
+    ``pipelines.feature.follow`` brings records in by the same way, without files.
+    """
 
     def __init__(
         self,
@@ -207,6 +210,7 @@ class _Ingest:
         self.empty: list[NotTaken] = []
 
     def run(self, discovery: Discovery, *, delete_missing: bool, re_embed: bool) -> IngestReport:
+        """Take the files, then settle what is gone and bring the indexes up to date."""
         began = time.monotonic()
         files = [f for f in discovery.files if not self._is_ours(f)]
         if re_embed and self.features.exists():
@@ -271,7 +275,7 @@ class _Ingest:
             if isinstance(raw, FailedSource):
                 self._note_failure(raw.source, entries, file_hash, raw.reason, file=file.source)
             else:
-                self._take_document(raw, file, file_hash, len(ids), known.get(key))
+                self._take_document(raw, file.source, file_hash, len(ids), known.get(key))
             self._commit(when_full=True)
         # Last, so that a crash before it leaves lines of another hash, and the file is taken again.
         self.batch.dropped += [e.record for e in entries if e.record.id not in taken]
@@ -312,7 +316,7 @@ class _Ingest:
     def _take_document(
         self,
         raw: RawDocument,
-        file: SourceFile,
+        file: str,
         file_hash: str,
         file_documents: int,
         before: LedgerEntry | None,
@@ -325,9 +329,7 @@ class _Ingest:
                 "attempted_hash": raw.content_hash,
                 "attempted_at": now(),
             }
-            entry = LedgerEntry(
-                record.model_copy(update=again), file.source, file_hash, file_documents
-            )
+            entry = LedgerEntry(record.model_copy(update=again), file, file_hash, file_documents)
             self._count_unchanged([entry])
             self.batch.lines.append(entry)
             return
@@ -366,7 +368,7 @@ class _Ingest:
             attempted_at=document.ingested_at,
             ingested_at=document.ingested_at,
         )
-        entry = LedgerEntry(line, file.source, file_hash, file_documents)
+        entry = LedgerEntry(line, file, file_hash, file_documents)
         self._add(document, entry, chunks)
 
     def _add(self, document: Document, entry: LedgerEntry, chunks: list[Chunk]) -> None:
@@ -509,7 +511,8 @@ class _Ingest:
         self.features = features.rebuilding(self.embedder.identity)
         self.fresh = True
         given = {f.source for f in files}
-        known = (Path(name) for name in self.by_file if name not in given)
+        # What came as a record has no file, and its name must never be taken for one.
+        known = (Path(n) for n in self.by_file if n not in given and n != STREAM)
         return [
             *files,
             *(SourceFile(str(p), p, p.stat().st_size) for p in known if p.is_file()),

@@ -23,7 +23,7 @@ from pipelines.feature.sources import SourceFile, fingerprint
 from store.errors import ExtractionError, RunNotFound
 from store.features import FeatureStats
 from store.store import Store
-from store.tables import LedgerEntry
+from store.tables import STREAM, LedgerEntry
 from store.types import Answer, SourceRecord, Value, now
 
 _SHOWN = 20
@@ -354,7 +354,7 @@ def _documents(ledger: Sequence[LedgerEntry]) -> DocumentHealth:
     missing: list[str] = []
     hashes: dict[str, str | None] = {}
     for entry in ledger:
-        if not entry.record.chunks:
+        if not entry.record.chunks or entry.file == STREAM:  # records have no file to compare with
             continue
         if entry.file not in hashes:
             hashes[entry.file] = _current_hash(entry.file)

@@ -13,6 +13,7 @@ from pydantic import Field
 
 from pipelines.engines.embedding import Embedder
 from pipelines.feature.config import FeatureConfig
+from pipelines.feature.gathering import gather
 from pipelines.feature.ingest import IngestReport, take
 from pipelines.feature.parsing import Parser
 from pipelines.feature.sources import Discovery, discover
@@ -202,19 +203,15 @@ def _gather(events: _Events) -> list[set[str]]:
         InputError: the places cannot be watched.
     """
     found: list[set[str]] = []
-    try:
-        item = events.get(timeout=_POLL_MS / 1000)
-        while True:
-            if isinstance(item, Exception):
-                raise InputError(
-                    f"The sources cannot be watched: {item}.",
-                    hint="Watch fewer folders, or raise the system's limit "
-                    "(Linux: sysctl fs.inotify.max_user_watches).",
-                ) from item
-            found.append(item)
-            item = events.get_nowait()
-    except queue.Empty:
-        return found
+    for item in gather(events, wait_s=_POLL_MS / 1000):
+        if isinstance(item, Exception):
+            raise InputError(
+                f"The sources cannot be watched: {item}.",
+                hint="Watch fewer folders, or raise the system's limit "
+                "(Linux: sysctl fs.inotify.max_user_watches).",
+            ) from item
+        found.append(item)
+    return found
 
 
 def _name(path: str) -> str:
