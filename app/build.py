@@ -11,17 +11,22 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from store.contract import Contract, TokenCounter
-from store.errors import ModelUnavailable, StoreEmpty
+from store.errors import InputError, ModelUnavailable, StoreEmpty
 from store.types import Case, DatasetVersion, EmbedderIdentity, ModelIdentity
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from app.settings import Settings
     from pipelines.engines.causal import LoadedModel
     from pipelines.engines.embedding import Embedder
     from pipelines.engines.generation import Generator
     from pipelines.engines.reranking import Reranker
+    from pipelines.feature.ingest import IngestReport
     from pipelines.inference.answer import Assistant
+    from pipelines.inference.batch import BatchReport
     from pipelines.inference.retrieve import Retriever
+    from store.casesets import CaseSetVersion
     from store.progress import Progress
     from store.registry import ModelVersion
     from store.store import Store
@@ -167,6 +172,83 @@ def build_assistant(
         settings.inference,
         model=name if version is None else version.ref,
         use_retrieval=use_retrieval,
+    )
+
+
+def ingest_documents(
+    settings: Settings,
+    store: Store,
+    sources: Sequence[str],
+    *,
+    delete_missing: bool = False,
+    re_embed: bool = False,
+    progress: Progress,
+) -> IngestReport:
+    """Bring the feature store up to date with files and folders."""
+    from pipelines.feature.ingest import ingest
+
+    return ingest(
+        sources,
+        store=store,
+        embedder=build_embedder(settings),
+        config=settings.features,
+        delete_missing=delete_missing,
+        re_embed=re_embed,
+        progress=progress,
+    )
+
+
+def freeze_cases(
+    store: Store, name: str, *, file: Path | None = None, dataset: str | None = None
+) -> CaseSetVersion:
+    """Keep the cases of a file, or of a dataset's test split, as a case set.
+
+    Raises:
+        InputError: both are given, or neither.
+    """
+    from pipelines.inference.cases import cases_from_rows, load_cases
+
+    if (file is None) == (dataset is None):
+        raise InputError(
+            "Name a case file or a dataset, one of the two.",
+            hint=f"For example: fti cases freeze {name} CASES.jsonl",
+        )
+    if file is not None:
+        return store.cases.freeze(name, load_cases(file), source=str(file))
+    version = store.datasets.get(dataset or "")
+    found = cases_from_rows(store.datasets.rows(version.ref, "test"), store.features.records())
+    return store.cases.freeze(name, found, source=f"dataset {version.ref}, test split")
+
+
+def run_batch(
+    settings: Settings,
+    store: Store,
+    questions: Path,
+    *,
+    out: Path | None = None,
+    table: str | None = None,
+    model: str | None = None,
+    limit: int | None = None,
+    keep_outdated: bool = False,
+    progress: Progress,
+) -> BatchReport:
+    """Answer a table of questions into one file or one table of the store."""
+    from pipelines.inference.batch import answer_batch
+    from pipelines.inference.outputs import open_output
+    from pipelines.inference.questions import read_questions
+
+    # What can be wrong with the files is found before a model is loaded.
+    output = open_output(store, out, table)
+    read_questions(questions)
+    return answer_batch(
+        questions,
+        assistant=build_assistant(settings, store, model=model),
+        store=store,
+        out=output,
+        config=settings.batch,
+        limit=limit,
+        keep_outdated=keep_outdated,
+        progress=progress,
     )
 
 

@@ -28,7 +28,7 @@ from pipelines.engines.generation import GeneratorConfig
 from pipelines.engines.reranking import RerankerConfig
 from pipelines.feature.config import FeatureConfig, MonitoringConfig
 from pipelines.feature.dataset.config import DatasetConfig
-from pipelines.inference.config import InferenceConfig
+from pipelines.inference.config import BatchConfig, InferenceConfig
 from pipelines.training.config import TrainingConfig
 from store.contract import PromptForm
 from store.errors import ConfigError
@@ -78,6 +78,7 @@ class Settings(BaseSettings):
     prompt: PromptConfig = PromptConfig()
     features: FeatureConfig = FeatureConfig()
     inference: InferenceConfig = InferenceConfig()
+    batch: BatchConfig = BatchConfig()
     dataset: DatasetConfig = DatasetConfig()
     training: TrainingConfig = TrainingConfig()
     gate: GateConfig = GateConfig()

@@ -67,13 +67,19 @@ def fsync_folder(folder: Path) -> None:
 
 def write_bytes(path: Path, data: bytes) -> None:
     """Replace ``path`` by ``data`` in one step; readers see the old or the new, never a part."""
+    with replacing(path) as aside, aside.open("wb") as handle:
+        handle.write(data)
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A file to write that takes the place of ``path``, in one step, when the block ends well."""
     with _write_errors_named(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         aside = path.parent / f".{path.name}.{uuid.uuid4().hex}.tmp"
         try:
-            with aside.open("wb") as handle:
-                handle.write(data)
-                handle.flush()
+            yield aside
+            with aside.open("rb") as handle:
                 os.fsync(handle.fileno())
             aside.replace(path)
             fsync_folder(path.parent)
@@ -119,13 +125,18 @@ def write_json(path: Path, value: Mapping[str, Any] | Sequence[Any]) -> None:
 
 def append_line(path: Path, line: str) -> None:
     """Append one line durably; concurrent appenders do not mix their lines."""
-    assert "\n" not in line, "a line has no line end inside"
+    append_lines(path, [line])
+
+
+def append_lines(path: Path, lines: Sequence[str]) -> None:
+    """Append lines durably, together; after a crash a beginning of them may be there."""
+    assert not any("\n" in line for line in lines), "a line has no line end inside"
     with _write_errors_named(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         try:
             _lock_append(handle)
-            data = (line + "\n").encode("utf-8")
+            data = "".join(line + "\n" for line in lines).encode("utf-8")
             size = os.fstat(handle).st_size
             if size and not _ends_with_newline(path, size):
                 data = b"\n" + data  # a crash cut the last line: close it, readers skip it

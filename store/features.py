@@ -32,6 +32,7 @@ from store.types import (
     SourceRecord,
     Value,
     document_id,
+    sha256_hex,
 )
 
 if TYPE_CHECKING:
@@ -116,6 +117,16 @@ class FeatureStore:
             return self._lance.at
         table = self._lance.open(self._lance.chunks)
         return int(table.version) if table is not None else 0
+
+    def content_digest(self) -> str:
+        """sha256 over what can be found: which documents, with what content, made how.
+
+        Two equal digests mean the same passages, whatever the version numbers: maintenance makes
+        a new version too, and a store that was refilled begins to count anew.
+        """
+        served = (r for r in self.records() if r.chunks)
+        known = sorted(f"{r.id} {r.content_hash} {r.settings_digest}" for r in served)
+        return sha256_hex("\n".join(known))
 
     def stats(self) -> FeatureStats:
         """The feature store in numbers; all zero before the first ingest."""

@@ -13,7 +13,10 @@ rejected/<day>.jsonl     records of streams that no document came of, as they we
 keys.json                who may use the service: digests of API keys
 checkpoints/<digest>/    training in progress; safe to delete when nothing trains
 results/<digest>.jsonl   scores of cases asked already; a cache, safe to delete
-locks/                   one per file that a batch writes; held by its process
+tables/                  LanceDB: tables of answers that batches keep
+batches/                 rows of a batch that are not in its Parquet file yet
+pipelines/<name>.json    what became of each step of a pipeline
+locks/                   one per output of a batch and per pipeline; held by its process
 """
 
 from __future__ import annotations
@@ -130,6 +133,21 @@ class Layout:
     def results(self) -> Path:
         """Scores of cases that were asked already: a cache."""
         return self.root / "results"
+
+    @property
+    def tables(self) -> Path:
+        """The LanceDB folder of tables of answers."""
+        return self.root / "tables"
+
+    @property
+    def pipelines(self) -> Path:
+        """States of pipelines' steps."""
+        return self.root / "pipelines"
+
+    @property
+    def batches(self) -> Path:
+        """Rows of batches under way."""
+        return self.root / "batches"
 
     @contextlib.contextmanager
     def writing(self, what: str, *, timeout_s: float = 10.0) -> Iterator[None]:

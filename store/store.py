@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from store.answers import AnswerLog
+from store.answertables import AnswerTables
 from store.casesets import CaseSets
 from store.datasets import DatasetStore
 from store.features import FeatureStore
@@ -34,4 +35,5 @@ class Store:
         self.results = CaseResults(self.layout)
         self.answers = AnswerLog(self.layout)
         self.rejected = RejectedLog(self.layout)
+        self.tables = AnswerTables(self.layout)
         self.keys = KeyStore(self.layout)

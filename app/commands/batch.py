@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -16,6 +16,9 @@ from app.options import (
     open_session,
 )
 
+if TYPE_CHECKING:
+    from pipelines.inference.batch import BatchReport
+
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
@@ -24,32 +27,81 @@ def register(app: typer.Typer) -> None:
 
 def batch(
     questions: Annotated[
-        Path, typer.Argument(help='Lines of {"id": ..., "question": ...} (JSONL).')
+        Path, typer.Argument(help="Rows with id and question: .jsonl, .csv or .parquet.")
     ],
-    out: Annotated[Path, typer.Option("--out", help="File the answers are appended to (JSONL).")],
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="File for the answers, a row per id: .jsonl or .parquet."),
+    ] = None,
+    table: Annotated[
+        str | None,
+        typer.Option("--table", help="Or a LanceDB table of the store, under tables/."),
+    ] = None,
+    limit: Annotated[
+        int | None,
+        typer.Option(
+            "--limit",
+            min=1,
+            help="Ask at most N questions now, and say what time and money the rest would take.",
+        ),
+    ] = None,
+    keep_outdated: Annotated[
+        bool,
+        typer.Option(
+            "--keep-outdated",
+            help="Let answers stand that another model, other settings or other documents made.",
+        ),
+    ] = False,
     model: ModelOption = None,
     store: StoreOption = None,
     config: ConfigOption = None,
     set_: SetOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Answer every question of a file; run again to go on where it stopped.
+    """Answer a table of questions, each once under its id; run again to go on or to catch up.
 
-    Example: fti batch questions.jsonl --out answers.jsonl
+    Asked are new and changed questions, those that failed, and all when the model or the documents
+    changed. Example: fti batch questions.csv --out answers.parquet --model reader@champion
     """
-    from app.build import build_assistant
-    from pipelines.inference.batch import answer_batch
+    from app.build import run_batch
 
     session = open_session(store, config, set_, json)
-    assistant = build_assistant(session.settings, session.store, model=model)
     with session.report.progress() as progress:
-        result = answer_batch(
-            questions, assistant=assistant, store=session.store, out=out, progress=progress
+        result = run_batch(
+            session.settings,
+            session.store,
+            questions,
+            out=out,
+            table=table,
+            model=model,
+            limit=limit,
+            keep_outdated=keep_outdated,
+            progress=progress,
         )
     session.report.result(result.model_dump(mode="json"))
-    session.report.say(
-        f"{result.done} answered, {result.failed} failed, {result.skipped} already there, "
-        f"{result.seconds:.1f} s"
-    )
+    session.report.say(batch_line(result))
+    if result.estimate is not None:
+        session.report.say(rest_line(result))
     if result.failed:
         raise typer.Exit(3 if result.done or result.skipped else 1)
+
+
+def batch_line(result: BatchReport) -> str:
+    """What a batch did, in a line."""
+    causes = ", ".join(f"{count} {cause}" for cause, count in result.causes.items())
+    cost = f", {result.cost:.4g} {result.currency}" if result.cost is not None else ""
+    return (
+        f"{result.done} answered, {result.failed} failed, {result.skipped} already there"
+        + (f" (asked because: {causes})" if causes else "")
+        + f"; {result.prompt_tokens + result.completion_tokens} tokens{cost}, "
+        f"{result.seconds:.1f} s"
+    )
+
+
+def rest_line(result: BatchReport) -> str:
+    """What was left, and what it would take."""
+    rest = result.estimate
+    assert rest is not None
+    cost = f", {rest.cost:.4g} {result.currency}" if rest.cost is not None else ""
+    tokens = rest.prompt_tokens + rest.completion_tokens
+    return f"{rest.questions} left: about {rest.seconds:.0f} s, {tokens} tokens{cost}"

@@ -51,23 +51,10 @@ def freeze(
     Freezing the same cases again gives the version that holds them. Example: fti cases freeze
     handbook questions.jsonl, then: fti evaluate handbook --model reader/1
     """
-    from pipelines.inference.cases import cases_from_rows, load_cases
-    from store.errors import InputError
+    from app.build import freeze_cases
 
     session = open_session(store, config, set_, json)
-    if (cases is None) == (dataset is None):
-        raise InputError(
-            "Name a case file or a dataset, one of the two.",
-            hint=f"For example: fti cases freeze {name} CASES.jsonl",
-        )
-    if cases is not None:
-        found, source = load_cases(cases), str(cases)
-    else:
-        version = session.store.datasets.get(dataset or "")
-        rows = session.store.datasets.rows(version.ref, "test")
-        found = cases_from_rows(rows, session.store.features.records())
-        source = f"dataset {version.ref}, test split"
-    frozen = session.store.cases.freeze(name, found, source=source)
+    frozen = freeze_cases(session.store, name, file=cases, dataset=dataset)
     session.report.result(case_set_json(frozen))
     session.report.say(
         f"{frozen.ref}: {frozen.cases} cases, {frozen.answerable} of them answerable; "

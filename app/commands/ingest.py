@@ -95,17 +95,15 @@ def ingest(
         raise InputError(
             "There is nothing to ingest.", hint="Name files or folders: fti ingest handbook/"
         )
-    from app.build import build_embedder
-    from pipelines.feature.ingest import ingest as run
+    from app.build import ingest_documents
 
     session = open_session(store, config, set_, json)
     report = session.report
     with report.progress() as progress:
-        result = run(
+        result = ingest_documents(
+            session.settings,
+            session.store,
             sources,
-            store=session.store,
-            embedder=build_embedder(session.settings),
-            config=session.settings.features,
             delete_missing=delete_missing,
             re_embed=re_embed,
             progress=progress,

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pipelines.engines.embedding import Embedder
+from pipelines.engines.embedding import Embedder, Vectors
 from pipelines.engines.sentences import sentence_spans
 from store.types import Passage
+
+_Sentence = tuple[int, int, int, str]  # number of its passage, where it starts and ends, its text
 
 
 def nearest_sentences(
@@ -29,20 +31,46 @@ def nearest_sentences(
         embedder: compares sentences with the question.
         count: how many sentences to keep.
     """
-    import numpy as np
+    return nearest_sentences_each([(question, passages)], embedder, count=count)[0]
 
-    spans = [
-        (number, start, end)
+
+def nearest_sentences_each(
+    asked: Sequence[tuple[str, Sequence[Passage]]], embedder: Embedder, *, count: int
+) -> list[tuple[Passage, ...]]:
+    """``nearest_sentences`` for many questions, each with its passages.
+
+    Everything is embedded together, and a sentence that several questions found only once.
+    """
+    spans = [_sentences(passages) for _, passages in asked]
+    wanted = dict.fromkeys(text for found in spans for *_, text in found)
+    if not wanted:
+        return [tuple(passages) for _, passages in asked]
+    row = {text: number for number, text in enumerate(wanted)}
+    vectors = embedder.embed_documents(list(wanted))
+    questions = embedder.embed_queries([question for question, _ in asked])
+    return [
+        _nearest(passages, found, vectors[[row[text] for *_, text in found]] @ question, count)
+        if found
+        else tuple(passages)
+        for (_, passages), found, question in zip(asked, spans, questions, strict=True)
+    ]
+
+
+def _sentences(passages: Sequence[Passage]) -> list[_Sentence]:
+    return [
+        (number, start, end, passage.text[start:end])
         for number, passage in enumerate(passages)
         for start, end in sentence_spans(passage.text)
     ]
-    if not spans:
-        return tuple(passages)
-    vectors = embedder.embed_documents([passages[n].text[a:b] for n, a, b in spans])
-    nearest = np.argsort(-(vectors @ embedder.embed_query(question)), kind="stable")[:count]
+
+
+def _nearest(
+    passages: Sequence[Passage], sentences: Sequence[_Sentence], similarities: Vectors, count: int
+) -> tuple[Passage, ...]:
+    nearest = (-similarities).argsort(kind="stable")[:count]
     reach: dict[int, tuple[int, int]] = {}
     for index in nearest.tolist():
-        number, start, end = spans[index]
+        number, start, end, _ = sentences[index]
         before = reach.get(number, (start, end))
         reach[number] = (min(start, before[0]), max(end, before[1]))
     return tuple(_cut(passages[number], *span) for number, span in reach.items())

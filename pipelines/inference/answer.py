@@ -1,7 +1,8 @@
 """A question answered from the documents: retrieve, fit, generate, cite, log.
 
-There is one path. ``Assistant.answer`` reads ``Assistant.stream`` to its end, and evaluation,
-batches and the service call these two and nothing else.
+There is one path. ``Assistant.answer`` reads ``Assistant.stream`` to its end, and evaluation and
+the service call these two and nothing else; ``Assistant.answer_many`` takes the same steps for
+several questions at a time, for batches.
 """
 
 from __future__ import annotations
@@ -10,15 +11,15 @@ import contextlib
 import threading
 import time
 from collections import abc
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal
 
 from pipelines.engines.embedding import Embedder
-from pipelines.engines.evidence import nearest_sentences
-from pipelines.engines.generation import Delta, GenerationRequest, Generator
+from pipelines.engines.evidence import nearest_sentences_each
+from pipelines.engines.generation import Delta, Generation, GenerationRequest, Generator
 from pipelines.engines.reranking import Reranker
 from pipelines.inference.citations import attribution, citations
 from pipelines.inference.config import InferenceConfig
@@ -27,7 +28,7 @@ from pipelines.inference.retrieve import Retriever, plain
 from pipelines.inference.streaming import ShownText
 from store.answers import new_answer_id
 from store.contract import Contract, ParsedResponse
-from store.errors import ContractError
+from store.errors import ContractError, EngineError, InputError
 from store.types import (
     AbstentionReason,
     Answer,
@@ -42,6 +43,9 @@ from store.types import (
 )
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from store.store import Store
 
 
@@ -226,19 +230,80 @@ class Assistant:
             StoreEmpty: nothing was ever ingested.
         """
         cancel = threading.Event()
+        turns = [m.model_copy(update={"content": plain(m.content)}) for m in history]
+        draft = self._draft(plain(question), turns, run_id, sampling)
+        return AnswerStream(self._events(draft, turns, cancel), cancel)
+
+    def answer_many(
+        self, questions: Sequence[str], *, run_id: str = ""
+    ) -> list[Answer | InputError | EngineError]:
+        """Answers to several questions, in their order, embedded and generated together.
+
+        Each is the answer that ``answer`` gives to its question, up to the rounding of batched
+        arithmetic, and is logged like it. What cannot be answered is the error instead, and costs
+        the others nothing. Timings are a question's share of the work done together.
+
+        Raises:
+            StoreError: the store or the disk fails.
+        """
+        found: list[Answer | InputError | EngineError | None] = [None] * len(questions)
+        drafts: dict[int, _Draft] = {}
+        for place, question in enumerate(map(plain, questions)):
+            try:
+                self.contract.fit(question, (), counter=self.generator.counter)
+                drafts[place] = self._draft(question, (), run_id, None)
+            except (InputError, EngineError) as error:
+                found[place] = error
+        evidence: dict[int, tuple[Passage, ...]] = {}
+        for place, retrieved in self._retrieve_many(drafts).items():
+            draft, reason = drafts[place], self._reason_to_abstain(retrieved)
+            if reason is None:
+                evidence[place] = retrieved
+                continue
+            draft.passages = retrieved[: self.contract.max_passages]
+            draft.timings["total_s"] = sum(draft.timings.values())
+            refusal = _refusal(self.contract.form.abstention)
+            found[place] = self._done(draft, refusal, reason=reason).answer
+        requests = {
+            place: self._request(drafts[place], selected, (), threading.Event())
+            for place, selected in self._evidence_many(drafts, evidence).items()
+        }
+        for place, generated in self._generate_many(drafts, requests).items():
+            if not isinstance(generated, Generation):
+                found[place] = generated
+                continue
+            draft = drafts[place]
+            draft.usage = generated.usage
+            draft.timings["total_s"] = sum(draft.timings.values())
+            shown = ShownText(self.contract.form, len(draft.passages))
+            shown.feed(generated.text)
+            parsed = self._understand(shown, generated.finish_reason, draft.passages)
+            found[place] = self._done(
+                draft,
+                parsed,
+                reason="model" if parsed.abstained else None,
+                finish=generated.finish_reason,
+            ).answer
+        return [each for each in found if each is not None]
+
+    def _draft(
+        self,
+        question: str,
+        turns: Sequence[Message],
+        run_id: str,
+        sampling: Sampling | None,
+    ) -> _Draft:
         sampling = self.sampling if sampling is None else sampling
         most = min(
             sampling.max_tokens or self.contract.max_new_tokens, self.contract.max_new_tokens
         )
-        turns = [m.model_copy(update={"content": plain(m.content)}) for m in history]
-        draft = _Draft(
-            question=plain(question),
-            asked=standalone(plain(question), turns),
+        return _Draft(
+            question=question,
+            asked=standalone(question, turns),
             run_id=run_id,
             model=self.model,
             sampling=sampling.model_copy(update={"max_tokens": most}),
         )
-        return AnswerStream(self._events(draft, turns, cancel), cancel)
 
     def _events(
         self, draft: _Draft, turns: Sequence[Message], cancel: threading.Event
@@ -263,29 +328,8 @@ class Assistant:
         turns: Sequence[Message],
         cancel: threading.Event,
     ) -> Iterator[AnswerEvent]:
-        evidence = retrieved
-        if self.contract.evidence_sentences:
-            evidence = nearest_sentences(
-                draft.asked,
-                retrieved[: self.contract.max_passages],
-                self.retriever.embedder,
-                count=self.contract.evidence_sentences,
-            )
-        fitted = self.contract.fit(
-            draft.question, evidence, counter=self.generator.counter, history=turns
-        )
-        draft.passages = fitted.passages
-        request = GenerationRequest(
-            messages=fitted.messages,
-            question=draft.asked,
-            passages=fitted.passages,
-            max_new_tokens=draft.sampling.max_tokens or self.contract.max_new_tokens,
-            temperature=draft.sampling.temperature,
-            top_p=draft.sampling.top_p,
-            seed=draft.sampling.seed,
-            stop=draft.sampling.stop,
-            cancel=cancel,
-        )
+        evidence = self._evidence_many({0: draft}, {0: retrieved})[0]
+        request = self._request(draft, evidence, turns, cancel)
         shown = ShownText(self.contract.form, len(draft.passages))
         finish: FinishReason = "stop"
         try:
@@ -308,16 +352,69 @@ class Assistant:
             raise
         yield self._done(draft, parsed, reason="model" if parsed.abstained else None, finish=finish)
 
-    def _retrieve(self, draft: _Draft, turns: Sequence[Message]) -> tuple[Passage, ...]:
+    def _request(
+        self,
+        draft: _Draft,
+        evidence: Sequence[Passage],
+        turns: Sequence[Message],
+        cancel: threading.Event,
+    ) -> GenerationRequest:
+        fitted = self.contract.fit(
+            draft.question, evidence, counter=self.generator.counter, history=turns
+        )
+        draft.passages = fitted.passages
+        return GenerationRequest(
+            messages=fitted.messages,
+            question=draft.asked,
+            passages=fitted.passages,
+            max_new_tokens=draft.sampling.max_tokens or self.contract.max_new_tokens,
+            temperature=draft.sampling.temperature,
+            top_p=draft.sampling.top_p,
+            seed=draft.sampling.seed,
+            stop=draft.sampling.stop,
+            cancel=cancel,
+        )
+
+    def _evidence_many(
+        self, drafts: Mapping[int, _Draft], retrieved: Mapping[int, tuple[Passage, ...]]
+    ) -> dict[int, tuple[Passage, ...]]:
+        """What of the passages the model is to be shown, as the contract says."""
+        if not self.contract.evidence_sentences:
+            return dict(retrieved)
+        most = self.contract.max_passages
+        selected = nearest_sentences_each(
+            [(drafts[place].asked, found[:most]) for place, found in retrieved.items()],
+            self.retriever.embedder,
+            count=self.contract.evidence_sentences,
+        )
+        return dict(zip(retrieved, selected, strict=True))
+
+    def _retrieve(
+        self,
+        draft: _Draft,
+        turns: Sequence[Message],
+        vector: NDArray[np.float32] | None = None,
+    ) -> tuple[Passage, ...]:
         if not self.use_retrieval:
             return ()
         started = time.perf_counter()
         # At least what the prompt can hold, whatever is configured for searches.
         k = max(self.config.retrieval.k, self.contract.max_passages)
-        found = self.retriever.retrieve(retrieval_query(draft.question, turns), k)
+        query = retrieval_query(draft.question, turns)
+        found = self.retriever.retrieve(query, k, vector=vector)
         draft.timings["retrieve_s"] = time.perf_counter() - started
         draft.features_version = found.features_version
         return found.passages
+
+    def _retrieve_many(self, drafts: Mapping[int, _Draft]) -> dict[int, tuple[Passage, ...]]:
+        if not self.use_retrieval:
+            return dict.fromkeys(drafts, ())
+        queries = [retrieval_query(draft.question, ()) for draft in drafts.values()]
+        vectors = self.retriever.embed(queries)
+        return {
+            place: self._retrieve(draft, (), vector)
+            for (place, draft), vector in zip(drafts.items(), vectors, strict=True)
+        }
 
     def _reason_to_abstain(self, retrieved: tuple[Passage, ...]) -> AbstentionReason | None:
         if not self.use_retrieval:
@@ -342,6 +439,27 @@ class Assistant:
         finally:
             _close(deltas)
             draft.timings["generate_s"] = time.perf_counter() - started
+
+    def _generate_many(
+        self, drafts: Mapping[int, _Draft], requests: Mapping[int, GenerationRequest]
+    ) -> dict[int, Generation | InputError | EngineError]:
+        """Generate together; where that breaks off, one by one, so that only the culprit fails."""
+        started = time.perf_counter()
+        made: dict[int, Generation | InputError | EngineError] = {}
+        try:
+            made.update(
+                zip(requests, self.generator.generate(list(requests.values())), strict=True)
+            )
+        except (InputError, EngineError):
+            for place, request in requests.items():
+                try:
+                    made[place] = self.generator.generate([request])[0]
+                except (InputError, EngineError) as error:
+                    made[place] = error
+        for place in requests:
+            draft = drafts[place]
+            draft.timings["generate_s"] = (time.perf_counter() - started) / len(requests)
+        return made
 
     def _understand(
         self, shown: ShownText, finish: FinishReason, passages: tuple[Passage, ...]
@@ -373,7 +491,7 @@ class Assistant:
         finish: FinishReason = "stop",
     ) -> AnswerEvent:
         """Log the answer; its last event."""
-        draft.timings["total_s"] = draft.since_start()
+        draft.timings.setdefault("total_s", draft.since_start())
         answer = Answer(
             id=draft.id,
             created_at=draft.created_at,

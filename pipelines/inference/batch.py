@@ -1,35 +1,67 @@
-"""Answers for a table of questions, appended to a file line by line; run again to go on.
+"""Answers for a table of questions, each once under its key; run again to go on, or to catch up.
 
-A line is written durably as soon as its question is answered, so that a run that was killed loses
-the question in hand and nothing else. In the end the file has one line per question: what failed is
-asked again by the next run, and so is a question whose wording changed.
+Questions are answered in groups: embedded, selected and generated together. The rows of a group
+are kept durably before the next one is begun, so that a run that was killed loses the group in
+hand and nothing else. What the next run asks are new questions, those whose wording changed, those
+that failed, and those whose answer another model, other settings or other documents made.
 """
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field
+from pydantic_core import to_json
 
 from pipelines.inference.answer import Assistant
-from pipelines.inference.cases import read_jsonl, text_field
-from store.atomic import append_line, dump_line, iter_lines, write_bytes, writer_lock
-from store.errors import EngineError, FtiError, InputError, InvalidCases
+from pipelines.inference.config import BatchConfig
+from pipelines.inference.outputs import Output
+from pipelines.inference.questions import read_questions
+from store.answertables import AnswerRow, ErrorRow, Kept
+from store.atomic import writer_lock
+from store.errors import EngineError, InputError
 from store.progress import Progress, ProgressEvent, quiet
 from store.types import Answer, Value, sha256_hex
 
 if TYPE_CHECKING:
     from store.store import Store
 
+Cause = Literal["new", "changed", "failed", "outdated"]
+
+
+class Estimate(Value):
+    """What questions would take, judged by those that were answered just now."""
+
+    questions: int
+    seconds: float
+    prompt_tokens: int
+    completion_tokens: int
+    cost: float | None = None
+
 
 class BatchReport(Value):
-    """What a batch did. ``skipped`` questions had their answer in the file already."""
+    """What a batch did.
+
+    ``skipped`` questions had a current answer already. ``causes`` says why the others were asked:
+    "new", "changed" (other words under the same id), "failed" before, or "outdated" (another model,
+    other settings or other documents). ``remaining`` were left for the next run by a limit, and
+    ``estimate`` says what those will take. ``cost`` is None where the profile has no prices.
+    """
 
     done: int
     failed: int
     skipped: int
+    remaining: int = 0
+    causes: Mapping[str, int] = Field(default_factory=dict)
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cost: float | None = None
+    currency: str = ""
+    estimate: Estimate | None = None
     seconds: float
     run: str
 
@@ -39,159 +71,204 @@ def answer_batch(
     *,
     assistant: Assistant,
     store: Store,
-    out: Path,
+    out: Output,
+    config: BatchConfig | None = None,
+    limit: int | None = None,
+    keep_outdated: bool = False,
     progress: Progress = quiet,
 ) -> BatchReport:
-    """Answer every question that ``out`` has no answer to yet.
+    """Answer every question that ``out`` has no current answer to.
 
     Args:
-        questions: a JSONL file of ``{"id", "question"}``, or such mappings; other fields are
-            ignored.
+        questions: see ``questions.read_questions``.
         assistant: what answers.
         store: the assistant's.
-        out: JSONL file that answers are appended to. A question that cannot be answered becomes a
-            line with ``error`` and does not end the run.
-        progress: told after every question.
+        out: see ``outputs``. A question that cannot be answered becomes a row with ``error`` and
+            does not end the run.
+        config: size of groups, prices.
+        limit: ask at most so many now, and say what the rest would take.
+        keep_outdated: let answers stand that another model, other settings or other documents
+            made.
+        progress: told after every group, with the seconds left and the tokens so far.
 
     Raises:
-        InvalidCases: a line of ``questions`` has no id or question, or repeats an id.
+        InvalidCases: a row of ``questions`` has no id or question, or repeats an id.
         InputError: ``out`` holds something else than answers.
         StoreLocked: another batch writes to ``out``.
         StoreError: the store or the disk fails; what was answered stays in ``out``.
     """
     started = time.perf_counter()
-    asked = _read_questions(questions)
-    lock = store.layout.root / "locks" / f"batch-{sha256_hex(str(out.absolute()))[:16]}.lock"
+    config = config or BatchConfig()
+    asked = read_questions(questions)
+    lock = store.layout.root / "locks" / f"batch-{sha256_hex(out.identity)[:16]}.lock"
     inputs = {
         "questions": str(questions) if isinstance(questions, Path) else "given",
+        "questions_digest": sha256_hex(to_json(asked)),
         "model": assistant.model,
         "contract": assistant.contract.digest,
         "features_version": str(store.features.version()),
     }
-    settings = {"inference": assistant.config.model_dump(mode="json")}
+    settings = {
+        "inference": assistant.config.model_dump(mode="json"),
+        "batch": config.model_dump(mode="json"),
+    }
     with (
-        writer_lock(lock, timeout_s=1.0, what=f"batch into {out}"),
+        writer_lock(lock, timeout_s=1.0, what=f"batch into {out.name}"),
         store.runs.running("batch", inputs=inputs, settings=settings) as run,
     ):
-        answered = _answered(out, asked)
-        skipped, done, failed = len(answered), 0, 0
-        for identity, question in asked.items():
-            if identity in answered:
-                continue
-            try:
-                answer = assistant.answer(question, run_id=run.id)
-                line = {"id": identity, **_answer_fields(answer)}
-                done += 1
-            except (InputError, EngineError) as error:
-                line = {"id": identity, "question": question, **_error_fields(error, run.id)}
-                failed += 1
-            append_line(out, dump_line(line))
+        work = _Batch(assistant, store, out, config, run.id)
+        due = _due(asked, out.kept(), "" if keep_outdated else work.made_under)
+        now = list(due)[:limit]
+        out.begin([key for key in now if due[key] != "new"])
+        # Before the first question, so that its group counts towards the speed whole.
+        asking = time.perf_counter()
+        for number, group in enumerate(_groups(now, config.group)):
+            work.answer({key: asked[key] for key in group})
+            left = len(now) - work.asked
+            spent = time.perf_counter() - asking
+            values = {"seconds_left": spent / work.asked * left} if left else {}
+            values |= {"failed": work.failed} if work.failed else {}
+            detail = _priced(work.estimate(len(now), spent, config), config) if not number else ""
             progress(
-                ProgressEvent("answer", skipped + done + failed, len(asked), question,
-                              {"failed": failed} if failed else {})
-            )  # fmt: skip
-        run.outputs["answers"] = str(out)
-        run.metrics.update(done=done, failed=failed, skipped=skipped)
-        if failed:
-            run.status = "partial"
-    return BatchReport(
-        done=done,
-        failed=failed,
-        skipped=skipped,
-        seconds=time.perf_counter() - started,
-        run=run.id,
-    )
-
-
-def _read_questions(questions: Path | Iterable[Mapping[str, Any]]) -> dict[str, str]:
-    if isinstance(questions, Path):
-        where, rows = questions, read_jsonl(questions)
-    else:
-        where = Path("questions")
-        rows = ((n, dict(row)) for n, row in enumerate(questions, start=1))
-    asked: dict[str, str] = {}
-    for line, row in rows:
-        identity = text_field(row, "id", where, line)
-        if identity in asked:
-            raise InvalidCases(
-                f"Line {line} of {str(where)!r} repeats the id {identity!r}.",
-                hint="Give each question an id of its own: answers are kept by id.",
+                ProgressEvent(
+                    "answer", len(asked) - len(due) + work.asked, len(asked), detail, values
+                )
             )
-        # An empty question is this question's failure and becomes a line in the answers.
-        question = row.get("question")
-        if not isinstance(question, str):
-            raise InvalidCases(
-                f"Line {line} of {str(where)!r} has the question {question!r}, which is no text.",
-                hint='A line reads: {"id": "...", "question": "..."}',
-            )
-        asked[identity] = question
-    return asked
+        spent = time.perf_counter() - asking
+        out.finish()
+        run.outputs["answers"] = out.name
+        whole = work.estimate(work.asked, spent, config)
+        report = BatchReport(
+            done=work.asked - work.failed,
+            failed=work.failed,
+            skipped=len(asked) - len(due),
+            remaining=len(due) - len(now),
+            causes=dict(sorted(Counter(due[key] for key in now).items())),
+            prompt_tokens=work.prompt_tokens,
+            completion_tokens=work.completion_tokens,
+            cost=whole.cost if whole else (0.0 if config.priced else None),
+            currency=config.currency if config.priced else "",
+            estimate=work.estimate(len(due) - len(now), spent, config),
+            seconds=time.perf_counter() - started,
+            run=run.id,
+        )
+        run.metrics.update(report.model_dump(mode="json", exclude={"run", "estimate"}))
+        run.status = "partial" if work.failed else "done"
+    return report
 
 
-def _answered(out: Path, asked: Mapping[str, str]) -> set[str]:
-    """Ids that ``out`` holds a good answer to, after lines to be written anew are taken out."""
-    if not out.exists():
-        return set()
-    kept: list[bytes] = []
-    found: set[str] = set()
-    raw = out.read_bytes()
-    for number, line in enumerate(iter_lines(out), start=1):
-        try:
-            row = json.loads(line)
-        except ValueError as error:
-            if raw.endswith(line) and not raw.endswith(b"\n"):
-                break  # a crash cut the last line: its question is asked again
-            raise _no_answers(out, number, "is not JSON") from error
-        if not isinstance(row, dict) or "id" not in row or not ("answer" in row or "error" in row):
-            raise _no_answers(out, number, "is no answer")
-        stale = row["id"] in asked and row.get("question", "").strip() != asked[row["id"]].strip()
-        if "error" in row or stale or row["id"] in found:
-            continue
-        kept.append(line + b"\n")
-        found.add(row["id"])
-    if b"".join(kept) != raw:
-        write_bytes(out, b"".join(kept))
-    return found & asked.keys()
+def made_under(assistant: Assistant, features: str) -> str:
+    """Digest of everything besides the question that an answer depends on.
 
-
-def _no_answers(out: Path, line: int, what: str) -> InputError:
-    return InputError(
-        f"Line {line} of {str(out)!r} {what}; the file is left as it is.",
-        hint="Name another file with --out, or remove that line.",
-    )
-
-
-def _answer_fields(answer: Answer) -> dict[str, Any]:
-    return {
-        "question": answer.question,
-        "answer": answer.text,
-        "abstained": answer.abstained,
-        "abstention_reason": answer.abstention_reason,
-        "citations": [
-            {
-                "marker": c.marker,
-                "document": c.source,
-                "title": c.title,
-                "chunk_id": c.chunk_id,
-                "quote": c.quote,
-                "start": c.start,
-                "end": c.end,
-            }
-            for c in answer.citations
-        ],
-        "passages": [{"document": p.source, "chunk_id": p.chunk_id} for p in answer.passages],
-        "answer_id": answer.id,
-        "model": answer.model,
-        "contract": answer.contract_digest,
-        "features_version": answer.features_version,
-        "run": answer.run_id,
-        "finish_reason": answer.finish_reason,
-        "seconds": answer.timings.get("total_s", 0.0),
+    Args:
+        assistant: what answers.
+        features: digest of what can be found; see ``FeatureStore.content_digest``.
+    """
+    reranker = assistant.retriever.reranker
+    parts = {
+        "model": assistant.model,
+        "contract": assistant.contract.digest,
+        "generator": assistant.generator.identity,
+        "reranker": None if reranker is None else reranker.identity,
+        "inference": assistant.config,
+        "use_retrieval": assistant.use_retrieval,
+        "features": features,
     }
+    return sha256_hex(to_json(parts))
 
 
-def _error_fields(error: FtiError, run_id: str) -> dict[str, Any]:
-    return {
-        "error": {"code": error.code, "message": error.message, "hint": error.hint},
-        "run": run_id,
-    }
+class _Batch:
+    """One run: what answers, and what it has come to so far."""
+
+    def __init__(
+        self, assistant: Assistant, store: Store, out: Output, config: BatchConfig, run_id: str
+    ) -> None:
+        self.assistant = assistant
+        self.features = store.features
+        self.out = out
+        self.config = config
+        self.run_id = run_id
+        self._seen = self.features.version()
+        self.made_under = made_under(assistant, self.features.content_digest())
+        self.asked = self.failed = self.prompt_tokens = self.completion_tokens = 0
+
+    def answer(self, group: Mapping[str, str]) -> None:
+        """Ask a group of questions and keep their rows."""
+        began_at = self._current()
+        found = self.assistant.answer_many(list(group.values()), run_id=self.run_id)
+        # Documents that changed meanwhile may stand behind some of these answers and not others.
+        label = began_at if self._current() == began_at else ""
+        rows = [
+            self._row(key, question, answer, label)
+            for (key, question), answer in zip(group.items(), found, strict=True)
+        ]
+        self.out.put(rows)
+        self.asked += len(rows)
+        self.failed += sum(row.error is not None for row in rows)
+        self.prompt_tokens += sum(row.prompt_tokens for row in rows)
+        self.completion_tokens += sum(row.completion_tokens for row in rows)
+
+    def estimate(self, questions: int, spent_s: float, config: BatchConfig) -> Estimate | None:
+        """What so many questions take at the pace so far; None before the first."""
+        if not questions or not self.asked:
+            return None
+        share = questions / self.asked
+        tokens = self.prompt_tokens * share, self.completion_tokens * share
+        return Estimate(
+            questions=questions,
+            seconds=spent_s * share,
+            prompt_tokens=round(tokens[0]),
+            completion_tokens=round(tokens[1]),
+            cost=config.cost(*tokens, seconds=spent_s * share),
+        )
+
+    def _current(self) -> str:
+        version = self.features.version()
+        if version != self._seen:
+            self._seen = version
+            self.made_under = made_under(self.assistant, self.features.content_digest())
+        return self.made_under
+
+    def _row(
+        self, key: str, question: str, found: Answer | InputError | EngineError, label: str
+    ) -> AnswerRow:
+        if isinstance(found, Answer):
+            return AnswerRow.of(key, found, made_under=label)
+        return AnswerRow(
+            id=key,
+            question=question,
+            model=self.assistant.model,
+            contract=self.assistant.contract.digest,
+            made_under=label,
+            run=self.run_id,
+            error=ErrorRow(code=found.code, message=found.message, hint=found.hint),
+        )
+
+
+def _due(asked: Mapping[str, str], kept: Mapping[str, Kept], current: str) -> dict[str, Cause]:
+    """The questions to ask, and why; an empty ``current`` lets outdated answers stand."""
+    due: dict[str, Cause] = {}
+    for key, question in asked.items():
+        row = kept.get(key)
+        if row is None:
+            due[key] = "new"
+        elif row.question.strip() != question.strip():
+            due[key] = "changed"
+        elif row.failed:
+            due[key] = "failed"
+        elif current and row.made_under != current:
+            due[key] = "outdated"
+    return due
+
+
+def _groups(keys: Sequence[str], size: int) -> Iterator[Sequence[str]]:
+    for start in range(0, len(keys), size):
+        yield keys[start : start + size]
+
+
+def _priced(estimate: Estimate | None, config: BatchConfig) -> str:
+    if estimate is None:
+        return ""
+    tokens = estimate.prompt_tokens + estimate.completion_tokens
+    cost = f", {estimate.cost:.2f} {config.currency}" if estimate.cost is not None else ""
+    return f"{estimate.questions} questions: about {estimate.seconds:.0f} s, {tokens} tokens{cost}"

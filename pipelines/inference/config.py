@@ -50,3 +50,39 @@ class InferenceConfig(Value):
         default=0.0, ge=0, le=2, description="0 always takes the likeliest token."
     )
     seed: int = Field(default=0, ge=0, description="Seed of sampling; unused at temperature 0.")
+
+
+class BatchConfig(Value):
+    """How tables of questions are answered, and what that costs."""
+
+    group: int = Field(
+        default=32,
+        ge=1,
+        le=4096,
+        description="Questions answered together, and at most lost when the process is killed. The "
+        "model takes generator.batch_size of them at a time.",
+    )
+    prompt_price: float = Field(
+        default=0.0, ge=0, description="Price of a million prompt tokens; 0: none."
+    )
+    completion_price: float = Field(
+        default=0.0, ge=0, description="Price of a million generated tokens; 0: none."
+    )
+    hour_price: float = Field(
+        default=0.0, ge=0, description="Price of an hour of the machine; 0: none."
+    )
+    currency: str = Field(default="USD", description="Of the prices, for people.")
+
+    @property
+    def priced(self) -> bool:
+        """Whether anything has a price."""
+        return bool(self.prompt_price or self.completion_price or self.hour_price)
+
+    def cost(
+        self, prompt_tokens: float, completion_tokens: float, *, seconds: float
+    ) -> float | None:
+        """What so much work costs; None where nothing has a price."""
+        if not self.priced:
+            return None
+        tokens = prompt_tokens * self.prompt_price + completion_tokens * self.completion_price
+        return tokens / 1e6 + seconds / 3600 * self.hour_price

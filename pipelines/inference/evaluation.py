@@ -185,7 +185,7 @@ def evaluate(
                 "generator": assistant.generator.identity.model_dump(mode="json"),
                 "model": assistant.model,
                 "reranker": _reranker(assistant.retriever),
-                "features": _features_digest(store, version),
+                "features": [version, store.features.content_digest()],
                 "code": _code_digest(),
             }
         )
@@ -323,12 +323,6 @@ def trained_documents(store: Store, model: str) -> frozenset[str]:
 def _reranker(retriever: Retriever) -> dict[str, Any] | None:
     reranker = retriever.reranker
     return None if reranker is None else reranker.identity.model_dump(mode="json")
-
-
-def _features_digest(store: Store, version: int) -> str:
-    """Of the passages that can be found: version numbers begin anew when a store is refilled."""
-    known = sorted(f"{r.id} {r.content_hash} {r.settings_digest}" for r in store.features.records())
-    return sha256_hex("\n".join([str(version), *known]))
 
 
 @cache

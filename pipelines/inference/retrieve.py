@@ -102,11 +102,13 @@ class Retriever:
             return [None] * len(texts)
         return list(self.embedder.embed_queries(texts))
 
-    def retrieve(self, query: str, k: int | None = None) -> Retrieved:
+    def retrieve(
+        self, query: str, k: int | None = None, *, vector: NDArray[np.float32] | None = None
+    ) -> Retrieved:
         """Like ``search``, with the version of the features that was searched."""
         for _ in range(_STABLE_TRIES):
             version = self.features.version()
-            passages = tuple(self.search(query, k))
+            passages = tuple(self.search(query, k, vector=vector))
             if self.features.version() == version:
                 break
         # Under constant writing the version before the search is the closest one known.

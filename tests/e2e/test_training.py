@@ -144,20 +144,6 @@ def test_training_on_a_changed_base_is_refused_at_serving(
     assert "weights" in refused["error"]["message"]
 
 
-def test_a_batch_resumes_where_it_stopped(workshop: Fti, tmp_path: Path) -> None:
-    questions = tmp_path / "questions.jsonl"
-    lines = [json.dumps({"id": str(n), "question": f"Who keeps shelf {n}?"}) for n in range(4)]
-    questions.write_text("\n".join(lines[:2]) + "\n", "utf-8")
-    out = tmp_path / "answers.jsonl"
-    args = ("batch", str(questions), "--out", str(out))
-    first = workshop.run(*args)
-    assert (first["done"], first["failed"], first["skipped"]) == (2, 0, 0)
-    questions.write_text("\n".join(lines) + "\n", "utf-8")
-    second = workshop.run(*args)
-    assert (second["done"], second["failed"], second["skipped"]) == (2, 0, 2)
-    assert [json.loads(x)["id"] for x in out.read_text("utf-8").splitlines()] == list("0123")
-
-
 def test_doctor_monitor_and_config_say_what_is_there(workshop: Fti) -> None:
     assert workshop.run("doctor")["ok"]
     monitored = json.dumps(workshop.run("monitor"))

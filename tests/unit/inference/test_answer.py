@@ -112,7 +112,7 @@ def test_nothing_retrieved_is_a_reason_of_its_own(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assistant = world.assistant(world.scripted())
-    monkeypatch.setattr(assistant.retriever, "search", lambda query, k: [])
+    monkeypatch.setattr(assistant.retriever, "search", lambda query, k, vector: [])
     answer = assistant.answer(ASKED)
     assert answer.abstention_reason == "nothing_retrieved"
     assert answer.passages == ()
@@ -144,7 +144,7 @@ def test_a_question_longer_than_the_prompt_is_refused_before_any_search(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assistant = world.assistant()
-    monkeypatch.setattr(assistant.retriever, "search", lambda *a: pytest.fail("searched"))
+    monkeypatch.setattr(assistant.retriever, "search", lambda *a, **k: pytest.fail("searched"))
     with pytest.raises(QuestionTooLong, match="400"):
         assistant.answer("kiln " * 500)
 
