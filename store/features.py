@@ -69,9 +69,10 @@ class ReplaceResult:
 
 @dataclass(frozen=True, slots=True)
 class ChunkSample:
-    """Chunks as numbers: whose they are, how many characters they have, and their vectors."""
+    """Chunks to compare: whose they are, what they say, how many characters, and their vectors."""
 
     document_ids: Sequence[str]
+    texts: Sequence[str]
     lengths: NDArray[np.int64]
     vectors: NDArray[np.float32]
 
@@ -327,7 +328,7 @@ class FeatureStore:
                 query = query.where(_in("document_id", documents))
             # Streamed, and cut down batch by batch: all vectors of a large store fit no memory.
             parts, at = [], 0
-            columns = ["document_id", "start", "end", "vector"]
+            columns = ["document_id", "text", "start", "end", "vector"]
             for batch in query.select(columns).to_batches(8192):
                 inside = chosen[(chosen >= at) & (chosen < at + batch.num_rows)] - at
                 at += batch.num_rows
@@ -642,14 +643,16 @@ class FeatureStore:
 
 def _as_sample(parts: Sequence[Any], dimension: int) -> ChunkSample:
     ids: list[str] = []
+    texts: list[str] = []
     lengths: list[NDArray[np.int64]] = [np.zeros(0, np.int64)]
     vectors: list[NDArray[np.float32]] = [np.zeros((0, dimension), np.float32)]
     for part in parts:
         ids += part["document_id"].to_pylist()
+        texts += part["text"].to_pylist()
         lengths.append(part["end"].to_numpy() - part["start"].to_numpy())
         flat = part["vector"].flatten().to_numpy(zero_copy_only=False)
         vectors.append(flat.reshape(-1, dimension).astype(np.float32, copy=False))
-    return ChunkSample(ids, np.concatenate(lengths), np.concatenate(vectors))
+    return ChunkSample(ids, texts, np.concatenate(lengths), np.concatenate(vectors))
 
 
 def _in(column: str, values: Iterable[str]) -> Expr:

@@ -9,7 +9,7 @@ from app.reports.page import card, page, section
 
 if TYPE_CHECKING:
     from pipelines.feature.drift import Shift
-    from pipelines.feature.monitoring import MonitorReport
+    from pipelines.feature.monitoring import LanguageDrift, MonitorReport
 
 
 def as_html(report: MonitorReport, *, store: str) -> str:
@@ -56,6 +56,7 @@ def _drift(report: MonitorReport) -> Markup:
                 f"{questions.questions} against {questions.expected}",
                 *_shift(questions.embedding),
                 _number(questions.length_psi),
+                _languages(questions.language),
             ]
         )
     if documents is not None:
@@ -65,6 +66,7 @@ def _drift(report: MonitorReport) -> Markup:
                 f"{documents.documents} ({documents.chunks} chunks)",
                 *_shift(documents.embedding),
                 _number(documents.length_psi),
+                _languages(documents.language),
             ]
         )
     rows.append(
@@ -75,9 +77,10 @@ def _drift(report: MonitorReport) -> Markup:
             "",
             "",
             _number(answers.similarity_psi),
+            "",
         ]
     )
-    columns = ["what", "how many", "distance", "p", "nearest", "stability index"]
+    columns = ["what", "how many", "distance", "p", "nearest", "stability index", "languages"]
     return el("div", table(columns, rows, text_columns=2), class_="wide")
 
 
@@ -87,12 +90,24 @@ def _shift(shift: Shift | None) -> list[object]:
     return [f"{shift.distance:.3f}", f"{shift.p:.3g}", f"{shift.nearest:.3f}"]
 
 
+def _languages(found: LanguageDrift | None) -> str:
+    if found is None:
+        return "too few"
+    sides = (
+        ", ".join(f"{name} {share:.0%}" for name, share in list(side.items())[:4])
+        for side in (found.recent, found.expected)
+    )
+    return f"{' against '.join(sides)}; stability index {found.psi:.3f}"
+
+
 def _answers(report: MonitorReport) -> Markup:
     answers, drift = report.answers, report.answer_drift
     rows: list[list[object]] = [
         ["refused", _share(drift.unanswered), _share(drift.unanswered_before)],
         ["similarity of the best passage", _number(report.drift.recent),
          _number(report.drift.earlier)],
+        ["10th, 50th, 90th percentile of it", _spread(drift.similarity),
+         _spread(drift.similarity_before)],
     ]  # fmt: skip
     for name, latency in answers.seconds.items():
         rows.append([f"{name}: median, 95th, 99th percentile",
@@ -117,6 +132,10 @@ def _documents(report: MonitorReport) -> Markup:
 
 def _names(sources: tuple[str, ...]) -> str:
     return ", ".join(sources)
+
+
+def _spread(values: tuple[float, ...]) -> str:
+    return ", ".join(f"{value:.2f}" for value in values) or "too few"
 
 
 def _share(value: float | None) -> str:

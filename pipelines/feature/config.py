@@ -96,8 +96,8 @@ class MonitoringConfig(Value):
     psi: float = Field(
         default=0.25,
         gt=0,
-        description="Stability index of lengths and similarities; above 0.25 is a major change "
-        "(Siddiqi 2006).",
+        description="Stability index of lengths, languages and similarities; above 0.25 is a major "
+        "change (Siddiqi 2006).",
     )
     distance: float = Field(
         default=0.1,

@@ -6,6 +6,7 @@ vectors tell of what texts are about. Each comes with how many values it rests o
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -50,13 +51,32 @@ def psi(expected: Sequence[float], recent: Sequence[float], *, bins: int = _BINS
         raise InputError("A stability index needs two samples of finite numbers.")
     inner = np.unique(np.quantile(before, np.arange(1, bins) / bins))
 
-    def shares(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    def counts(values: NDArray[np.float64]) -> NDArray[np.int64]:
         # A value on an edge belongs below it, so that whole numbers get bins of their own.
-        counts = np.bincount(np.searchsorted(inner, values, side="left"), minlength=len(inner) + 1)
+        return np.bincount(np.searchsorted(inner, values, side="left"), minlength=len(inner) + 1)
+
+    return _index(counts(before), counts(after))
+
+
+def psi_of_kinds(expected: Sequence[str], recent: Sequence[str]) -> float:
+    """Population stability index of what comes in kinds, such as languages: a bin per kind.
+
+    Raises:
+        InputError: a sample is empty.
+    """
+    if not expected or not recent:
+        raise InputError("A stability index needs two samples.")
+    before, after = Counter(expected), Counter(recent)
+    kinds = sorted(before.keys() | after.keys())
+    return _index(np.array([before[k] for k in kinds]), np.array([after[k] for k in kinds]))
+
+
+def _index(expected: NDArray[np.int64], recent: NDArray[np.int64]) -> float:
+    def shares(counts: NDArray[np.int64]) -> NDArray[np.float64]:
         filled = np.maximum(counts, 0.5)
         return np.asarray(filled / filled.sum(), dtype=np.float64)
 
-    old, new = shares(before), shares(after)
+    old, new = shares(expected), shares(recent)
     return float(((new - old) * np.log(new / old)).sum())
 
 

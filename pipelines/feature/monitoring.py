@@ -18,7 +18,8 @@ import numpy as np
 
 from pipelines.engines.embedding import Embedder
 from pipelines.feature.config import MonitoringConfig
-from pipelines.feature.drift import Shift, psi, shift
+from pipelines.feature.drift import Shift, psi, psi_of_kinds, shift
+from pipelines.feature.languages import language
 from pipelines.feature.sources import SourceFile, fingerprint
 from store.errors import ExtractionError, RunNotFound
 from store.features import FeatureStats
@@ -79,6 +80,22 @@ class Drift(Value):
     earlier_answers: int
 
 
+class LanguageDrift(Value):
+    """In which languages texts are, as shares of either side; the largest shares first.
+
+    See ``languages.language`` for what a language is called, and how roughly it is known.
+    """
+
+    psi: float
+    expected: Mapping[str, float]
+    recent: Mapping[str, float]
+
+    @property
+    def risen(self) -> str:
+        """The language whose share rose most."""
+        return max(self.recent, key=lambda name: self.recent[name] - self.expected.get(name, 0.0))
+
+
 class QuestionDrift(Value):
     """Users' questions of the last days against a frozen case set."""
 
@@ -87,6 +104,7 @@ class QuestionDrift(Value):
     expected: int
     embedding: Shift | None = None
     length_psi: float | None = None
+    language: LanguageDrift | None = None
 
 
 class DocumentDrift(Value):
@@ -100,12 +118,15 @@ class DocumentDrift(Value):
     chunks: int
     embedding: Shift | None = None
     length_psi: float | None = None
+    language: LanguageDrift | None = None
 
 
 class AnswerDrift(Value):
     """Recent answers against as many days before; rates are shares of answers that were refusals.
 
-    ``similarity_psi`` compares how near the best passages were. None where a side has too few.
+    ``similarity_psi`` compares how near the best passages were, and ``similarity`` and
+    ``similarity_before`` hold the 10th, 50th and 90th percentile of it. None, or empty, where a
+    side has too few.
     """
 
     recent: int
@@ -113,6 +134,8 @@ class AnswerDrift(Value):
     unanswered: float | None = None
     unanswered_before: float | None = None
     similarity_psi: float | None = None
+    similarity: tuple[float, ...] = ()
+    similarity_before: tuple[float, ...] = ()
 
 
 class Alert(Value):
@@ -219,6 +242,7 @@ def _questions(
         return found
     update: dict[str, object] = {
         "length_psi": psi(_lengths(expected), _lengths(asked)),
+        "language": _languages(expected, asked),
     }
     if embedder is not None:
         model = embedder()
@@ -228,6 +252,15 @@ def _questions(
 
 def _lengths(texts: Sequence[str]) -> list[float]:
     return [float(len(text.split())) for text in texts]
+
+
+def _languages(expected: Sequence[str], recent: Sequence[str]) -> LanguageDrift:
+    old, new = ([language(text) for text in texts] for texts in (expected, recent))
+
+    def shares(found: Sequence[str]) -> dict[str, float]:
+        return {name: count / len(found) for name, count in Counter(found).most_common()}
+
+    return LanguageDrift(psi=psi_of_kinds(old, new), expected=shares(old), recent=shares(new))
 
 
 def _new_documents(
@@ -253,7 +286,8 @@ def _new_documents(
     if min(len(new.lengths), len(old.lengths)) < config.min_sample:
         return found
     update: dict[str, object] = {
-        "length_psi": psi(old.lengths.astype(float).tolist(), new.lengths.astype(float).tolist())
+        "length_psi": psi(old.lengths.astype(float).tolist(), new.lengths.astype(float).tolist()),
+        "language": _languages(old.texts, new.texts),
     }
     if old.vectors.shape[1] == new.vectors.shape[1]:  # else another embedder came in between
         update["embedding"] = shift(old.vectors, new.vectors)
@@ -276,7 +310,13 @@ def _answer_drift(
         unanswered=refused(recent),
         unanswered_before=refused(earlier),
         similarity_psi=psi(old, new) if enough else None,
+        similarity=_spread(new) if len(new) >= config.min_sample else (),
+        similarity_before=_spread(old) if len(old) >= config.min_sample else (),
     )
+
+
+def _spread(values: Sequence[float]) -> tuple[float, ...]:
+    return tuple(np.percentile(np.asarray(values), [10, 50, 90]).tolist())
 
 
 def _alerts(
@@ -320,6 +360,17 @@ def _alerts(
                 threshold=config.psi,
                 message=f"New {name} have other lengths than {against}: stability index "
                 f"{found.length_psi:.3f}. {advice}",
+            )
+        spoken = found.language
+        if spoken is not None and spoken.psi > config.psi:
+            yield Alert(
+                what=f"{name}_language",
+                value=spoken.psi,
+                threshold=config.psi,
+                message=f"New {name} are in other languages than {against}: "
+                f"{spoken.recent[spoken.risen]:.0%} are {spoken.risen}, "
+                f"{spoken.expected.get(spoken.risen, 0.0):.0%} were; stability index "
+                f"{spoken.psi:.3f}. See whether the embedder and the model read it.",
             )
     rate, before = answers.unanswered, answers.unanswered_before
     if rate is not None and rate > config.unanswered:

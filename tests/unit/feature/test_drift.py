@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from pipelines.feature.drift import psi, shift
+from pipelines.feature.drift import psi, psi_of_kinds, shift
 from store.errors import InputError
 
 
@@ -34,6 +34,16 @@ def test_psi_is_small_for_the_same_and_large_for_another_distribution() -> None:
 def test_psi_needs_numbers(one: list[float], two: list[float]) -> None:
     with pytest.raises(InputError):
         psi(one, two)
+
+
+def test_psi_of_kinds_by_hand() -> None:
+    before, after = ["en"] * 3 + ["de"], ["en"] * 2 + ["de"] * 2
+    assert psi_of_kinds(before, before) == 0.0
+    wanted = -0.25 * math.log(0.5 / 0.75) + 0.25 * math.log(0.5 / 0.25)
+    assert psi_of_kinds(before, after) == pytest.approx(wanted)
+    assert psi_of_kinds(before, ["fr"] * 4) > 1, "a kind that is new, and two that are gone"
+    with pytest.raises(InputError):
+        psi_of_kinds([], ["en"])
 
 
 def around(direction: int, count: int, seed: int, dimension: int = 16) -> np.ndarray:

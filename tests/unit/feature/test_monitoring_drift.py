@@ -92,6 +92,21 @@ def test_questions_about_something_else_alert(store: Store) -> None:
     assert watched(store, config=MonitoringConfig(distance=1.9, psi=99)).alerts == ()
 
 
+def test_questions_in_another_language_alert(store: Store) -> None:
+    store.cases.freeze("kiln", [Case(id=str(n), question=q) for n, q in enumerate(KILN)])
+    ask(store, KILN[:30] + ["Wann wird der Ofen am Donnerstag befeuert?"] * 10)
+    config = MonitoringConfig(distance=1.9)
+    report = watched(store, config=config)
+    assert report.questions is not None
+    assert report.questions.language is not None
+    assert dict(report.questions.language.recent) == {"en": 0.75, "de": 0.25}
+    assert dict(report.questions.language.expected) == {"en": 1.0}
+    assert what(report) == ["questions_language"]
+    assert "25% are de, 0% were" in report.alerts[0].message
+    assert "en 75%, de 25% against en 100%" in as_html(report, store="/data")
+    assert watched(store, config=MonitoringConfig(distance=1.9, psi=2)).alerts == ()
+
+
 def test_too_few_questions_say_nothing_and_load_no_model(store: Store) -> None:
     store.cases.freeze("kiln", [Case(id=str(n), question=q) for n, q in enumerate(KILN)])
     ask(store, BEES[:29])
@@ -129,7 +144,11 @@ def test_more_refusals_than_before_alert(store: Store) -> None:
 def test_passages_that_are_less_near_than_before_alert(store: Store) -> None:
     ask(store, KILN, days_ago=9, similarity=0.6)
     ask(store, KILN, similarity=0.3)
-    assert what(watched(store)) == ["similarity"]
+    report = watched(store)
+    assert what(report) == ["similarity"]
+    assert [round(v, 2) for v in report.answer_drift.similarity] == [0.31, 0.35, 0.39]
+    assert [round(v, 2) for v in report.answer_drift.similarity_before] == [0.61, 0.65, 0.69]
+    assert "0.31, 0.35, 0.39" in as_html(report, store="/data")
 
 
 def test_new_documents_are_compared_with_a_version_of_the_features(
@@ -169,6 +188,13 @@ def test_new_documents_are_compared_with_a_version_of_the_features(
     assert other.new_documents.embedding is not None
     assert other.new_documents.embedding.p < 0.01
     assert "documents_embedding" in what(other)
+    assert other.new_documents.language is not None
+    assert other.new_documents.language.psi < 0.25
+    for n in range(10):
+        write(f"ofen{n}", "Der Ofen wird am Donnerstag befeuert und ist am Samstag kalt.")
+    take()
+    german = watched(store, reference=reference, config=config)
+    assert "documents_language" in what(german)
 
 
 def test_the_page_shows_alerts_and_figures_with_text_escaped(store: Store) -> None:
