@@ -11,7 +11,7 @@ import difflib
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import yaml
 from pydantic import BaseModel, Field, ValidationError
@@ -177,9 +177,10 @@ def setting_names(model: type[BaseModel] = Settings, prefix: str = "") -> Iterat
     """Dotted names of all settings, sections before their keys."""
     for name, field in model.model_fields.items():
         yield prefix + name
-        kind = field.annotation
-        if isinstance(kind, type) and issubclass(kind, BaseModel):
-            yield from setting_names(kind, f"{prefix}{name}.")
+        # A section may be absent altogether: ``ServerConfig | None``.
+        for kind in (field.annotation, *get_args(field.annotation)):
+            if isinstance(kind, type) and issubclass(kind, BaseModel):
+                yield from setting_names(kind, f"{prefix}{name}.")
 
 
 def _check_yaml(path: Path) -> None:

@@ -93,3 +93,20 @@ def test_a_profile_holds_differences_only() -> None:
         changed = load_settings(path).model_dump(mode="json")
         assert changed != defaults
     assert "service.port" in list(setting_names())
+
+
+def test_the_settings_of_a_server_can_be_given_by_command_line_and_environment(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As the comment in configs/server.yaml says."""
+    monkeypatch.setenv("FTI_GENERATOR__SERVER__API_KEY", "secret")
+    settings = load_settings(
+        Path("server"),
+        overrides=["generator.server.base_url=http://127.0.0.1:9/v1", "generator.id=acme-7b"],
+    )
+    server = settings.generator.server
+    assert server is not None
+    assert (server.base_url, server.context_tokens) == ("http://127.0.0.1:9/v1", 8192)
+    assert server.api_key is not None
+    assert server.api_key.get_secret_value() == "secret"
+    assert "secret" not in str(settings.public())
