@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from store.contract import Contract, TokenCounter
-from store.errors import InputError, ModelUnavailable, StoreEmpty
+from store.errors import ConfigError, InputError, ModelUnavailable, StoreEmpty
 from store.types import Case, DatasetVersion, EmbedderIdentity, ModelIdentity
 
 if TYPE_CHECKING:
@@ -20,11 +20,13 @@ if TYPE_CHECKING:
     from app.settings import Settings
     from pipelines.engines.causal import LoadedModel
     from pipelines.engines.embedding import Embedder
+    from pipelines.engines.entailment import Entailment
     from pipelines.engines.generation import Generator
     from pipelines.engines.reranking import Reranker
     from pipelines.feature.ingest import IngestReport
     from pipelines.inference.answer import Assistant
     from pipelines.inference.batch import BatchReport
+    from pipelines.inference.judging import Judge
     from pipelines.inference.retrieve import Retriever
     from store.casesets import CaseSetVersion
     from store.progress import Progress
@@ -54,6 +56,33 @@ class Engines:
         from pipelines.engines.reranking import load_reranker
 
         return load_reranker(self.settings.reranker)
+
+    @cached_property
+    def entailment(self) -> Entailment | None:
+        """The NLI model that measures groundedness, if the profile names one."""
+        from pipelines.engines.entailment import load_entailment
+
+        return load_entailment(self.settings.evaluation.entailment)
+
+    @cached_property
+    def judge(self) -> Judge:
+        """The language model that judges answers.
+
+        Raises:
+            ConfigError: the profile names none.
+        """
+        from pipelines.engines.openai_server import OpenAIGenerator
+        from pipelines.inference.judging import Judge
+
+        config = self.settings.evaluation.judge
+        if config.server is None:
+            raise ConfigError(
+                "The profile names no judge.",
+                hint="Name an OpenAI-compatible server and its model: --set evaluation.judge.id="
+                "MODEL --set evaluation.judge.server.base_url=http://HOST/v1",
+            )
+        generator = OpenAIGenerator(config.id, config.server, section="evaluation.judge")
+        return Judge(generator, config, batch=4 * config.server.concurrency)
 
     @cached_property
     def _loaded(self) -> LoadedModel | None:
@@ -340,6 +369,9 @@ def fetch_models(settings: Settings) -> list[str]:
         named.append((settings.generator.id, settings.generator.revision))
     if settings.reranker.engine == "cross-encoder":
         named.append((settings.reranker.id, settings.reranker.revision))
+    if settings.evaluation.entailment.id:
+        entailment = settings.evaluation.entailment
+        named.append((entailment.id, entailment.revision))
     return [
         f"{model}: {find_model(model, revision=revision, allow_download=True).path}"
         for model, revision in named

@@ -42,9 +42,9 @@ def known_score(name: str, where: str) -> str:
     Raises:
         InputError: it is not; says which there are.
     """
-    from pipelines.inference.evaluation import ANSWERS, RETRIEVAL
+    from pipelines.inference.evaluation import ANSWERS, GRADED, RETRIEVAL
 
-    known = (*ANSWERS, "abstention", *RETRIEVAL)
+    known = (*ANSWERS, *GRADED, "abstention", *RETRIEVAL)
     if name not in known:
         raise InputError(
             f"{name!r} in {where} is no score of an evaluation.",

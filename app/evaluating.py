@@ -6,7 +6,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from app.build import (
     BASE,
@@ -17,7 +17,7 @@ from app.build import (
     require_documents,
 )
 from app.systems import System, answering
-from store.errors import ConfigError, InvalidCases
+from store.errors import ConfigError, InputError, InvalidCases
 from store.registry import CHAMPION
 from store.significance import Difference
 from store.types import Case, SearchMode
@@ -25,12 +25,15 @@ from store.types import Case, SearchMode
 if TYPE_CHECKING:
     from app.settings import Settings
     from pipelines.inference.evaluation import EvaluationReport
+    from pipelines.inference.judging import Preference
     from pipelines.inference.retrieve import Retriever
     from store.contract import Contract
     from store.progress import Progress
     from store.store import Store
 
 SAMPLE_SEED = 0
+#: What a judge is asked for: a score of each answer, which of two is better, or both.
+Judging = Literal["scores", "pairs", "both"]
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,7 @@ class Compared:
 
     ``differences`` are those of each other system to ``reference``, the first; p-values are
     corrected over the metrics of each. ``main`` names the system that the top figures are about.
+    ``preferences`` are a judge's, of each other answering system over the first that answers.
     ``contracts`` are those of the systems that answer.
     """
 
@@ -46,6 +50,7 @@ class Compared:
     reference: str
     main: str
     differences: dict[str, dict[str, Difference]] = field(default_factory=dict)
+    preferences: dict[str, Preference] = field(default_factory=dict)
     contracts: dict[str, Contract] = field(default_factory=dict)
 
     @property
@@ -72,7 +77,40 @@ class Compared:
             body["difference"] = {
                 metric: d.model_dump() for metric, d in self.differences[self.main].items()
             }
+        if self.preferences:
+            body["preferences"] = {
+                n: p.model_dump(mode="json") for n, p in self.preferences.items()
+            }
         return body
+
+
+def parse_judging(text: str | None, *, compared: bool, answers: bool) -> Judging | None:
+    """What a judge is asked for, as the command line says it.
+
+    Args:
+        text: one of ``Judging``; None asks no judge.
+        compared: whether there is more than one system.
+        answers: whether there are answers to judge.
+
+    Raises:
+        InputError: it is no such word, or there is nothing to judge.
+    """
+    if text is None:
+        return None
+    if text not in get_args(Judging):
+        raise InputError(
+            f"{text!r} is nothing that a judge can be asked for.",
+            hint=f"Write --judge with one of: {', '.join(get_args(Judging))}.",
+        )
+    if not answers:
+        raise InputError(
+            "A search alone has no answers to judge.", hint="Leave out --retrieval-only or --judge."
+        )
+    if text != "scores" and not compared:
+        raise InputError(
+            "Pairs need two systems.", hint="Add --compare, or ask for --judge scores alone."
+        )
+    return text  # type: ignore[return-value]  # checked above
 
 
 def rival_of(settings: Settings, store: Store, ref: str) -> str:
@@ -132,6 +170,7 @@ def evaluate_model(
     include_trained: bool = False,
     engines: Engines | None = None,
     resume: bool = True,
+    judging: Judging | None = None,
 ) -> Compared:
     """Evaluate what would be served and, with ``compare``, what it would replace.
 
@@ -141,7 +180,7 @@ def evaluate_model(
 
     if retrieval_only:
         retriever = build_retriever(settings, store)
-        found = evaluate_retrieval(retriever, cases, store=store, progress=progress)
+        found = evaluate_retrieval(retriever, cases, store=store, progress=progress, resume=resume)
         return Compared({"retrieval": found}, reference="retrieval", main="retrieval")
     name = model or settings.model
     ref = name if name in (BASE, EXTRACTIVE) else store.models.get(name).ref
@@ -157,6 +196,7 @@ def evaluate_model(
         include_trained=include_trained,
         engines=engines,
         resume=resume,
+        judging=judging,
     )
 
 
@@ -170,6 +210,7 @@ def evaluate_systems(
     include_trained: bool = False,
     engines: Engines | None = None,
     resume: bool = True,
+    judging: Judging | None = None,
 ) -> Compared:
     """Ask all systems the same cases: those about documents that no model was trained on.
 
@@ -182,9 +223,11 @@ def evaluate_systems(
         include_trained: also count cases about documents trained on.
         engines: models that are loaded already.
         resume: go on where an earlier evaluation, perhaps a killed one, stopped.
+        judging: what the profile's judge is asked for; None asks no judge.
 
     Raises:
-        ConfigError: ``rerank`` is asked for and the profile has no reranker.
+        ConfigError: ``rerank`` is asked for and the profile has no reranker, or a judge and it has
+            none.
     """
     from pipelines.inference.evaluation import (
         case_rows,
@@ -195,6 +238,7 @@ def evaluate_systems(
     from pipelines.inference.oracle import OracleRetriever
 
     engines = engines or Engines(settings)
+    judge = engines.judge if judging is not None else None
     unseen_by = () if include_trained else sorted({s.model for s in systems if s.model})
     reports: dict[str, EvaluationReport] = {}
     contracts: dict[str, Contract] = {}
@@ -208,6 +252,7 @@ def evaluate_systems(
                 progress=told,
                 unseen_by=unseen_by,
                 system=system.name,
+                resume=resume,
             )
             continue
         assistant = build_assistant(
@@ -229,17 +274,32 @@ def evaluate_systems(
             unseen_by=unseen_by,
             system=system.name,
             resume=resume,
+            entailment=engines.entailment,
+            judge=judge if judging in ("scores", "both") else None,
         )
 
     def rows(name: str) -> list[dict[str, Any]]:
         return case_rows(store, reports[name].run)
 
     reference, *others = reports
+    answered = [system.name for system in systems if system.model is not None]
+    preferences: dict[str, Preference] = {}
+    if judge is not None and judging in ("pairs", "both"):
+        for name in answered[1:]:
+            preferences[name] = judge.prefer(
+                rows(name),
+                rows(answered[0]),
+                against=answered[0],
+                store=store,
+                resume=resume,
+                progress=_named(progress, f"judge {name}"),
+            )
     return Compared(
         reports=reports,
         reference=reference,
         main=answering(systems).name,
         differences={name: compare(rows(name), rows(reference)) for name in others},
+        preferences=preferences,
         contracts=contracts,
     )
 

@@ -28,7 +28,7 @@ from pipelines.engines.generation import GeneratorConfig
 from pipelines.engines.reranking import RerankerConfig
 from pipelines.feature.config import FeatureConfig, MonitoringConfig
 from pipelines.feature.dataset.config import DatasetConfig
-from pipelines.inference.config import BatchConfig, InferenceConfig
+from pipelines.inference.config import BatchConfig, EvaluationConfig, InferenceConfig
 from pipelines.training.config import TrainingConfig
 from store.contract import PromptForm
 from store.errors import ConfigError
@@ -79,6 +79,7 @@ class Settings(BaseSettings):
     features: FeatureConfig = FeatureConfig()
     inference: InferenceConfig = InferenceConfig()
     batch: BatchConfig = BatchConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
     dataset: DatasetConfig = DatasetConfig()
     training: TrainingConfig = TrainingConfig()
     gate: GateConfig = GateConfig()

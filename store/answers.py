@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 import secrets
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
@@ -56,6 +56,19 @@ class AnswerLog:
             f"There is no answer {answer_id!r}.",
             hint=f"The newest are: {recent}." if recent else "No answer was logged yet.",
         )
+
+    def many(self, answer_ids: Iterable[str]) -> Mapping[str, Answer]:
+        """Those of the answers that the log holds, by id; reads each day's file once."""
+        wanted: dict[str, set[str]] = {}
+        for answer_id in answer_ids:
+            if match := _ID.fullmatch(answer_id):
+                wanted.setdefault(match.group(1), set()).add(answer_id)
+        return {
+            answer.id: answer
+            for day, ids in wanted.items()
+            for answer in self._answers(self._day(day))
+            if answer.id in ids
+        }
 
     def list(self, limit: int | None = None, since: datetime | None = None) -> Sequence[Answer]:
         """Answers, newest first; ``since`` (with a time zone) is included."""

@@ -7,12 +7,12 @@ depends on besides the case. Rows are a cache: deleting the folder costs time an
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from pydantic_core import to_jsonable_python
 
-from store.atomic import append_line, dump_line, iter_lines
+from store.atomic import append_lines, dump_line, iter_lines
 from store.layout import Layout
 from store.types import sha256_hex
 
@@ -37,9 +37,16 @@ class KeptRows:
 
     def keep(self, case: str, row: Mapping[str, Any]) -> None:
         """Keep the row of a case."""
-        plain = to_jsonable_python(dict(row), inf_nan_mode="null")
-        self._rows[case] = plain
-        append_line(self._path, dump_line({"case": case, "row": plain}))
+        self.keep_all([(case, row)])
+
+    def keep_all(self, rows: Iterable[tuple[str, Mapping[str, Any]]]) -> None:
+        """Keep the rows of several cases at once."""
+        lines = []
+        for case, row in rows:
+            self._rows[case] = to_jsonable_python(dict(row), inf_nan_mode="null")
+            lines.append(dump_line({"case": case, "row": self._rows[case]}))
+        if lines:
+            append_lines(self._path, lines)
 
 
 class CaseResults:

@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from app.evaluating import Compared
     from app.reporting import Reporter
     from pipelines.inference.evaluation import EvaluationReport
+    from pipelines.inference.judging import Judgement, Preference
     from store.significance import Difference
+    from store.types import Interval
 
 #: What ``--compare`` without a value stands for.
 _RIVAL = "rival"
@@ -95,6 +97,15 @@ def evaluate(
             help="Ask every case anew; otherwise a run goes on where one like it stopped.",
         ),
     ] = False,
+    judge: Annotated[
+        str | None,
+        typer.Option(
+            "--judge",
+            metavar="scores|pairs|both",
+            help="Also ask the profile's judge (evaluation.judge), a language model: scores by its "
+            "rubric, which of two systems' answers is better (in both orders), or both.",
+        ),
+    ] = None,
     report: Annotated[
         Path | None,
         typer.Option(
@@ -129,7 +140,7 @@ def evaluate(
     base,base+rag,tuned,tuned+rag,tuned+oracle,vector,text,hybrid
     """
     from app.checks import below, parse_floors, read_baseline, worse_than
-    from app.evaluating import evaluate_model, evaluate_systems, find_cases, sample
+    from app.evaluating import evaluate_model, evaluate_systems, find_cases, parse_judging, sample
     from app.systems import parse_systems
     from pipelines.inference.evaluation import case_rows
     from store.errors import InputError
@@ -137,6 +148,7 @@ def evaluate(
     # What can be wrong with the options is found before hours of asking.
     floors = parse_floors(fail_below)
     earlier = read_baseline(baseline) if baseline is not None else None
+    judging = parse_judging(judge, compared=compare is not None, answers=not retrieval_only)
     session = open_session(store, config, set_, json)
     asked = sample(find_cases(session.store, cases), limit)
     several = compare is not None and compare != _RIVAL
@@ -157,6 +169,7 @@ def evaluate(
                 systems,
                 include_trained=include_trained,
                 resume=not fresh,
+                judging=judging,
                 progress=progress,
             )
         else:
@@ -170,6 +183,7 @@ def evaluate(
                 use_retrieval=not no_retrieval,
                 include_trained=include_trained,
                 resume=not fresh,
+                judging=judging,
                 progress=progress,
             )
     failed = below(found.report, floors)
@@ -229,6 +243,11 @@ def show_systems(report: Reporter, found: Compared) -> None:
         for metric, difference in differences.items():
             if difference.significant or len(found.reports) == 2:
                 report.say(f"{name}, {metric}: {difference_text(difference, found.reference)}")
+    for name, preference in found.preferences.items():
+        report.say(f"{name}: {preference_text(preference)}")
+    for name, each in found.reports.items():
+        if each.judge is not None:
+            report.say(f"{name}: {judgement_text(each.judge)}")
     reused = sum(each.reused for each in found.reports.values())
     if reused:
         report.note(f"{reused} cases were asked by an earlier evaluation; --fresh asks them anew")
@@ -240,6 +259,31 @@ def difference_text(difference: Difference, reference: str) -> str:
         f"{difference.mean:+.3f} against {reference}, 95 % interval [{difference.low:+.3f}, "
         f"{difference.high:+.3f}], p {difference.p_holm:.3g}, {difference.n} cases"
     )
+
+
+def preference_text(preference: Preference) -> str:
+    """What a judge prefers, in one line."""
+    margin = preference.margin
+    return (
+        f"the judge {preference.model} prefers it to {preference.against} {preference.wins} times, "
+        f"the other {preference.losses} times, neither {preference.ties} times (margin "
+        f"{margin.mean:+.3f}, 95 % interval [{margin.low:+.3f}, {margin.high:+.3f}], p "
+        f"{preference.p:.3g}); asked about {preference.asked} pairs in both orders, it agreed with "
+        f"itself on {_percent(preference.agreement)}, unreadable {preference.unreadable}"
+    )
+
+
+def judgement_text(judgement: Judgement) -> str:
+    """How a judge scored, in one line."""
+    kappa = "" if judgement.kappa is None else f", kappa {judgement.kappa:.2f}"
+    return (
+        f"the judge {judgement.model} scored {judgement.asked} answers, unreadable "
+        f"{judgement.unreadable}; it agrees with F1 on {_percent(judgement.agreement)}{kappa}"
+    )
+
+
+def _percent(share: Interval) -> str:
+    return f"{share.mean:.0%}" if share.n else "none"
 
 
 def _cell(report: EvaluationReport, metric: str, *, bare: bool) -> str:

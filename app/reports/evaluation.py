@@ -34,6 +34,8 @@ MEANINGS: Mapping[str, str] = {
     "citation_precision": "citations that point at a relevant passage",
     "citation_recall": "answers that cite a relevant passage they were shown",
     "faithfulness": "content words that stand in the cited passages",
+    "groundedness": "claims that follow from the cited passages (NLI)",
+    "judge": "a language model's score by its rubric, 0 to 1",
     "recall@1": "relevant passages among the first 1",
     "recall@5": "relevant passages among the first 5",
     "recall@10": "relevant passages among the first 10",
@@ -173,6 +175,12 @@ def versions(document: EvaluationDocument) -> dict[str, str]:
             what += f" (weights {base.weights_sha256[:16]})" if base.weights_sha256 else ""
             what += f", embedder {contract.embedder.id}"
         facts[f"system {name}"] = f"{what}, run {report.run}"
+    for report in document.found.reports.values():
+        if report.grounding is not None:
+            nli = report.grounding
+            facts["groundedness"] = f"{nli.model} (weights {nli.weights_sha256[:16]})"
+        if report.judge is not None:
+            facts["judge"] = report.judge.model
     facts["software"] = ", ".join(
         [f"Python {platform.python_version()}", *filter(None, map(_package, _PACKAGES))]
     )

@@ -42,6 +42,7 @@ def as_html(document: EvaluationDocument) -> str:
         _differences(document),
         section("What goes wrong", _faults(document)) if answers else None,
         section("Does it know what it does not know?", _abstention(document)) if answers else None,
+        _judge(document),
         _retrieval(document),
         _slices(document),
         _worst(document),
@@ -201,6 +202,20 @@ def _abstention(document: EvaluationDocument) -> Markup:
     return join(el("div", table(columns, rows), class_="wide"), chart)
 
 
+def _judge(document: EvaluationDocument) -> Markup | None:
+    from app.reports.verdicts import JUDGE_NOTE, PAIR_COLUMNS, SCORE_COLUMNS, pair_rows, score_rows
+
+    scores, pairs = score_rows(document.found), pair_rows(document.found)
+    if not scores and not pairs:
+        return None
+    return section(
+        "What the judge says",
+        el("p", JUDGE_NOTE),
+        el("div", table(list(SCORE_COLUMNS), scores), class_="wide") if scores else None,
+        el("div", table(list(PAIR_COLUMNS), pairs), class_="wide") if pairs else None,
+    )
+
+
 def _retrieval(document: EvaluationDocument) -> Markup | None:
     from pipelines.inference.findings import hit_curve
 
@@ -280,6 +295,10 @@ def _case(number: int, case: Mapping[str, Any]) -> Markup:
         )
         facts.append(("said", said if case["abstained"] else case["answer"] or "(nothing)"))
         facts.append(("scores", f"F1 {case['f1']:.2f}, exact match {case['exact_match']:.0f}"))
+    if case.get("judge") is not None:
+        facts.append(("judge", f"{case['judge']:.2f}. {case.get('judge_reason', '')}"))
+    if case.get("groundedness") is not None:
+        facts.append(("groundedness", f"{case['groundedness']:.2f}"))
     if "rank" in case:
         rank = case["rank"]
         facts.append(

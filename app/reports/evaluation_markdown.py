@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from app.reports.evaluation import MEANINGS, EvaluationDocument, has, lead, score, versions
+from app.reports.verdicts import JUDGE_NOTE, PAIR_COLUMNS, SCORE_COLUMNS, pair_rows, score_rows
 from store.types import Interval
 
 
@@ -33,6 +34,13 @@ def as_markdown(document: EvaluationDocument) -> str:
                 for n, d in differences.items()
             ],
         )
+    for columns, verdicts in (
+        (SCORE_COLUMNS, score_rows(document.found)),
+        (PAIR_COLUMNS, pair_rows(document.found)),
+    ):
+        if verdicts:
+            lines += ["", "## What the judge says", "", JUDGE_NOTE, ""]
+            lines += _md_table(list(columns), verdicts)
     faults = {n: r.faults for n, r in reports.items() if r.answers}
     if faults:
         kinds = sorted({kind for found in faults.values() for kind in found})

@@ -37,10 +37,12 @@ class OpenAIGenerator:
     Args:
         model: the name that the server knows the model by.
         server: where it is and how to reach it.
+        section: of the settings that name it, for hints.
     """
 
-    def __init__(self, model: str, server: ServerConfig) -> None:
+    def __init__(self, model: str, server: ServerConfig, *, section: str = "generator") -> None:
         self._model = model
+        self._section = section
         self._server = server
         self._url = server.base_url.rstrip("/") + "/chat/completions"
         self._counter: TokenCounter = server_counter(server)
@@ -79,7 +81,9 @@ class OpenAIGenerator:
             QuestionTooLong: the server says that the prompt exceeds its context.
             GenerationFailed: the server is too busy, broke off, or sent what cannot be read.
         """
-        exchange = _Exchange(self._client, self._url, self._body(request), request.cancel)
+        exchange = _Exchange(
+            self._client, self._url, self._body(request), request.cancel, self._section
+        )
         for attempt in range(self._server.retries + 1):
             try:
                 yield from self._attempt(exchange, request)
@@ -171,6 +175,7 @@ class _Exchange:
     url: str
     body: dict[str, Any]
     cancel: threading.Event
+    section: str
 
     def chunks(self) -> Iterator[dict[str, Any]]:
         """Parsed chunks until the server is done or ``cancel`` is set."""
@@ -214,7 +219,7 @@ class _Exchange:
         except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as error:
             failed = GenerationFailed(
                 f"The connection to {self.url!r} broke: {type(error).__name__}.",
-                hint="If the server is only slow, raise generator.server.timeout_s.",
+                hint=f"If the server is only slow, raise {self.section}.server.timeout_s.",
             )
             failed.__cause__ = error
             lines.put(failed)
@@ -226,7 +231,7 @@ class _Exchange:
     def _unreachable(self, error: Exception) -> FtiError:
         failed = ModelUnavailable(
             f"No server answers at {self.url!r} ({type(error).__name__}).",
-            hint="Start it, or correct generator.server.base_url.",
+            hint=f"Start it, or correct {self.section}.server.base_url.",
         )
         failed.__cause__ = error
         return failed
@@ -236,19 +241,20 @@ class _Exchange:
         said = _server_message(response)
         where = f"The server at {self.url!r} answered {status}: {said}"
         if status in (401, 403):
-            return ModelUnavailable(where, hint="Check generator.server.api_key.")
+            return ModelUnavailable(where, hint=f"Check {self.section}.server.api_key.")
         if status == 404:
             model = self.body["model"]
             return ModelUnavailable(
                 where,
-                hint=f"Check generator.server.base_url, and that it serves the model {model!r}.",
+                hint=f"Check {self.section}.server.base_url, and that it serves {model!r}.",
             )
         if status in _BUSY:
             busy = GenerationFailed(where, hint="The server is overloaded; try again later.")
             return _TryAgain(busy, _retry_after(response))
         if status == 413 or (status == 400 and "context" in said.lower()):
             return QuestionTooLong(
-                where, hint="Ask a shorter question, or lower generator.server.context_tokens."
+                where,
+                hint=f"Ask a shorter question, or lower {self.section}.server.context_tokens.",
             )
         return GenerationFailed(where)
 

@@ -100,7 +100,8 @@ class RawDocument:
 def discover(sources: Sequence[str], *, config: SourcesConfig | None = None) -> Discovery:
     """The files that ``sources`` name, folders searched to any depth.
 
-    Links are followed to files inside the same folder only; hidden files and folders are skipped.
+    Links are followed to files inside the same folder only; hidden files and folders are skipped,
+    and so are the queries and judgements of a BEIR folder.
 
     Raises:
         SourceNotFound: a source does not exist.
@@ -333,6 +334,14 @@ def _search(
         )
 
     for folder, folders, names in os.walk(root, onerror=unreadable):
+        if {"corpus.jsonl", "queries.jsonl"} <= set(names) and "qrels" in folders:
+            # BEIR: a query that is a document would be the best passage for itself.
+            folders.remove("qrels")
+            names.remove("queries.jsonl")
+            found.skipped.extend(
+                FailedSource(_name(Path(folder, name)), "a BEIR folder's, for fti evaluate")
+                for name in ("qrels", "queries.jsonl")
+            )
         folders[:] = sorted(_enter(Path(folder), folders, config, found))
         for name in sorted(names):
             path = Path(folder, name)

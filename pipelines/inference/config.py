@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pydantic import Field
 
+from pipelines.engines.entailment import EntailmentConfig
+from pipelines.inference.judging import JudgeConfig
 from store.types import SearchMode, Value
 
 
@@ -86,3 +88,10 @@ class BatchConfig(Value):
             return None
         tokens = prompt_tokens * self.prompt_price + completion_tokens * self.completion_price
         return tokens / 1e6 + seconds / 3600 * self.hour_price
+
+
+class EvaluationConfig(Value):
+    """Models that take part in evaluations only; none unless the profile names them."""
+
+    judge: JudgeConfig = JudgeConfig()
+    entailment: EntailmentConfig = EntailmentConfig()

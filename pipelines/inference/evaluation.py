@@ -11,7 +11,6 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,19 +21,21 @@ from pydantic import Field
 
 from pipelines.inference import metrics
 from pipelines.inference.answer import Assistant
-from pipelines.inference.cases import GoldDocuments
+from pipelines.inference.grounding import GROUNDEDNESS, Grounding, ground_rows
+from pipelines.inference.judging import JUDGE, Judge, Judgement
 from pipelines.inference.oracle import OracleRetriever
 from pipelines.inference.retrieve import Retriever
 from pipelines.inference.scoring import ScoredCase, answer_row, passages_needed, retrieval_row
-from pipelines.inference.trace import ancestry
+from pipelines.inference.selection import Excluded, Selection, select
 from store.casesets import cases_digest
-from store.errors import InputError, InvalidCases
+from store.errors import InvalidCases
 from store.gate import bootstrap_interval
 from store.progress import Progress, ProgressEvent, quiet
 from store.significance import Difference, differences
 from store.types import Case, Interval, SearchMode, Value, sha256_hex
 
 if TYPE_CHECKING:
+    from pipelines.engines.entailment import Entailment
     from store.store import Store
 
 #: Name under which the scores per case are attached to the run.
@@ -48,17 +49,10 @@ ANSWERS = (
     "citation_recall",
     "faithfulness",
 )
+#: Scores that only some evaluations have: from models that the profile names.
+GRADED = (GROUNDEDNESS, JUDGE)
 
 _BATCH = 128  # questions embedded together
-_SHOWN = 20  # how many excluded cases a report names
-
-
-class Excluded(Value):
-    """Cases that were not scored: how many, and the first of them with their documents."""
-
-    count: int = 0
-    cases: tuple[str, ...] = ()
-    documents: tuple[str, ...] = ()
 
 
 class Abstention(Interval):
@@ -97,6 +91,10 @@ class EvaluationReport(Value):
       one. One is enough, as one is all that an answer needs.
     - faithfulness: share of an answer's content words that stand in the passages it cites (see
       ``metrics.support``), averaged over answers; an answer without citation has 0.
+    - groundedness: share of an answer's claims that follow from the passages it cites, by the NLI
+      model in ``grounding``; where the profile names one.
+    - judge: score by the rubric of the language model in ``judge``, from 0 to 1; where one was
+      asked.
     """
 
     cases: int
@@ -119,16 +117,10 @@ class EvaluationReport(Value):
     ambiguous: Excluded = Excluded()
     trained_on: Excluded = Excluded()
     faults: Mapping[str, int] = Field(default_factory=dict)
+    grounding: Grounding | None = None
+    judge: Judgement | None = None
     run: str = ""
     seconds: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class _Selection:
-    scored: list[ScoredCase]
-    not_in_store: Excluded
-    ambiguous: Excluded
-    trained_on: Excluded
 
 
 def evaluate(
@@ -142,6 +134,8 @@ def evaluate(
     unseen_by: Sequence[str] = (),
     system: str = "",
     resume: bool = False,
+    entailment: Entailment | None = None,
+    judge: Judge | None = None,
 ) -> EvaluationReport:
     """Ask every case and score what comes back.
 
@@ -161,14 +155,18 @@ def evaluate(
         system: what a comparison calls this assistant; empty where there is none.
         resume: take over the scores of cases that were asked under the very same circumstances
             (contract, model, settings, features version, code), and keep those that are made now.
+        entailment: model of inference that measures groundedness.
+        judge: language model that scores answers by its rubric.
 
     Raises:
         InvalidCases: there are no cases, or none is about a document in the store.
         InputError: all of them are about documents trained on.
     """
     if retrieval_only:
-        return evaluate_retrieval(assistant.retriever, cases, store=store, progress=progress)
-    chosen = _select(cases, store, () if include_trained else (assistant.model, *unseen_by))
+        return evaluate_retrieval(
+            assistant.retriever, cases, store=store, progress=progress, resume=resume
+        )
+    chosen = select(cases, store, () if include_trained else (assistant.model, *unseen_by))
     version = store.features.version()
     oracle = isinstance(assistant.retriever, OracleRetriever)
     settings = {
@@ -184,9 +182,7 @@ def evaluate(
                 "contract": assistant.contract.model_dump(mode="json"),
                 "generator": assistant.generator.identity.model_dump(mode="json"),
                 "model": assistant.model,
-                "reranker": _reranker(assistant.retriever),
-                "features": [version, store.features.content_digest()],
-                "code": _code_digest(),
+                **_circumstances(assistant.retriever, store, version),
             }
         )
     reused = 0
@@ -211,6 +207,16 @@ def evaluate(
                 kept.keep(key, row)
             yield row
 
+    def grade(rows: list[dict[str, Any]]) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        if entailment is not None:
+            found["grounding"] = ground_rows(
+                rows, entailment, store=store, resume=resume, progress=progress
+            )
+        if judge is not None:
+            found["judge"] = judge.score_rows(rows, store=store, resume=resume, progress=progress)
+        return found
+
     report = _run(
         chosen,
         measure,
@@ -227,7 +233,14 @@ def evaluate(
             mode=assistant.config.retrieval.mode if assistant.use_retrieval else None,
             oracle=oracle,
         ),
-        settings=settings | {"include_trained": include_trained, "unseen_by": list(unseen_by)},
+        settings=settings
+        | {
+            "include_trained": include_trained,
+            "unseen_by": list(unseen_by),
+            "judge": judge.model if judge else "",
+            "entailment": entailment.identity.id if entailment else "",
+        },
+        grade=grade,
     )
     return report.model_copy(update={"reused": reused})
 
@@ -240,23 +253,47 @@ def evaluate_retrieval(
     progress: Progress = quiet,
     unseen_by: Sequence[str] = (),
     system: str = "",
+    resume: bool = False,
 ) -> EvaluationReport:
     """Score the search alone; no language model takes part. See ``evaluate``.
 
     Questions are embedded in batches; a case's time is its search and its share of the embedding.
     """
-    chosen = _select(cases, store, unseen_by)
+    chosen = select(cases, store, unseen_by)
+    version = store.features.version()
+    settings = {"retrieval": retriever.config.model_dump(mode="json"), "retrieval_only": True}
+    kept = None
+    if resume:
+        kept = store.results.under(settings | _circumstances(retriever, store, version))
+    reused = 0
 
     def measure(run_id: str) -> Iterator[dict[str, Any]]:
+        nonlocal reused
         for at in range(0, len(chosen.scored), _BATCH):
             batch = chosen.scored[at : at + _BATCH]
+            keys = [cases_digest([scored.case]) for scored in batch]
+            rows = {key: kept.get(key) if kept is not None else None for key in keys}
+            new = {
+                key: scored for key, scored in zip(keys, batch, strict=True) if rows[key] is None
+            }
             started = time.perf_counter()
-            vectors = retriever.embed([scored.case.question for scored in batch])
-            embedding_s = (time.perf_counter() - started) / len(batch)
-            for scored, vector in zip(batch, vectors, strict=True):
-                yield _search_row(retriever, scored, vector, spent_s=embedding_s)
+            questions = [scored.case.question for scored in new.values()]
+            asked = retriever.embed(questions) if questions else []
+            vectors = dict(zip(new, asked, strict=True))
+            embedding_s = (time.perf_counter() - started) / max(1, len(new))
+            for key in keys:
+                row = rows[key]
+                if row is None:
+                    row = _search_row(retriever, new[key], vectors[key], spent_s=embedding_s)
+                    rows[key] = row
+                else:
+                    reused += 1
+                yield row
+            # Unless the features moved on while the batch was searched.
+            if kept is not None and store.features.version() == version:
+                kept.keep_all((key, row) for key in new if (row := rows[key]) is not None)
 
-    return _run(
+    report = _run(
         chosen,
         measure,
         store=store,
@@ -265,11 +302,12 @@ def evaluate_retrieval(
             cases=len(chosen.scored),
             case_set=cases_digest(cases),
             system=system,
-            features_version=store.features.version(),
+            features_version=version,
             mode=retriever.config.mode,
         ),
-        settings={"retrieval": retriever.config.model_dump(mode="json"), "retrieval_only": True},
+        settings=settings,
     )
+    return report.model_copy(update={"reused": reused})
 
 
 def compare(
@@ -298,7 +336,7 @@ def compare(
             for case in shared
             if ours[case].get(metric) is not None and theirs[case].get(metric) is not None
         ]
-        for metric in (*ANSWERS, "abstention", *RETRIEVAL)
+        for metric in (*ANSWERS, *GRADED, "abstention", *RETRIEVAL)
     }
     return differences({metric: values for metric, values in pairs.items() if values})
 
@@ -312,17 +350,15 @@ def case_rows(store: Store, run_id: str) -> list[dict[str, Any]]:
     return list(store.runs.attached(run_id, ROWS))
 
 
-def trained_documents(store: Store, model: str) -> frozenset[str]:
-    """Ids of the documents that a model version, or one it goes back to, was trained on."""
-    if "/" not in model:  # base and extractive: nothing of ours was trained
-        return frozenset()
-    datasets = [store.datasets.get(maker.dataset) for maker in ancestry(store, model)]
-    return frozenset(d for dataset in datasets for d in dataset.documents.get("train", ()))
-
-
-def _reranker(retriever: Retriever) -> dict[str, Any] | None:
+def _circumstances(retriever: Retriever, store: Store, version: int) -> dict[str, Any]:
+    """What a search's result depends on besides question and settings."""
     reranker = retriever.reranker
-    return None if reranker is None else reranker.identity.model_dump(mode="json")
+    return {
+        "embedder": retriever.embedder.identity.model_dump(mode="json"),
+        "reranker": None if reranker is None else reranker.identity.model_dump(mode="json"),
+        "features": [version, store.features.content_digest()],
+        "code": _code_digest(),
+    }
 
 
 @cache
@@ -334,62 +370,15 @@ def _code_digest() -> str:
     return sha256_hex(b"\n".join(path.read_bytes() for path in files))
 
 
-def _select(cases: Sequence[Case], store: Store, models: Sequence[str]) -> _Selection:
-    """Cases to score: each about a document of the store that no model was trained on."""
-    if not cases:
-        raise InvalidCases("There are no cases to evaluate.")
-    trained = frozenset[str]().union(*(trained_documents(store, model) for model in models))
-    gold = GoldDocuments(store.features.records())
-    scored: list[ScoredCase] = []
-    absent: list[Case] = []
-    ambiguous: list[Case] = []
-    seen: list[Case] = []
-    for case in cases:
-        grades = case.relevant or ({case.document: 1} if case.document else {})
-        matches = {reference: gold.find(reference) for reference in grades}
-        if any(len(ids) > 1 for ids in matches.values()):
-            ambiguous.append(case)
-        elif not all(ids for reference, ids in matches.items() if grades[reference] > 0):
-            absent.append(case)
-        else:
-            documents = {ids[0]: grades[ref] for ref, ids in matches.items() if ids}
-            if trained.intersection(documents):
-                seen.append(case)
-            else:
-                scored.append(ScoredCase(case, documents))
-    if not scored and seen:
-        raise InputError(
-            f"All {len(seen)} cases are about documents that the model was trained on.",
-            hint="Evaluate on held-out documents, or see the figures with --include-trained.",
-        )
-    if not scored:
-        example = (absent or ambiguous)[0]
-        raise InvalidCases(
-            f"None of the {len(cases)} cases is about one document in the store; the first names "
-            f"{example.document or next(iter(example.relevant))!r}, which matches "
-            f"{'no document' if absent else 'several documents'}.",
-            hint="Ingest the documents that the cases are about, each from one place.",
-        )
-    return _Selection(scored, _excluded(absent), _excluded(ambiguous), _excluded(seen))
-
-
-def _excluded(cases: Sequence[Case]) -> Excluded:
-    documents = dict.fromkeys(c.document or next(iter(c.relevant)) for c in cases)
-    return Excluded(
-        count=len(cases),
-        cases=tuple(c.id for c in cases[:_SHOWN]),
-        documents=tuple(documents)[:_SHOWN],
-    )
-
-
 def _run(
-    chosen: _Selection,
+    chosen: Selection,
     measure: Callable[[str], Iterable[dict[str, Any]]],
     *,
     store: Store,
     progress: Progress,
     base: EvaluationReport,
     settings: Mapping[str, Any],
+    grade: Callable[[list[dict[str, Any]]], dict[str, Any]] = lambda rows: {},
 ) -> EvaluationReport:
     started = time.perf_counter()
     total = len(chosen.scored)
@@ -412,6 +401,7 @@ def _run(
                 f1.append(row["f1"])
             values = {"f1": sum(f1) / len(f1)} if f1 else {}
             progress(ProgressEvent("evaluate", len(rows), total, row["question"], values))
+        graded = grade(rows)
         store.runs.attach(run.id, ROWS, rows)
         report = base.model_copy(
             update={
@@ -421,6 +411,7 @@ def _run(
                 "trained_on": chosen.trained_on,
                 "run": run.id,
                 **summary(rows),
+                **graded,
                 "seconds": time.perf_counter() - started,
             }
         )
@@ -474,8 +465,10 @@ def _answer_metrics(rows: Sequence[Mapping[str, Any]]) -> dict[str, Interval]:
         wrongly_answered=sum(not row["abstained"] for row in unanswerable),
         reasons=dict(sorted(Counter(str(row["abstention_reason"]) for row in refused).items())),
     )
+    measured = [name for name in GRADED if any(name in row for row in rows)]
     by_name = {
-        name: _interval([row[name] for row in rows if row[name] is not None]) for name in ANSWERS
+        name: _interval([row[name] for row in rows if row.get(name) is not None])
+        for name in (*ANSWERS, *measured)
     }
     return {**by_name, "abstention": abstention}
 

@@ -137,3 +137,18 @@ def support(text: str, passages: Sequence[str], *, question: str = "") -> float:
     if not said:
         return float(all(w in known for w in content_words(text)))
     return sum(w in known for w in said) / len(said)
+
+
+def kappa(pairs: Sequence[tuple[bool, bool]]) -> float | None:
+    """Agreement of two judges beyond chance, at most 1 (Cohen, "A Coefficient of Agreement", 1960).
+
+    None where there is nothing to tell apart: no pair, or both say the same thing of every one.
+    """
+    if not pairs:
+        return None
+    n = len(pairs)
+    ours, theirs = (sum(side) / n for side in zip(*pairs, strict=True))
+    chance = ours * theirs + (1 - ours) * (1 - theirs)
+    if chance == 1:
+        return None
+    return (sum(a == b for a, b in pairs) / n - chance) / (1 - chance)

@@ -7,6 +7,7 @@ further tokenizers are of the families that chat models come with.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +101,9 @@ def make_adapter(base: Path, folder: Path, *, seed: int = 1, rank: int = 4) -> P
     return folder
 
 
-def make_cross_encoder(folder: Path, *, seed: int = 0, outputs: int = 1) -> Path:
+def make_cross_encoder(
+    folder: Path, *, seed: int = 0, outputs: int = 1, labels: Sequence[str] = ()
+) -> Path:
     """Write a tiny BERT classifier with random weights into a folder; the folder."""
     import torch
     from transformers import BertConfig, BertForSequenceClassification
@@ -115,7 +118,8 @@ def make_cross_encoder(folder: Path, *, seed: int = 0, outputs: int = 1) -> Path
         intermediate_size=64,
         num_hidden_layers=2,
         num_attention_heads=2,
-        num_labels=outputs,
+        num_labels=len(labels) or outputs,
+        **({"id2label": dict(enumerate(labels))} if labels else {}),
         initializer_range=0.5,
     )
     with torch.random.fork_rng():

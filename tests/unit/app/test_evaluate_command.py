@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,10 @@ from app.settings import load_settings
 from pipelines.engines.embedding import HashingEmbedder
 from pipelines.feature.config import FeatureConfig
 from pipelines.feature.ingest import ingest
+from store.errors import FtiError
 from store.store import Store
+from store.types import document_id
+from tests.support.chat_server import Server, says, serving
 
 LINES = [
     {"id": "1", "question": "When is the kiln fired?", "answers": ["Thursdays"],
@@ -56,6 +60,12 @@ def fti(*args: str, code: int = 0) -> Any:
     return json.loads(line)
 
 
+def refusal(*args: str) -> str:
+    error = CliRunner().invoke(app, list(args)).exception
+    assert isinstance(error, FtiError), error
+    return str(error)
+
+
 def test_compare_without_a_value_may_stand_anywhere(cases: Path) -> None:
     for args in (["--compare", str(cases)], [str(cases), "--compare"]):
         body = fti("evaluate", *args)
@@ -69,7 +79,7 @@ def test_compare_with_a_list_measures_each_system(cases: Path) -> None:
         body = fti("evaluate", str(cases), *args)
         assert list(body["systems"]) == names.split(",")
         assert (body["reference"], body["system"]) == ("extractive+text", "extractive+oracle")
-    assert [s["reused"] for s in body["systems"].values()] == [2, 2, 2, 0]
+    assert [s["reused"] for s in body["systems"].values()] == [2, 2, 2, 2]
 
 
 def test_a_frozen_set_is_evaluated_by_its_name(cases: Path) -> None:
@@ -81,6 +91,112 @@ def test_a_frozen_set_is_evaluated_by_its_name(cases: Path) -> None:
     assert fti("evaluate", "handbook", "--limit", "1")["frozen"] == "", "a sample is another set"
     assert [c["ref"] for c in fti("cases", "list")["case_sets"]] == ["handbook/1"]
     assert fti("cases", "show", "handbook")["examples"][0]["id"] == "1"
+
+
+def test_a_beir_folder_is_ingested_frozen_and_evaluated(cases: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "beir"
+    (folder / "qrels").mkdir(parents=True)
+    corpus = {"d1": "The glaze room is open on Fridays.", "d2": "Clay is sold by the kilogram.",
+              "d3": "Wheels are cleaned every evening."}  # fmt: skip
+    queries = {"q1": "When is the glaze room open?", "q2": "How is clay sold?", "q3": "Who?"}
+    for name, texts in (("corpus", corpus), ("queries", queries)):
+        lines = (json.dumps({"_id": k, "text": v}) + "\n" for k, v in texts.items())
+        (folder / f"{name}.jsonl").write_text("".join(lines), "utf-8")
+    judged = "query-id\tcorpus-id\tscore\nq1\td1\t2\nq1\td3\t0\nq2\td2\t1\n"
+    (folder / "qrels" / "test.tsv").write_text(judged, "utf-8")
+    ingested = fti("ingest", str(folder))
+    assert ingested["added"] == 3, "queries and judgements are no documents"
+    frozen = fti("cases", "freeze", "glaze", str(folder))
+    assert (frozen["cases"], frozen["answerable"]) == (2, 2)
+    report = tmp_path / "report"
+    found = fti("evaluate", "glaze", "--retrieval-only", "--report", str(report))
+    assert (found["cases"], found["frozen"]) == (2, "glaze/1")
+    assert found["retrieval"]["ndcg@10"] == 1.0
+    compared = fti("evaluate", str(folder), "--compare", "extractive+rag,vector,text")
+    assert [s["cases"] for s in compared["systems"].values()] == [2, 2, 2]
+    assert compared["systems"]["extractive+rag"]["answers"] is None, "judged, not answered"
+    slices = json.loads((report / "report.json").read_text("utf-8"))["slices"]
+    assert slices == [], "two questions of two kinds"
+
+
+def test_cases_of_held_out_documents_are_evaluated_by_kind_document_and_question(
+    cases: Path, tmp_path: Path
+) -> None:
+    for n in range(6):
+        text = "\n\n".join(
+            f"Kiln {n}{i} was built by Rosa Lund in {1900 + 10 * n + i}. The steward opens the "
+            f"kiln at {i + 6} in the morning. Kiln {n}{i} stands in Delft and weighs {n + 40} tons."
+            for i in range(4)
+        )
+        (tmp_path / "docs" / f"kiln{n}.md").write_text(f"# Kiln {n}\n\n{text}\n", "utf-8")
+    fti("ingest", str(tmp_path / "docs"))
+    shares = ("near_duplicate=1.0", "train=0.5", "validation=0.0", "test=0.5")
+    changes = [word for share in shares for word in ("--set", f"dataset.{share}")]
+    built = fti("dataset", "build", "kilns", *changes)
+    ref = f"{built['name']}/{built['version']}"
+    frozen = fti("cases", "freeze", "held-out", "--dataset", ref)
+    assert frozen["cases"] == built["rows"]["test"]
+    assert frozen["source"] == f"dataset {ref}, test split"
+    report = tmp_path / "report"
+    found = fti("evaluate", "held-out", "--report", str(report))
+    assert (found["cases"], found["frozen"]) == (frozen["cases"], "held-out/1")
+    body = json.loads((report / "report.json").read_text("utf-8"))
+    by = {part["dimension"]: part for part in body["slices"]}
+    assert {"tag", "question type", "document"} <= by.keys()
+    assert {part["value"] for part in body["slices"] if part["dimension"] == "tag"} <= set(
+        frozen["tags"]
+    )
+    held_out = {part["value"] for part in body["slices"] if part["dimension"] == "document"}
+    dataset = Store(Path(os.environ["FTI_STORE"])).datasets.get(ref)
+    assert {document_id(source) for source in held_out} <= set(dataset.documents["test"])
+    assert not set(dataset.documents["test"]) & set(dataset.documents["train"])
+
+
+def test_a_judge_scores_and_compares_when_it_is_asked_to(
+    cases: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def decides(server: Server, handler: Any, body: dict[str, Any]) -> None:
+        code, _, data = body["messages"][1]["content"].partition("\n")
+        answer = json.loads(data)
+        verdict: dict[str, Any] = {"check": code.removeprefix("check: "), "reason": "as it is"}
+        if "answer" in answer:
+            verdict["score"] = 4
+        else:
+            longer = len(answer["first"] or "") > len(answer["second"] or "")
+            verdict["better"] = "first" if longer else "second"
+        says(json.dumps(verdict))(server, handler, body)
+
+    names = "extractive,extractive+rag,extractive+oracle,vector"
+    command = ("evaluate", str(cases), "--compare", names)
+    assert "no judge" in refusal(*command, "--judge", "both")
+    with serving() as server:
+        server.responses, server.repeats = [decides], True
+        monkeypatch.setenv("FTI_EVALUATION__JUDGE__ID", "judge-7b")
+        monkeypatch.setenv("FTI_EVALUATION__JUDGE__SERVER__BASE_URL", server.url)
+        monkeypatch.setenv("FTI_EVALUATION__JUDGE__SERVER__API_KEY", "secret-key")
+        report = tmp_path / "report"
+        found = fti(*command, "--judge", "both", "--report", str(report))
+        asked = len(server.bodies)
+        again = fti(*command, "--judge", "both", "--fail-below", "judge=0.7")
+        assert len(server.bodies) == asked, "verdicts are taken over"
+        assert server.headers[0]["Authorization"] == "Bearer secret-key"
+    rag = found["systems"]["extractive+rag"]
+    assert rag["answers"]["judge"]["mean"] == 0.75
+    assert (rag["judge"]["model"], rag["judge"]["asked"]) == ("judge-7b", 2)
+    assert set(found["preferences"]) == {"extractive+rag", "extractive+oracle"}
+    assert found["preferences"]["extractive+rag"]["against"] == "extractive"
+    assert found["differences"]["extractive+rag"]["judge"]["mean"] == 0.75
+    assert again["failed"] == []
+    for name in ("report.html", "report.md", "report.json"):
+        written = (report / name).read_text("utf-8")
+        assert "judge-7b" in written
+        assert "secret-key" not in written
+    for args, fault in (
+        (["--judge", "scores", "--retrieval-only"], "no answers to judge"),
+        (["--judge", "pairs"], "two systems"),
+        (["--judge", "yes"], "'yes' is nothing"),
+    ):
+        assert fault in refusal("evaluate", str(cases), *args)
 
 
 def test_floors_and_a_baseline_decide_the_exit_code(cases: Path, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from app.settings import Settings, load_settings
 from app.systems import System, answering, looks_like_systems, parse_systems
 from pipelines.feature.config import FeatureConfig
 from pipelines.feature.ingest import ingest
+from pipelines.inference import evaluation
 from pipelines.inference.evaluation import case_rows
 from store.errors import ConfigError, InputError, InvalidCases, ModelNotFound
 from store.progress import ProgressEvent
@@ -168,6 +169,44 @@ def test_an_evaluation_that_was_broken_off_goes_on_where_it_stopped(
     assert [r.reused for r in again.reports.values()] == [0, 0]
     for name in ("base", "base+rag"):
         assert again.reports[name].answers == found.reports[name].answers
+
+
+def test_a_search_that_was_broken_off_goes_on_and_finds_the_same(
+    settings: Settings, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Killed(Exception):
+        pass
+
+    def kill(event: ProgressEvent) -> None:
+        if event.stage == "text" and event.done == 3:
+            raise Killed
+
+    monkeypatch.setattr(evaluation, "_BATCH", 2)
+    with pytest.raises(Killed):
+        compared(settings, store, "vector,text", progress=kill)
+    found = compared(settings, store, "vector,text")
+    assert [r.reused for r in found.reports.values()] == [3, 2]
+    again = compared(settings, store, "vector,text", resume=False)
+    assert [r.reused for r in again.reports.values()] == [0, 0]
+    for name in ("vector", "text"):
+        assert again.reports[name].retrieval == found.reports[name].retrieval
+        ids = [row["id"] for row in case_rows(store, found.reports[name].run)]
+        assert ids == ["1", "2", "3"], "in the order of the cases"
+
+
+def test_the_search_of_another_embedder_or_index_is_searched_again(
+    settings: Settings, store: Store
+) -> None:
+    compared(settings, store, "vector,text")
+    fewer = settings.inference.retrieval.model_copy(update={"candidates": 2})
+    inference = settings.inference.model_copy(update={"retrieval": fewer})
+    narrow = settings.model_copy(update={"inference": inference})
+    assert compared(narrow, store, "vector,text").reports["text"].reused == 0
+    reranked = settings.model_copy(
+        update={"reranker": settings.reranker.model_copy(update={"engine": "lexical"})}
+    )
+    found = compared(reranked, store, "hybrid,rerank,text")
+    assert [r.reused for r in found.reports.values()] == [0, 0, 3]
 
 
 def test_what_was_asked_of_other_documents_or_settings_is_asked_again(

@@ -15,9 +15,9 @@ from pipelines.inference.evaluation import (
     compare,
     evaluate,
     evaluate_retrieval,
-    trained_documents,
 )
 from pipelines.inference.retrieve import Retriever
+from pipelines.inference.selection import trained_documents
 from store.errors import InputError, InvalidCases
 from store.progress import ProgressEvent
 from store.types import Case, document_id

@@ -177,3 +177,11 @@ for _ in range(50):
         assert process.communicate(timeout=120)[1] == ""
     assert len(log.list()) == 100
     assert log.broken_lines() == 0
+
+
+def test_several_answers_are_found_at_once(log: AnswerLog) -> None:
+    answers = [_log(log, NOON + timedelta(days=n)) for n in (0, 0, 1, 2)]
+    wanted = [answers[1], answers[2]]
+    found = log.many([*(a.id for a in wanted), "a-20200101-000000000000", "no id"])
+    assert found == {a.id: a for a in wanted}
+    assert log.many([]) == {}

@@ -15,6 +15,16 @@ def test_rows_are_found_again_under_the_same_circumstances_only(tmp_path: Path) 
     assert store.results.under({"seed": 1, "model": "base"}).get("case") is None
 
 
+def test_rows_that_are_kept_together_are_all_found(tmp_path: Path) -> None:
+    kept = Store(tmp_path).results.under({})
+    kept.keep_all((f"case {n}", {"f1": n / 4}) for n in range(3))
+    kept.keep_all([])
+    again = Store(tmp_path).results.under({})
+    assert [again.get(f"case {n}") for n in range(4)] == [
+        {"f1": 0.0}, {"f1": 0.25}, {"f1": 0.5}, None,
+    ]  # fmt: skip
+
+
 def test_a_line_that_a_crash_cut_off_is_asked_again(tmp_path: Path) -> None:
     store = Store(tmp_path)
     kept = store.results.under({})
