@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 import signal
 import struct
 import subprocess
@@ -41,6 +42,9 @@ _PARSER_FAULTS = (
     zlib.error,
 )
 _START_S = 120.0  # a second, but on a machine that is busy with training
+#: Waiting for a file ends after so many times its limit of processor time: a busy machine slows
+#: innocent files down, and only what sleeps or waits is not stopped by its processor time.
+WALL_FACTOR = 10
 _LENGTH = 8  # bytes of the length before each message
 # The search path is handed over, not looked up again: the current folder must not decide what runs.
 _BOOT = (
@@ -134,18 +138,26 @@ class Parser:
         process = self._running()
         self._files += 1
         late = threading.Event()
-        reply = self._within(self._config.timeout_s, process, late, suffix.encode("utf-8"), data)
+        wall_s = WALL_FACTOR * self._config.timeout_s
+        reply = self._within(wall_s, process, late, suffix.encode("utf-8"), data)
         if reply is not None:
             if late.is_set():  # just in time, but the process is gone
                 self.close()
             return _unpack(json.loads(reply))
         code = process.wait()
         self.close()
-        if late.is_set() or code == -getattr(signal, "SIGXCPU", 0):
+        hint = "If the file is only large, raise features.sources.timeout_s."
+        if code == -getattr(signal, "SIGXCPU", 0):
             raise ExtractionError(
-                f"reading it took longer than {self._config.timeout_s:g} s and was given up "
-                "(timeout_s)",
-                hint="If the file is only large, raise features.sources.timeout_s.",
+                f"reading it took more than {self._config.timeout_s:g} s of processor time and was "
+                "given up (timeout_s)",
+                hint=hint,
+            )
+        if late.is_set():
+            raise ExtractionError(
+                f"reading it took longer than {wall_s:g} s and was given up ({WALL_FACTOR} times "
+                "timeout_s)",
+                hint=hint,
             )
         raise ExtractionError(f"reading it ended the reading process ({_ending(code)})")
 
@@ -320,13 +332,15 @@ def _limit_memory(max_bytes: int) -> None:
 
 
 def _limit_time(seconds: float) -> None:
-    """Processor time up to a little more than the limit: ends us if nobody is left who would."""
+    """End this process by SIGXCPU once it has used so much more processor time."""
     try:
         import resource
 
         used = resource.getrusage(resource.RUSAGE_SELF)
-        until = int(used.ru_utime + used.ru_stime + seconds) + 5
+        until = math.ceil(used.ru_utime + used.ru_stime + seconds)
         hard = resource.getrlimit(resource.RLIMIT_CPU)[1]
+        if hard != resource.RLIM_INFINITY:
+            until = min(until, hard)
         resource.setrlimit(resource.RLIMIT_CPU, (until, hard))
     except (ImportError, ValueError, OSError):
-        return
+        return  # a system without such limits: the limit on waiting still holds

@@ -54,7 +54,8 @@ class SourcesConfig(Value):
     timeout_s: float = Field(
         default=120,
         gt=0,
-        description="A file whose reading takes longer is given up. Only with `isolate`.",
+        description="A file whose reading takes more seconds of processor time is given up, as is "
+        "one that takes ten times as long by the clock. Only with `isolate`.",
     )
     max_memory_bytes: int = Field(
         default=3072 * _MIB,

@@ -20,6 +20,8 @@ class BeautifulSoup:
     def __init__(self, markup, features):
         if "hang" in markup:
             time.sleep(600)
+        if "wait" in markup:
+            time.sleep(1.5)
         if "spin" in markup:
             while True:
                 pass
@@ -67,13 +69,24 @@ def process_of(parser: Parser) -> int:
     return parser._process.pid
 
 
-@pytest.mark.parametrize("page", [b"hang", b"spin"])
-def test_a_file_that_hangs_its_parser_is_given_up(hostile: Path, page: bytes) -> None:
-    with Parser(SourcesConfig(timeout_s=3)) as parser:
-        reason = refusal(parser, ".html", page)
-
-        assert reason == "reading it took longer than 3 s and was given up (timeout_s)"
+@pytest.mark.parametrize(
+    ("page", "timeout_s", "why"),
+    [
+        (b"spin", 1, "reading it took more than 1 s of processor time and was given up"),
+        (b"hang", 0.3, "reading it took longer than 3 s and was given up (10 times timeout_s)"),
+    ],
+)
+def test_a_file_that_hangs_its_parser_is_given_up(
+    hostile: Path, page: bytes, timeout_s: float, why: str
+) -> None:
+    with Parser(SourcesConfig(timeout_s=timeout_s)) as parser:
+        assert refusal(parser, ".html", page).startswith(why)
         survives(parser)
+
+
+def test_a_parser_that_waits_longer_than_its_processor_time_is_left_alone(hostile: Path) -> None:
+    with Parser(SourcesConfig(timeout_s=1)) as parser:
+        assert "KeyError" in refusal(parser, ".html", b"wait")
 
 
 @pytest.mark.parametrize(("page", "how"), [(b"die", "exit status 3"), (b"crash", "SIGABRT")])
