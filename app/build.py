@@ -130,15 +130,23 @@ def build_embedder(settings: Settings) -> Embedder:
     return Engines(settings).embedder
 
 
-def build_retriever(settings: Settings, store: Store) -> Retriever:
-    """Search over the store with the profile's embedder and reranker."""
+def build_retriever(settings: Settings, store: Store, *, at: str = "") -> Retriever:
+    """Search over the store with the profile's embedder and reranker.
+
+    Args:
+        settings: resolved settings.
+        store: the store to search.
+        at: a version of its features, or a tag; empty: what it holds now.
+
+    Raises:
+        StoreEmpty, VersionNotFound: before any model is loaded.
+    """
     from pipelines.inference.retrieve import Retriever
 
     engines = Engines(settings)
     require_documents(store)
-    return Retriever(
-        store.features, engines.embedder, engines.reranker, settings.inference.retrieval
-    )
+    features = store.features.checkout(at) if at else store.features
+    return Retriever(features, engines.embedder, engines.reranker, settings.inference.retrieval)
 
 
 def base_contract(settings: Settings, base: ModelIdentity, embedder: EmbedderIdentity) -> Contract:

@@ -28,6 +28,7 @@ from app.commands import (
     serve,
     trace,
     upkeep,
+    versions,
     watch,
 )
 from store.errors import FtiError
@@ -63,7 +64,7 @@ def root(
 
 for module in (ingest, watch, search, ask, dataset, cases, finetune, evaluate, models, batch):
     module.register(app)
-for module in (upkeep, trace, serve, keys, demo, doctor, monitor, config):
+for module in (upkeep, versions, trace, serve, keys, demo, doctor, monitor, config):
     module.register(app)
 
 

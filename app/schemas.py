@@ -178,8 +178,10 @@ class SearchRequest(Lenient):
     query: str = Field(min_length=1, max_length=8000)
     k: int | None = Field(default=None, ge=1, le=100, description="As configured without.")
     mode: SearchMode | None = Field(default=None, description="As configured without.")
-    where: dict[str, str] = Field(
-        default_factory=dict, description="Only passages whose column or metadata has this value."
+    where: dict[str, str] | Annotated[list[_Text], Field(max_length=32)] = Field(
+        default_factory=dict,
+        description="Only passages for which all hold: pairs that are equal, or conditions as "
+        "`fti search --where` takes them.",
     )
 
 

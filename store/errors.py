@@ -21,6 +21,7 @@
     │   ├── CaseSetNotFound
     │   ├── AnswerNotFound
     │   ├── DocumentNotFound
+    │   ├── VersionNotFound        the features have no such version or tag
     │   ├── JobNotFound            the service did no such upload, or long ago
     │   ├── KeyNotFound
     │   └── RunNotFound
@@ -168,6 +169,10 @@ class AnswerNotFound(NotFoundError):
 
 class DocumentNotFound(NotFoundError):
     """No document with this source or id was ingested."""
+
+
+class VersionNotFound(NotFoundError):
+    """The features have no such version or tag."""
 
 
 class JobNotFound(NotFoundError):

@@ -9,7 +9,7 @@ and ``heal`` names them to the next ingest. Writers hold ``Layout.writing``; rea
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -17,8 +17,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from store import indexing, search, tables
+from store import filters, indexing, search, tables
 from store.errors import DocumentNotFound, EmbedderMismatch, StoreEmpty, StoreError
+from store.filters import Where
+from store.history import FeatureVersion, History
 from store.indexing import MaintenanceReport
 from store.lance import Lance
 from store.layout import Layout
@@ -88,14 +90,22 @@ class Health:
 class FeatureStore:
     """Documents and chunks under one store root. Opening is cheap and reads nothing.
 
+    ``history`` has the versions of the store, and their tags.
+
     Args:
         layout: where the store lies.
         read_consistency_s: how old, in seconds, a reader's view may be.
         at: a version of the chunks to read as it was; such a store cannot be written.
+        documents_at: the version of the documents that belongs to it, where that is known.
     """
 
     def __init__(
-        self, layout: Layout, *, read_consistency_s: float = 0.0, at: int | None = None
+        self,
+        layout: Layout,
+        *,
+        read_consistency_s: float = 0.0,
+        at: int | None = None,
+        documents_at: int | None = None,
     ) -> None:
         self.layout = layout
         self._lance = Lance(
@@ -103,8 +113,11 @@ class FeatureStore:
             chunks=tables.CHUNKS,
             max_age=timedelta(seconds=read_consistency_s),
             at=at,
+            documents_at=documents_at,
         )
+        self.history = History(layout, self._lance)
         self._listing: tuple[int, list[LedgerEntry]] | None = None
+        self._metadata: tuple[int, dict[str, set[str]]] | None = None
 
     # What there is
 
@@ -511,7 +524,7 @@ class FeatureStore:
     # Searching
 
     def search_vector(
-        self, vector: NDArray[np.float32], k: int, where: Mapping[str, str] | None = None
+        self, vector: NDArray[np.float32], k: int, where: Where | None = None
     ) -> list[Passage]:
         """The chunks nearest to a vector by cosine, best first.
 
@@ -522,9 +535,7 @@ class FeatureStore:
         with self._lance.reading():
             return search.by_vector(table, vector, k, self._filter(where))
 
-    def search_text(
-        self, query: str, k: int, where: Mapping[str, str] | None = None
-    ) -> list[Passage]:
+    def search_text(self, query: str, k: int, where: Where | None = None) -> list[Passage]:
         """The chunks that hold the query's words, by BM25, best first; none for no words.
 
         Raises:
@@ -539,7 +550,7 @@ class FeatureStore:
         query: str,
         vector: NDArray[np.float32],
         k: int,
-        where: Mapping[str, str] | None = None,
+        where: Where | None = None,
         *,
         candidates: int | None = None,
     ) -> list[Passage]:
@@ -551,7 +562,7 @@ class FeatureStore:
             query: the words.
             vector: the question's vector.
             k: how many passages.
-            where: pairs that must all hold.
+            where: conditions that must all hold.
             candidates: how deep each list goes before fusion.
 
         Raises:
@@ -562,29 +573,86 @@ class FeatureStore:
         with self._lance.reading():
             return search.by_both(table, query, vector, k, self._filter(where), depth=depth)
 
-    def checkout(self, version: int) -> FeatureStore:
+    # Versions
+
+    def record_version(self, run: str = "") -> FeatureVersion:
+        """Note the present state as a numbered version, left by a run."""
+        self._refuse_old()
+        stats = self.stats()
+        return self.history.record(
+            documents=stats.documents, chunks=stats.chunks, embedder=stats.embedder, run=run
+        )
+
+    def checkout(self, version: int | str) -> FeatureStore:
         """The store as it was at a version of the chunks, to read only.
 
+        Args:
+            version: a number, or a tag.
+
         Raises:
-            StoreError: there is no such version.
+            VersionNotFound: there is no such version or tag.
         """
-        earlier = FeatureStore(self.layout, at=version)
+        number = self.history.resolve(version) if isinstance(version, str) else version
+        beside = self.history.documents_version(number)
+        earlier = FeatureStore(self.layout, at=number, documents_at=beside)
         earlier._snapshot()
         return earlier
 
+    def rollback(self, version: int | str, run: str = "") -> FeatureVersion:
+        """Make documents and chunks what they were at a version, as a new version.
+
+        Vectors of another embedder come back with it. The next ingest takes again what has changed
+        in the files since.
+
+        Raises:
+            VersionNotFound: there is no such version or tag.
+        """
+        self._refuse_old()
+        self.history.restore(self.checkout(version).version())
+        self._listing = None
+        with self._lance.writing():
+            indexing.ensure_text_index(self._chunks_for_writing())
+        return self.record_version(run)
+
     # Inside
 
-    def _filter(self, where: Mapping[str, str] | None) -> Expr | None:
-        return search.where_expression(
-            where or {},
-            metadata_keys=self._metadata_keys,
+    def _filter(self, where: Where | None) -> Expr | None:
+        facts = filters.Facts(
+            values=self._metadata_values,
             documents=lambda reference: [r.id for r in self.find_document(reference)],
+            ingested=lambda condition: [
+                r.id
+                for r in self.records()
+                if r.ingested_at and condition.matches(r.ingested_at.isoformat())
+            ],
+            chunks=self._chunks_where,
         )
+        return filters.expression(where, facts)
 
-    def _metadata_keys(self) -> set[str]:
-        rows = search.rows(self._snapshot().search().select(["metadata"]))
-        distinct = {r["metadata"] for r in rows}
-        return {key for text in distinct for key in tables.decode_metadata(text)}
+    def _metadata_values(self) -> Mapping[str, Collection[str]]:
+        """The values of each metadata key, at the version that is searched."""
+        table = self._snapshot()
+        version = int(table.version)
+        if self._metadata is None or self._metadata[0] != version:
+            values: dict[str, set[str]] = {}
+            for batch in table.search().select(["metadata"]).to_batches(8192):
+                for text in batch.column(0).unique().to_pylist():
+                    for key, value in tables.decode_metadata(text).items():
+                        values.setdefault(key, set()).add(value)
+            self._metadata = (version, values)
+        return self._metadata[1]
+
+    def _chunks_where(self, condition: filters.Condition) -> list[str]:
+        """Ids of the chunks whose metadata a condition holds for."""
+        seen: dict[str, bool] = {}
+        found: list[str] = []
+        for batch in self._snapshot().search().select(["id", "metadata"]).to_batches(8192):
+            for key, text in zip(*(batch.column(i).to_pylist() for i in range(2)), strict=True):
+                if text not in seen:
+                    seen[text] = filters.holds(condition, text)
+                if seen[text]:
+                    found.append(key)
+        return found
 
     def _searchable(self) -> Any:
         table = self._snapshot()

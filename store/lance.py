@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from store import tables
-from store.errors import StoreError, StoreFull
+from store.errors import StoreError, StoreFull, VersionNotFound
 
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -28,14 +28,22 @@ class Lance:
         chunks: name of the table of chunks.
         max_age: how old a reader's view may be.
         at: a version of the chunks to stay at; None follows the latest.
+        documents_at: the version of the documents that belongs to it, where that is known.
     """
 
     def __init__(
-        self, folder: Path, *, chunks: str, max_age: timedelta, at: int | None = None
+        self,
+        folder: Path,
+        *,
+        chunks: str,
+        max_age: timedelta,
+        at: int | None = None,
+        documents_at: int | None = None,
     ) -> None:
         self.folder = folder
         self.chunks = chunks
         self.at = at
+        self._documents_at = documents_at
         self._max_age = max_age
         self._lock = threading.RLock()
         self._connection: Any = None
@@ -94,7 +102,7 @@ class Lance:
         """The chunks at one version, for reading; None when there are none.
 
         Raises:
-            StoreError: the version to stay at does not exist.
+            VersionNotFound: the version to stay at does not exist.
         """
         with self._lock, self.reading():
             latest = self.open(self.chunks)
@@ -107,18 +115,46 @@ class Lance:
         latest = self.open(tables.DOCUMENTS)
         if self.at is None or latest is None:
             return latest
-        # Each commit of chunks is followed by its commit of documents, before the next of chunks.
         with self._lock, self.reading():
             if tables.DOCUMENTS in self._pinned:
                 return self._pinned[tables.DOCUMENTS]
-            chunk_versions = self.open(self.chunks).list_versions()
-            later = [v["timestamp"] for v in chunk_versions if v["version"] > self.at]
+            if self._documents_at is None:
+                self._documents_at = self.documents_beside(self.at)
+            return self._pin(tables.DOCUMENTS, self._documents_at)
+
+    def documents_beside(self, version: int) -> int:
+        """The version of the documents that belongs to one of the chunks, by when they came.
+
+        Each commit of chunks is followed by its commit of documents, before the next of chunks.
+        """
+        with self.reading():
+            later = [
+                v["timestamp"]
+                for v in self.open(self.chunks).list_versions()
+                if v["version"] > version
+            ]
             versions = [
                 int(v["version"])
-                for v in latest.list_versions()
+                for v in self.open(tables.DOCUMENTS).list_versions()
                 if not later or v["timestamp"] < min(later)
             ]
-            return self._pin(tables.DOCUMENTS, max(versions, default=1))
+        return max(versions, default=1)
+
+    def restoring(self, chunks: int, documents: int) -> tuple[Any, Any]:
+        """Handles of their own at these versions, to be restored from.
+
+        Raises:
+            VersionNotFound: one does not exist.
+        """
+        with self._lock, self.reading():
+            found = (self._at(self.chunks, chunks), self._at(tables.DOCUMENTS, documents))
+        return found
+
+    def refresh(self) -> None:
+        """Forget handles: another one has changed the tables."""
+        with self._lock:
+            self._handles.clear()
+            self._pinned.clear()
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[None]:
@@ -147,16 +183,19 @@ class Lance:
     def _pin(self, name: str, version: int) -> Any:
         held = self._pinned.get(name)
         if held is None or int(held.version) != version:
-            held = self._connect().open_table(name)
-            try:
-                held.checkout(version)
-            except ValueError as error:
-                raise StoreError(
-                    f"The features have no version {version}; the latest is "
-                    f"{self.open(name).version}."
-                ) from error
-            self._pinned[name] = held
+            self._pinned[name] = held = self._at(name, version)
         return held
+
+    def _at(self, name: str, version: int) -> Any:
+        table = self._connect().open_table(name)
+        try:
+            table.checkout(version)
+        except ValueError as error:
+            raise VersionNotFound(
+                f"The features have no version {version}; the latest is {self.open(name).version}.",
+                hint="See: fti versions list",
+            ) from error
+        return table
 
     def _connect(self) -> Any:
         import lancedb

@@ -2,59 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from store import indexing
-from store.errors import EmbedderMismatch, EngineError, InvalidFilter
-from store.tables import PASSAGE_COLUMNS, decode_metadata, metadata_pair, utf8
+from store.errors import EmbedderMismatch, EngineError
+from store.tables import PASSAGE_COLUMNS, decode_metadata, utf8
 from store.types import Passage
 
 if TYPE_CHECKING:
     from lancedb.expr import Expr
 
-#: What ``--where`` may name besides the documents' own metadata keys.
-FILTER_COLUMNS = ("document", "source", "title", "media_type")
-
 #: Constant of reciprocal rank fusion, as in Cormack, Clarke and Büttcher (SIGIR 2009).
 RRF_K = 60
-
-
-def where_expression(
-    where: Mapping[str, str],
-    *,
-    metadata_keys: Callable[[], Collection[str]],
-    documents: Callable[[str], Sequence[str]],
-) -> Expr | None:
-    """A filter over ``chunks`` that holds where all pairs hold; None without pairs.
-
-    Values are literals and never become part of an expression's text. ``document`` matches what
-    ``documents`` resolves it to; a key that is no column is looked for in the metadata.
-
-    Raises:
-        InvalidFilter: a key is neither a column nor a metadata key of any document.
-    """
-    from lancedb.expr import col, lit
-
-    found: Expr | None = None
-    for key, value in where.items():
-        if key == "document":
-            part = col("document_id").isin(list(documents(value)))
-        elif key in FILTER_COLUMNS:
-            part = col(key) == lit(value)
-        else:
-            known = sorted(metadata_keys())
-            if key not in known:
-                raise InvalidFilter(
-                    f"Passages have no {key!r} to filter by.",
-                    hint=f"There is: {', '.join([*FILTER_COLUMNS, *known])}.",
-                )
-            part = col("metadata").contains(lit(metadata_pair(key, value)))
-        found = part if found is None else found & part
-    return found
 
 
 def by_vector(

@@ -37,3 +37,17 @@ class Store:
         self.rejected = RejectedLog(self.layout)
         self.tables = AnswerTables(self.layout)
         self.keys = KeyStore(self.layout)
+
+    def features_in_use(self) -> dict[int, str]:
+        """Versions of the features that a dataset was made from, with who refers to each.
+
+        A model refers to one through the dataset that it was trained on.
+        """
+        trained: dict[str, list[str]] = {}
+        for model in self.models.list():
+            trained.setdefault(model.dataset, []).append(f"model {model.ref}")
+        used: dict[int, list[str]] = {}
+        for dataset in self.datasets.list():
+            who = [f"dataset {dataset.ref}", *trained.get(dataset.ref, ())]
+            used.setdefault(dataset.features_version, []).extend(who)
+        return {version: ", ".join(who) for version, who in sorted(used.items())}

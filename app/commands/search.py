@@ -26,8 +26,16 @@ def search(
     ] = "hybrid",
     where: Annotated[
         list[str] | None,
-        typer.Option("--where", help="Only passages whose K equals V: K=V. Repeatable."),
+        typer.Option(
+            "--where",
+            help="Only passages for which this holds: K=V, K!=V, K<V, 'K in A, B', 'K in 3..7'. "
+            "Repeatable.",
+        ),
     ] = None,
+    at: Annotated[
+        str,
+        typer.Option("--at", help="Search an earlier version of the features: a number or a tag."),
+    ] = "",
     store: StoreOption = None,
     config: ConfigOption = None,
     set_: SetOption = None,
@@ -38,13 +46,22 @@ def search(
     Example: fti search "opening hours" -k 3 --where media_type=text/markdown
     """
     from app.build import build_retriever
+    from store.filters import parse
     from store.pages import PAGE
 
+    conditions = parse(where or [])
     session = open_session(store, config, set_, json)
-    retriever = build_retriever(session.settings, session.store)
-    passages = retriever.search(query, k=k, mode=mode, where=_conditions(where or []))
+    retriever = build_retriever(session.settings, session.store, at=at)
+    passages = retriever.search(query, k=k, mode=mode, where=conditions)
     report = session.report
-    report.result({"query": query, "mode": mode, "passages": [passage_json(p) for p in passages]})
+    report.result(
+        {
+            "query": query,
+            "mode": mode,
+            "features_version": retriever.features.version(),
+            "passages": [passage_json(p) for p in passages],
+        }
+    )
     for passage in passages:
         page = passage.metadata.get(PAGE)
         report.say(
@@ -83,18 +100,3 @@ def snippet(text: str, width: int = 240) -> str:
     """The beginning of a passage in one line."""
     line = " ".join(text.split())
     return line if len(line) <= width else line[: width - 1].rstrip() + "…"
-
-
-def _conditions(pairs: list[str]) -> dict[str, str]:
-    from store.errors import InvalidFilter
-
-    found: dict[str, str] = {}
-    for pair in pairs:
-        key, separator, value = pair.partition("=")
-        if not separator or not key:
-            raise InvalidFilter(
-                f"The filter {pair!r} is not KEY=VALUE.",
-                hint="Write it like --where media_type=text/markdown",
-            )
-        found[key] = value
-    return found

@@ -10,6 +10,7 @@ from fastapi import APIRouter, Request
 from app import schemas
 from app.routes.parts import WorkerPart
 from pipelines.engines.embedding import Vectors
+from store import filters
 from store.errors import InputError, ModelNotFound
 
 router = APIRouter(prefix="/v1", tags=["retrieval"])
@@ -21,9 +22,8 @@ async def search(
 ) -> dict[str, Any]:
     """The passages that a query finds, best first."""
     retriever = worker.answerers.first.retriever
-    found = await worker.aside(
-        lambda: retriever.search(asked.query, asked.k, asked.mode, asked.where)
-    )
+    where = asked.where if isinstance(asked.where, dict) else filters.parse(asked.where)
+    found = await worker.aside(lambda: retriever.search(asked.query, asked.k, asked.mode, where))
     base_url = str(request.base_url)
     return {
         "passages": [

@@ -150,7 +150,8 @@ def take(
         parser = parser or owned.enter_context(Parser(config.sources))
         work = Ingest(store, embedder, config, progress, parser)
         report = work.run(discovery, delete_missing=delete_missing, re_embed=re_embed)
-        report = report.model_copy(update={"run": run.id})
+        left = store.features.record_version(run.id)
+        report = report.model_copy(update={"run": run.id, "features_version": left.version})
         run.outputs["features_version"] = str(report.features_version)
         run.metrics.update(report.model_dump(mode="json", exclude={"failed", "empty", "run"}))
         run.metrics["failed"] = len(report.failed)
@@ -245,7 +246,6 @@ class Ingest:
             chunks=kept.rows,
             embedded_chunks=self.embedded,
             seconds=round(time.monotonic() - began, 3),
-            features_version=self.features.version(),
         )
 
     # One file

@@ -6,7 +6,7 @@ between this and real retrieval is what better retrieval could win.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from pipelines.inference.retrieve import Retriever
 from pipelines.inference.scoring import ScoredCase
 from store.errors import InputError
+from store.filters import Condition, Where, conditions
 from store.types import Passage, SearchMode
 
 _WITHIN = 200  # chunks of the gold document that are looked through
@@ -53,14 +54,14 @@ class OracleRetriever(Retriever):
         query: str,
         k: int | None = None,
         mode: SearchMode | None = None,
-        where: Mapping[str, str] | None = None,
+        where: Where | None = None,
         *,
         vector: NDArray[np.float32] | None = None,
     ) -> list[Passage]:
         """The gold passage."""
         assert self._case is not None, "evaluation aims before it asks"
         document = next(iter(self._case.documents))
-        inside = {**(where or {}), "document": document}
+        inside = (*conditions(where), Condition("document", "=", (document,)))
         found = super().search(query, _WITHIN, "vector", inside, vector=vector)
         gold = [p for p in found if self._case.relevant(p)] or found
         return [p.model_copy(update={"rank": n}) for n, p in enumerate(gold[:1], start=1)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -15,6 +15,7 @@ from pipelines.engines.reranking import Reranker, rerank
 from pipelines.inference.citations import folded_words
 from pipelines.inference.config import RetrievalConfig
 from store.errors import EmptyQuestion
+from store.filters import Where
 from store.types import Passage, SearchMode
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ class Retriever:
         query: str,
         k: int | None = None,
         mode: SearchMode | None = None,
-        where: Mapping[str, str] | None = None,
+        where: Where | None = None,
         *,
         vector: NDArray[np.float32] | None = None,
     ) -> list[Passage]:
@@ -73,14 +74,14 @@ class Retriever:
             query: words or a question.
             k: how many; by default the configured number.
             mode: vectors, words or both; by default the configured mode.
-            where: only passages whose column has this value.
+            where: only passages for which these conditions hold.
             vector: of the query, where it was embedded already.
 
         Raises:
             EmptyQuestion: there is no visible character in the query.
             StoreEmpty: there is nothing to search.
             EmbedderMismatch: the store was embedded anew by another embedder.
-            InvalidFilter: ``where`` names a column that does not exist.
+            InvalidFilter: ``where`` names what passages do not have.
         """
         query = plain(query)
         if not query:
@@ -88,7 +89,7 @@ class Retriever:
         self.features.require_identity(self.embedder.identity)
         k, mode = k or self.config.k, mode or self.config.mode
         # The fetch does not depend on k, so that a short list begins every longer one.
-        found = self._fetch(query, max(k, self.config.candidates), mode, dict(where or {}), vector)
+        found = self._fetch(query, max(k, self.config.candidates), mode, where, vector)
         distinct = without_copies(found)
         if self.reranker is not None:
             distinct = iter(rerank(self.reranker, query, list(distinct)))
@@ -129,7 +130,7 @@ class Retriever:
         query: str,
         k: int,
         mode: SearchMode,
-        where: Mapping[str, str],
+        where: Where | None,
         vector: NDArray[np.float32] | None,
     ) -> list[Passage]:
         if mode == "text":

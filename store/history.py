@@ -1,0 +1,322 @@
+"""The numbered versions of the feature store: recorded, tagged, gone back to, let go of.
+
+A version is a version of the table of chunks; with it belongs one of the table of documents. Every
+ingest that changed something records the pair in ``versions.jsonl``. Tags are LanceDB's own, on the
+table of chunks, so that any tool which prunes that table meets them.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from pydantic import ValidationError
+
+from store import tables
+from store.atomic import append_line, iter_lines
+from store.errors import InvalidName, StoreEmpty, VersionNotFound
+from store.lance import Lance
+from store.layout import Layout
+from store.types import Value, now
+from store.versions import check_name
+
+#: A reader may still be at a version that was the latest a moment ago.
+SHORTEST_AGE = timedelta(hours=1)
+_KEPT = "fti.kept."  # tags of ours that protect versions from one pruning
+
+
+class FeatureVersion(Value):
+    """One state of documents and chunks, as an ingest left it."""
+
+    version: int
+    documents_version: int
+    created_at: datetime
+    documents: int
+    chunks: int
+    embedder: str
+    run: str = ""
+    tags: tuple[str, ...] = ()
+
+
+class PruneReport(Value):
+    """What pruning removed: versions of the chunks, and bytes on disk. ``kept`` says why others
+    that are as old stayed."""
+
+    removed: tuple[int, ...]
+    freed_bytes: int
+    kept: Mapping[int, str]
+
+
+@dataclass(frozen=True, slots=True)
+class _Pair:
+    chunks: int
+    documents: int
+
+
+class History:
+    """Versions of one feature store.
+
+    Args:
+        layout: where the store lies.
+        lance: its tables.
+    """
+
+    def __init__(self, layout: Layout, lance: Lance) -> None:
+        self._file = layout.features / "versions.jsonl"
+        self._lance = lance
+
+    def record(self, *, documents: int, chunks: int, embedder: str, run: str) -> FeatureVersion:
+        """Note what the tables are now as a version; noting the same pair again changes nothing."""
+        table, texts = self._tables()
+        found = FeatureVersion(
+            version=int(table.version),
+            documents_version=int(texts.version),
+            created_at=now(),
+            documents=documents,
+            chunks=chunks,
+            embedder=embedder,
+            run=run,
+        )
+        before = self._recorded().get(found.version)
+        if before is not None and before.documents_version == found.documents_version:
+            return before
+        append_line(self._file, found.model_dump_json(exclude={"tags"}))
+        return found
+
+    def versions(self) -> list[FeatureVersion]:
+        """The recorded versions that still exist, oldest first, with their tags."""
+        there = {version for version, _ in self._existing(tables.CHUNKS)}
+        named = self._names()
+        return [
+            found.model_copy(update={"tags": tuple(named.get(version, ()))})
+            for version, found in sorted(self._recorded().items())
+            if version in there
+        ]
+
+    def tags(self) -> dict[str, int]:
+        """Versions by tag, in order of name."""
+        table = self._lance.open(tables.CHUNKS)
+        if table is None:
+            return {}
+        with self._lance.reading():
+            found = table.tags.list()
+        return {
+            name: int(found[name]["version"])
+            for name in sorted(found)
+            if not name.startswith(_KEPT)
+        }
+
+    def resolve(self, reference: str) -> int:
+        """The version that a number or a tag means.
+
+        Raises:
+            VersionNotFound: there is no such version or tag.
+            StoreEmpty: nothing was ever ingested.
+        """
+        self._tables()
+        there = [version for version, _ in self._existing(tables.CHUNKS)]
+        if reference.isascii() and reference.isdigit():
+            if int(reference) in there:
+                return int(reference)
+            known = [str(found.version) for found in self.versions()][-5:]
+            raise VersionNotFound(
+                f"The features have no version {reference}; the latest is {max(there)}.",
+                hint=f"Ingests left, for example: {', '.join(known)}. See: fti versions list"
+                if known
+                else "See: fti versions list",
+            )
+        tags = self.tags()
+        if reference not in tags:
+            raise VersionNotFound(
+                f"The features have no version or tag {reference!r}.",
+                hint=f"Tags are: {', '.join(tags)}."
+                if tags
+                else "There is no tag yet; set one with: fti versions tag NAME",
+            )
+        return tags[reference]
+
+    def documents_version(self, version: int) -> int | None:
+        """The version of the documents that belongs to one of the chunks; None if not recorded."""
+        found = self._recorded().get(version)
+        return found.documents_version if found else None
+
+    def tag(self, name: str, version: int) -> int | None:
+        """Give a version a name, or move the name to it; the version that it named before.
+
+        Raises:
+            InvalidName: the name is not plain, or could be taken for a number.
+            VersionNotFound: there is no such version.
+        """
+        check_name(name, "tag")
+        if name.isdigit() or name.startswith(_KEPT):
+            raise InvalidName(
+                f"{name!r} is not a name for a tag.", hint="Choose a word, such as before-move."
+            )
+        self.resolve(str(version))
+        table, _ = self._tables()
+        before = self.tags().get(name)
+        with self._lance.writing():
+            if before is None:
+                table.tags.create(name, version)
+            else:
+                table.tags.update(name, version)
+        return before
+
+    def untag(self, name: str) -> int:
+        """Take a tag away; the version that it named.
+
+        Raises:
+            VersionNotFound: there is no such tag.
+        """
+        version = self.tags().get(name)
+        if version is None:
+            self.resolve(name if not name.isdigit() else f"tag {name}")
+            raise AssertionError("resolve raises for what is no tag")
+        table, _ = self._tables()
+        with self._lance.writing():
+            table.tags.delete(name)
+        return version
+
+    def restore(self, version: int) -> None:
+        """Make documents and chunks what they were at a version; that is a new version.
+
+        A crash in between leaves chunks of that version with newer documents, which the next
+        ingest finds and takes again.
+        """
+        chunks, documents = self._lance.restoring(version, self._paired(version))
+        with self._lance.writing():
+            chunks.restore()
+            documents.restore()
+        self._lance.refresh()
+
+    def prune(
+        self, keep: Mapping[int, str], *, older_than: timedelta, dry: bool = False
+    ) -> PruneReport:
+        """Remove versions older than an age, with the files that only they use.
+
+        The latest version, tagged ones and those in ``keep`` stay readable. LanceDB alone can
+        remove no version that is younger than one it must keep; with pylance installed those go
+        too.
+
+        Args:
+            keep: versions with the reason why each stays.
+            older_than: at least ``SHORTEST_AGE`` counts, for readers that are still there.
+            dry: remove nothing, and say what would go.
+        """
+        self._tables()
+        before = self._existing(tables.CHUNKS)
+        latest = max(version for version, _ in before)
+        named = {v: "tagged " + ", ".join(names) for v, names in self._names().items()}
+        staying = {**keep, **named, latest: "the latest"}
+        cutoff = now() - max(older_than, SHORTEST_AGE)
+        old = {version for version, at in before if at < cutoff}
+        if dry:
+            kept = {v: staying[v] for v in sorted(old & set(staying))}
+            return PruneReport(removed=tuple(sorted(old - set(kept))), freed_bytes=0, kept=kept)
+        size = self._size()
+        pairs = [_Pair(v, self._paired(v)) for v in sorted(staying) if v in dict(before)]
+        young = [_Pair(v, self._paired(v)) for v, at in before if at >= cutoff]
+        for name, wanted in (
+            (tables.CHUNKS, {p.chunks for p in pairs}),
+            (tables.DOCUMENTS, {p.documents for p in (*pairs, *young)}),
+        ):
+            with self._protected(name, wanted):
+                self._remove(name, wanted, cutoff)
+        self._lance.refresh()
+        after = {version for version, _ in self._existing(tables.CHUNKS)}
+        return PruneReport(
+            removed=tuple(sorted(old - after)),
+            freed_bytes=max(0, size - self._size()),
+            kept={
+                v: staying.get(v, "older ones must be kept; with pylance it would go")
+                for v in sorted(old & after)
+            },
+        )
+
+    # Inside
+
+    def _remove(self, name: str, wanted: set[int], cutoff: datetime) -> None:
+        table = self._lance.open(name)
+        if _has_pylance():
+            import lance
+
+            lance.dataset(str(self._lance.folder / f"{name}.lance")).cleanup_old_versions(
+                older_than=now() - cutoff, error_if_tagged_old_versions=False
+            )
+            return
+        # LanceDB refuses to prune past a tagged version: it prunes up to the oldest that stays.
+        times = dict(self._existing(name))
+        oldest = min((times[v] for v in wanted if v in times), default=cutoff)
+        until = min(cutoff, oldest - timedelta(milliseconds=10))
+        with self._lance.writing():
+            table.optimize(cleanup_older_than=now() - until)
+
+    @contextmanager
+    def _protected(self, name: str, wanted: set[int]) -> Iterator[None]:
+        """Tags of our own on the versions while the block runs, and none that a crash left."""
+        table = self._lance.open(name)
+        with self._lance.writing():
+            held = {t for t in table.tags.list() if t.startswith(_KEPT)}
+            mine = {f"{_KEPT}{version}": version for version in wanted}
+            for tag in held - set(mine):
+                table.tags.delete(tag)
+            for tag in set(mine) - held:
+                table.tags.create(tag, mine[tag])
+            try:
+                yield
+            finally:
+                for tag in mine:
+                    table.tags.delete(tag)
+
+    def _paired(self, version: int) -> int:
+        recorded = self.documents_version(version)
+        return self._lance.documents_beside(version) if recorded is None else recorded
+
+    def _names(self) -> dict[int, list[str]]:
+        named: dict[int, list[str]] = {}
+        for name, version in self.tags().items():
+            named.setdefault(version, []).append(name)
+        return named
+
+    def _recorded(self) -> dict[int, FeatureVersion]:
+        """By version; of several records of one the last counts. A line cut by a crash does not."""
+        found: dict[int, FeatureVersion] = {}
+        if self._file.is_file():
+            for line in iter_lines(self._file):
+                try:
+                    entry = FeatureVersion.model_validate(json.loads(line))
+                except (ValueError, ValidationError):
+                    continue
+                found[entry.version] = entry
+        return found
+
+    def _existing(self, name: str) -> Sequence[tuple[int, datetime]]:
+        table = self._lance.open(name)
+        if table is None:
+            return []
+        with self._lance.reading():
+            return [
+                (int(v["version"]), v["timestamp"].astimezone(UTC)) for v in table.list_versions()
+            ]
+
+    def _size(self) -> int:
+        folders = (self._lance.folder / f"{n}.lance" for n in (tables.CHUNKS, tables.DOCUMENTS))
+        return sum(f.stat().st_size for folder in folders for f in folder.rglob("*") if f.is_file())
+
+    def _tables(self) -> tuple[Any, Any]:
+        chunks, documents = self._lance.open(tables.CHUNKS), self._lance.open(tables.DOCUMENTS)
+        if chunks is None or documents is None:
+            raise StoreEmpty(
+                f"The store {str(self._lance.folder.parent)!r} is empty.",
+                hint="Ingest documents first: fti ingest PATH",
+            )
+        return chunks, documents
+
+
+def _has_pylance() -> bool:
+    return importlib.util.find_spec("lance") is not None
