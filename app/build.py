@@ -219,6 +219,8 @@ def ingest_documents(
     *,
     delete_missing: bool = False,
     re_embed: bool = False,
+    collection: str | None = None,
+    retry_failed: bool = False,
     progress: Progress,
 ) -> IngestReport:
     """Bring the feature store up to date with files and folders."""
@@ -231,6 +233,8 @@ def ingest_documents(
         config=settings.features,
         delete_missing=delete_missing,
         re_embed=re_embed,
+        collection=collection,
+        retry_failed=retry_failed,
         progress=progress,
     )
 

@@ -14,11 +14,13 @@ from app.commands import (
     ask,
     batch,
     cases,
+    collections,
     config,
     dataset,
     demo,
     doctor,
     evaluate,
+    failed,
     finetune,
     ingest,
     keys,
@@ -64,7 +66,19 @@ def root(
 
 for module in (ingest, watch, search, ask, dataset, cases, finetune, evaluate, models, batch):
     module.register(app)
-for module in (upkeep, versions, trace, serve, keys, demo, doctor, monitor, config):
+for module in (
+    upkeep,
+    versions,
+    collections,
+    failed,
+    trace,
+    serve,
+    keys,
+    demo,
+    doctor,
+    monitor,
+    config,
+):
     module.register(app)
 
 

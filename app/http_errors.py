@@ -28,6 +28,7 @@ STATUS: dict[type[errors.FtiError], int] = {
     errors.CaseSetNotFound: 404,
     errors.AnswerNotFound: 404,
     errors.DocumentNotFound: 404,
+    errors.CollectionNotFound: 404,
     errors.VersionNotFound: 404,
     errors.JobNotFound: 404,
     errors.KeyNotFound: 404,

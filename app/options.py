@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json as jsonlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -55,6 +56,24 @@ ModelOption = Annotated[
         show_default="the profile's `model`",
     ),
 ]
+IntoCollectionOption = Annotated[
+    str | None,
+    typer.Option(
+        "--collection",
+        help="Put these documents into a collection, which searches can be kept within.",
+        show_default="documents stay in theirs",
+    ),
+]
+CollectionOption = Annotated[
+    str,
+    typer.Option("--collection", help="Only passages of this collection.", show_default="all"),
+]
+
+
+def in_collection(collection: str, overrides: list[str] | None) -> list[str]:
+    """The overrides with the one that keeps retrieval within a collection."""
+    named = f"inference.retrieval.collection={jsonlib.dumps(collection)}"
+    return [*(overrides or ()), *([named] if collection else ())]
 
 
 @dataclass(frozen=True)

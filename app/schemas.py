@@ -178,6 +178,7 @@ class SearchRequest(Lenient):
     query: str = Field(min_length=1, max_length=8000)
     k: int | None = Field(default=None, ge=1, le=100, description="As configured without.")
     mode: SearchMode | None = Field(default=None, description="As configured without.")
+    collection: str = Field(default="", max_length=64, description="Only passages of it.")
     where: dict[str, str] | Annotated[list[_Text], Field(max_length=32)] = Field(
         default_factory=dict,
         description="Only passages for which all hold: pairs that are equal, or conditions as "

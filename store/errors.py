@@ -7,7 +7,7 @@
     │   ├── QuestionTooLong        the question alone does not fit the model's context
     │   ├── EmptyQuestion          there is no question in the question
     │   ├── InvalidCases           a case, question or dataset file has a line that cannot be read
-    │   ├── InvalidFilter          a metadata filter names a column that does not exist
+    │   ├── InvalidFilter          a filter cannot be read, or names what passages lack
     │   └── InvalidName            a dataset, model or alias name is not a plain name
     ├── AccessError                the service does not let this caller do this
     │   ├── InvalidApiKey          no API key, or none that lets in
@@ -21,6 +21,7 @@
     │   ├── CaseSetNotFound
     │   ├── AnswerNotFound
     │   ├── DocumentNotFound
+    │   ├── CollectionNotFound     no document is in such a collection
     │   ├── VersionNotFound        the features have no such version or tag
     │   ├── JobNotFound            the service did no such upload, or long ago
     │   ├── KeyNotFound
@@ -86,9 +87,19 @@ class SourceNotFound(InputError):
 
 
 class ExtractionError(InputError):
-    """One source cannot become text."""
+    """One source cannot become text.
+
+    Args:
+        message: the reason.
+        hint: what to do next.
+        transient: whether the same bytes may be readable another time.
+    """
 
     exit_code = 1
+
+    def __init__(self, message: str, *, hint: str = "", transient: bool = False) -> None:
+        super().__init__(message, hint=hint)
+        self.transient = transient
 
 
 class QuestionTooLong(InputError):
@@ -104,7 +115,7 @@ class InvalidCases(InputError):
 
 
 class InvalidFilter(InputError):
-    """A metadata filter names a column that does not exist."""
+    """A filter cannot be read, or names what passages do not have."""
 
 
 class InvalidName(InputError):
@@ -169,6 +180,10 @@ class AnswerNotFound(NotFoundError):
 
 class DocumentNotFound(NotFoundError):
     """No document with this source or id was ingested."""
+
+
+class CollectionNotFound(NotFoundError):
+    """No document is in such a collection."""
 
 
 class VersionNotFound(NotFoundError):

@@ -18,7 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from store import filters, indexing, search, tables
-from store.errors import DocumentNotFound, EmbedderMismatch, StoreEmpty, StoreError
+from store.errors import (
+    CollectionNotFound,
+    DocumentNotFound,
+    EmbedderMismatch,
+    StoreEmpty,
+    StoreError,
+)
 from store.filters import Where
 from store.history import FeatureVersion, History
 from store.indexing import MaintenanceReport
@@ -201,10 +207,18 @@ class FeatureStore:
         """
         self._refuse_old()
         with self._lance.writing():
-            self._lance.ensure(tables.DOCUMENTS, tables.documents_schema())
+            documents = self._lance.ensure(tables.DOCUMENTS, tables.documents_schema())
+            self._add_missing_columns(documents)
             table = self._lance.ensure(self._lance.chunks, tables.chunks_schema(identity))
             indexing.ensure_text_index(table)
         self.require_identity(identity)
+
+    def _add_missing_columns(self, documents: Any) -> None:
+        """What the ledger of a store made by an earlier fti has no column for."""
+        there = set(documents.schema.names)
+        missing = [field for field in tables.documents_schema() if field.name not in there]
+        if missing:
+            documents.add_columns(missing)
 
     # Documents and the ledger
 
@@ -216,7 +230,9 @@ class FeatureStore:
         with self._lance.reading():
             version = int(table.version)
             if self._listing is None or self._listing[0] != version:
-                rows = search.rows(table.search().select(list(tables.LEDGER_COLUMNS)))
+                there = set(table.schema.names)  # an earlier version may lack some
+                columns = [name for name in tables.LEDGER_COLUMNS if name in there]
+                rows = search.rows(table.search().select(columns))
                 entries = sorted(map(tables.ledger_entry, rows), key=lambda e: e.record.source)
                 self._listing = (version, entries)
             return list(self._listing[1])
@@ -289,6 +305,34 @@ class FeatureStore:
             with self._lance.reading():
                 rows = {r["id"]: r for r in search.rows(table.search().where(_in("id", some)))}
             yield from tables.read_documents(rows[i] for i in some if i in rows)
+
+    def failed(self) -> list[LedgerEntry]:
+        """The dead letters: sources that could not be taken, in order of source."""
+        return [entry for entry in self.ledger() if entry.record.state == "failed"]
+
+    def collections(self) -> dict[str, tuple[int, int]]:
+        """The number of documents and of chunks of each collection, in order of name."""
+        found: dict[str, tuple[int, int]] = {}
+        for record in self.records():
+            if record.collection and record.chunks:
+                documents, chunks = found.get(record.collection, (0, 0))
+                found[record.collection] = (documents + 1, chunks + record.chunks)
+        return dict(sorted(found.items()))
+
+    def require_collection(self, name: str) -> None:
+        """Refuse a collection that no document is in.
+
+        Raises:
+            CollectionNotFound: says which there are.
+        """
+        there = self.collections()
+        if name not in there:
+            raise CollectionNotFound(
+                f"There is no collection {name!r}.",
+                hint=f"There is: {', '.join(there)}."
+                if there
+                else f"Make it with: fti ingest PATH --collection {name}",
+            )
 
     # Chunks
 

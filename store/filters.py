@@ -20,7 +20,7 @@ from functools import reduce
 from typing import TYPE_CHECKING, Any, Literal
 
 from store.errors import InvalidFilter
-from store.tables import decode_metadata, metadata_pair
+from store.tables import decode_metadata, metadata_pair, utf8
 
 if TYPE_CHECKING:
     from lancedb.expr import Expr
@@ -54,6 +54,9 @@ class Condition:
     values: tuple[str, ...]
 
     def __post_init__(self) -> None:
+        # As the tables hold them: half a surrogate pair is no UTF-8.
+        object.__setattr__(self, "key", utf8(self.key))
+        object.__setattr__(self, "values", tuple(map(utf8, self.values)))
         if self.operator in _ORDER and _ordered(self.values[0]) is None:
             raise InvalidFilter(
                 f"{self.values[0]!r} after {self.key} {self.operator} is neither a number nor a "

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 DOCUMENTS = "documents"
 CHUNKS = "chunks"
 REBUILD = "chunks_rebuild"
+#: In the metadata of documents and chunks: the collection they belong to.
+COLLECTION = "collection"
 _VECTORS = "vectors_"
 #: What the ledger says in place of a file of a document that came as a record of a stream. Files
 #: are absolute paths, so that no record can pass for one.
@@ -41,7 +43,7 @@ PASSAGE_COLUMNS = (
 LEDGER_COLUMNS = (
     "id", "source", "title", "state", "cause", "content_hash", "attempted_hash",
     "settings_digest", "chunks", "attempted_at", "ingested_at", "file", "file_hash",
-    "file_documents",
+    "file_documents", "collection", "attempts", "retry_at", "attempted_settings",
 )  # fmt: skip
 
 
@@ -104,6 +106,11 @@ def documents_schema() -> pa.Schema:
             _required("file"),
             _required("file_hash"),
             _required("file_documents", pa.int64()),
+            # Since 0.1.0: null in rows that were written before, absent in versions from then.
+            pa.field("collection", pa.string()),
+            pa.field("attempts", pa.int32()),
+            pa.field("retry_at", moment),
+            pa.field("attempted_settings", pa.string()),
         ]
     )
 
@@ -222,6 +229,7 @@ def ledger_entry(row: Mapping[str, Any]) -> LedgerEntry:
     file = values.pop("file")
     file_hash = values.pop("file_hash")
     count = values.pop("file_documents")
+    values = {name: value for name, value in values.items() if value is not None}
     return LedgerEntry(SourceRecord(**values), file, file_hash, count)
 
 

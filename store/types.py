@@ -87,12 +87,20 @@ class SourceRecord(Value):
 
     ``attempted_hash`` is the content hash of the last attempt; ``content_hash`` that of the last
     good version, empty when there never was one. A failed re-ingest keeps the last good version.
+
+    Of a failed source, ``attempts`` counts the failures in a row and ``retry_at`` is when it is
+    tried again although nothing has changed; None: only when the file or ``attempted_settings``
+    (what it was read with) change. ``collection`` is the one that its chunks belong to, if any.
     """
 
     id: str
     source: str
     title: str
     state: SourceState
+    collection: str = ""
+    attempts: int = 0
+    retry_at: datetime | None = None
+    attempted_settings: str = ""
     cause: str = ""
     content_hash: str = ""
     attempted_hash: str = ""

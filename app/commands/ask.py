@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from app.options import (
+    CollectionOption,
     ConfigOption,
     JsonOption,
     ModelOption,
     SetOption,
     StoreOption,
+    in_collection,
     open_session,
 )
 
@@ -31,6 +33,7 @@ def ask(
     no_retrieval: Annotated[
         bool, typer.Option("--no-retrieval", help="Answer from the model alone, without passages.")
     ] = False,
+    collection: CollectionOption = "",
     store: StoreOption = None,
     config: ConfigOption = None,
     set_: SetOption = None,
@@ -42,7 +45,7 @@ def ask(
     """
     from app.build import build_assistant
 
-    session = open_session(store, config, set_, json)
+    session = open_session(store, config, in_collection(collection, set_), json)
     assistant = build_assistant(
         session.settings, session.store, model=model, use_retrieval=not no_retrieval
     )

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from app.options import ConfigOption, JsonOption, SetOption, StoreOption, open_session
+from app.options import (
+    ConfigOption,
+    IntoCollectionOption,
+    JsonOption,
+    SetOption,
+    StoreOption,
+    open_session,
+)
 from store.errors import InputError
+
+if TYPE_CHECKING:
+    from app.reporting import Reporter
+    from pipelines.feature.ingest import IngestReport
 
 _REDIS = "A Redis stream (with --follow)"
 
@@ -21,7 +32,7 @@ def ingest(
     sources: Annotated[
         list[str] | None,
         typer.Argument(
-            help="Files or folders: txt md html pdf docx csv jsonl. With --follow: nothing or - "
+            help="Files or folders: in any format that is read. With --follow: nothing or - "
             "for standard input, or the address of a Redis.",
             show_default=False,
         ),
@@ -65,6 +76,11 @@ def ingest(
             rich_help_panel=_REDIS,
         ),
     ] = None,
+    retry_failed: Annotated[
+        bool,
+        typer.Option("--retry-failed", help="Try again what failed, although it has not changed."),
+    ] = False,
+    collection: IntoCollectionOption = None,
     store: StoreOption = None,
     config: ConfigOption = None,
     set_: SetOption = None,
@@ -106,9 +122,18 @@ def ingest(
             sources,
             delete_missing=delete_missing,
             re_embed=re_embed,
+            collection=collection,
+            retry_failed=retry_failed,
             progress=progress,
         )
     report.result(result.model_dump(mode="json"))
+    show_ingest(report, result)
+    if result.failed:
+        raise typer.Exit(3 if result.succeeded else 1)
+
+
+def show_ingest(report: Reporter, result: IngestReport) -> None:
+    """What an ingest did, for people."""
     report.say(
         f"{result.added} added, {result.updated} updated, {result.unchanged} unchanged, "
         f"{result.deleted} deleted, {len(result.failed)} failed; "
@@ -117,6 +142,12 @@ def ingest(
     )
     for failure in result.failed:
         report.say(f"  failed: {failure.source}: {failure.reason}", style="red")
+    if result.waiting:
+        report.say(
+            f"  {result.waiting} of them had failed before and have not changed; try them again "
+            "with --retry-failed",
+            style="yellow",
+        )
     for nothing in result.empty:
         report.say(f"  nothing to index: {nothing.source}: {nothing.reason}", style="yellow")
     if result.missing:
@@ -125,5 +156,3 @@ def ingest(
             "--delete-missing",
             style="yellow",
         )
-    if result.failed:
-        raise typer.Exit(3 if result.succeeded else 1)

@@ -6,7 +6,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from app.options import ConfigOption, JsonOption, SetOption, StoreOption, open_session
+from app.options import (
+    CollectionOption,
+    ConfigOption,
+    JsonOption,
+    SetOption,
+    StoreOption,
+    in_collection,
+    open_session,
+)
 
 if TYPE_CHECKING:
     from store.types import Passage
@@ -36,6 +44,7 @@ def search(
         str,
         typer.Option("--at", help="Search an earlier version of the features: a number or a tag."),
     ] = "",
+    collection: CollectionOption = "",
     store: StoreOption = None,
     config: ConfigOption = None,
     set_: SetOption = None,
@@ -50,7 +59,7 @@ def search(
     from store.pages import PAGE
 
     conditions = parse(where or [])
-    session = open_session(store, config, set_, json)
+    session = open_session(store, config, in_collection(collection, set_), json)
     retriever = build_retriever(session.settings, session.store, at=at)
     passages = retriever.search(query, k=k, mode=mode, where=conditions)
     report = session.report

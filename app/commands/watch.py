@@ -10,7 +10,14 @@ from typing import Annotated
 
 import typer
 
-from app.options import ConfigOption, JsonOption, SetOption, StoreOption, open_session
+from app.options import (
+    ConfigOption,
+    IntoCollectionOption,
+    JsonOption,
+    SetOption,
+    StoreOption,
+    open_session,
+)
 
 
 def register(app: typer.Typer) -> None:
@@ -20,6 +27,7 @@ def register(app: typer.Typer) -> None:
 
 def watch(
     sources: Annotated[list[str], typer.Argument(help="Files or folders to keep up to date.")],
+    collection: IntoCollectionOption = None,
     store: StoreOption = None,
     config: ConfigOption = None,
     set_: SetOption = None,
@@ -47,6 +55,7 @@ def watch(
         embedder=build_embedder(session.settings),
         config=session.settings.features,
         stop=stop,
+        collection=collection,
     ):
         sys.stdout.write(jsonlib.dumps(change.model_dump(mode="json"), ensure_ascii=False) + "\n")
         sys.stdout.flush()

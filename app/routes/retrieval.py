@@ -12,6 +12,7 @@ from app.routes.parts import WorkerPart
 from pipelines.engines.embedding import Vectors
 from store import filters
 from store.errors import InputError, ModelNotFound
+from store.tables import COLLECTION
 
 router = APIRouter(prefix="/v1", tags=["retrieval"])
 
@@ -22,7 +23,11 @@ async def search(
 ) -> dict[str, Any]:
     """The passages that a query finds, best first."""
     retriever = worker.answerers.first.retriever
-    where = asked.where if isinstance(asked.where, dict) else filters.parse(asked.where)
+    given = asked.where if isinstance(asked.where, dict) else filters.parse(asked.where)
+    where = filters.conditions(given)
+    if asked.collection:
+        retriever.features.require_collection(asked.collection)
+        where = (*where, filters.Condition(COLLECTION, "=", (asked.collection,)))
     found = await worker.aside(lambda: retriever.search(asked.query, asked.k, asked.mode, where))
     base_url = str(request.base_url)
     return {

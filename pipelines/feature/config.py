@@ -82,6 +82,11 @@ class FeatureConfig(Value):
         }
         return sha256_hex(json.dumps(made_by, sort_keys=True))
 
+    def reading_digest(self) -> str:
+        """Sha256 of what decides whether a file can be read: other bounds, another try."""
+        read_by = {"reading": READING_VERSION, "sources": self.sources.model_dump(mode="json")}
+        return sha256_hex(json.dumps(read_by, sort_keys=True))
+
 
 class MonitoringConfig(Value):
     """When a change is worth an alert."""

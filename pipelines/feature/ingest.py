@@ -12,9 +12,10 @@ import json
 import os
 import stat
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
@@ -37,10 +38,15 @@ from store.errors import ExtractionError
 from store.features import FeatureStore
 from store.progress import Progress, ProgressEvent, quiet
 from store.store import Store
-from store.tables import STREAM, DocumentUpdate, LedgerEntry
+from store.tables import COLLECTION, STREAM, DocumentUpdate, LedgerEntry
 from store.types import Chunk, Document, SourceRecord, Value, document_id, now, sha256_hex
+from store.versions import check_name
 
 _REMEMBER_EVERY = 256  # embedded chunks; what a kill can cost
+# What failed for a reason that may pass is tried again after a minute, then after twice as long
+# each time, at last once a day.
+_FIRST_RETRY = timedelta(minutes=1)
+_LAST_RETRY = timedelta(days=1)
 
 
 class NotTaken(Value):
@@ -54,8 +60,10 @@ class IngestReport(Value):
     """What an ingest did.
 
     Every document is counted once, in ``added``, ``updated``, ``unchanged``, ``failed`` or
-    ``empty``. ``missing`` counts documents whose file is gone and that are still served; with
-    ``delete_missing`` they are ``deleted`` instead. ``chunks`` is how many the store holds now.
+    ``empty``. Of the failed, ``waiting`` were not tried again: nothing has changed, and it is not
+    time yet (``retry_at`` in the ledger). ``missing`` counts documents whose file is gone and that
+    are still served; with ``delete_missing`` they are ``deleted`` instead. ``chunks`` is how many
+    the store holds now.
     """
 
     added: int = 0
@@ -64,6 +72,7 @@ class IngestReport(Value):
     deleted: int = 0
     failed: tuple[NotTaken, ...] = ()
     empty: tuple[NotTaken, ...] = ()
+    waiting: int = 0
     missing: int = 0
     chunks: int = 0
     embedded_chunks: int = 0
@@ -86,6 +95,8 @@ def ingest(
     config: FeatureConfig,
     delete_missing: bool = False,
     re_embed: bool = False,
+    collection: str | None = None,
+    retry_failed: bool = False,
     progress: Progress = quiet,
 ) -> IngestReport:
     """Bring the feature store up to date with files and folders.
@@ -101,6 +112,9 @@ def ingest(
         delete_missing: remove documents that lie under ``sources`` and whose file is gone.
         re_embed: make all vectors of the store anew, by another embedder perhaps. Readers keep the
             old ones until the new are complete.
+        collection: put what lies under ``sources`` into this collection; a document is in one at
+            most. None leaves documents in theirs; new ones are in none.
+        retry_failed: try again what failed before, although nothing has changed.
         progress: told after each file and each embedded batch.
 
     Raises:
@@ -108,6 +122,7 @@ def ingest(
         StoreLocked: another process writes to the store.
         StoreFull: the disk is full; what was committed stays, and a rerun goes on from there.
         EmbedderMismatch: the store's vectors come from another embedder.
+        InvalidName: the collection's name is not plain.
     """
     return take(
         discover(sources, config=config.sources),
@@ -116,7 +131,29 @@ def ingest(
         config=config,
         delete_missing=delete_missing,
         re_embed=re_embed,
+        collection=collection,
+        retry_failed=retry_failed,
         progress=progress,
+    )
+
+
+def retry_failed(
+    *,
+    store: Store,
+    embedder: Embedder,
+    config: FeatureConfig,
+    progress: Progress = quiet,
+) -> IngestReport:
+    """Take every file again that could not be taken; lines of files that are gone go.
+
+    Raises:
+        StoreLocked, StoreFull, EmbedderMismatch: as ``ingest``.
+    """
+    names = sorted({entry.file for entry in store.features.failed()})
+    there = discover([name for name in names if not _is_gone(name)], config=config.sources)
+    found = Discovery(there.files, names, there.failed, there.skipped)
+    return take(
+        found, store=store, embedder=embedder, config=config, retry_failed=True, progress=progress
     )
 
 
@@ -128,6 +165,8 @@ def take(
     config: FeatureConfig,
     delete_missing: bool = False,
     re_embed: bool = False,
+    collection: str | None = None,
+    retry_failed: bool = False,
     progress: Progress = quiet,
     parser: Parser | None = None,
 ) -> IngestReport:
@@ -135,11 +174,15 @@ def take(
 
     A ``parser`` that is given stays open, so that the next call need not start its process again.
     """
+    if collection is not None:
+        check_name(collection, "collection")
     settings = {
         **config.model_dump(mode="json"),
         "embedder": embedder.identity.model_dump(mode="json"),
         "delete_missing": delete_missing,
         "re_embed": re_embed,
+        "collection": collection,
+        "retry_failed": retry_failed,
     }
     inputs = {"sources": json.dumps(discovery.roots, ensure_ascii=False)}
     with (
@@ -148,7 +191,7 @@ def take(
         ExitStack() as owned,
     ):
         parser = parser or owned.enter_context(Parser(config.sources))
-        work = Ingest(store, embedder, config, progress, parser)
+        work = Ingest(store, embedder, config, progress, parser, collection, retry_failed)
         report = work.run(discovery, delete_missing=delete_missing, re_embed=re_embed)
         left = store.features.record_version(run.id)
         report = report.model_copy(update={"run": run.id, "features_version": left.version})
@@ -194,6 +237,8 @@ class Ingest:
         config: FeatureConfig,
         progress: Progress,
         parser: Parser,
+        collection: str | None = None,
+        retry_failed: bool = False,
     ) -> None:
         self.store = store
         self.features: FeatureStore = store.features  # or, while re-embedding, the one beside it
@@ -201,6 +246,10 @@ class Ingest:
         self.config = config
         self.progress = progress
         self.parser = parser
+        self.collection = collection
+        self.retry_failed = retry_failed
+        self.reading = config.reading_digest()
+        self.began_at = now()
         self.digest = config.digest(embedder.identity)
         self.batch = _Batch()
         self.by_file: dict[str, list[LedgerEntry]] = {}
@@ -209,6 +258,7 @@ class Ingest:
         self.added = self.updated = self.unchanged = self.deleted = self.embedded = 0
         self.failed: list[NotTaken] = []
         self.empty: list[NotTaken] = []
+        self.waiting = 0
 
     def run(self, discovery: Discovery, *, delete_missing: bool, re_embed: bool) -> IngestReport:
         """Take the files, then settle what is gone and bring the indexes up to date."""
@@ -242,6 +292,7 @@ class Ingest:
             deleted=self.deleted,
             failed=tuple(self.failed),
             empty=tuple(self.empty),
+            waiting=self.waiting,
             missing=missing,
             chunks=kept.rows,
             embedded_chunks=self.embedded,
@@ -258,9 +309,15 @@ class Ingest:
             if self._is_unchanged(entries, file_hash):
                 self._count_unchanged(entries)
                 return
+            whole = [e for e in entries if e.record.source == file.source]
+            if whole and self._waits(whole[0].record, file_hash):
+                self._count_unchanged(whole)
+                return
             found = read(file, config=self.config.sources, parser=self.parser)
         except ExtractionError as error:
-            self._note_failure(file.source, entries, file_hash, error.message)
+            self._note_failure(
+                file.source, entries, file_hash, error.message, transient=error.transient
+            )
             return
         ids = list(dict.fromkeys(document_id(raw.source) for raw in found))
         known = {e.record.id: e for e in entries}
@@ -273,7 +330,15 @@ class Ingest:
                 continue
             taken.add(key)
             if isinstance(raw, FailedSource):
-                self._note_failure(raw.source, entries, file_hash, raw.reason, file=file.source)
+                self._note_failure(
+                    raw.source,
+                    entries,
+                    file_hash,
+                    raw.reason,
+                    transient=raw.transient,
+                    file=file.source,
+                    file_documents=len(ids),
+                )
             else:
                 self._take_document(raw, file.source, file_hash, len(ids), known.get(key))
             self._commit(when_full=True)
@@ -284,17 +349,38 @@ class Ingest:
         return (
             not self.fresh
             and bool(entries)
-            and len(entries) == entries[0].file_documents
+            and len(entries) == max(e.file_documents for e in entries)
             and all(
-                e.file_hash == file_hash
-                and e.record.state != "failed"
-                and self._is_current(e.record)
+                self._waits(e.record, file_hash)
+                if e.record.state == "failed"
+                else e.file_hash == file_hash and self._is_current(e.record)
                 for e in entries
             )
         )
 
+    def _waits(self, record: SourceRecord, file_hash: str) -> bool:
+        """Whether a source failed on these bytes, read in this way, and is not to be tried yet."""
+        return (
+            record.state == "failed"
+            and not self.retry_failed
+            and bool(file_hash)
+            and record.attempted_hash == file_hash
+            and record.attempted_settings == self.reading
+            and (record.retry_at is None or record.retry_at > self.began_at)
+        )
+
     def _is_current(self, record: SourceRecord) -> bool:
-        return record.settings_digest == self.digest and record.id not in self.broken
+        return (
+            record.settings_digest == self.digest
+            and record.id not in self.broken
+            and self.collection in (None, record.collection)
+        )
+
+    def _collection_of(self, before: SourceRecord | None) -> str:
+        """The collection that a document comes into: the one named now, else the one it is in."""
+        if self.collection is not None:
+            return self.collection
+        return before.collection if before else ""
 
     def _is_served(self, record: SourceRecord, content_hash: str) -> bool:
         """Whether the store holds just this content, be it from before the file failed."""
@@ -308,7 +394,10 @@ class Ingest:
     def _count_unchanged(self, entries: Sequence[LedgerEntry]) -> None:
         for entry in entries:
             record = entry.record
-            if record.state == "empty":
+            if record.state == "failed":
+                self.waiting += 1
+                self.failed.append(NotTaken(source=record.source, reason=record.cause))
+            elif record.state == "empty":
                 self.empty.append(NotTaken(source=record.source, reason=record.cause))
             else:
                 self.unchanged += 1
@@ -328,11 +417,14 @@ class Ingest:
                 "cause": "" if record.chunks else record.cause,
                 "attempted_hash": raw.content_hash,
                 "attempted_at": now(),
+                "attempts": 0,
+                "retry_at": None,
             }
             entry = LedgerEntry(record.model_copy(update=again), file, file_hash, file_documents)
             self._count_unchanged([entry])
             self.batch.lines.append(entry)
             return
+        collection = self._collection_of(record)
         document = Document(
             id=document_id(raw.source),
             source=raw.source,
@@ -340,7 +432,7 @@ class Ingest:
             text=clean(raw.text),
             content_hash=raw.content_hash,
             media_type=raw.media_type,
-            metadata=dict(raw.metadata),
+            metadata=_in_collection(raw.metadata, collection),
         )
         chunks = chunk(
             document,
@@ -360,6 +452,7 @@ class Ingest:
             source=document.source,
             title=document.title,
             state="indexed" if chunks else "empty",
+            collection=collection,
             cause=cause,
             content_hash=document.content_hash,
             attempted_hash=document.content_hash,
@@ -385,32 +478,48 @@ class Ingest:
         reason: str,
         *,
         line: bool = True,
+        transient: bool = False,
         file: str = "",
+        file_documents: int = 1,
     ) -> None:
         """Report a source that could not be taken; its line keeps what is still served of it.
 
-        ``file`` is the archive that the source lies in; without it the source is itself a file.
+        ``file`` is the archive that the source lies in, with so many documents; without it the
+        source is itself a file.
         """
         self.failed.append(NotTaken(source=source, reason=reason))
         if not line:
             return
         key = document_id(source)
+        before = next((e for e in entries if e.record.id == key), None)
+        again = before is not None and before.record.attempted_hash == file_hash
+        attempts = before.record.attempts + 1 if before and again else 1
+        pause = min(_FIRST_RETRY * 2 ** min(attempts - 1, 20), _LAST_RETRY)
         failure = {
             "state": "failed",
             "cause": reason,
             "attempted_hash": file_hash,
             "attempted_at": now(),
+            "attempts": attempts,
+            "retry_at": now() + pause if transient else None,
+            "attempted_settings": self.reading,
         }
-        before = next((e for e in entries if e.record.id == key), None)
         if before:
             record = before.record.model_copy(update=failure)
-            entry = LedgerEntry(record, before.file, before.file_hash, before.file_documents)
+            count = file_documents if file else before.file_documents
+            entry = LedgerEntry(record, before.file, before.file_hash, count)
         else:
             title = source.rsplit("/", 1)[-1]
             record = SourceRecord.model_validate(
-                {"id": key, "source": source, "title": title, **failure}
+                {
+                    "id": key,
+                    "source": source,
+                    "title": title,
+                    "collection": self.collection or "",
+                    **failure,
+                }
             )
-            entry = LedgerEntry(record, file or source, "")
+            entry = LedgerEntry(record, file or source, "", file_documents)
         self.batch.lines.append(entry)
 
     # A batch
@@ -534,6 +643,12 @@ class Ingest:
         self._commit()
         self.store.features.adopt(self.features)
         self.features = self.store.features
+
+
+def _in_collection(metadata: Mapping[str, str], collection: str) -> dict[str, str]:
+    """Metadata of a document of this collection; none that it claims for itself counts."""
+    found = {("own_" + k if k == COLLECTION else k): v for k, v in metadata.items()}
+    return {**found, COLLECTION: collection} if collection else found
 
 
 def _slices(keys: Sequence[str], size: int) -> Iterator[Sequence[str]]:

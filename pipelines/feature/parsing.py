@@ -158,8 +158,11 @@ class Parser:
                 f"reading it took longer than {wall_s:g} s and was given up ({WALL_FACTOR} times "
                 "timeout_s)",
                 hint=hint,
+                transient=True,
             )
-        raise ExtractionError(f"reading it ended the reading process ({_ending(code)})")
+        raise ExtractionError(
+            f"reading it ended the reading process ({_ending(code)})", transient=True
+        )
 
     def _running(self) -> subprocess.Popen[bytes]:
         if self._process is not None and self._process.poll() is None:
@@ -182,6 +185,7 @@ class Parser:
                 f"the process that reads such files does not start ({_ending(code)})",
                 hint="Raise features.sources.max_memory_bytes, or set features.sources.isolate to "
                 "false.",
+                transient=True,
             )
         return process
 

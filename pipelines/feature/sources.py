@@ -51,10 +51,11 @@ class SourceFile:
 
 @dataclass(frozen=True, slots=True)
 class FailedSource:
-    """Something that was not read, and why."""
+    """Something that was not read, and why; ``transient``: the same bytes may be read later."""
 
     source: str
     reason: str
+    transient: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,7 +212,7 @@ class _Reading:
                 raise ExtractionError("the file is empty")
             self.take(inner, name, data, depth=depth + 1)
         except ExtractionError as error:
-            self.found.append(FailedSource(inner, error.message))
+            self.found.append(FailedSource(inner, error.message, error.transient))
 
 
 def _document(source: str, name: str, suffix: str, digest: str, found: Extracted) -> RawDocument:
@@ -284,7 +285,7 @@ def _unreadable(error: OSError) -> ExtractionError:
         errno.EISDIR: "it is a folder now",
     }
     reason = known.get(error.errno or 0) or (error.strerror or str(error)).lower()
-    return ExtractionError(f"the file cannot be opened: {reason}")
+    return ExtractionError(f"the file cannot be opened: {reason}", transient=True)
 
 
 def _existing(given: str) -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import queue
 import threading
+import time
 from collections.abc import Collection, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -23,6 +24,7 @@ from store.store import Store
 from store.types import now
 
 _POLL_MS = 200
+_DUE_EVERY_S = 30.0  # how often the ledger is asked what may be tried again
 _Events = queue.Queue[set[str] | Exception]
 _QUIET_S = 0.1  # changes closer together than this are one set
 
@@ -42,6 +44,7 @@ def watch(
     config: FeatureConfig,
     stop: threading.Event,
     debounce_s: float = 0.5,
+    collection: str | None = None,
     progress: Progress = quiet,
 ) -> Iterator[ChangeSet]:
     """Ingest the sources now, then again what changes in them, until ``stop`` is set.
@@ -57,6 +60,7 @@ def watch(
         config: how.
         stop: ends the watching.
         debounce_s: the longest that a burst of changes is gathered before it is ingested.
+        collection: as in ``ingest``.
         progress: as in ``ingest``.
 
     Raises:
@@ -67,6 +71,7 @@ def watch(
     events: _Events = queue.Queue()
     watchers = _start(roots, events, stop, debounce_s)
     own = str(store.layout.root)
+    asked = time.monotonic()
     waiting: set[str] | None = None  # None: everything, as nothing was looked at yet
     parser = Parser(config.sources)  # for all sets: to start it takes longer than to read
     try:
@@ -76,13 +81,18 @@ def watch(
         while not stop.is_set():
             if waiting is None or waiting:
                 try:
-                    done = _ingest(roots, waiting, store, embedder, config, progress, parser)
+                    done = _ingest(
+                        roots, waiting, store, embedder, config, progress, parser, collection
+                    )
                 except StoreLocked:
                     pass  # the changes stay in waiting
                 else:
                     waiting = set()
                     if done is not None:
                         yield done
+            if not waiting and time.monotonic() - asked > _DUE_EVERY_S:
+                asked = time.monotonic()
+                waiting = _due(store)
             for paths in _gather(events):
                 if waiting is not None:
                     # What an ingest writes to a store among the sources is no change of a source.
@@ -94,6 +104,13 @@ def watch(
             watcher.join()
 
 
+def _due(store: Store) -> set[str]:
+    """Files that failed for a reason that may have passed, and whose time has come."""
+    at = now()
+    failed = [(e.file, e.record.retry_at) for e in store.features.failed()]
+    return {file for file, retry_at in failed if retry_at is not None and retry_at <= at}
+
+
 def _ingest(
     roots: Sequence[str],
     paths: Collection[str] | None,
@@ -102,6 +119,7 @@ def _ingest(
     config: FeatureConfig,
     progress: Progress,
     parser: Parser,
+    collection: str | None,
 ) -> ChangeSet | None:
     """Take what lies at the paths, all when None; None when that is nothing of ours."""
     there = discover([r for r in roots if Path(r).exists()], config=config.sources)
@@ -123,6 +141,7 @@ def _ingest(
         embedder=embedder,
         config=config,
         delete_missing=True,
+        collection=collection,
         progress=progress,
         parser=parser,
     )

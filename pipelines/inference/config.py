@@ -31,6 +31,9 @@ class RetrievalConfig(Value):
         le=10_000,
         description="Passages fetched before copies are dropped and the rest is reranked.",
     )
+    collection: str = Field(
+        default="", description="Only passages of this collection; empty: of every one and none."
+    )
     min_similarity: float = Field(
         default=0.25,
         ge=-1,

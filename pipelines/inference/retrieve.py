@@ -15,7 +15,8 @@ from pipelines.engines.reranking import Reranker, rerank
 from pipelines.inference.citations import folded_words
 from pipelines.inference.config import RetrievalConfig
 from store.errors import EmptyQuestion
-from store.filters import Where
+from store.filters import Condition, Where, conditions
+from store.tables import COLLECTION
 from store.types import Passage, SearchMode
 
 if TYPE_CHECKING:
@@ -82,12 +83,17 @@ class Retriever:
             StoreEmpty: there is nothing to search.
             EmbedderMismatch: the store was embedded anew by another embedder.
             InvalidFilter: ``where`` names what passages do not have.
+            CollectionNotFound: no document is in the configured collection.
         """
         query = plain(query)
         if not query:
             raise EmptyQuestion("The query is empty.", hint="Search with words.")
         self.features.require_identity(self.embedder.identity)
         k, mode = k or self.config.k, mode or self.config.mode
+        if self.config.collection:
+            self.features.require_collection(self.config.collection)
+            inside = Condition(COLLECTION, "=", (self.config.collection,))
+            where = (*conditions(where), inside)
         # The fetch does not depend on k, so that a short list begins every longer one.
         found = self._fetch(query, max(k, self.config.candidates), mode, where, vector)
         distinct = without_copies(found)

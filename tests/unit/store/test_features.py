@@ -15,6 +15,7 @@ from store.errors import (
     StoreEmpty,
     StoreError,
     StoreFull,
+    VersionNotFound,
 )
 from store.features import FeatureStore
 from store.layout import Layout
@@ -359,7 +360,7 @@ def test_an_earlier_version_can_be_read_and_not_written(features: FeatureStore) 
 
 
 def test_a_version_that_never_was_is_refused(features: FeatureStore) -> None:
-    with pytest.raises(StoreError, match="no version 99"):
+    with pytest.raises(VersionNotFound, match="no version 99"):
         features.checkout(99)
 
 

@@ -12,6 +12,7 @@ from store.errors import InvalidFilter
 from store.features import FeatureStore
 from store.filters import Condition, conditions, parse
 from store.layout import Layout
+from store.tables import utf8
 from tests.support.features import IDENTITY, an_update, axis
 
 INJECTIONS = [
@@ -73,9 +74,9 @@ def test_what_cannot_be_read_is_refused_with_a_reason(text: str, why: str) -> No
 @given(st.text(min_size=1), st.lists(st.text(), min_size=2, max_size=4))
 def test_every_text_can_be_written_as_a_json_string(value: str, items: list[str]) -> None:
     (one,) = parse(["key=" + json.dumps(value)])
-    assert one.values == (value,)
+    assert one.values == (utf8(value),)
     (listed,) = parse(["key in " + ", ".join(map(json.dumps, items))])
-    assert listed.values == tuple(items)
+    assert listed.values == tuple(map(utf8, items))
 
 
 # Against a table
@@ -115,8 +116,7 @@ def found(features: FeatureStore, where: list[Condition]) -> set[str]:
 def model(where: list[Condition]) -> set[str]:
     """What the conditions mean, without a database."""
     rows: dict[str, dict[str, str]] = {
-        f"text {n}": {"tag": value.encode("utf-8", "backslashreplace").decode(), "n": str(n)}
-        for n, value in enumerate(VALUES)
+        f"text {n}": {"tag": utf8(value), "n": str(n)} for n, value in enumerate(VALUES)
     }
     rows["no tag"] = {"n": "none"}
     return {text for text, facts in rows.items() if all(c.matches(facts.get(c.key)) for c in where)}
