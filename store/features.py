@@ -31,6 +31,7 @@ from store.indexing import MaintenanceReport
 from store.lance import Lance
 from store.layout import Layout
 from store.progress import Progress, quiet
+from store.search import Fusion
 from store.tables import DocumentUpdate, Held, LedgerEntry
 from store.types import (
     Chunk,
@@ -91,6 +92,32 @@ class Health:
 
     orphans: frozenset[str]
     broken: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnosis:
+    """What is wrong, as ids of documents.
+
+    Args:
+        orphans: chunks are there of documents that are not.
+        broken: the chunks are others than the ledger says, as after a crash.
+        duplicated: a chunk is there twice.
+        without_vector: a chunk's vector is not finite or has no direction.
+        unindexed_rows: chunks that the full-text index does not cover.
+        stale_index: some are not covered, or there is no full-text index.
+    """
+
+    orphans: frozenset[str] = frozenset()
+    broken: frozenset[str] = frozenset()
+    duplicated: frozenset[str] = frozenset()
+    without_vector: frozenset[str] = frozenset()
+    unindexed_rows: int = 0
+    stale_index: bool = False
+
+    @property
+    def to_remake(self) -> frozenset[str]:
+        """Documents whose chunks must be made anew from their text."""
+        return self.broken | self.duplicated | self.without_vector
 
 
 class FeatureStore:
@@ -166,7 +193,7 @@ class FeatureStore:
                 chunks=int(chunks.count_rows()),
                 version=int(chunks.version),
                 embedder=identity.id,
-                text_index=any(list(i.columns) == ["search_text"] for i in chunks.list_indices()),
+                text_index=indexing.has_text_index(chunks),
                 vector_index=indexing.vector_index(chunks),
                 unindexed_rows=indexing.unindexed_rows(chunks),
             )
@@ -364,6 +391,13 @@ class FeatureStore:
             )
         return tables.read_chunk(rows[0]), rows[0]["title"], rows[0]["source"]
 
+    def vectors(self, chunk_ids: Sequence[str]) -> dict[str, NDArray[np.float32]]:
+        """The vectors of chunks that are there, by id."""
+        with self._lance.reading():
+            query = self._snapshot().search().where(_in("id", chunk_ids))
+            rows = query.select(["id", "vector"]).to_arrow()
+        return dict(zip(rows["id"].to_pylist(), tables.matrix(rows["vector"]), strict=True))
+
     def sample(
         self, limit: int, *, documents: Sequence[str] | None = None, seed: int = 0
     ) -> ChunkSample:
@@ -494,6 +528,53 @@ class FeatureStore:
     def heal(self) -> Health:
         """Remove chunks of no document, and name the documents whose chunks are not theirs."""
         self._refuse_old()
+        health = self._health()
+        self._remove_chunks(health.orphans)
+        return health
+
+    def diagnose(self) -> Diagnosis:
+        """What is wrong with chunks and their index; reads every vector and changes nothing."""
+        if not self.exists():
+            return Diagnosis()
+        health = self._health()
+        table = self._snapshot()
+        seen: set[str] = set()
+        doubled: set[str] = set()
+        pointless: set[str] = set()
+        with self._lance.reading():
+            for batch in table.search().select(["id", "document_id", "vector"]).to_batches(4096):
+                ids, documents = (batch.column(i).to_pylist() for i in range(2))
+                vectors = tables.matrix_of(batch.column(2))
+                lengths = np.linalg.norm(vectors, axis=1)
+                bad = ~np.isfinite(lengths) | (lengths == 0)
+                for key, document, no_vector in zip(ids, documents, bad.tolist(), strict=True):
+                    if key in seen:
+                        doubled.add(document)
+                    seen.add(key)
+                    if no_vector:
+                        pointless.add(document)
+            unindexed = indexing.unindexed_rows(table)
+            stale = unindexed > 0 or not indexing.has_text_index(table)
+        return Diagnosis(
+            orphans=health.orphans,
+            broken=health.broken,
+            duplicated=frozenset(doubled) - health.orphans,
+            without_vector=frozenset(pointless) - health.orphans,
+            unindexed_rows=unindexed,
+            stale_index=stale,
+        )
+
+    def remove_chunks(self, document_ids: Collection[str]) -> None:
+        """Remove all chunks of documents and leave texts and ledger: they are to be made anew."""
+        self._refuse_old()
+        self._remove_chunks(document_ids)
+
+    def _remove_chunks(self, document_ids: Collection[str]) -> None:
+        if document_ids:
+            with self._lance.writing():
+                self._chunks_for_writing().delete(_in("document_id", sorted(document_ids)))
+
+    def _health(self) -> Health:
         held = self._chunk_hashes()
         expected = {
             e.record.id: (
@@ -508,16 +589,20 @@ class FeatureStore:
             for e in self.ledger()
         }
         orphans = frozenset(held) - frozenset(expected)
-        if orphans:
-            with self._lance.writing():
-                self._chunks_for_writing().delete(_in("document_id", sorted(orphans)))
         broken = {key for key, hashes in expected.items() if held.get(key, {}) != hashes}
         return Health(orphans=orphans, broken=frozenset(broken))
 
     def maintain(
-        self, *, ann_threshold: int = indexing.ANN_THRESHOLD, progress: Progress = quiet
+        self,
+        *,
+        ann_threshold: int = indexing.ANN_THRESHOLD,
+        progress: Progress = quiet,
+        thoroughly: bool = False,
     ) -> MaintenanceReport:
-        """Bring the indexes up to date, and merge fragments where there are many."""
+        """Bring the indexes up to date, and merge fragments where there are many.
+
+        With ``thoroughly`` every row is indexed, also where a scan of a few would do.
+        """
         self._refuse_old()
         with self._lance.writing():
             for name in self._lance.names():
@@ -532,6 +617,7 @@ class FeatureStore:
                 ann_threshold=ann_threshold,
                 recall_file=self.layout.features / "vector_index.json",
                 progress=progress,
+                thoroughly=thoroughly,
             )
 
     # All vectors anew
@@ -597,8 +683,9 @@ class FeatureStore:
         where: Where | None = None,
         *,
         candidates: int | None = None,
+        fusion: Fusion | None = None,
     ) -> list[Passage]:
-        """Both searches at one version of the chunks, fused by reciprocal rank.
+        """Both searches at one version of the chunks, fused into one list.
 
         Every passage carries its similarity, also where only the words found it.
 
@@ -608,6 +695,7 @@ class FeatureStore:
             k: how many passages.
             where: conditions that must all hold.
             candidates: how deep each list goes before fusion.
+            fusion: how; by reciprocal rank without.
 
         Raises:
             StoreEmpty, InvalidFilter, EmbedderMismatch.
@@ -615,7 +703,9 @@ class FeatureStore:
         table = self._searchable()
         depth = max(k, candidates or _MIN_CANDIDATES)
         with self._lance.reading():
-            return search.by_both(table, query, vector, k, self._filter(where), depth=depth)
+            return search.by_both(
+                table, query, vector, k, self._filter(where), depth=depth, fusion=fusion
+            )
 
     # Versions
 

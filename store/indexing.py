@@ -54,8 +54,13 @@ def ensure_text_index(table: Any) -> None:
     """
     from lancedb.index import FTS
 
-    if not any(list(i.columns) == ["search_text"] for i in table.list_indices()):
+    if not has_text_index(table):
         table.create_index("search_text", config=FTS(base_tokenizer="icu/split"), replace=False)
+
+
+def has_text_index(table: Any) -> bool:
+    """Whether words are searched by an index."""
+    return any(list(i.columns) == ["search_text"] for i in table.list_indices())
 
 
 def unindexed_rows(table: Any) -> int:
@@ -75,7 +80,12 @@ def vector_index(table: Any) -> str:
 
 
 def maintain(
-    table: Any, *, ann_threshold: int, recall_file: Path, progress: Progress
+    table: Any,
+    *,
+    ann_threshold: int,
+    recall_file: Path,
+    progress: Progress,
+    thoroughly: bool = False,
 ) -> MaintenanceReport:
     """Bring the indexes of the chunk table up to date where that pays.
 
@@ -84,6 +94,7 @@ def maintain(
         ann_threshold: rows from which on vectors are searched by an approximate index.
         recall_file: where the measured recall is kept.
         progress: told before each slow step.
+        thoroughly: index every row.
     """
     from lancedb.index import BTree, IvfSq
 
@@ -101,7 +112,7 @@ def maintain(
         table.create_index("vector", config=IvfSq(distance_type="cosine"), replace=False)
     lag = unindexed_rows(table)
     fragments = int(table.stats()["fragment_stats"]["num_fragments"])
-    due = lag > rows * _MAX_LAG or fragments > _MAX_FRAGMENTS
+    due = lag > (0 if thoroughly else rows * _MAX_LAG) or fragments > _MAX_FRAGMENTS
     if due:
         progress(ProgressEvent("index", 0, None, "text"))
         table.optimize(cleanup_older_than=NEVER)

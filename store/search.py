@@ -3,21 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
 from store import indexing
 from store.errors import EmbedderMismatch, EngineError
 from store.tables import PASSAGE_COLUMNS, decode_metadata, utf8
-from store.types import Passage
+from store.types import Passage, Value
 
 if TYPE_CHECKING:
     from lancedb.expr import Expr
 
 #: Constant of reciprocal rank fusion, as in Cormack, Clarke and Büttcher (SIGIR 2009).
 RRF_K = 60
+
+
+class Fusion(Value):
+    """How the list by vectors and the list by words become one."""
+
+    method: Literal["rrf", "weighted"] = Field(
+        default="rrf",
+        description="rrf: by rank (Cormack et al. 2009); weighted: by score, each list's scaled to "
+        "0 to 1 (a convex combination, Bruch et al. 2023).",
+    )
+    vector_weight: float = Field(
+        default=0.5,
+        ge=0,
+        le=1,
+        description="Weight of the list by vectors; the list by words has the rest.",
+    )
+    rrf_k: int = Field(
+        default=RRF_K, ge=1, le=1000, description="The larger, the less the first ranks count."
+    )
 
 
 def by_vector(
@@ -51,6 +71,7 @@ def by_both(
     condition: Expr | None,
     *,
     depth: int,
+    fusion: Fusion | None = None,
 ) -> list[Passage]:
     """Both lists, ``depth`` long, fused; every passage carries its similarity.
 
@@ -59,12 +80,21 @@ def by_both(
     """
     near = {row["id"]: row for row in _nearest(table, vector, depth, condition)}
     worded = {row["id"]: row for row in _matching(table, text, depth, condition, vectors=True)}
-    fused = fuse([list(near), list(worded)])[:k]
-    far = [key for key, _ in fused if key not in near]
+    far = [key for key in worded if key not in near]
     if far:
         stored = np.asarray([worded[key]["vector"] for key in far], dtype=np.float32)
         for key, value in zip(far, cosine(stored, np.asarray(vector, np.float32)), strict=True):
             worded[key]["similarity"] = float(value)
+    fusion = fusion or Fusion()
+    if fusion.method == "rrf":
+        weights = (fusion.vector_weight, 1 - fusion.vector_weight)
+        # Twice the shares, so that equal ones give the scores of plain RRF.
+        fused = fuse([list(near), list(worded)], fusion.rrf_k, [2 * w for w in weights])
+    else:
+        similarities = {k: r["similarity"] for k, r in {**worded, **near}.items()}
+        matches = {key: row["text_score"] for key, row in worded.items()}
+        fused = combine(similarities, matches, fusion.vector_weight)
+    fused = fused[:k]
     return [
         _passage(
             {**worded.get(key, {}), **near.get(key, {})},
@@ -82,18 +112,42 @@ def rows(query: Any) -> list[dict[str, Any]]:
     return found
 
 
-def fuse(lists: Sequence[Sequence[str]], k: int = RRF_K) -> list[tuple[str, float]]:
-    """Reciprocal rank fusion: ids with the sum of 1 / (k + rank) over the lists, best first.
+def fuse(
+    lists: Sequence[Sequence[str]], k: int = RRF_K, weights: Sequence[float] | None = None
+) -> list[tuple[str, float]]:
+    """Reciprocal rank fusion: ids with the sum of weight / (k + rank) over the lists, best first.
 
     Ties go to the better best rank, then to the id, so that the same lists give the same order.
     """
     scores: dict[str, float] = {}
     best: dict[str, int] = {}
-    for ids in lists:
+    for ids, weight in zip(lists, weights or [1.0] * len(lists), strict=True):
         for rank, key in enumerate(ids, start=1):
-            scores[key] = scores.get(key, 0.0) + 1.0 / (k + rank)
+            scores[key] = scores.get(key, 0.0) + weight / (k + rank)
             best[key] = min(best.get(key, rank), rank)
     return sorted(scores.items(), key=lambda item: (-item[1], best[item[0]], item[0]))
+
+
+def combine(
+    similarities: Mapping[str, float], matches: Mapping[str, float], vector_weight: float
+) -> list[tuple[str, float]]:
+    """Ids with the weighted mean of both scores, each scaled to 0 to 1, best first.
+
+    What the words did not find has the score of no match, 0, which is BM25's least; the least
+    similarity is that of the candidates (Bruch, Gai and Ingber, "An Analysis of Fusion Functions
+    for Hybrid Retrieval", 2023).
+    """
+    near = _scaled(similarities, low=min(similarities.values(), default=0.0))
+    worded = _scaled(matches, low=0.0)
+    scores = {
+        key: vector_weight * near[key] + (1 - vector_weight) * worded.get(key, 0.0) for key in near
+    }
+    return sorted(scores.items(), key=lambda item: (-item[1], -near[item[0]], item[0]))
+
+
+def _scaled(scores: Mapping[str, float], *, low: float) -> dict[str, float]:
+    width = max(scores.values(), default=low) - low
+    return {key: (value - low) / width if width > 0 else 0.0 for key, value in scores.items()}
 
 
 def cosine(vectors: NDArray[np.float32], query: NDArray[np.float32]) -> NDArray[np.float32]:

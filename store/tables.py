@@ -339,8 +339,13 @@ def matrix(column: pa.ChunkedArray) -> NDArray[np.float32]:
     dimension = column.type.list_size
     if len(column) == 0:
         return np.zeros((0, dimension), np.float32)
-    blocks = [c.flatten().to_numpy(zero_copy_only=False) for c in column.chunks]
-    return np.concatenate(blocks).reshape(-1, dimension).astype(np.float32, copy=False)
+    return np.concatenate([matrix_of(chunk) for chunk in column.chunks])
+
+
+def matrix_of(array: pa.FixedSizeListArray) -> NDArray[np.float32]:
+    """One array of vectors as a matrix, a row per vector."""
+    flat = array.flatten().to_numpy(zero_copy_only=False)
+    return flat.reshape(-1, array.type.list_size).astype(np.float32, copy=False)
 
 
 def _pair(key: str, value: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -22,13 +22,23 @@ def register(app: typer.Typer) -> None:
 
 
 def doctor(
+    repair: Annotated[
+        bool,
+        typer.Option(
+            "--repair", help="Put right what is wrong with the features, from their stored texts."
+        ),
+    ] = False,
     store: StoreOption = None,
     config: ConfigOption = None,
     set_: SetOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Check the machine, the models that the profile names, and the store."""
+    """Check the machine, the models that the profile names, and the store.
+
+    Example: fti doctor --repair
+    """
     session = open_session(store, config, set_, json)
+    repaired = _repair(session) if repair else None
     checks: list[Check] = []
     for check in _checks(session):
         checks.append(check)
@@ -41,10 +51,35 @@ def doctor(
         {
             "ok": not failed,
             "checks": [{"name": n, "verdict": v, "found": f} for n, v, f in checks],
+            "repaired": repaired,
         }
     )
     if failed:
         raise typer.Exit(1)
+
+
+def _repair(session: Session) -> dict[str, Any] | None:
+    if not session.store.features.exists():
+        return None
+    from app.build import build_embedder
+    from pipelines.feature.repair import repair
+
+    with session.report.progress() as progress:
+        done = repair(
+            store=session.store,
+            embedder=build_embedder(session.settings),
+            config=session.settings.features,
+            progress=progress,
+        )
+    session.report.say(
+        f"repaired: chunks of {done.orphans_removed} documents that are gone were removed, "
+        f"{done.documents_remade} documents made anew, {done.rows_indexed} chunks indexed"
+    )
+    for source in done.left:
+        session.report.say(
+            f"  not repaired: {source}: take it again with fti ingest", style="yellow"
+        )
+    return done.model_dump(mode="json")
 
 
 def _checks(session: Session) -> Iterator[Check]:
@@ -53,6 +88,7 @@ def _checks(session: Session) -> Iterator[Check]:
     yield _guarded("embedder", lambda: _embedder(session))
     yield _guarded("language model", lambda: _generator(session))
     yield _guarded("store", lambda: _store(session))
+    yield _guarded("features", lambda: _features(session))
     yield _guarded("registry", lambda: _registry(session))
     yield _disk(session)
 
@@ -121,6 +157,23 @@ def _store(session: Session) -> Check:
     stats = features.stats()
     failed = f", {stats.failed} failed" if stats.failed else ""
     return "store", "ok", f"{root}: {stats.documents} documents, {stats.chunks} chunks{failed}"
+
+
+def _features(session: Session) -> Check:
+    found = session.store.features.diagnose()
+    wrong = {
+        "documents that are gone still have chunks": len(found.orphans),
+        "documents have other chunks than the ledger says": len(found.broken),
+        "documents have a chunk twice": len(found.duplicated),
+        "documents have a chunk without a vector": len(found.without_vector),
+    }
+    said = [f"{count} {what}" for what, count in wrong.items() if count]
+    if said:
+        return "features", "fail", "; ".join(said) + "; put right by: fti doctor --repair"
+    if found.stale_index:
+        lag = f"{found.unindexed_rows} chunks are found without the index, by a scan"
+        return "features", "ok", lag + "; indexed by the next large ingest or fti doctor --repair"
+    return "features", "ok", "every chunk is of a document, once, with a vector, indexed"
 
 
 def _registry(session: Session) -> Check:

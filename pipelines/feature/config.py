@@ -10,6 +10,7 @@ from pipelines.feature.chunking import ChunkingConfig
 from pipelines.feature.sources import SourcesConfig
 from store.indexing import ANN_THRESHOLD
 from store.types import EmbedderIdentity, Value, sha256_hex
+from store.validation import ValidationConfig
 
 #: Raised whenever reading, cleaning, chunking or ``embedding_text`` gives something else for the
 #: same file: the next ingest then takes every document again.
@@ -49,6 +50,7 @@ class FeatureConfig(Value):
     sources: SourcesConfig = SourcesConfig()
     chunking: ChunkingConfig = ChunkingConfig()
     stream: StreamConfig = StreamConfig()
+    validation: ValidationConfig = ValidationConfig()
     batch_documents: int = Field(
         default=64,
         ge=1,
@@ -82,10 +84,14 @@ class FeatureConfig(Value):
         }
         return sha256_hex(json.dumps(made_by, sort_keys=True))
 
-    def reading_digest(self) -> str:
-        """Sha256 of what decides whether a file can be read: other bounds, another try."""
-        read_by = {"reading": READING_VERSION, "sources": self.sources.model_dump(mode="json")}
-        return sha256_hex(json.dumps(read_by, sort_keys=True))
+    def taking_digest(self, embedder: EmbedderIdentity) -> str:
+        """Sha256 of all that decides whether a file can be taken: with another, another try."""
+        taken_by = {
+            "features": self.digest(embedder),
+            "sources": self.sources.model_dump(mode="json"),
+            "validation": self.validation.model_dump(mode="json"),
+        }
+        return sha256_hex(json.dumps(taken_by, sort_keys=True))
 
 
 class MonitoringConfig(Value):

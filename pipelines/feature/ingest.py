@@ -17,6 +17,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -40,6 +41,7 @@ from store.progress import Progress, ProgressEvent, quiet
 from store.store import Store
 from store.tables import COLLECTION, STREAM, DocumentUpdate, LedgerEntry
 from store.types import Chunk, Document, SourceRecord, Value, document_id, now, sha256_hex
+from store.validation import FeatureStatistics, StatisticsCounter, violation
 from store.versions import check_name
 
 _REMEMBER_EVERY = 256  # embedded chunks; what a kill can cost
@@ -63,7 +65,7 @@ class IngestReport(Value):
     ``empty``. Of the failed, ``waiting`` were not tried again: nothing has changed, and it is not
     time yet (``retry_at`` in the ledger). ``missing`` counts documents whose file is gone and that
     are still served; with ``delete_missing`` they are ``deleted`` instead. ``chunks`` is how many
-    the store holds now.
+    the store holds now; ``statistics`` is of those that were committed.
     """
 
     added: int = 0
@@ -79,6 +81,7 @@ class IngestReport(Value):
     seconds: float = 0.0
     run: str = ""
     features_version: int = 0
+    statistics: FeatureStatistics | None = None
 
     @property
     def succeeded(self) -> bool:
@@ -149,7 +152,7 @@ def retry_failed(
     Raises:
         StoreLocked, StoreFull, EmbedderMismatch: as ``ingest``.
     """
-    names = sorted({entry.file for entry in store.features.failed()})
+    names = sorted({e.file for e in store.features.failed() if e.file != STREAM})
     there = discover([name for name in names if not _is_gone(name)], config=config.sources)
     found = Discovery(there.files, names, there.failed, there.skipped)
     return take(
@@ -212,6 +215,7 @@ class _Pending:
     chunks: list[Chunk]
     texts: list[str]
     keys: list[str]
+    counted: Literal["added", "updated", "empty", ""] = ""
 
 
 @dataclass(slots=True)
@@ -248,7 +252,7 @@ class Ingest:
         self.parser = parser
         self.collection = collection
         self.retry_failed = retry_failed
-        self.reading = config.reading_digest()
+        self.taking = config.taking_digest(embedder.identity)
         self.began_at = now()
         self.digest = config.digest(embedder.identity)
         self.batch = _Batch()
@@ -259,6 +263,8 @@ class Ingest:
         self.failed: list[NotTaken] = []
         self.empty: list[NotTaken] = []
         self.waiting = 0
+        self.refused: list[LedgerEntry] = []
+        self.statistics = StatisticsCounter()
 
     def run(self, discovery: Discovery, *, delete_missing: bool, re_embed: bool) -> IngestReport:
         """Take the files, then settle what is gone and bring the indexes up to date."""
@@ -297,6 +303,7 @@ class Ingest:
             chunks=kept.rows,
             embedded_chunks=self.embedded,
             seconds=round(time.monotonic() - began, 3),
+            statistics=self.statistics.result(),
         )
 
     # One file
@@ -359,13 +366,13 @@ class Ingest:
         )
 
     def _waits(self, record: SourceRecord, file_hash: str) -> bool:
-        """Whether a source failed on these bytes, read in this way, and is not to be tried yet."""
+        """Whether a source failed on these bytes, taken in this way, and is not to be tried yet."""
         return (
             record.state == "failed"
             and not self.retry_failed
             and bool(file_hash)
             and record.attempted_hash == file_hash
-            and record.attempted_settings == self.reading
+            and record.attempted_settings == self.taking
             and (record.retry_at is None or record.retry_at > self.began_at)
         )
 
@@ -441,12 +448,15 @@ class Ingest:
             embedder_max_tokens=self.embedder.identity.max_tokens,
         )
         cause = "" if chunks else raw.empty_reason or "no visible text"
+        counted: Literal["added", "updated", "empty"] = "empty"
         if not chunks:
             self.empty.append(NotTaken(source=raw.source, reason=cause))
         elif record and record.chunks:
             self.updated += 1
+            counted = "updated"
         else:
             self.added += 1
+            counted = "added"
         line = SourceRecord(
             id=document.id,
             source=document.source,
@@ -462,12 +472,18 @@ class Ingest:
             ingested_at=document.ingested_at,
         )
         entry = LedgerEntry(line, file, file_hash, file_documents)
-        self._add(document, entry, chunks)
+        self._add(document, entry, chunks, counted)
 
-    def _add(self, document: Document, entry: LedgerEntry, chunks: list[Chunk]) -> None:
+    def _add(
+        self,
+        document: Document,
+        entry: LedgerEntry,
+        chunks: list[Chunk],
+        counted: Literal["added", "updated", "empty", ""] = "",
+    ) -> None:
         texts = [embedding_text(document.title, c.section, c.text) for c in chunks]
         keys = [sha256_hex(text) for text in texts]
-        self.batch.documents.append(_Pending(document, entry, chunks, texts, keys))
+        self.batch.documents.append(_Pending(document, entry, chunks, texts, keys, counted))
         self.batch.chunks += len(chunks)
 
     def _note_failure(
@@ -487,9 +503,34 @@ class Ingest:
         ``file`` is the archive that the source lies in, with so many documents; without it the
         source is itself a file.
         """
-        self.failed.append(NotTaken(source=source, reason=reason))
         if not line:
+            self.failed.append(NotTaken(source=source, reason=reason))
             return
+        self.batch.lines.append(
+            self._failure(
+                source,
+                entries,
+                file_hash,
+                reason,
+                transient=transient,
+                file=file,
+                file_documents=file_documents,
+            )
+        )
+
+    def _failure(
+        self,
+        source: str,
+        entries: Sequence[LedgerEntry],
+        file_hash: str,
+        reason: str,
+        *,
+        transient: bool = False,
+        file: str = "",
+        file_documents: int = 1,
+    ) -> LedgerEntry:
+        """The line of a failure, which is reported as well."""
+        self.failed.append(NotTaken(source=source, reason=reason))
         key = document_id(source)
         before = next((e for e in entries if e.record.id == key), None)
         again = before is not None and before.record.attempted_hash == file_hash
@@ -502,25 +543,23 @@ class Ingest:
             "attempted_at": now(),
             "attempts": attempts,
             "retry_at": now() + pause if transient else None,
-            "attempted_settings": self.reading,
+            "attempted_settings": self.taking,
         }
         if before:
             record = before.record.model_copy(update=failure)
             count = file_documents if file else before.file_documents
-            entry = LedgerEntry(record, before.file, before.file_hash, count)
-        else:
-            title = source.rsplit("/", 1)[-1]
-            record = SourceRecord.model_validate(
-                {
-                    "id": key,
-                    "source": source,
-                    "title": title,
-                    "collection": self.collection or "",
-                    **failure,
-                }
-            )
-            entry = LedgerEntry(record, file or source, "", file_documents)
-        self.batch.lines.append(entry)
+            return LedgerEntry(record, before.file, before.file_hash, count)
+        title = source.rsplit("/", 1)[-1]
+        record = SourceRecord.model_validate(
+            {
+                "id": key,
+                "source": source,
+                "title": title,
+                "collection": self.collection or "",
+                **failure,
+            }
+        )
+        return LedgerEntry(record, file or source, "", file_documents)
 
     # A batch
 
@@ -535,22 +574,46 @@ class Ingest:
         self.batch = _Batch()
         if batch.documents:
             vectors = self._vectors(batch.documents)
-            self.features.replace(
-                [
-                    DocumentUpdate(
-                        document=p.document,
-                        entry=p.entry,
-                        chunks=tuple(p.chunks),
-                        vectors=_stack([vectors[key] for key in p.keys], self.embedder),
-                        search_texts=tuple(p.texts),
-                    )
-                    for p in batch.documents
-                ]
-            )
+            updates = [self._valid(p, vectors) for p in batch.documents]
+            if good := [u for u in updates if u is not None]:
+                self.features.replace(good)
+            batch.lines += self.refused
+            self.refused = []
         if batch.lines:
             self.features.note(batch.lines)
         if batch.dropped:
             self._delete(batch.dropped)
+
+    def _valid(self, pending: _Pending, vectors: Mapping[str, Vectors]) -> DocumentUpdate | None:
+        """What is to be committed of a document; None, and a line, where it breaks the contract."""
+        update = DocumentUpdate(
+            document=pending.document,
+            entry=pending.entry,
+            chunks=tuple(pending.chunks),
+            vectors=_stack([vectors[key] for key in pending.keys], self.embedder),
+            search_texts=tuple(pending.texts),
+        )
+        wrong = violation(update, self.embedder.identity, self.config.validation)
+        if wrong is None:
+            self.statistics.add(c.text for c in pending.chunks)
+            return update
+        entry = pending.entry
+        source = entry.record.source
+        self.added -= pending.counted == "added"
+        self.updated -= pending.counted == "updated"
+        reason = f"its features are not stored: {wrong}"
+        entries = self.by_file.get(entry.file, [])
+        self.refused.append(
+            self._failure(
+                source,
+                entries,
+                entry.file_hash,
+                reason,
+                file="" if entry.file == source else entry.file,
+                file_documents=entry.file_documents,
+            )
+        )
+        return None
 
     def _vectors(self, documents: Sequence[_Pending]) -> dict[str, Vectors]:
         """A vector for every key: remembered ones, and the others embedded now."""

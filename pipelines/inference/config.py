@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 
 from pipelines.engines.entailment import EntailmentConfig
 from pipelines.inference.judging import JudgeConfig
+from store.search import Fusion
 from store.types import SearchMode, Value
 
 
@@ -30,6 +33,32 @@ class RetrievalConfig(Value):
         ge=1,
         le=10_000,
         description="Passages fetched before copies are dropped and the rest is reranked.",
+    )
+    fusion: Fusion = Fusion()
+    near_copies: float = Field(
+        default=0.8,
+        gt=0,
+        le=1,
+        description="A passage is dropped when it shares such a part of its runs of words with a "
+        "better one (Jaccard resemblance); 1: only whole copies are.",
+    )
+    diversity: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="How much likeness to better passages counts against one: maximal marginal "
+        "relevance (Carbonell and Goldstein 1998) with lambda = 1 - diversity; 0: not at all.",
+    )
+    context: Literal["chunk", "section"] = Field(
+        default="chunk",
+        description="What a model is given of each passage: itself, or the section around it.",
+    )
+    section_characters: int = Field(
+        default=4000,
+        ge=100,
+        le=100_000,
+        description="A section is given around the passage up to so many characters. What a model "
+        "reads of it is up to the contract (prompt.max_passage_tokens).",
     )
     collection: str = Field(
         default="", description="Only passages of this collection; empty: of every one and none."

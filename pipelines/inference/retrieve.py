@@ -17,12 +17,13 @@ from pipelines.inference.config import RetrievalConfig
 from store.errors import EmptyQuestion
 from store.filters import Condition, Where, conditions
 from store.tables import COLLECTION
-from store.types import Passage, SearchMode
+from store.types import Chunk, Passage, SearchMode
 
 if TYPE_CHECKING:
     from store.features import FeatureStore
 
 _COPY_WORDS = 12  # shorter equal texts ("No.", "See above.") differ by what stands above them
+_RUN_WORDS = 5
 _STABLE_TRIES = 3
 
 
@@ -96,9 +97,11 @@ class Retriever:
             where = (*conditions(where), inside)
         # The fetch does not depend on k, so that a short list begins every longer one.
         found = self._fetch(query, max(k, self.config.candidates), mode, where, vector)
-        distinct = without_copies(found)
+        distinct = without_copies(found, resemblance=self.config.near_copies)
         if self.reranker is not None:
             distinct = iter(rerank(self.reranker, query, list(distinct)))
+        if self.config.diversity:
+            distinct = iter(self._varied(list(distinct)))
         best = islice(distinct, k)
         return [p.model_copy(update={"rank": n}) for n, p in enumerate(best, start=1)]
 
@@ -112,10 +115,17 @@ class Retriever:
     def retrieve(
         self, query: str, k: int | None = None, *, vector: NDArray[np.float32] | None = None
     ) -> Retrieved:
-        """Like ``search``, with the version of the features that was searched."""
+        """Like ``search``, for a model: with the version of the features that was searched.
+
+        Where sections are configured, each passage is what stands around the chunk that was found.
+        """
         for _ in range(_STABLE_TRIES):
             version = self.features.version()
             passages = tuple(self.search(query, k, vector=vector))
+            if self.config.context == "section":
+                passages = tuple(
+                    in_sections(passages, self.features, limit=self.config.section_characters)
+                )
             if self.features.version() == version:
                 break
         # Under constant writing the version before the search is the closest one known.
@@ -144,7 +154,17 @@ class Retriever:
         vector = self.embedder.embed_query(query) if vector is None else vector
         if mode == "vector":
             return self.features.search_vector(vector, k, where)
-        return self.features.search_hybrid(query, vector, k, where)
+        return self.features.search_hybrid(query, vector, k, where, fusion=self.config.fusion)
+
+    def _varied(self, passages: Sequence[Passage]) -> list[Passage]:
+        """All of the passages, each next one the best for its score less its likeness to those."""
+        held = self.features.vectors([p.chunk_id for p in passages])
+        known = [p for p in passages if p.chunk_id in held]
+        if not known:  # the chunks were changed meanwhile
+            return list(passages)
+        vectors = np.stack([held[p.chunk_id] for p in known])
+        order = marginal_order(np.asarray([p.score for p in known]), vectors, self.config.diversity)
+        return [known[i] for i in order]
 
 
 def plain(text: str) -> str:
@@ -152,21 +172,112 @@ def plain(text: str) -> str:
     return text.encode("utf-8", "replace").decode("utf-8").replace("\x00", " ").strip()
 
 
-def without_copies(passages: Iterable[Passage]) -> Iterator[Passage]:
+def without_copies(passages: Iterable[Passage], *, resemblance: float = 1.0) -> Iterator[Passage]:
     """The passages less those that repeat a better one, in order.
 
-    A copy has the same words as a better passage, or stands whole inside it. Short texts count as
-    copies only under the same heading.
+    A copy has the same words as a better passage, stands whole inside it, or shares as large a part
+    of its runs of words with it (Jaccard resemblance of shingles, Broder 1997). Short texts count
+    as copies only under the same heading.
     """
-    seen: list[tuple[str, str]] = []
+    seen: list[tuple[str, str, frozenset[tuple[str, ...]]]] = []
     for passage in passages:
         folded = folded_words(passage.text)
         text = " ".join(["", *folded, ""])
         short = len(folded) < _COPY_WORDS
+        runs = frozenset() if short or resemblance >= 1 else _runs(folded)
         if any(
-            text == better and heading == passage.heading if short else text in better
-            for better, heading in seen
+            text == better and heading == passage.heading
+            if short
+            else text in better or _resemble(runs, others, resemblance)
+            for better, heading, others in seen
         ):
             continue
         yield passage
-        seen.append((text, passage.heading))
+        seen.append((text, passage.heading, runs))
+
+
+def _runs(folded: Sequence[str]) -> frozenset[tuple[str, ...]]:
+    return frozenset(zip(*(folded[i:] for i in range(_RUN_WORDS)), strict=False))
+
+
+def _resemble(a: frozenset[tuple[str, ...]], b: frozenset[tuple[str, ...]], least: float) -> bool:
+    if not a or not b or min(len(a), len(b)) < least * max(len(a), len(b)):
+        return False  # sizes alone say how alike two sets can be
+    shared = len(a & b)
+    return shared >= least * (len(a) + len(b) - shared)
+
+
+def marginal_order(
+    scores: NDArray[np.float64], vectors: NDArray[np.float32], diversity: float
+) -> list[int]:
+    """All indices in the order of maximal marginal relevance.
+
+    Each next one has the largest (1 - diversity) * score - diversity * (greatest cosine with those
+    chosen); scores are scaled to 0 to 1 first. Carbonell and Goldstein 1998.
+    """
+    low, width = scores.min(), np.ptp(scores)
+    relevance = (scores - low) / width if width > 0 else np.ones_like(scores)
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    units = vectors / np.where(lengths > 0, lengths, 1)
+    left = list(range(len(scores)))
+    likeness = np.zeros(len(scores))
+    chosen: list[int] = []
+    while left:
+        gains = [(1 - diversity) * relevance[i] - diversity * likeness[i] for i in left]
+        best = left.pop(int(np.argmax(gains)))
+        likeness = np.maximum(likeness, units @ units[best]) if chosen else units @ units[best]
+        chosen.append(best)
+    return chosen
+
+
+def in_sections(
+    passages: Sequence[Passage], features: FeatureStore, *, limit: int
+) -> list[Passage]:
+    """Each passage as the stretch of its section around it, up to ``limit`` characters.
+
+    The chunks before and after it that stand under the same heading are joined to it, in turn. A
+    passage that another one's stretch already holds is left out. Ranks are renewed; offsets and
+    text are those of the stretch, the id is that of the chunk that was found.
+    """
+    documents = {d.id: d for d in features.documents([p.document_id for p in passages])}
+    chunks: dict[str, list[Chunk]] = {}
+    found: list[Passage] = []
+    for passage in passages:
+        document = documents.get(passage.document_id)
+        if document is None or document.text[passage.start : passage.end] != passage.text:
+            found.append(passage)  # the document has changed since
+            continue
+        if document.id not in chunks:
+            chunks[document.id] = features.chunks(document.id)
+        start, end = _around(passage, chunks[document.id], limit)
+        if any(
+            p.document_id == document.id and p.start <= passage.start and passage.end <= p.end
+            for p in found
+        ):
+            continue
+        text = document.text[start:end]
+        found.append(passage.model_copy(update={"text": text, "start": start, "end": end}))
+    return [p.model_copy(update={"rank": n}) for n, p in enumerate(found, start=1)]
+
+
+def _around(passage: Passage, chunks: Sequence[Chunk], limit: int) -> tuple[int, int]:
+    start, end = passage.start, passage.end
+    at = next((i for i, c in enumerate(chunks) if c.id == passage.chunk_id), None)
+    if at is None:
+        return start, end
+    within = len(passage.section)
+    before, after = at - 1, at + 1
+    growing = True
+    while growing:
+        growing = False
+        for step in ("after", "before"):
+            index = after if step == "after" else before
+            if not 0 <= index < len(chunks):
+                continue
+            other = chunks[index]
+            low, high = min(start, other.start), max(end, other.end)
+            if other.section[:within] != passage.section or high - low > limit:
+                continue
+            start, end, growing = low, high, True
+            after, before = (after + 1, before) if step == "after" else (after, before - 1)
+    return start, end

@@ -124,7 +124,7 @@ def test_the_report_has_the_fields_that_scripts_rely_on(store: Store, docs: Path
     body = run(store, docs).model_dump(mode="json")
     assert set(body) == {
         "added", "updated", "unchanged", "deleted", "failed", "chunks", "embedded_chunks",
-        "seconds", "missing", "empty", "run", "features_version",
+        "seconds", "missing", "empty", "waiting", "run", "features_version", "statistics",
     }  # fmt: skip
     assert body["failed"] == [{"source": str(docs / "bad.md"), "reason": "the file is empty"}]
 
@@ -731,3 +731,33 @@ def test_a_member_that_turns_bad_keeps_its_last_good_version(store: Store, docs:
     record = store.features.record(str(docs / "a.zip!/one.pdf"))
     assert record is not None
     assert record.state == "failed"
+
+
+class LazyEmbedder(CountingEmbedder):
+    """Gives texts that speak of the forge a vector without length."""
+
+    def embed_documents(self, texts: Sequence[str]) -> Any:
+        vectors = super().embed_documents(texts)
+        vectors[["forge" in text for text in texts]] = 0
+        return vectors
+
+
+def test_features_that_break_the_contract_go_to_the_ledger_and_not_into_the_table(
+    store: Store, docs: Path
+) -> None:
+    run(store, docs)
+    write(docs / "sub" / "hours.txt", "The forge opens at nine.")
+    write(docs / "forge.txt", "The forge is hot.")
+    report = run(store, docs, embedder=LazyEmbedder())
+    reason = "its features are not stored: the vector of chunk 0 has length 0, not 1"
+    assert {f.source.rsplit("/", 1)[-1]: f.reason for f in report.failed} == {
+        "hours.txt": reason,
+        "forge.txt": reason,
+    }
+    assert (report.added, report.updated, report.unchanged) == (0, 0, 2)
+    assert report.statistics is None
+    texts = " ".join(c.text for c in store.features.chunks())
+    assert "closes at ten" in texts, "the last good version is still served"
+    assert "forge" not in texts
+    assert run(store, docs, embedder=LazyEmbedder()).waiting == 2
+    consistent(store)

@@ -2,12 +2,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from pipelines.engines.embedding import HashingEmbedder
 from pipelines.engines.reranking import LexicalReranker
+from pipelines.feature.chunking import ChunkingConfig
+from pipelines.feature.config import FeatureConfig
+from pipelines.feature.ingest import ingest
 from pipelines.inference.config import RetrievalConfig
-from pipelines.inference.retrieve import Retriever, without_copies
+from pipelines.inference.retrieve import Retriever, in_sections, marginal_order, without_copies
 from store.errors import EmbedderMismatch, EmptyQuestion, InvalidFilter, StoreEmpty
 from store.store import Store
 from tests.support.values import a_passage
@@ -125,3 +129,77 @@ def test_retrieval_names_the_version_it_searched(world: World, retriever: Retrie
     assert before == world.store.features.version()
     world.put({"/docs/pool.md": "# Pool\n\nThe pool is heated."})
     assert retriever.retrieve("kiln").features_version > before
+
+
+def test_nearly_the_same_passage_is_dropped_where_that_is_asked() -> None:
+    words = [f"word{n}" for n in range(60)]
+    first = a_passage(" ".join(words))
+    changed = a_passage(" ".join([*words[:30], "another", *words[31:]]))  # shares 51 of 61 runs
+    other = a_passage(" ".join([*words[:30], *(f"new{n}" for n in range(30))]))
+    assert list(without_copies([first, changed, other], resemblance=0.8)) == [first, other]
+    assert list(without_copies([first, changed, other], resemblance=0.9)) == [first, changed, other]
+    assert list(without_copies([first, changed, other])) == [first, changed, other]
+
+
+def test_diversity_puts_what_is_unlike_the_best_next() -> None:
+    vectors = np.asarray([[1, 0], [1, 0.01], [0, 1]], np.float32)
+    scores = np.asarray([1.0, 0.9, 0.5])
+    assert marginal_order(scores, vectors, 0.0) == [0, 1, 2]
+    assert marginal_order(scores, vectors, 0.5) == [0, 2, 1]
+    assert marginal_order(np.ones(3), vectors, 1.0) == [0, 2, 1]
+    assert marginal_order(scores, np.zeros((3, 2), np.float32), 0.5) == [0, 1, 2]
+
+
+def test_a_varied_list_holds_the_same_passages(world: World) -> None:
+    plain = Retriever(world.store.features, world.embedder)
+    varied = Retriever(world.store.features, world.embedder, config=RetrievalConfig(diversity=0.7))
+    question = "When does the workshop open?"
+    found = varied.search(question, 6)
+    assert found[0].chunk_id == plain.search(question, 1)[0].chunk_id
+    assert {p.chunk_id for p in found} == {p.chunk_id for p in plain.search(question, 6)}
+    assert varied.search(question, 3) == found[:3]
+
+
+LONG = "# Manual\n\n## Saw\n\n" + "\n\n".join(
+    f"Rule {n} of the saw says that {word} comes before the blade is set, and after that nobody "
+    f"may speak of {word} until the blade has come to rest."
+    for n, word in enumerate(("oil", "chalk", "paper", "water"))
+) + "\n\n## Lathe\n\nThe lathe is never oiled.\n"  # fmt: skip
+
+
+@pytest.fixture
+def manual(world: World, tmp_path: Path) -> str:
+    """The manual, cut into a chunk per rule; its source."""
+    page = tmp_path / "manual.md"
+    page.write_text(LONG, "utf-8")
+    cut = ChunkingConfig(max_tokens=40, overlap_tokens=0, min_tokens=0)
+    config = FeatureConfig(chunking=cut)
+    ingest([str(page)], store=world.store, embedder=world.embedder, config=config)
+    return str(page)
+
+
+def test_a_model_is_given_the_section_around_a_small_chunk(world: World, manual: str) -> None:
+    config = RetrievalConfig(context="section", section_characters=4000)
+    small = Retriever(world.store.features, world.embedder, config=config)
+    hit = small.search("which rule speaks of chalk and the blade", 1)[0]
+    whole = small.retrieve("which rule speaks of chalk and the blade", 1).passages[0]
+    assert "chalk" in hit.text
+    assert "water" not in hit.text
+    assert "oil" in whole.text
+    assert "water" in whole.text
+    assert "lathe" not in whole.text, "another section"
+    assert whole.chunk_id == hit.chunk_id
+    text = world.store.features.document(manual).text
+    assert text[whole.start : whole.end] == whole.text
+
+
+def test_a_section_is_bounded_and_given_once(world: World, manual: str) -> None:
+    features = world.store.features
+    hits = [p for p in features.search_text("saw blade", 9) if p.source == manual]
+    assert len(hits) >= 3
+    (whole,) = in_sections(hits, features, limit=4000)
+    assert whole.rank == 1
+    short = in_sections(hits, features, limit=100)
+    assert [p.text for p in short] == [p.text for p in hits], "what was found is never cut"
+    stale = [hits[0].model_copy(update={"text": "no longer there"})]
+    assert in_sections(stale, features, limit=4000) == stale

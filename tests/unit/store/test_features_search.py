@@ -10,7 +10,7 @@ import pytest
 from store.errors import EmbedderMismatch, EngineError, InvalidFilter
 from store.features import FeatureStore
 from store.layout import Layout
-from store.search import fuse
+from store.search import Fusion, combine, fuse
 from tests.support.features import IDENTITY, an_update, axis
 
 INJECTION = "x' OR '1'='1"
@@ -189,3 +189,34 @@ def test_fusion_adds_reciprocal_ranks() -> None:
 def test_fusion_breaks_ties_by_rank_then_id() -> None:
     assert [key for key, _ in fuse([["b"], ["a"]])] == ["a", "b"]
     assert fuse([[], []]) == []
+
+
+def test_weights_decide_between_the_lists() -> None:
+    by_rank = fuse([["a", "b"], ["b", "c"]], weights=[2, 0])
+    assert [key for key, _ in by_rank] == ["a", "b", "c"]
+    assert dict(by_rank)["c"] == 0
+    near, worded = {"a": 0.9, "b": 0.5, "c": 0.1}, {"c": 8.0, "b": 4.0}
+    assert [k for k, _ in combine(near, worded, 1.0)] == ["a", "b", "c"]
+    assert [k for k, _ in combine(near, worded, 0.0)] == ["c", "b", "a"]
+    assert dict(combine(near, worded, 0.5)) == pytest.approx({"a": 0.5, "b": 0.5, "c": 0.5})
+    assert [k for k, _ in combine(near, worded, 0.5)] == ["a", "b", "c"], "ties by similarity"
+    assert combine({}, {}, 0.5) == []
+    assert combine({"a": 0.3}, {"a": 2.0}, 0.5) == [("a", 0.5)], "no spread says nothing"
+
+
+@pytest.mark.parametrize(
+    ("fusion", "first"),
+    [
+        (Fusion(vector_weight=0.9), "apple pie with cream"),
+        (Fusion(vector_weight=0.1), "wheels and spokes"),
+        (Fusion(method="weighted", vector_weight=0.9), "apple pie with cream"),
+        (Fusion(method="weighted", vector_weight=0.1), "wheels and spokes"),
+    ],
+)
+def test_a_hybrid_search_is_fused_as_asked(
+    features: FeatureStore, fusion: Fusion, first: str
+) -> None:
+    found = features.search_hybrid("spokes", axis(1), 4, fusion=fusion)
+    assert found[0].text == first
+    assert [p.score for p in found] == sorted((p.score for p in found), reverse=True)
+    assert len(found) == 4
