@@ -10,6 +10,7 @@ runs/<id>/               what ran; per-case evaluation results beside it
 answers/<day>.jsonl      every answer; answers/feedback.jsonl
 uploads/                 documents that were given to the service, as they were given
 rejected/<day>.jsonl     records of streams that no document came of, as they were given
+downloads/               pages and objects as they were fetched; a cache, safe to delete
 keys.json                who may use the service: digests of API keys
 checkpoints/<digest>/    training in progress; safe to delete when nothing trains
 results/<digest>.jsonl   scores of cases asked already; a cache, safe to delete
@@ -118,6 +119,11 @@ class Layout:
     def rejected(self) -> Path:
         """Records of streams that could not be taken."""
         return self.root / "rejected"
+
+    @property
+    def downloads(self) -> Path:
+        """Pages and objects as they were fetched: a cache."""
+        return self.root / "downloads"
 
     @property
     def keys(self) -> Path:

@@ -32,8 +32,8 @@ def ingest(
     sources: Annotated[
         list[str] | None,
         typer.Argument(
-            help="Files or folders: in any format that is read. With --follow: nothing or - "
-            "for standard input, or the address of a Redis.",
+            help="Files, folders, pages or sitemaps (https://…), or objects (s3://, gs://). With "
+            "--follow: nothing or - for standard input, or the address of a Redis.",
             show_default=False,
         ),
     ] = None,

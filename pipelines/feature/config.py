@@ -81,6 +81,8 @@ class FeatureConfig(Value):
             "reading": READING_VERSION,
             "chunking": self.chunking.model_dump(mode="json"),
             "embedder": embedder.digest,
+            # Only where it is set: stores from before there was such a setting stay as they are.
+            **({"json_text": self.sources.json_text} if self.sources.json_text else {}),
         }
         return sha256_hex(json.dumps(made_by, sort_keys=True))
 

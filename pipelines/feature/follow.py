@@ -235,6 +235,7 @@ class _Session:
                 self.store.features.maintain(
                     ann_threshold=self.config.ann_threshold, progress=self.progress
                 )
+                self.store.features.record_version()
         except StoreLocked:  # whoever holds the lock maintains too, or the next one does
             return
 

@@ -35,6 +35,7 @@ from pipelines.feature.sources import (
     fingerprint,
     read,
 )
+from pipelines.feature.web import is_address
 from store.errors import ExtractionError
 from store.features import FeatureStore
 from store.progress import Progress, ProgressEvent, quiet
@@ -108,7 +109,7 @@ def ingest(
     becomes a line in the report and the ledger; its last good version stays served.
 
     Args:
-        sources: files and folders.
+        sources: files, folders and addresses (http, https, s3, gs; see ``web``).
         store: where to.
         embedder: makes the vectors; must be the one that made those in the store.
         config: how.
@@ -128,7 +129,7 @@ def ingest(
         InvalidName: the collection's name is not plain.
     """
     return take(
-        discover(sources, config=config.sources),
+        discover(sources, config=config.sources, downloads=store.layout.downloads),
         store=store,
         embedder=embedder,
         config=config,
@@ -153,8 +154,12 @@ def retry_failed(
         StoreLocked, StoreFull, EmbedderMismatch: as ``ingest``.
     """
     names = sorted({e.file for e in store.features.failed() if e.file != STREAM})
-    there = discover([name for name in names if not _is_gone(name)], config=config.sources)
-    found = Discovery(there.files, names, there.failed, there.skipped)
+    there = discover(
+        [name for name in names if not _is_gone(name)],
+        config=config.sources,
+        downloads=store.layout.downloads,
+    )
+    found = Discovery(there.files, names, there.failed, there.skipped, there.gone)
     return take(
         found, store=store, embedder=embedder, config=config, retry_failed=True, progress=progress
     )
@@ -216,6 +221,7 @@ class _Pending:
     texts: list[str]
     keys: list[str]
     counted: Literal["added", "updated", "empty", ""] = ""
+    before: LedgerEntry | None = None
 
 
 @dataclass(slots=True)
@@ -278,6 +284,8 @@ class Ingest:
         for refused in discovery.failed:
             # A folder has no line of its own: what lies in it was neither seen nor lost.
             entries = self.by_file.get(refused.source, [])
+            if entries and refused.source in discovery.gone:
+                continue  # no failure: it is settled with what is missing
             self._note_failure(refused.source, entries, "", refused.reason, line=bool(entries))
         for number, file in enumerate(files):
             self.progress(ProgressEvent("read", number, len(files), file.source))
@@ -472,7 +480,7 @@ class Ingest:
             ingested_at=document.ingested_at,
         )
         entry = LedgerEntry(line, file, file_hash, file_documents)
-        self._add(document, entry, chunks, counted)
+        self._add(document, entry, chunks, counted, before)
 
     def _add(
         self,
@@ -480,10 +488,11 @@ class Ingest:
         entry: LedgerEntry,
         chunks: list[Chunk],
         counted: Literal["added", "updated", "empty", ""] = "",
+        before: LedgerEntry | None = None,
     ) -> None:
         texts = [embedding_text(document.title, c.section, c.text) for c in chunks]
         keys = [sha256_hex(text) for text in texts]
-        self.batch.documents.append(_Pending(document, entry, chunks, texts, keys, counted))
+        self.batch.documents.append(_Pending(document, entry, chunks, texts, keys, counted, before))
         self.batch.chunks += len(chunks)
 
     def _note_failure(
@@ -602,7 +611,7 @@ class Ingest:
         self.added -= pending.counted == "added"
         self.updated -= pending.counted == "updated"
         reason = f"its features are not stored: {wrong}"
-        entries = self.by_file.get(entry.file, [])
+        entries = [pending.before] if pending.before else []
         self.refused.append(
             self._failure(
                 source,
@@ -651,8 +660,13 @@ class Ingest:
             entry.record
             for entry in self.features.ledger()
             if entry.file not in present
-            and any(_lies_under(entry.file, root) for root in discovery.roots)
-            and _is_gone(entry.file)
+            and (
+                entry.file in discovery.gone
+                or (
+                    any(_lies_under(entry.file, root) for root in discovery.roots)
+                    and _is_gone(entry.file)
+                )
+            )
         ]
         # A line without passages has nothing left to say once its file is gone.
         self._delete([r for r in gone if delete_missing or not r.chunks])
@@ -665,7 +679,8 @@ class Ingest:
     def _is_ours(self, file: SourceFile) -> bool:
         layout = self.store.layout
         inside = file.path.is_relative_to(layout.root)
-        return inside and not file.path.is_relative_to(layout.uploads)
+        ours = (layout.uploads, layout.downloads)
+        return inside and not any(file.path.is_relative_to(folder) for folder in ours)
 
     def _read_ledger(self, features: FeatureStore) -> None:
         self.broken = features.heal().broken
@@ -730,6 +745,8 @@ def _lies_under(file: str, root: str) -> bool:
 
 
 def _is_gone(file: str) -> bool:
+    if is_address(file):  # what is not in a sitemap any more may be there all the same
+        return False
     try:
         return not stat.S_ISREG(os.stat(file).st_mode)  # noqa: PTH116  # Path.is_file hides errors
     except (FileNotFoundError, NotADirectoryError):

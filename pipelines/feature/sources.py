@@ -23,6 +23,7 @@ from pipelines.feature.archives import ARCHIVES, Archive, Budget
 from pipelines.feature.cleaning import clean_line
 from pipelines.feature.parsing import Parser, parse
 from pipelines.feature.readers import READERS, Extracted, SourcesConfig
+from pipelines.feature.web import NotFetched, fetch, is_address
 from store.errors import ExtractionError, SourceNotFound
 from store.types import sha256_hex
 
@@ -67,12 +68,14 @@ class Discovery:
         roots: the given files and folders as absolute paths: what a deletion is judged by.
         failed: what should be read but cannot, such as a folder without permission.
         skipped: what is not read on purpose, such as hidden files and links out of the folder.
+        gone: addresses that do not exist any more.
     """
 
     files: list[SourceFile] = field(default_factory=list)
     roots: list[str] = field(default_factory=list)
     failed: list[FailedSource] = field(default_factory=list)
     skipped: list[FailedSource] = field(default_factory=list)
+    gone: set[str] = field(default_factory=set)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,11 +101,17 @@ class RawDocument:
     empty_reason: str = ""
 
 
-def discover(sources: Sequence[str], *, config: SourcesConfig | None = None) -> Discovery:
+def discover(
+    sources: Sequence[str],
+    *,
+    config: SourcesConfig | None = None,
+    downloads: Path | None = None,
+) -> Discovery:
     """The files that ``sources`` name, folders searched to any depth.
 
     Links are followed to files inside the same folder only; hidden files and folders are skipped,
     and so are the queries and judgements of a BEIR folder.
+    What addresses name is fetched into ``downloads``; without it addresses are refused.
 
     Raises:
         SourceNotFound: a source does not exist.
@@ -111,6 +120,9 @@ def discover(sources: Sequence[str], *, config: SourcesConfig | None = None) -> 
     found = Discovery()
     files: dict[str, SourceFile] = {}
     for given in sources:
+        if downloads is not None and is_address(given):
+            _fetch(given, downloads, config, files, found)
+            continue
         path = _existing(given)
         found.roots.append(_name(path))
         if path.is_dir():
@@ -288,11 +300,28 @@ def _unreadable(error: OSError) -> ExtractionError:
     return ExtractionError(f"the file cannot be opened: {reason}", transient=True)
 
 
+def _fetch(
+    address: str,
+    downloads: Path,
+    config: SourcesConfig,
+    files: dict[str, SourceFile],
+    found: Discovery,
+) -> None:
+    found.roots.append(address)
+    for one in fetch(address, folder=downloads, config=config):
+        if isinstance(one, NotFetched):
+            found.failed.append(FailedSource(one.address, one.reason))
+            if one.gone:
+                found.gone.add(one.address)
+        else:
+            files[one.address] = SourceFile(one.address, one.path, one.size)
+
+
 def _existing(given: str) -> Path:
-    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", given):
+    if is_address(given):
         raise SourceNotFound(
-            f"{given!r} is an address; only files and folders are read.",
-            hint="Download it and name the file.",
+            f"{given!r} is an address; here only files and folders are read.",
+            hint="Take it with: fti ingest ADDRESS",
         )
     path = Path(os.path.abspath(Path(given).expanduser()))  # noqa: PTH100  # keeps links, drops ..
     try:

@@ -63,6 +63,26 @@ class SourcesConfig(Value):
         description="Address space of the reading process; a file that needs more is given up. "
         "Only with `isolate`, and where the system knows such limits (not macOS).",
     )
+    json_text: str = Field(
+        default="",
+        max_length=200,
+        description="Field of JSON records that holds their text, such as `body` or `post.text`. "
+        "Each record is then a document, with its other plain fields as metadata. Empty: a file is "
+        "one document of all its records.",
+    )
+    max_pages: int = Field(
+        default=1000,
+        ge=1,
+        description="Pages of a sitemap, or objects under an s3:// or gs:// address, at most.",
+    )
+    fetch_timeout_s: float = Field(
+        default=30, gt=0, description="A page that takes longer to come is given up."
+    )
+    allow_private_addresses: bool = Field(
+        default=False,
+        description="Whether http(s) addresses that lead into a private network, or to this "
+        "machine, are fetched.",
+    )
     include_hidden: bool = Field(
         default=False,
         description="Whether files and folders whose name begins with a dot are read when a "

@@ -7,11 +7,12 @@ becomes a document of its own.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from pipelines.feature.cleaning import clean, clean_line
-from pipelines.feature.readers.base import Extracted, SourcesConfig, facts
+from pipelines.feature.readers.base import MAX_METADATA_KEYS, Extracted, SourcesConfig, facts
 from pipelines.feature.readers.decoding import decode
 from pipelines.feature.readers.plain import encoding_fact
 from store.errors import ExtractionError
@@ -51,6 +52,8 @@ def read_json_lines(data: bytes, config: SourcesConfig) -> list[Extracted]:
         f"; and {len(broken) - _MAX_WARNED_LINES} more" if len(broken) > _MAX_WARNED_LINES else ""
     )
     warnings = facts(warnings="; ".join(broken[:_MAX_WARNED_LINES]) + more)
+    if config.json_text:
+        return _documents(records, config.json_text, warnings)
     if records and all(map(_is_beir, records)):
         return [_beir(r, line, warnings) for r, line in zip(records, raw, strict=True)]
     metadata = facts(records=len(records)) | encoding_fact(encoding) | warnings
@@ -66,6 +69,8 @@ def read_json(data: bytes, config: SourcesConfig) -> list[Extracted]:
         value = _parse(text)
     except ValueError as error:
         raise ExtractionError(f"the file is not JSON: {_reason(error)}") from error
+    if config.json_text:
+        return _documents(value if isinstance(value, list) else [value], config.json_text, {})
     title = ""
     if isinstance(value, list):
         metadata, rendered = facts(records=len(value)), _together(value)
@@ -112,6 +117,58 @@ def _beir(record: Mapping[str, Any], line: str, warnings: dict[str, str]) -> Ext
         key=str(record["_id"]),
         record=line.encode("utf-8", "surrogatepass"),
     )
+
+
+def _documents(records: Sequence[Any], field: str, warnings: Mapping[str, str]) -> list[Extracted]:
+    """A document for each record, from the text in ``field``.
+
+    Its key is what the record calls itself, where that is one of its own; else its number. Records
+    without the text are documents without text, and say so.
+
+    Raises:
+        ExtractionError: no record has the field.
+    """
+    texts = [_at(record, field.split(".")) for record in records]
+    if records and not any(isinstance(text, str) for text in texts):
+        names = sorted(records[0]) if isinstance(records[0], dict) else []
+        raise ExtractionError(
+            f"no record has a text in {field!r} (json_text)",
+            hint=f"The first has: {', '.join(map(repr, names[:12]))}." if names else "",
+        )
+    names = [_own_name(record) for record in records]
+    counts = Counter(names)
+    found = []
+    for number, (record, text, name) in enumerate(zip(records, texts, names, strict=True), 1):
+        rest = record if isinstance(record, dict) else {}
+        title_key, title = _first({k: v for k, v in rest.items() if k != field}, _TITLES)
+        plain = {
+            key: value
+            for key, value in list(rest.items())[:MAX_METADATA_KEYS]
+            if key not in (field, title_key, PAGE_STARTS) and not isinstance(value, dict | list)
+        }
+        metadata = facts(**{str(k): _scalar(v) for k, v in plain.items()})
+        found.append(
+            Extracted(
+                text if isinstance(text, str) else "",
+                title=title,
+                metadata={**metadata, **warnings},
+                key=name if name and counts[name] == 1 else str(number),
+                record=json.dumps(record, sort_keys=True).encode("utf-8"),
+                empty_reason="" if isinstance(text, str) else f"no text in {field!r}",
+            )
+        )
+    return found
+
+
+def _at(record: object, path: Sequence[str]) -> object:
+    for name in path:
+        record = record.get(name) if isinstance(record, dict) else None
+    return record
+
+
+def _own_name(record: object) -> str:
+    found = (record.get("_id", record.get("id")) if isinstance(record, dict) else None) or ""
+    return str(found) if isinstance(found, str | int) else ""
 
 
 def _together(records: Sequence[Any]) -> str:

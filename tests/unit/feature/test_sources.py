@@ -120,7 +120,7 @@ def test_an_address_is_refused_with_a_hint() -> None:
     with pytest.raises(SourceNotFound, match="only files and folders") as refused:
         discover(["https://example.org/a.html"])
 
-    assert "Download" in refused.value.hint
+    assert "fti ingest" in refused.value.hint
 
 
 def test_a_name_with_a_nul_is_refused() -> None:

@@ -182,3 +182,39 @@ def test_broken_json_says_where() -> None:
 def test_nesting_beyond_reason_is_refused(data: bytes) -> None:
     with pytest.raises(ExtractionError, match="nested"):
         read_json(data, CONFIG)
+
+
+# A chosen text field
+
+CHOSEN = SourcesConfig(json_text="post.body")
+POSTS = [
+    {"id": "a1", "title": "Kiln", "post": {"body": "It is fired on Thursdays."}, "tag": "clay"},
+    {"id": "b2", "title": "Saw", "post": {"body": "It stands in the hall."}, "stars": 5, "x": [1]},
+]
+
+
+@pytest.mark.parametrize("data", [lines(*POSTS), json.dumps(POSTS).encode()])
+def test_with_a_text_field_each_record_is_a_document(data: bytes) -> None:
+    reader = read_json if data.startswith(b"[") else read_json_lines
+    first, second = reader(data, CHOSEN)
+    assert (first.key, first.title, first.text) == ("a1", "Kiln", "It is fired on Thursdays.")
+    assert first.metadata == {"id": "a1", "tag": "clay"}
+    assert (second.key, second.metadata) == ("b2", {"id": "b2", "stars": "5"})
+    assert json.loads(first.record) == POSTS[0]
+
+
+def test_records_without_names_of_their_own_are_numbered() -> None:
+    config = SourcesConfig(json_text="body")
+    found = read_json_lines(
+        lines({"id": 1, "body": "a"}, {"id": 1, "body": "b"}, {"body": 3}), config
+    )
+    assert [(f.key, f.text) for f in found] == [("1", "a"), ("2", "b"), ("3", "")]
+    assert found[2].empty_reason == "no text in 'body'"
+    (one,) = read_json(b'{"body": "alone"}', config)
+    assert one.text == "alone"
+
+
+def test_a_text_field_that_no_record_has_is_refused() -> None:
+    with pytest.raises(ExtractionError, match=r"no record has a text in 'post\.body'") as refused:
+        read_json_lines(lines({"text": "x"}, "3"), CHOSEN)
+    assert "'text'" in refused.value.hint

@@ -207,8 +207,8 @@ def test_weights_decide_between_the_lists() -> None:
 @pytest.mark.parametrize(
     ("fusion", "first"),
     [
-        (Fusion(vector_weight=0.9), "apple pie with cream"),
-        (Fusion(vector_weight=0.1), "wheels and spokes"),
+        (Fusion(vector_weight=1.0), "apple pie with cream"),
+        (Fusion(vector_weight=0.2), "wheels and spokes"),
         (Fusion(method="weighted", vector_weight=0.9), "apple pie with cream"),
         (Fusion(method="weighted", vector_weight=0.1), "wheels and spokes"),
     ],
