@@ -12,6 +12,7 @@ import difflib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -532,6 +533,19 @@ class FeatureStore:
         self._remove_chunks(health.orphans)
         return health
 
+    def index_recall(self) -> float | None:
+        """Share of the exact ten nearest that the vector index found when it was built.
+
+        None without an index: then every search is exact.
+        """
+        if not self.exists() or indexing.vector_index(self._snapshot()) == "exact":
+            return None
+        return indexing.read_recall(self._recall_file)
+
+    @property
+    def _recall_file(self) -> Path:
+        return self.layout.features / "vector_index.json"
+
     def diagnose(self) -> Diagnosis:
         """What is wrong with chunks and their index; reads every vector and changes nothing."""
         if not self.exists():
@@ -615,7 +629,7 @@ class FeatureStore:
             return indexing.maintain(
                 self._chunks_for_writing(),
                 ann_threshold=ann_threshold,
-                recall_file=self.layout.features / "vector_index.json",
+                recall_file=self._recall_file,
                 progress=progress,
                 thoroughly=thoroughly,
             )

@@ -6,6 +6,7 @@ indexing lags on purpose and runs when the lag or the number of fragments is wor
 
 from __future__ import annotations
 
+import json
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -127,6 +128,14 @@ def maintain(
         vector_index=vector_index(table),
         recall_at_10=recall,
     )
+
+
+def read_recall(recall_file: Path) -> float | None:
+    """The recall that was measured when the vector index was built; None where none was kept."""
+    try:
+        return float(json.loads(recall_file.read_text("utf-8"))["recall_at_10"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def compact(table: Any, *, keep: timedelta = NEVER) -> bool:

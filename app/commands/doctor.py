@@ -156,7 +156,15 @@ def _store(session: Session) -> Check:
         return "store", "note", f"{root} is empty; fill it with: fti ingest FOLDER"
     stats = features.stats()
     failed = f", {stats.failed} failed" if stats.failed else ""
-    return "store", "ok", f"{root}: {stats.documents} documents, {stats.chunks} chunks{failed}"
+    recall = features.index_recall()
+    by = "exactly" if stats.vector_index == "exact" else f"by {stats.vector_index}"
+    found = f", recall@10 {recall:.3f} of exact" if recall is not None else ""
+    return (
+        "store",
+        "ok",
+        f"{root}: {stats.documents} documents, {stats.chunks} chunks{failed}; vectors are "
+        f"searched {by}{found}",
+    )
 
 
 def _features(session: Session) -> Check:

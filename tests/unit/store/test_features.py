@@ -400,11 +400,13 @@ def test_a_large_table_gets_a_vector_index_and_its_recall_is_measured(
 ) -> None:
     rng = np.random.default_rng(1)
     parts = {f"chunk {i}": rng.normal(size=4).astype(np.float32) for i in range(1200)}
+    assert features.index_recall() is None
     features.replace([an_update("/a.md", parts)])
     report = features.maintain(ann_threshold=1000)
     assert report.vector_index != "exact"
     assert report.recall_at_10 is not None
     assert report.recall_at_10 >= 0.9
+    assert features.index_recall() == report.recall_at_10
     text, vector = next(iter(parts.items()))
     found = features.search_vector(vector, 1)
     assert [p.text for p in found] == [text]
