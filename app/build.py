@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from pipelines.engines.entailment import Entailment
     from pipelines.engines.generation import Generator
     from pipelines.engines.reranking import Reranker
+    from pipelines.feature.dataset.config import DatasetConfig
+    from pipelines.feature.dataset.reviewed import Review
+    from pipelines.feature.dataset.writer import QuestionWriter
     from pipelines.feature.ingest import IngestReport
     from pipelines.inference.answer import Assistant
     from pipelines.inference.batch import BatchReport
@@ -301,6 +304,9 @@ def make_dataset(
     embedder: Embedder,
     cases: Sequence[Case] | None,
     progress: Progress,
+    reviews: Sequence[Review] = (),
+    imports: Sequence[str] = (),
+    writer: QuestionWriter | None = None,
 ) -> DatasetVersion:
     """Build a dataset version whose rows show as many passages as serving does."""
     from pipelines.feature.instructions import build_dataset
@@ -310,13 +316,70 @@ def make_dataset(
         name,
         store=store,
         embedder=embedder,
-        config=settings.dataset.model_copy(update={"max_passages": settings.prompt.max_passages}),
+        config=dataset_config(settings),
         form=settings.prompt.form,
         cases=cases,
+        reviews=reviews,
+        imports=imports,
+        writer=writer,
         counter=counter,
         tokenizer=tokenizer,
         progress=progress,
     )
+
+
+def make_pairs(
+    settings: Settings,
+    store: Store,
+    *,
+    name: str,
+    source: str,
+    embedder: Embedder,
+    reviews: Sequence[Review],
+    progress: Progress,
+) -> DatasetVersion:
+    """Build a version of preference pairs from a dataset's rows."""
+    from pipelines.feature.dataset.pairs import build_pairs
+
+    counter, tokenizer = token_counter(settings, embedder)
+    return build_pairs(
+        name,
+        source=store.datasets.get(source),
+        store=store,
+        config=settings.pairs,
+        form=settings.prompt.form,
+        reviews=reviews,
+        counter=counter,
+        tokenizer=tokenizer,
+        progress=progress,
+    )
+
+
+def dataset_config(settings: Settings) -> DatasetConfig:
+    """The profile's dataset settings; a row shows as many passages as serving does."""
+    return settings.dataset.model_copy(update={"max_passages": settings.prompt.max_passages})
+
+
+def build_writer(settings: Settings, store: Store, embedder: Embedder) -> QuestionWriter:
+    """The language model that writes questions, ready to.
+
+    Raises:
+        ConfigError: the profile has no language model for it.
+        ModelUnavailable: the weights are not on this machine, or the server does not answer.
+    """
+    from pipelines.engines.generation import load_generator
+    from pipelines.feature.dataset.writer import QuestionWriter
+
+    config = settings.dataset.writer
+    model = config.generator or settings.generator
+    if model.engine == "extractive":
+        raise ConfigError(
+            "The engine 'extractive' is no language model, and writes no questions.",
+            hint="Name one in dataset.writer.generator, such as {engine: openai, id: MODEL, "
+            "server: {base_url: http://HOST/v1}}.",
+        )
+    generator = load_generator(model, embedder=embedder)
+    return QuestionWriter(generator, config, store.results, seed=settings.dataset.seed)
 
 
 def token_counter(settings: Settings, embedder: Embedder) -> tuple[TokenCounter, str]:

@@ -27,7 +27,7 @@ from pipelines.engines.embedding import EmbedderConfig
 from pipelines.engines.generation import GeneratorConfig
 from pipelines.engines.reranking import RerankerConfig
 from pipelines.feature.config import FeatureConfig, MonitoringConfig
-from pipelines.feature.dataset.config import DatasetConfig
+from pipelines.feature.dataset.config import DatasetConfig, PairsConfig
 from pipelines.inference.config import BatchConfig, EvaluationConfig, InferenceConfig
 from pipelines.training.config import TrainingConfig
 from store.contract import PromptForm
@@ -81,6 +81,7 @@ class Settings(BaseSettings):
     batch: BatchConfig = BatchConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     dataset: DatasetConfig = DatasetConfig()
+    pairs: PairsConfig = PairsConfig()
     training: TrainingConfig = TrainingConfig()
     gate: GateConfig = GateConfig()
     monitoring: MonitoringConfig = MonitoringConfig()

@@ -13,7 +13,7 @@ rejected/<day>.jsonl     records of streams that no document came of, as they we
 downloads/               pages and objects as they were fetched; a cache, safe to delete
 keys.json                who may use the service: digests of API keys
 checkpoints/<digest>/    training in progress; safe to delete when nothing trains
-results/<digest>.jsonl   scores of cases asked already; a cache, safe to delete
+results/<digest>.jsonl   what models said of cases and passages; a cache, safe to delete
 tables/                  LanceDB: tables of answers that batches keep
 batches/                 rows of a batch that are not in its Parquet file yet
 pipelines/<name>.json    what became of each step of a pipeline

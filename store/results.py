@@ -1,7 +1,8 @@
-"""Scores of cases that were asked already, so that a killed evaluation goes on where it stopped.
+"""What models said already, so that a killed run goes on where it stopped.
 
-``results/<digest>.jsonl`` holds a row per case; the digest stands for everything that a score
-depends on besides the case. Rows are a cache: deleting the folder costs time and nothing else.
+Scores of cases (evaluation), and questions written about passages (datasets). ``results/<digest>.
+jsonl`` holds a row per case or passage; the digest stands for everything else that a row depends
+on. Rows are a cache: deleting the folder costs time and nothing else.
 """
 
 from __future__ import annotations

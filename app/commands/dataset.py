@@ -10,7 +10,17 @@ import typer
 from app.options import ConfigOption, JsonOption, SetOption, StoreOption, open_session
 
 if TYPE_CHECKING:
+    from app.options import Session
+    from pipelines.feature.dataset.reviewed import Review
+    from pipelines.feature.dataset.writer import Estimate
     from store.types import DatasetVersion
+
+FeedbackOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--feedback", help="Verdicts on answers that were looked through: see fti dataset feedback."
+    ),
+]
 
 group = typer.Typer(
     no_args_is_help=True,
@@ -29,6 +39,7 @@ def dataset_json(dataset: DatasetVersion) -> dict[str, Any]:
     return {
         "name": dataset.name,
         "version": dataset.version,
+        "kind": dataset.kind,
         "rows": dict(dataset.rows),
         "kinds": dict(dataset.kinds),
         "documents": {split: len(names) for split, names in dataset.documents.items()},
@@ -46,6 +57,36 @@ def build(
         Path | None,
         typer.Option("--cases", help="Question and answer cases (CASES.jsonl) to build from too."),
     ] = None,
+    imports: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--import",
+            help="Conversations to take in: a JSONL, Parquet or CSV file, a folder of "
+            "save_to_disk, or OWNER/NAME@COMMIT of the Hub. Repeatable.",
+        ),
+    ] = None,
+    feedback: FeedbackOption = None,
+    write: Annotated[
+        bool,
+        typer.Option(
+            "--write",
+            help="Let a language model write questions too (section dataset.writer); kept where "
+            "its quote stands in the passage.",
+        ),
+    ] = False,
+    estimate: Annotated[
+        bool,
+        typer.Option(
+            "--estimate", help="With --write: say what it will take, and ask the model nothing."
+        ),
+    ] = False,
+    mask_pii: Annotated[
+        bool,
+        typer.Option(
+            "--mask-pii",
+            help="Mask e-mail addresses, telephone numbers, IBANs, card numbers and IP addresses.",
+        ),
+    ] = False,
     store: StoreOption = None,
     config: ConfigOption = None,
     set_: SetOption = None,
@@ -53,26 +94,148 @@ def build(
 ) -> None:
     """Make instruction examples from the stored documents; no language model is needed.
 
-    Documents are split into train, validation and test before any example is made.
+    Documents are split into train, validation and test before any example is made, and nothing to
+    learn from asks what a frozen case set asks.
     Example: fti dataset build handbook --cases questions.jsonl
     """
-    from app.build import build_embedder, make_dataset
+    from app.build import build_embedder, build_writer, dataset_config, make_dataset
+    from store.errors import InputError
 
-    session = open_session(store, config, set_, json)
+    if estimate and not write:
+        raise InputError(
+            "--estimate says what --write will take, and --write is not there.",
+            hint="Add --write.",
+        )
+    mask = ["dataset.mask=[email, phone, iban, card, ip]"] if mask_pii else []
+    session = open_session(store, config, [*(set_ or ()), *mask], json)
     loaded = None
     if cases is not None:
         from pipelines.inference.cases import load_cases
 
         loaded = load_cases(cases)
+    reviews = _reviews(feedback)
+    embedder = build_embedder(session.settings)
+    writer = None
+    if write:
+        from pipelines.feature.instructions import estimate_writing
+
+        writer = build_writer(session.settings, session.store, embedder)
+        expected = estimate_writing(session.store, writer, dataset_config(session.settings))
+        said = _estimate(expected)
+        if estimate:
+            session.report.result(expected.model_dump(mode="json") | {"tokens": expected.tokens})
+            session.report.say(said)
+            return
+        session.report.note(said)
     with session.report.progress() as progress:
         dataset = make_dataset(
             session.settings,
             session.store,
             name=name,
-            embedder=build_embedder(session.settings),
+            embedder=embedder,
             cases=loaded,
+            reviews=reviews,
+            imports=imports or (),
+            writer=writer,
             progress=progress,
         )
+    _say_built(session, dataset)
+    session.report.note(f"fine-tune on it with: fti finetune {dataset.ref} --name MODEL")
+
+
+@group.command("pairs")
+def pairs(
+    name: Annotated[str, typer.Argument(help="Name of the preference dataset.")],
+    source: Annotated[
+        str, typer.Option("--from", help="Instruction dataset, NAME or NAME/N, to make pairs of.")
+    ],
+    feedback: FeedbackOption = None,
+    store: StoreOption = None,
+    config: ConfigOption = None,
+    set_: SetOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Make preference pairs: right answers against what a wrong passage says, and corrections.
+
+    They are a dataset version of kind preference, in the split of their rows.
+    Example: fti dataset pairs handbook-pairs --from handbook --feedback review.jsonl
+    """
+    from app.build import build_embedder, make_pairs
+
+    session = open_session(store, config, set_, json)
+    reviews = _reviews(feedback)
+    with session.report.progress() as progress:
+        made = make_pairs(
+            session.settings,
+            session.store,
+            name=name,
+            source=source,
+            embedder=build_embedder(session.settings),
+            reviews=reviews,
+            progress=progress,
+        )
+    _say_built(session, made)
+
+
+@group.command("feedback")
+def feedback_(
+    out: Annotated[Path, typer.Option("--out", help="JSONL file to write; must not exist.")],
+    store: StoreOption = None,
+    config: ConfigOption = None,
+    set_: SetOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Write what people said of answers, to be looked through before anything learns from it.
+
+    Set "accept" to true or false on each line, and give the file to build or pairs as --feedback.
+    Example: fti dataset feedback --out review.jsonl
+    """
+    from pipelines.feature.dataset.reviewed import to_review
+    from store.atomic import dump_line, write_bytes
+    from store.errors import InputError
+
+    session = open_session(store, config, set_, json)
+    if out.exists():
+        raise InputError(
+            f"{str(out)!r} is there already, and may hold decisions.",
+            hint="Name another file, or delete it.",
+        )
+    found = to_review(session.store)
+    if not found:
+        raise InputError(
+            "Nobody has said anything of an answer yet.",
+            hint="Verdicts come from the chat page, or POST /v1/feedback.",
+        )
+    lines = "".join(dump_line(one.model_dump(mode="json")) + "\n" for one in found)
+    write_bytes(out, lines.encode("utf-8"))
+    session.report.result(
+        {
+            "out": str(out),
+            "verdicts": len(found),
+            "corrections": sum(bool(one.correction) for one in found),
+        }
+    )
+    session.report.say(f'{len(found)} verdicts in {out}: set "accept" on each line')
+
+
+def _reviews(path: Path | None) -> list[Review]:
+    if path is None:
+        return []
+    from pipelines.feature.dataset.reviewed import read_reviewed
+
+    return read_reviewed(path)
+
+
+def _estimate(expected: Estimate) -> str:
+    cost = f", {expected.cost:.2f} at the given prices" if expected.cost else ""
+    return (
+        f"{expected.model} writes about {expected.passages - expected.kept} passages "
+        f"({expected.kept} are written about already): {expected.prompt_tokens} tokens of prompts "
+        f"and at most {expected.reply_tokens} of replies{cost}"
+    )
+
+
+def _say_built(session: Session, dataset: DatasetVersion) -> None:
     session.report.result(dataset_json(dataset))
     session.report.say(
         f"{dataset.ref}: "
@@ -81,7 +244,6 @@ def build(
         + ", ".join(f"{count} {kind}" for kind, count in sorted(dataset.kinds.items()))
         + f"); digest {dataset.digest[:12]}"
     )
-    session.report.note(f"fine-tune on it with: fti finetune {dataset.ref} --name MODEL")
 
 
 @group.command("list")

@@ -1,7 +1,8 @@
 """Instruction datasets from the stored documents and from what people gave.
 
 Documents are split before any example is made, near-duplicates on one side. Questions come from
-the rules of ``questions`` and from cases; the passages around the gold one come from the live
+the rules of ``questions``, from cases, from reviewed feedback, from a language model that must
+quote, and from imported conversations; the passages around the gold one come from the live
 search, in its order and with its mistakes, as many as serving shows. A row never shows a passage
 of a document that is held out from its split, and no row to learn from asks what a frozen case set
 asks. The parts are in ``pipelines.feature.dataset``.
@@ -14,14 +15,17 @@ from collections.abc import Sequence
 
 from pipelines.engines.embedding import Embedder
 from pipelines.feature.dataset.asked import Asked, Tally, sampled, with_share
+from pipelines.feature.dataset.chats import from_chats, load_chats
 from pipelines.feature.dataset.config import DatasetConfig
 from pipelines.feature.dataset.duplicates import FrozenQuestions, decontaminated, unique
 from pipelines.feature.dataset.given import from_cases
 from pipelines.feature.dataset.masking import masked_rows
+from pipelines.feature.dataset.reviewed import Review, accepted
 from pipelines.feature.dataset.rows import RowBuilder
 from pipelines.feature.dataset.rules import from_chunks
-from pipelines.feature.dataset.splits import split_documents
+from pipelines.feature.dataset.splits import apart, split_documents
 from pipelines.feature.dataset.statistics import row_statistics
+from pipelines.feature.dataset.writer import Estimate, QuestionWriter
 from store.contract import PromptForm, TokenCounter
 from store.errors import InputError, StoreEmpty
 from store.progress import Progress, quiet
@@ -37,13 +41,16 @@ def build_dataset(
     config: DatasetConfig,
     form: PromptForm,
     cases: Sequence[Case] | None = None,
+    reviews: Sequence[Review] = (),
+    imports: Sequence[str] = (),
+    writer: QuestionWriter | None = None,
     counter: TokenCounter | None = None,
     tokenizer: str = "",
     progress: Progress = quiet,
 ) -> DatasetVersion:
     """Make instruction examples from the stored chunks and publish them as the next version.
 
-    The same store, cases, seed and settings give the same digest.
+    The same store, cases, feedback, imports, replies, seed and settings give the same digest.
 
     Args:
         name: of the dataset.
@@ -52,6 +59,9 @@ def build_dataset(
         config: how.
         form: renders ``messages`` and ``response``; fine-tuning composes again from the parts.
         cases: questions with their answers; each follows the split of its document.
+        reviews: reviewed feedback; what was accepted becomes rows.
+        imports: files, folders or Hub datasets of conversations.
+        writer: the language model that writes questions too; None: only the rules do.
         counter: counts tokens for the statistics, as the model to train does; None: none are kept.
         tokenizer: which tokenizer that is.
         progress: told as questions become rows.
@@ -59,7 +69,7 @@ def build_dataset(
     Raises:
         StoreEmpty: nothing was ingested.
         EmbedderMismatch: the store's vectors come from another embedder.
-        InputError: no row could be made; says what was left out and why.
+        InputError: no row could be made; says what was left out and why. What a source raises.
     """
     store.features.require_identity(embedder.identity)
     version = store.features.version()
@@ -67,6 +77,8 @@ def build_dataset(
     inputs = {
         "features_version": str(version),
         "cases": str(len(cases or ())),
+        "reviews": str(len(reviews)),
+        "imports": ", ".join(imports),
         "frozen_cases": ", ".join(frozen.versions) if frozen else "",
     }
     settings = config.model_dump(mode="json")
@@ -79,10 +91,22 @@ def build_dataset(
         if not chunks:
             raise _empty()
         tally = Tally()
+        # Before anything that takes long: it may refuse.
+        chats = [c for source in imports for c in load_chats(source, tally)]
         split_of = split_documents(documents, config)
         asked: list[Asked] = []
         if cases:
             asked += from_cases(cases, features, split_of, chunks, tally, progress)
+        asked += [
+            one.asked
+            for one in accepted(
+                reviews, store=store, split_of=split_of, config=config, form=form, tally=tally
+            )
+        ]
+        asked += from_chats(chats, config, tally)
+        if writer is not None:
+            by_document = {d.id: d for d in documents}
+            asked += writer.write(apart(chunks, split_of), by_document, split_of, tally, progress)
         if config.synthetic == "always" or (config.synthetic == "without_cases" and not cases):
             asked += from_chunks(documents, chunks, split_of, config, tally, progress)
         asked = unique(asked, config, tally)
@@ -99,13 +123,14 @@ def build_dataset(
             raise InputError(
                 f"No row could be made from {len(documents)} documents"
                 + (f" and {len(cases)} cases" if cases else "")
-                + f"; left out: {_counts(tally.rejected + tally.cases) or 'nothing was found'}.",
+                + f"; left out: {_counts(tally.left_out) or 'nothing was found'}.",
                 hint="Ingest documents with running text, or give cases that they answer.",
             )
         statistics = {
             "filters": tally.filters,
             "frozen_cases": {"sets": frozen.versions if frozen else [], "found": contaminated},
             "masked": dict(sorted(tally.masked.items())),
+            "sources": tally.sources,
         }
         if counter is not None:
             statistics |= row_statistics(rows, counter, tokenizer=tokenizer)
@@ -129,12 +154,26 @@ def build_dataset(
             styles=dict(sorted(tally.styles.items())),
             rejected=dict(sorted(tally.rejected.items())),
             cases=dict(sorted(tally.cases.items())),
+            sources=tally.sources,
             gold_inserted=tally.gold_inserted,
             filters=tally.filters,
             contaminated=dict(sorted(contaminated.items())),
             masked=dict(sorted(tally.masked.items())),
         )
     return dataset
+
+
+def estimate_writing(store: Store, writer: QuestionWriter, config: DatasetConfig) -> Estimate:
+    """What a language model will take at most to write about the stored passages.
+
+    Raises:
+        StoreEmpty: nothing was ingested.
+    """
+    if store.features.version() == 0:
+        raise _empty()
+    documents = list(store.features.documents())
+    chunks = apart(store.features.chunks(), split_documents(documents, config))
+    return writer.estimate(chunks, {d.id: d for d in documents})
 
 
 def _empty() -> StoreEmpty:

@@ -87,6 +87,26 @@ class Tally:
         return Counter({n: a - b for n, (a, b) in self._filters.items() if a > b})
 
     @property
+    def left_out(self) -> Counter[str]:
+        """What did not become a row, by reason, whatever source it came from."""
+        used = {"used", "kept", "prompt_tokens", "reply_tokens", "asked_again", "conversations"}
+        every = self.rejected + self.cases + self.feedback + self.imported + self.written
+        return Counter({reason: n for reason, n in every.items() if reason not in used and n})
+
+    @property
+    def sources(self) -> dict[str, dict[str, int]]:
+        """What each source gave and what of it could not be used."""
+        by_name = {
+            "cases": self.cases, "feedback": self.feedback, "imported": self.imported,
+            "written": self.written,
+        }  # fmt: skip
+        return {
+            name: dict(sorted((k, v) for k, v in counts.items() if v))
+            for name, counts in by_name.items()
+            if counts
+        }
+
+    @property
     def filters(self) -> list[dict[str, Any]]:
         """Every filter in the order applied, with the share that it let pass."""
         return [
@@ -113,23 +133,35 @@ def with_share(asked: Sequence[Asked], config: DatasetConfig, tally: Tally) -> l
 
 
 def sampled(asked: Sequence[Asked], config: DatasetConfig) -> list[Asked]:
-    """At most ``max_rows``: what people gave first, documents in turn."""
-    given = [a for a in asked if a.kind in GIVEN]
+    """At most ``max_rows``: what people gave first, documents in turn, imports in their share."""
+    chats = [a for a in asked if a.kind == "chat"]
+    given = [a for a in asked if a.kind in GIVEN and a.kind != "chat"]
     written = [a for a in asked if a.kind not in GIVEN]
+    share = config.max_imported_share if given or written else 1.0
+    room = round(min(len(asked), config.max_rows) * share)
+    if share < 1:
+        room = min(room, round((len(given) + len(written)) * share / (1 - share)))
+    imported = _in_turn(chats, config)[:room]
     kept: list[Asked] = []
     for part in (given, written):
-        by_document: dict[str, list[Asked]] = defaultdict(list)
-        for one in part:
-            # What rests on no document takes its turn by itself.
-            by_document[one.document or f"\n{one.tag}"].append(one)
-        ranked = [
-            (rank, order(config.seed, one.question), one)
-            for of_document in by_document.values()
-            for rank, one in enumerate(
-                sorted(of_document, key=lambda a: order(config.seed, a.question))
-            )
-        ]
-        ranked.sort(key=lambda item: item[:2])
-        kept += [one for _, _, one in ranked[: max(0, config.max_rows - len(kept))]]
-    places = {id(a): n for n, a in enumerate(asked)}
-    return sorted(kept, key=lambda a: places[id(a)])
+        left = config.max_rows - len(imported) - len(kept)
+        kept += _in_turn(part, config)[: max(0, left)]
+    chosen = {id(one) for one in (*kept, *imported)}
+    return [one for one in asked if id(one) in chosen]
+
+
+def _in_turn(asked: Sequence[Asked], config: DatasetConfig) -> list[Asked]:
+    """One of each document, then another of each, in the seed's order."""
+    by_document: dict[str, list[Asked]] = defaultdict(list)
+    for one in asked:
+        # What rests on no document takes its turn by itself.
+        by_document[one.document or f"\n{one.tag}"].append(one)
+    ranked = [
+        (rank, order(config.seed, one.question), one)
+        for of_document in by_document.values()
+        for rank, one in enumerate(
+            sorted(of_document, key=lambda a: order(config.seed, a.question))
+        )
+    ]
+    ranked.sort(key=lambda item: item[:2])
+    return [one for _, _, one in ranked]

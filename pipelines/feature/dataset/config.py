@@ -1,4 +1,4 @@
-"""How an instruction dataset is built."""
+"""How datasets are built."""
 
 from __future__ import annotations
 
@@ -94,6 +94,9 @@ class DatasetConfig(Value):
     max_section_share: float = Field(
         default=0.05, ge=0, le=1, description="Most that ask which section says something."
     )
+    max_imported_share: float = Field(
+        default=0.5, ge=0, le=1, description="Most of the rows that were imported conversations."
+    )
     near_duplicate: float = Field(
         default=0.7,
         gt=0,
@@ -140,3 +143,16 @@ class DatasetConfig(Value):
     @classmethod
     def _in_one_order(cls, mask: tuple[Personal, ...]) -> tuple[Personal, ...]:
         return tuple(kind for kind in PERSONAL if kind in mask)
+
+
+class PairsConfig(Value):
+    """How preference pairs are made of an instruction dataset."""
+
+    seed: int = Field(default=7, ge=0, description="Of every choice.")
+    max_pairs: int = Field(default=4000, ge=1, description="Most pairs in all.")
+    unsupported: float = Field(
+        default=0.3,
+        ge=0,
+        le=1,
+        description="Most of the pairs whose better side is the abstention, as a share.",
+    )

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from pipelines.feature.dataset.asked import Asked, Tally, order
 from pipelines.feature.dataset.config import DatasetConfig
+from pipelines.feature.dataset.splits import apart
 from pipelines.feature.quality import (
     FILTERS,
     Candidate,
@@ -43,15 +44,11 @@ def from_chunks(
     progress: Progress,
 ) -> list[Asked]:
     """The questions that the rules write, the good ones, a few of each chunk."""
-    homes: dict[str, set[Split]] = defaultdict(set)
     by_document: dict[str, list[Chunk]] = defaultdict(list)
     for chunk in chunks:
-        homes[chunk.content_hash].add(split_of[chunk.document_id])
         by_document[chunk.document_id].append(chunk)
-    # The same passage in documents of two splits would carry evaluation into training.
-    apart = [c for c in chunks if len(homes[c.content_hash]) == 1]
-    tally.filtered("passage_in_one_split", len(chunks), len(apart))
-    usable = {c.id for c in apart}
+    usable = {c.id for c in apart(chunks, split_of)}
+    tally.filtered("passage_in_one_split", len(chunks), len(usable))
     casing = casing_of(documents)
     asked: list[Asked] = []
     known: set[str] = set()

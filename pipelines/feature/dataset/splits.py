@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
 
 from pipelines.feature.dataset.config import DatasetConfig
 from pipelines.feature.resemblance import near_duplicate_groups
-from store.types import SPLITS, Document, Split, sha256_hex
+from store.types import SPLITS, Chunk, Document, Split, sha256_hex
 
 #: A row of a split shows only passages of documents of these splits: what is trained on never
 #: holds text that is evaluated on, while held-out questions meet the whole collection.
@@ -68,3 +68,14 @@ def split_groups(
             elif split == "test" and parts["validation"]:
                 parts[split].append(parts["validation"].pop())
     return {member: s for s in SPLITS for group in parts[s] for member in group}
+
+
+def apart(chunks: Sequence[Chunk], split_of: Mapping[str, Split]) -> list[Chunk]:
+    """Chunks whose text stands in documents of one split only.
+
+    The same passage in documents of two splits would carry evaluation into training.
+    """
+    homes: dict[str, set[Split]] = defaultdict(set)
+    for chunk in chunks:
+        homes[chunk.content_hash].add(split_of[chunk.document_id])
+    return [chunk for chunk in chunks if len(homes[chunk.content_hash]) == 1]

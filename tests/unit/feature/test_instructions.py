@@ -13,14 +13,17 @@ from pipelines.engines.embedding import HashingEmbedder
 from pipelines.engines.generation import EmbedderCounter
 from pipelines.feature.config import FeatureConfig
 from pipelines.feature.dataset.config import DatasetConfig
+from pipelines.feature.dataset.reviewed import to_review
 from pipelines.feature.dataset.splits import split_documents
 from pipelines.feature.ingest import ingest
 from pipelines.feature.instructions import build_dataset
 from pipelines.feature.quality import FILTERS, folded, holds
+from store.answers import new_answer_id
 from store.contract import PromptForm
 from store.errors import EmbedderMismatch, InputError, StoreEmpty
 from store.store import Store
-from store.types import SPLITS, Case, DatasetVersion, Document, InstructionExample
+from store.types import SPLITS, Case, DatasetVersion, Document, Feedback, InstructionExample
+from tests.support.values import a_passage, an_answer
 
 FORM = PromptForm(system="", question_position="both")
 EMBEDDER = HashingEmbedder()
@@ -306,6 +309,37 @@ def test_personal_data_is_masked_where_asked_for(tmp_path: Path) -> None:
     assert "[PHONE]" in text
     assert set(masked.statistics["masked"]) == {"email", "phone"}
     assert masked.digest != plain.digest
+
+
+def test_every_source_gives_rows_and_the_same_ones_again(filled: Store, tmp_path: Path) -> None:
+    chats = tmp_path / "chats.jsonl"
+    rows = [{"prompt": f"Name tool {n} of a bench.", "completion": f"tool {n}"} for n in range(9)]
+    chats.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    lathe = filled.features.find_document("docs/lathe.md")[0].id
+    chunk = filled.features.chunks(lathe)[0]
+    passage = a_passage(chunk.text, chunk_id=chunk.id, document_id=lathe)
+    answer = an_answer(new_answer_id(), text="23 trays. [1]", passages=(passage,))
+    filled.answers.append(answer)
+    filled.answers.feedback(Feedback(answer_id=answer.id, rating="up"))
+    reviews = [r.model_copy(update={"accept": True}) for r in to_review(filled)]
+
+    first, second = (
+        build_dataset(
+            "mixed", store=filled, embedder=EMBEDDER, form=FORM, cases=CASES[:2], reviews=reviews,
+            imports=[str(chats)], config=DatasetConfig(synthetic="never", unanswerable=0),
+        )
+        for _ in range(2)
+    )  # fmt: skip
+    made = {r.kind: r for r in rows_of(filled, first)}
+
+    assert first.digest == second.digest
+    assert first.kinds == {"case": 2, "chat": 3, "feedback": 1}  # imports: half of all at most
+    assert (made["feedback"].answer, made["feedback"].citations) == ("23 trays.", (1,))
+    assert made["chat"].messages == FORM.messages(made["chat"].question)
+    assert (made["chat"].documents, made["chat"].passages) == ((), ())
+    assert first.statistics["sources"]["feedback"] == {"used": 1}
+    run = filled.runs.get(first.run_id)
+    assert (run.inputs["reviews"], run.inputs["imports"]) == ("1", str(chats))
 
 
 def plain_text(store: Store, dataset: DatasetVersion) -> str:
