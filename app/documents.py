@@ -34,6 +34,7 @@ from store.errors import (
     Overloaded,
     StoreLocked,
 )
+from store.moving import is_upload
 from store.progress import ProgressEvent
 from store.store import Store
 from store.types import SourceRecord, Value, document_id, now
@@ -147,7 +148,7 @@ class Documents:
 
     def is_upload(self, record: SourceRecord) -> bool:
         """Whether a document was given to a service."""
-        return record.source.startswith(f"{self._store.layout.uploads}/")
+        return is_upload(self._store, record.source)
 
     def record(self, identifier: str) -> SourceRecord:
         """One document.

@@ -32,6 +32,7 @@ STATUS: dict[type[errors.FtiError], int] = {
     errors.VersionNotFound: 404,
     errors.JobNotFound: 404,
     errors.KeyNotFound: 404,
+    errors.BackupNotFound: 404,
     errors.RunNotFound: 404,
     errors.StoreError: 500,
     errors.StoreEmpty: 503,

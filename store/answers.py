@@ -33,11 +33,13 @@ class AnswerLog:
 
     def __init__(self, layout: Layout) -> None:
         self._root = layout.answers
+        self._require_format = layout.require_format
 
     def append(self, answer: Answer) -> None:
         """Log an answer whose id came from ``new_answer_id``."""
         match = _ID.fullmatch(answer.id)
         assert match, "ids of answers come from new_answer_id"
+        self._require_format()
         append_line(self._day(match.group(1)), dump_line(answer.model_dump(mode="json")))
 
     def get(self, answer_id: str) -> Answer:

@@ -57,7 +57,11 @@ class CaseSets:
 
     def __init__(self, layout: Layout) -> None:
         self._folders = VersionedFolders(
-            layout.cases, what="case set", not_found=CaseSetNotFound, allowed_suffixes={".jsonl"}
+            layout.cases,
+            what="case set",
+            not_found=CaseSetNotFound,
+            allowed_suffixes={".jsonl"},
+            before_change=layout.require_format,
         )
 
     def freeze(self, name: str, cases: Sequence[Case], *, source: str = "") -> CaseSetVersion:

@@ -44,7 +44,11 @@ class DatasetStore:
 
     def __init__(self, layout: Layout) -> None:
         self._folders = VersionedFolders(
-            layout.datasets, what="dataset", not_found=DatasetNotFound, allowed_suffixes={".jsonl"}
+            layout.datasets,
+            what="dataset",
+            not_found=DatasetNotFound,
+            allowed_suffixes={".jsonl"},
+            before_change=layout.require_format,
         )
 
     def publish(

@@ -25,11 +25,12 @@
     │   ├── VersionNotFound        the features have no such version or tag
     │   ├── JobNotFound            the service did no such upload, or long ago
     │   ├── KeyNotFound
+    │   ├── BackupNotFound
     │   └── RunNotFound
     ├── StoreError                 the shared storage cannot be used as asked
     │   ├── StoreEmpty             nothing has been ingested yet
     │   ├── StoreLocked            another writer holds the store
-    │   ├── StoreFormatError       the store was written by a newer fti
+    │   ├── StoreFormatError       the store has the format of a newer or an older fti
     │   ├── StoreFull              the disk is full; nothing half-written remains
     │   ├── IntegrityError         a published file is missing or differs from its manifest
     │   └── EmbedderMismatch       the table's vectors come from another embedder
@@ -198,6 +199,10 @@ class KeyNotFound(NotFoundError):
     """No API key with this id was made."""
 
 
+class BackupNotFound(NotFoundError):
+    """No such backup at this place."""
+
+
 class RunNotFound(NotFoundError):
     """No run with this id was logged."""
 
@@ -215,7 +220,7 @@ class StoreLocked(StoreError):
 
 
 class StoreFormatError(StoreError):
-    """The store was written by a newer fti."""
+    """The store has the format of a newer or an older fti."""
 
 
 class StoreFull(StoreError):

@@ -29,9 +29,9 @@ from store.errors import (
 from store.filters import Where
 from store.history import FeatureVersion, History
 from store.indexing import MaintenanceReport
-from store.lance import Lance
+from store.lance import Lance, with_schema
 from store.layout import Layout
-from store.progress import Progress, quiet
+from store.progress import Progress, ProgressEvent, quiet
 from store.search import Fusion
 from store.tables import DocumentUpdate, Held, LedgerEntry
 from store.types import (
@@ -85,6 +85,16 @@ class ChunkSample:
     texts: Sequence[str]
     lengths: NDArray[np.int64]
     vectors: NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class ErasedRows:
+    """What erasing a document removed, and the tags of versions that hold it still."""
+
+    chunks: int = 0
+    vectors: int = 0
+    versions: int = 0
+    tags: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -364,14 +374,15 @@ class FeatureStore:
 
     # Chunks
 
-    def chunks(self, document_id: str | None = None) -> list[Chunk]:
-        """The chunks of one document in order, or all in order of source and place."""
+    def chunks(self, documents: str | Sequence[str] | None = None) -> list[Chunk]:
+        """The chunks of documents by id, or all, in order of source and place."""
         if not self.exists():
             return []
         columns = ["id", "document_id", "source", "ordinal", "start", "end", "text"]
         query = self._snapshot().search().select([*columns, "content_hash", "section"])
-        if document_id is not None:
-            query = query.where(_in("document_id", [document_id]))
+        if documents is not None:
+            ids = [documents] if isinstance(documents, str) else documents
+            query = query.where(_in("document_id", ids))
         with self._lance.reading():
             rows = sorted(search.rows(query), key=lambda r: (r["source"], r["ordinal"]))
         return [tables.read_chunk(row) for row in rows]
@@ -526,6 +537,43 @@ class FeatureStore:
             self._lance.ensure(tables.DOCUMENTS, tables.documents_schema()).delete(_in("id", gone))
         return len(gone)
 
+    def erase(self, document: str, *, progress: Progress = quiet) -> ErasedRows:
+        """Remove a document from the tables, their earlier versions and the embedding caches.
+
+        The tables are written anew: deleted rows would stay in the files. Versions with a tag stay
+        with what they hold. Readers of an earlier version lose it.
+        """
+        self._refuse_old()
+        if not self.exists():
+            return ErasedRows()
+        ours = _in("document_id", [document])
+        with self._lance.reading():
+            query = self._chunks_for_writing().search().where(ours).select(["search_text"])
+            texts = query.to_arrow()["search_text"].to_pylist()
+        keys = [sha256_hex(text) for text in texts]
+        vectors = 0
+        self.delete([document])
+        with self._lance.writing():
+            if keys:  # by a crash, chunks may be left that no ledger line tells of
+                self._chunks_for_writing().delete(ours)
+            for name in self._lance.names():
+                if tables.is_vectors_name(name) and keys:
+                    cache = self._lance.open(name)
+                    before = int(cache.count_rows())
+                    cache.delete(_in("key", keys))
+                    vectors += before - int(cache.count_rows())
+            tags = sorted(self._chunks_for_writing().tags.list())
+            versions = 0
+            for name in self._lance.names():
+                progress(ProgressEvent("rewrite", 0, None, name))
+                # With a tagged version of the chunks belongs one of the documents.
+                versions += self._lance.rewrite(
+                    name, forget_versions=not tags or tables.is_vectors_name(name)
+                )
+            indexing.ensure_text_index(self._chunks_for_writing())
+        self.maintain(progress=progress)
+        return ErasedRows(len(texts), vectors, versions, tuple(tags))
+
     def heal(self) -> Health:
         """Remove chunks of no document, and name the documents whose chunks are not theirs."""
         self._refuse_old()
@@ -657,7 +705,7 @@ class FeatureStore:
         source = rebuilt._chunks_for_writing()
         schema = source.schema
         with self._lance.writing():
-            rows = _with_schema(source.search().to_batches(1024), schema)
+            rows = with_schema(source.search().to_batches(1024), schema)
             indexing.ensure_text_index(self._lance.overwrite(tables.CHUNKS, rows, schema))
         keep = tables.vectors_name(tables.passport(schema))
         for name in self._lance.names():
@@ -875,11 +923,3 @@ def _in(column: str, values: Iterable[str]) -> Expr:
     from lancedb.expr import col
 
     return col(column).isin(list(values))
-
-
-def _with_schema(reader: Any, schema: Any) -> Any:
-    """The batches under a schema with its metadata, which a scan leaves out."""
-    import pyarrow as pa
-
-    batches = (pa.RecordBatch.from_arrays(b.columns, schema=schema) for b in reader)
-    return pa.RecordBatchReader.from_batches(schema, batches)

@@ -84,6 +84,19 @@ class Lance:
             self._pinned.clear()
             return table
 
+    def rewrite(self, name: str, *, forget_versions: bool) -> int:
+        """Write a table anew; how many earlier versions were removed, all of them when asked."""
+        with self._lock, self.writing():
+            table = self.open(name)
+            before = len(table.list_versions())
+            rows = with_schema(table.search().to_batches(1024), table.schema)
+            table = self.overwrite(name, rows, table.schema)
+            if forget_versions:
+                # All but the latest; an age of nothing is warned about.
+                table.optimize(cleanup_older_than=timedelta(milliseconds=1), delete_unverified=True)
+            self._pinned.clear()
+            return before + 1 - len(table.list_versions())
+
     def drop(self, name: str) -> None:
         """Remove a table with all its versions, if there is one."""
         with self._lock, self.writing():
@@ -205,6 +218,14 @@ class Lance:
                 str(self.folder), read_consistency_interval=self._max_age
             )
         return self._connection
+
+
+def with_schema(reader: Any, schema: Any) -> Any:
+    """The batches under a schema with its metadata, which a scan leaves out."""
+    import pyarrow as pa
+
+    batches = (pa.RecordBatch.from_arrays(b.columns, schema=schema) for b in reader)
+    return pa.RecordBatchReader.from_batches(schema, batches)
 
 
 def _is_no_space(error: BaseException | None) -> bool:

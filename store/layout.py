@@ -24,27 +24,37 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from store.atomic import write_json, writer_lock
 from store.errors import StoreError, StoreFormatError
 from store.types import now
 
 FORMAT = 1
+#: How a store of a format becomes one of the next, by the older format; ``migrate`` runs them in
+#: order. None is needed yet.
+MIGRATIONS: dict[int, Callable[[Path], None]] = {}
 
 
 class Layout:
     """Paths under one store root.
 
-    Opening creates the root and its format marker when they do not exist yet.
+    Opening creates the root and its format marker when they do not exist yet. Whoever begins to
+    write looks at the marker again: another fti may have changed the format since.
+
+    Args:
+        root: the folder.
+        migrating: open an older format too, to migrate it.
 
     Raises:
-        StoreFormatError: the store was written by a newer fti.
+        StoreFormatError: the store has the format of a newer fti, or of an older one.
         StoreError: the root cannot be a store (it is a file, or its marker is unreadable).
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, migrating: bool = False) -> None:
+        self._migrating = migrating
         try:
             self.root = root.expanduser().absolute()
             if self.root.exists() and not self.root.is_dir():
@@ -52,7 +62,7 @@ class Layout:
                     f"The store {str(self.root)!r} is a file, not a folder.",
                     hint="Name a folder with --store or FTI_STORE.",
                 )
-            self._check_format()
+            self.require_format()
         except (OSError, RuntimeError) as error:  # RuntimeError: a home folder that is not known
             reason = error.strerror if isinstance(error, OSError) else str(error)
             raise StoreError(
@@ -60,25 +70,88 @@ class Layout:
                 hint="Name a writable folder with --store or FTI_STORE.",
             ) from error
 
-    def _check_format(self) -> None:
-        marker = self.root / "format.json"
-        if not marker.exists():
-            write_json(marker, {"format": FORMAT, "created_at": now().isoformat()})
+    def require_format(self) -> None:
+        """Refuse to go on where the store has another format than ours.
+
+        Raises:
+            StoreFormatError: it is a newer or an older one.
+            StoreError: the marker cannot be read.
+        """
+        if not self._marker.exists():
+            write_json(
+                self._marker,
+                {"format": FORMAT, "created_at": now().isoformat(), "roots": [str(self.root)]},
+            )
             return
-        try:
-            found = json.loads(marker.read_text("utf-8"))["format"]
-            if type(found) is not int or found < 1:
-                raise ValueError(f"format {found!r} is not a number that any fti wrote")
-        except (ValueError, KeyError, TypeError) as error:
-            raise StoreError(
-                f"The store's format marker {str(marker)!r} cannot be read: {error}.",
-                hint="Restore it from a backup, or ingest into a new store.",
-            ) from error
+        found = self.format()
+        if found < FORMAT and not self._migrating:
+            raise StoreFormatError(
+                f"The store {str(self.root)!r} has format {found}; this fti writes {FORMAT}.",
+                hint="Make a backup, then bring it up to date with: fti store migrate",
+            )
         if found > FORMAT:
             raise StoreFormatError(
                 f"The store {str(self.root)!r} has format {found}; this fti reads up to {FORMAT}.",
                 hint="Upgrade with: pip install --upgrade fti-llm",
             )
+
+    def format(self) -> int:
+        """The format that the store has now.
+
+        Raises:
+            StoreError: the marker cannot be read.
+        """
+        return int(self._read_marker()["format"])
+
+    def former_roots(self) -> tuple[str, ...]:
+        """Where the store lay before it was moved to where it is."""
+        known = self._read_marker().get("roots", [])
+        return tuple(root for root in known if root != str(self.root))
+
+    def moved(self) -> bool:
+        """Whether it was moved, and not migrated since: ``settle`` says that it was."""
+        known = self._read_marker().get("roots", [])
+        return bool(known) and known[-1] != str(self.root)
+
+    def settle(self) -> None:
+        """Note that the store lies here now."""
+        marker = self._read_marker()
+        roots = [root for root in marker.get("roots", []) if root != str(self.root)]
+        write_json(self._marker, {**marker, "roots": [*roots, str(self.root)]})
+
+    def migrate(self) -> list[int]:
+        """Bring an older store up to our format; the formats it went through, oldest first.
+
+        Nobody else writes features meanwhile, and an older fti that still runs refuses to write
+        afterwards. A crash leaves the last format that was reached in full.
+
+        Raises:
+            StoreLocked: another process writes to the store.
+        """
+        passed = []
+        with self.writing("store migrate"):
+            while (found := self.format()) < FORMAT:
+                MIGRATIONS[found](self.root)
+                write_json(self._marker, {**self._read_marker(), "format": found + 1})
+                passed.append(found + 1)
+        return passed
+
+    @property
+    def _marker(self) -> Path:
+        return self.root / "format.json"
+
+    def _read_marker(self) -> dict[str, Any]:
+        try:
+            marker: dict[str, Any] = json.loads(self._marker.read_text("utf-8"))
+            found = marker["format"]
+            if type(found) is not int or found < 1:
+                raise ValueError(f"format {found!r} is not a number that any fti wrote")
+        except (ValueError, KeyError, TypeError) as error:
+            raise StoreError(
+                f"The store's format marker {str(self._marker)!r} cannot be read: {error}.",
+                hint="Restore it from a backup, or ingest into a new store.",
+            ) from error
+        return marker
 
     @property
     def features(self) -> Path:
@@ -161,6 +234,8 @@ class Layout:
 
         Raises:
             StoreLocked: another process writes for longer than ``timeout_s``.
+            StoreFormatError: another fti changed the store's format since it was opened.
         """
         with writer_lock(self.root / "writer.lock", timeout_s=timeout_s, what=what):
+            self.require_format()
             yield

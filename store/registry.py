@@ -108,7 +108,11 @@ class ModelRegistry:
 
     def __init__(self, layout: Layout) -> None:
         self._folders = VersionedFolders(
-            layout.models, what="model", not_found=ModelNotFound, allowed_suffixes=ALLOWED_SUFFIXES
+            layout.models,
+            what="model",
+            not_found=ModelNotFound,
+            allowed_suffixes=ALLOWED_SUFFIXES,
+            before_change=layout.require_format,
         )
 
     def publish(

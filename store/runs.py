@@ -53,6 +53,7 @@ class RunLog:
 
     def __init__(self, layout: Layout) -> None:
         self._root = layout.runs
+        self._require_format = layout.require_format
         self._held: dict[str, int] = {}  # handles of the process locks of runs started here
 
     def start(
@@ -62,7 +63,12 @@ class RunLog:
         inputs: Mapping[str, str] | None = None,
         settings: Mapping[str, Any] | None = None,
     ) -> Run:
-        """Record that a run begins. ``settings`` are kept: hand over none that are secret."""
+        """Record that a run begins. ``settings`` are kept: hand over none that are secret.
+
+        Raises:
+            StoreFormatError: another fti changed the store's format since it was opened.
+        """
+        self._require_format()
         at = now()
         run = Run(
             id=f"r-{at:%Y%m%d-%H%M%S}-{secrets.token_hex(3)}",

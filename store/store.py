@@ -23,10 +23,13 @@ class Store:
     Args:
         root: the folder.
         read_consistency_s: how old, in seconds, a reader's view of the features may be.
+        migrating: open a store of an older format too, to migrate it.
     """
 
-    def __init__(self, root: Path, *, read_consistency_s: float = 0.0) -> None:
-        self.layout = Layout(root)
+    def __init__(
+        self, root: Path, *, read_consistency_s: float = 0.0, migrating: bool = False
+    ) -> None:
+        self.layout = Layout(root, migrating=migrating)
         self.features = FeatureStore(self.layout, read_consistency_s=read_consistency_s)
         self.datasets = DatasetStore(self.layout)
         self.cases = CaseSets(self.layout)

@@ -66,6 +66,7 @@ class VersionedFolders:
         what: "dataset" or "model", for messages.
         not_found: raised for a name or number that does not exist.
         allowed_suffixes: endings of files that a version may hold, with their dot.
+        before_change: called by whoever holds a name's lock; what it raises keeps all as it is.
     """
 
     def __init__(
@@ -75,8 +76,10 @@ class VersionedFolders:
         what: str,
         not_found: type[NotFoundError],
         allowed_suffixes: Collection[str],
+        before_change: Callable[[], None] = lambda: None,
     ) -> None:
         self.root = root
+        self._before_change = before_change
         self._what = what
         self._not_found = not_found
         self._allowed = tuple(sorted(allowed_suffixes))
@@ -260,6 +263,7 @@ class VersionedFolders:
         """
         check_name(name, self._what)
         with lock_file(self.root / ".locks" / f"{name}.lock", timeout_s=timeout_s, what=what):
+            self._before_change()
             yield
 
     def copy_out(self, name: str, number: int, out: Path) -> Path:

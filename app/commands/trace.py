@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from app.options import ConfigOption, JsonOption, SetOption, StoreOption, open_session
+
+if TYPE_CHECKING:
+    from pipelines.inference.trace import AnswerLineage, DocumentLineage
+
+_MOST = 20  # of a list that people are shown
 
 
 def register(app: typer.Typer) -> None:
@@ -19,6 +25,12 @@ def trace(
     document: Annotated[
         str | None, typer.Option("--document", help="Source (or its end) of a document.")
     ] = None,
+    picture: Annotated[
+        Path | None,
+        typer.Option(
+            "--picture", help="Also draw it into this file: .svg or .html.", metavar="FILE"
+        ),
+    ] = None,
     store: StoreOption = None,
     config: ConfigOption = None,
     set_: SetOption = None,
@@ -26,7 +38,12 @@ def trace(
 ) -> None:
     """Print the lineage of an answer, or of a document in the other direction.
 
-    Examples: fti trace a-20261124-3f9c1b7e02aa    fti trace --document handbook/hours.md
+    An answer leads to its passages, its model, the dataset behind that and the documents and chunks
+    behind the dataset; a document to the datasets, models and answers it is in, and to what would
+    have to be made anew without it.
+
+    Examples: fti trace a-20261124-3f9c1b7e02aa    fti trace --document handbook/hours.md --picture
+    lineage.html
     """
     from pipelines.inference.trace import trace_answer, trace_document
     from store.errors import InputError
@@ -36,6 +53,10 @@ def trace(
             "Trace one thing: an answer id, or --document SOURCE.",
             hint="Every answer prints its id; fti ask shows it last.",
         )
+    if picture is not None and picture.suffix not in (".svg", ".html"):
+        raise InputError(
+            f"{str(picture)!r} is neither .svg nor .html.", hint="Write --picture lineage.svg"
+        )
     session = open_session(store, config, set_, json)
     lineage = (
         trace_answer(session.store, answer)
@@ -43,8 +64,27 @@ def trace(
         else trace_document(session.store, str(document))
     )
     body = lineage.model_dump(mode="json")
+    if picture is not None:
+        _draw(lineage, picture)
+        session.report.note(f"drawn into {picture}")
     session.report.result(body)
     show_tree(session.report, body)
+
+
+def _draw(lineage: AnswerLineage | DocumentLineage, picture: Path) -> None:
+    from app.reports.lineage import as_html, as_svg, graph_of_answer, graph_of_document
+    from pipelines.inference.trace import AnswerLineage
+    from store.atomic import write_bytes
+
+    if isinstance(lineage, AnswerLineage):
+        graph, facts = graph_of_answer(lineage), []
+        title = f"How answer {lineage.answer} came to be"
+    else:
+        graph = graph_of_document(lineage)
+        title = f"What came of {lineage.source}"
+        facts = [f"{step.ref}: {step.why}; anew with: {step.command}" for step in lineage.rebuild]
+    drawn = as_html(graph, title, facts) if picture.suffix == ".html" else as_svg(graph, title)
+    write_bytes(picture, drawn.encode("utf-8"))
 
 
 def show_tree(report: Any, value: Any, depth: int = 0) -> None:
@@ -60,7 +100,10 @@ def show_tree(report: Any, value: Any, depth: int = 0) -> None:
             else:
                 report.say(f"{pad}{key}: {_short(inner)}")
     elif isinstance(value, list):
-        for inner in value:
+        for number, inner in enumerate(value):
+            if number == _MOST:
+                report.say(f"{pad}… and {len(value) - _MOST} more; --json lists them")
+                break
             if isinstance(inner, dict):
                 head, *rest = inner.items()
                 report.say(f"{pad}- {head[0]}: {_short(head[1])}")

@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from store.errors import DatasetNotFound, DocumentNotFound, ModelNotFound, RunNotFound
+from store.errors import (
+    DatasetNotFound,
+    DocumentNotFound,
+    IntegrityError,
+    ModelNotFound,
+    RunNotFound,
+)
 from store.types import (
+    SPLITS,
     AbstentionReason,
     Answer,
+    Case,
+    DatasetVersion,
     Feedback,
     ModelIdentity,
     Passage,
@@ -47,6 +57,20 @@ class PassageLineage(Value):
     similarity: float | None = None
 
 
+class DatasetDocument(Value):
+    """A document that a dataset version was made from, and the chunks that its rows rest on.
+
+    ``state`` is the ledger's now, or "deleted"; the name of a deleted document is known only where
+    a row shows a passage of it.
+    """
+
+    document_id: str
+    source: str
+    split: Split
+    state: str
+    chunks: tuple[str, ...] = ()
+
+
 class DatasetLineage(Value):
     """The dataset version behind a model."""
 
@@ -55,6 +79,8 @@ class DatasetLineage(Value):
     features_version: int = 0
     documents: int = 0
     run: str = ""
+    made_from: tuple[DatasetDocument, ...] = ()
+    damaged: str = ""
 
 
 class ModelLineage(Value):
@@ -110,12 +136,13 @@ class DatasetUse(Value):
 class ModelUse(Value):
     """A model version made with a document: trained on it, or with it on a held-out side.
 
-    ``dataset`` is the model's own or that of a version it goes back to.
+    ``dataset`` is the model's own or that of a version it goes back to; ``aliases`` point at it.
     """
 
     ref: str
     dataset: str
     split: Split
+    aliases: tuple[str, ...] = ()
 
 
 class AnswerUse(Value):
@@ -127,8 +154,19 @@ class AnswerUse(Value):
     cited: bool
 
 
+class Rebuild(Value):
+    """Something that would have to be made anew without a document, why, and by which command."""
+
+    ref: str
+    why: str
+    command: str
+
+
 class DocumentLineage(Value):
-    """What came of a document. ``state`` is the ledger's, or "deleted"."""
+    """What came of a document. ``state`` is the ledger's, or "deleted".
+
+    ``rebuild`` is what would have to be made anew to be without it, in the order to do so.
+    """
 
     source: str
     document_id: str
@@ -139,6 +177,8 @@ class DocumentLineage(Value):
     datasets: tuple[DatasetUse, ...] = ()
     models: tuple[ModelUse, ...] = ()
     answers: tuple[AnswerUse, ...] = ()
+    case_sets: tuple[str, ...] = ()
+    rebuild: tuple[Rebuild, ...] = ()
 
 
 def trace_answer(store: Store, answer_id: str) -> AnswerLineage:
@@ -229,7 +269,39 @@ def _dataset(store: Store, version: ModelVersion) -> DatasetLineage:
         features_version=dataset.features_version,
         documents=len({d for ids in dataset.documents.values() for d in ids}),
         run=dataset.run_id,
+        **_made_from(store, dataset),
     )
+
+
+def _made_from(store: Store, dataset: DatasetVersion) -> dict[str, Any]:
+    """The documents of a dataset, with the chunks that its rows name."""
+    chunks: dict[str, dict[str, None]] = {}
+    sources: dict[str, str] = {}
+    damaged = ""
+    try:
+        for split in SPLITS:
+            for row in store.datasets.rows(dataset.ref, split):
+                shown = {p.chunk_id: p.document_id for p in row.passages}
+                sources |= {p.document_id: p.source for p in row.passages}
+                for chunk in row.chunk_ids:
+                    one = row.documents[0] if len(row.documents) == 1 else ""
+                    owner = one or shown.get(chunk, "")
+                    chunks.setdefault(owner, {})[chunk] = None
+    except IntegrityError as error:
+        damaged = error.message
+    records = {record.id: record for record in store.features.records()}
+    made_from = tuple(
+        DatasetDocument(
+            document_id=key,
+            source=records[key].source if key in records else sources.get(key, ""),
+            split=split,
+            state=records[key].state if key in records else "deleted",
+            chunks=tuple(chunks.get(key, ())),
+        )
+        for split in SPLITS
+        for key in dataset.documents.get(split, ())
+    )
+    return {"made_from": made_from, "damaged": damaged}
 
 
 def ancestry(store: Store, ref: str) -> list[ModelVersion]:
@@ -279,6 +351,24 @@ def trace_document(store: Store, reference: str) -> DocumentLineage:
         )
         for a in store.answers.by_document(identity)
     ]
+    models = [
+        ModelUse(
+            ref=model.ref,
+            dataset=maker.dataset,
+            split=splits[maker.dataset],
+            aliases=tuple(
+                sorted(a for a, n in store.models.aliases(model.name).items() if n == model.version)
+            ),
+        )
+        for model in store.models.list()
+        for maker in ancestry(store, model.ref)
+        if maker.dataset in splits
+    ]
+    case_sets = [
+        version.ref
+        for version in store.cases.list()
+        if any(_means(case, source) for case in store.cases.cases(version.ref))
+    ]
     record = next((r for r in store.features.records() if r.id == identity), None)
     if record is None and not datasets and not answers:
         store.features.document(reference)  # raises, naming near sources
@@ -294,14 +384,51 @@ def trace_document(store: Store, reference: str) -> DocumentLineage:
             for c in store.features.chunks(identity)
         ),
         datasets=tuple(datasets),
-        models=tuple(
-            ModelUse(ref=model.ref, dataset=maker.dataset, split=splits[maker.dataset])
-            for model in store.models.list()
-            for maker in ancestry(store, model.ref)
-            if maker.dataset in splits
-        ),
+        models=tuple(models),
         answers=tuple(answers),
+        case_sets=tuple(case_sets),
+        rebuild=tuple(_rebuilding(datasets, models, case_sets)),
     )
+
+
+def _means(case: Case, source: str) -> bool:
+    named = [name for name in (case.document, *case.relevant) if name]
+    return any(source == name or source.endswith("/" + name.removeprefix("./")) for name in named)
+
+
+def _rebuilding(
+    datasets: Sequence[DatasetUse], models: Sequence[ModelUse], case_sets: Sequence[str]
+) -> Iterator[Rebuild]:
+    """What rests on a document: what was trained on it, and what was measured with it."""
+    for ref in case_sets:
+        name = ref.partition("/")[0]
+        yield Rebuild(
+            ref=f"cases {ref}",
+            why="it asks for this document",
+            command=f"fti cases freeze {name} CASES.jsonl",
+        )
+    for use in datasets:
+        name = use.ref.partition("/")[0]
+        yield Rebuild(
+            ref=f"dataset {use.ref}",
+            why=f"its {use.split} rows are made from this document",
+            command=f"fti dataset build {name}",
+        )
+    seen: set[str] = set()
+    for model in models:
+        if model.ref in seen:
+            continue
+        seen.add(model.ref)
+        name, data = model.ref.partition("/")[0], model.dataset.partition("/")[0]
+        aimed = "".join(f", serves as {name}@{alias}" for alias in model.aliases)
+        trained = any(m.split != "test" for m in models if m.ref == model.ref)
+        yield Rebuild(
+            ref=f"model {model.ref}",
+            why=("trained on it" if trained else "measured with it, not trained on it") + aimed,
+            command=f"fti finetune {data} --name {name}"
+            if trained
+            else f"fti evaluate CASES --model {model.ref}",
+        )
 
 
 def _gone(store: Store, reference: str) -> tuple[str, str]:

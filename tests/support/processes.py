@@ -10,12 +10,13 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 
 
-def start_python(script: str, *args: object) -> subprocess.Popen[str]:
+def start_python(script: str, *args: object, stdin: bool = False) -> subprocess.Popen[str]:
     """Run ``script`` in a new interpreter that can import the project."""
     return subprocess.Popen(
         [sys.executable, "-c", script, *map(str, args)],
         cwd=ROOT,
         env=os.environ | {"PYTHONPATH": str(ROOT)},
+        stdin=subprocess.PIPE if stdin else None,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -7,8 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from store import layout as layout_module
+from store.atomic import write_json, writer_lock
 from store.errors import StoreError, StoreFormatError, StoreLocked
 from store.layout import FORMAT, Layout
+from tests.support.processes import start_python, wait_for_line
 
 
 def test_opening_makes_the_root_and_marks_its_format(tmp_path: Path) -> None:
@@ -104,3 +107,98 @@ def test_one_writer_at_a_time(tmp_path: Path) -> None:
         pytest.fail("two writers at once")
     with layout.writing("third", timeout_s=0):
         pass
+
+
+@pytest.fixture
+def newer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An fti that writes format 2, made of format 1 by adding a file."""
+    monkeypatch.setattr(layout_module, "FORMAT", 2)
+    monkeypatch.setattr(
+        layout_module, "MIGRATIONS", {1: lambda root: write_json(root / "added.json", {})}
+    )
+
+
+def marked(root: Path, found: int) -> Path:
+    (root / "format.json").write_text(json.dumps({"format": found}), "utf-8")
+    return root
+
+
+@pytest.mark.usefixtures("newer")
+def test_an_older_format_is_refused_until_it_is_migrated(tmp_path: Path) -> None:
+    marked(tmp_path, 1)
+    with pytest.raises(StoreFormatError, match=r"has format 1; this fti writes 2.*store migrate"):
+        Layout(tmp_path)
+    opened = Layout(tmp_path, migrating=True)
+    assert opened.migrate() == [2]
+    assert (tmp_path / "added.json").exists()
+    assert Layout(tmp_path).format() == 2
+    assert Layout(tmp_path).migrate() == []
+
+
+@pytest.mark.usefixtures("newer")
+def test_a_migration_that_breaks_off_keeps_the_format_it_reached(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(root: Path) -> None:
+        raise OSError("no space")
+
+    monkeypatch.setitem(layout_module.MIGRATIONS, 1, fails)
+    opened = Layout(marked(tmp_path, 1), migrating=True)
+    with pytest.raises(OSError, match="no space"):
+        opened.migrate()
+    assert opened.format() == 1
+
+
+@pytest.mark.usefixtures("newer")
+def test_nobody_writes_while_a_store_is_migrated(tmp_path: Path) -> None:
+    opened = Layout(marked(tmp_path, 1), migrating=True)
+    with (
+        writer_lock(tmp_path / "writer.lock", timeout_s=1, what="an ingest"),
+        pytest.raises(StoreLocked, match="an ingest"),
+    ):
+        opened.migrate()
+    assert opened.format() == 1
+
+
+OLDER_PROCESS = """
+import sys
+from pathlib import Path
+from store.errors import StoreFormatError
+from store.store import Store
+from tests.support.features import IDENTITY, an_update
+from tests.support.values import a_contract, an_answer, publish_adapter
+
+store = Store(Path(sys.argv[1]))
+store.features.create(IDENTITY)
+print("open", flush=True)
+sys.stdin.readline()  # meanwhile a newer fti migrates the store
+files = Path(sys.argv[2])
+refused = []
+for name, write in {
+    "features": lambda: store.layout.writing("ingest").__enter__(),
+    "models": lambda: publish_adapter(store, files, a_contract()),
+    "runs": lambda: store.runs.start("ingest"),
+    "answers": lambda: store.answers.append(an_answer("a-20260301-000000000001")),
+}.items():
+    try:
+        write()
+    except StoreFormatError as error:
+        refused.append(name)
+        assert "pip install --upgrade" in error.hint
+print(*refused, flush=True)
+"""
+
+
+@pytest.mark.usefixtures("newer")
+def test_an_older_fti_that_still_runs_refuses_to_write_after_a_migration(tmp_path: Path) -> None:
+    root, files = tmp_path / "store", tmp_path / "files"
+    files.mkdir()
+    (files / "card.md").write_text("a card", "utf-8")
+    older = start_python(OLDER_PROCESS, root, files, stdin=True)
+    assert wait_for_line(older) == "open"
+    before = {p for p in root.rglob("*") if p.is_file()}
+    assert Layout(root, migrating=True).migrate() == [2]
+    out, err = older.communicate("go on\n", timeout=120)
+    assert out.split() == ["features", "models", "runs", "answers"], err
+    left = {p.name for p in root.rglob("*") if p.is_file()} - {p.name for p in before}
+    assert left <= {"added.json", "writer.lock", "reader.lock"}

@@ -1,0 +1,175 @@
+"""Where backups lie: a folder, or a bucket by its URL, through fsspec.
+
+Files are written whole: aside and renamed in a folder, by one PUT in an object store.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from store.atomic import fsync_folder, full_disk_named, write_bytes
+from store.errors import ConfigError, InputError, StoreError
+
+_BLOCK = 1 << 20
+#: Which extra brings the package for a scheme.
+_EXTRAS = dict.fromkeys(("s3", "s3a", "gs", "gcs"), "remote")
+
+
+class Place:
+    """A folder or a bucket. Keys are relative paths with slashes.
+
+    Args:
+        url: a path, or a URL that fsspec knows, such as ``s3://bucket/prefix``.
+
+    Raises:
+        ConfigError: the package for this kind of URL is not installed.
+        InputError: there is no such kind of URL, or the path is a file.
+    """
+
+    def __init__(self, url: str) -> None:
+        scheme, separator, _ = url.partition("://")
+        if not separator:
+            path = Path(url).expanduser().absolute()
+            if path.exists() and not path.is_dir():
+                raise InputError(
+                    f"{str(path)!r} is a file, not a folder for backups.", hint="Name a folder."
+                )
+            url = str(path)
+        self.url = url
+        from fsspec.core import url_to_fs
+
+        try:
+            self._files, self._root = url_to_fs(url)
+        except ImportError as error:
+            extra = _EXTRAS.get(scheme)
+            raise ConfigError(
+                f"{scheme}:// needs a package that is not installed: {error}.",
+                hint=f"pip install 'fti-llm[{extra}]'"
+                if extra
+                else "Install it, or name a folder.",
+            ) from error
+        except ValueError as error:
+            raise InputError(
+                f"{url!r} is no place for backups: {error}.",
+                hint="Name a folder, or a URL like s3://bucket/prefix",
+            ) from error
+        self._local = "file" in _protocols(self._files)
+
+    def put(self, key: str, source: Path) -> None:
+        """Copy a file to a key."""
+        with self._using(key):
+            if not self._local:
+                self._files.put_file(str(source), self._at(key))
+                return
+            target = Path(self._at(key))
+            target.parent.mkdir(parents=True, exist_ok=True)
+            aside = target.with_name(f".{uuid.uuid4().hex}.tmp")
+            try:
+                with source.open("rb") as given, aside.open("wb") as kept:
+                    shutil.copyfileobj(given, kept, _BLOCK)
+                    kept.flush()
+                    os.fsync(kept.fileno())
+                aside.replace(target)
+                fsync_folder(target.parent)
+            finally:
+                aside.unlink(missing_ok=True)
+
+    def write(self, key: str, data: bytes) -> None:
+        """Put bytes at a key."""
+        with self._using(key):
+            if self._local:
+                write_bytes(Path(self._at(key)), data)
+            else:
+                self._files.pipe_file(self._at(key), data)
+
+    def read(self, key: str) -> bytes:
+        """The bytes at a key.
+
+        Raises:
+            FileNotFoundError: there is nothing.
+        """
+        with self._using(key):
+            found: bytes = self._files.cat_file(self._at(key))
+            return found
+
+    def digest(self, key: str) -> str:
+        """Hex sha256 of what lies at a key, read in pieces.
+
+        Raises:
+            FileNotFoundError: there is nothing.
+        """
+        digest = hashlib.sha256()
+        for block in self._blocks(key):
+            digest.update(block)
+        return digest.hexdigest()
+
+    def fetch(self, key: str, target: Path) -> str:
+        """Copy a key to a new file, flushed; gives the hex sha256 of what was written.
+
+        Raises:
+            FileNotFoundError: there is nothing.
+        """
+        digest = hashlib.sha256()
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with full_disk_named(target), target.open("xb") as kept:
+            for block in self._blocks(key):
+                digest.update(block)
+                kept.write(block)
+            kept.flush()
+            os.fsync(kept.fileno())
+        return digest.hexdigest()
+
+    def sizes(self, prefix: str) -> dict[str, int]:
+        """What lies under a prefix: bytes by key."""
+        with self._using(prefix):
+            try:
+                # Listings may be cached from before; what others wrote meanwhile must be seen.
+                self._files.invalidate_cache()
+                found = self._files.find(self._at(prefix), detail=True)
+            except FileNotFoundError:
+                return {}
+        begin = len(self._root.rstrip("/")) + 1
+        return {path[begin:]: int(info["size"]) for path, info in found.items()}
+
+    def _blocks(self, key: str) -> Iterator[bytes]:
+        with self._using(key), self._files.open(self._at(key), "rb") as stream:
+            while block := stream.read(_BLOCK):
+                yield block
+
+    def _at(self, key: str) -> str:
+        return f"{self._root.rstrip('/')}/{key}"
+
+    @contextlib.contextmanager
+    def _using(self, key: str) -> Iterator[None]:
+        errors: tuple[type[Exception], ...] = (OSError, *_client_errors())
+        try:
+            with full_disk_named(Path(self._at(key))):
+                yield
+        except FileNotFoundError:
+            raise
+        except errors as error:
+            raise StoreError(
+                f"The place {self.url!r} cannot be used: {error}.",
+                hint="Check the address, the credentials and the rights, then run it again.",
+            ) from error
+
+
+def _protocols(files: Any) -> tuple[str, ...]:
+    named = files.protocol
+    return (named,) if isinstance(named, str) else tuple(named)
+
+
+def _client_errors() -> tuple[type[Exception], ...]:
+    """What the client of an object store raises that is no OSError."""
+    try:
+        from botocore.exceptions import BotoCoreError, ClientError
+    except ImportError:
+        return ()
+    return (BotoCoreError, ClientError)
