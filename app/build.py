@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from store.contract import Contract, TokenCounter
-from store.errors import ConfigError, InputError, ModelUnavailable, StoreEmpty
+from store.errors import ConfigError, ContractError, InputError, ModelUnavailable, StoreEmpty
 from store.types import Case, DatasetVersion, EmbedderIdentity, ModelIdentity
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pipelines.engines.causal import LoadedModel
     from pipelines.engines.embedding import Embedder
     from pipelines.engines.entailment import Entailment
-    from pipelines.engines.generation import Generator
+    from pipelines.engines.generation import Generator, GeneratorConfig
     from pipelines.engines.reranking import Reranker
     from pipelines.feature.dataset.config import DatasetConfig
     from pipelines.feature.dataset.reviewed import Review
@@ -104,14 +104,28 @@ class Engines:
         )
 
     def generator(self, version: ModelVersion | None = None, *, store: Store) -> Generator:
-        """The base model, or the base model with a version's verified adapter."""
+        """The base model, the base with a version's adapter, or a version that is a whole model."""
         from pipelines.engines.generation import load_generator
 
-        return load_generator(
-            self.settings.generator,
-            embedder=self.embedder,
-            adapter=None if version is None else store.models.open(version.ref),
-            loaded=self._loaded,
+        folder = None if version is None else store.models.open(version.ref)
+        if version is None or folder is None or not version.whole:
+            return load_generator(
+                self.settings.generator,
+                embedder=self.embedder,
+                adapter=folder,
+                loaded=self._loaded,
+            )
+        from pipelines.engines.causal import load_whole
+        from pipelines.engines.generation import TransformersGenerator
+
+        config = self.settings.generator
+        if config.engine != "transformers":
+            raise ContractError(
+                f"The engine {config.engine!r} cannot load {version.ref}, which is a whole model.",
+                hint="Use a profile with generator.engine: transformers.",
+            )
+        return TransformersGenerator(
+            load_whole(folder, config, version.contract.base), batch_size=config.batch_size
         )
 
 
@@ -412,21 +426,73 @@ def train(
     settings: Settings, store: Store, *, dataset: str, name: str, progress: Progress
 ) -> ModelVersion:
     """Fine-tune the profile's base model on a dataset version and register the result."""
-    from pipelines.engines.causal import load_causal_lm
     from pipelines.training.finetune import finetune
 
+    version, parts = _to_train(settings, store, dataset)
+    return finetune(version, name=name, store=store, progress=progress, **parts)
+
+
+def foresee_training(
+    settings: Settings, store: Store, *, dataset: str, progress: Progress
+) -> dict[str, Any]:
+    """What ``train`` would do and take; nothing is trained."""
+    from pipelines.training.finetune import foresee
+
+    version, parts = _to_train(settings, store, dataset)
+    return foresee(version, store=store, progress=progress, **parts)
+
+
+def _to_train(
+    settings: Settings, store: Store, dataset: str
+) -> tuple[DatasetVersion, dict[str, Any]]:
+    """The dataset version, and what of the profile training it needs."""
+    from pipelines.engines.causal import load_causal_lm
+    from pipelines.engines.weights import pick_device
+    from pipelines.training.methods import require_device
+    from pipelines.training.ranks import join
+    from pipelines.training.tracking import require_trackers
+
     version = store.datasets.get(dataset)
-    base = load_causal_lm(settings.generator)
-    return finetune(
-        version,
-        name=name,
-        store=store,
-        base=base,
-        contract=base_contract(settings, base.identity, version.embedder),
-        config=settings.training,
-        embedder=build_embedder(settings) if settings.prompt.evidence_sentences else None,
-        progress=progress,
-    )
+    device = pick_device(settings.generator.device)
+    require_device(settings.training, device)
+    require_trackers(settings.training.log_to)
+    held_out = _held_out(settings, store)
+    join(device)
+    base = load_causal_lm(_held_to_train(settings))
+    return version, {
+        "base": base,
+        "contract": base_contract(settings, base.identity, version.embedder),
+        "config": settings.training,
+        "embedder": build_embedder(settings) if settings.prompt.evidence_sentences else None,
+        "held_out": held_out,
+    }
+
+
+def _held_out(settings: Settings, store: Store) -> dict[str, frozenset[str]]:
+    """The documents that promotions are decided on, where the profile names their case set."""
+    from pipelines.inference.cases import GoldDocuments
+
+    if not settings.gate.cases:
+        return {}
+    frozen = store.cases.get(settings.gate.cases)
+    gold = GoldDocuments(store.features.records() if store.features.exists() else ())
+    named = {
+        reference
+        for case in store.cases.cases(frozen.ref)
+        for reference in (*case.relevant, case.document)
+        if reference
+    }
+    return {frozen.ref: frozenset(found for one in named for found in gold.find(one))}
+
+
+def _held_to_train(settings: Settings) -> GeneratorConfig:
+    """How the base model is held in memory for the method that it is trained by."""
+    config, method = settings.generator, settings.training.method
+    if method == "qlora":
+        return config.model_copy(update={"quantization": "4bit"})
+    if method == "full" and config.dtype == "auto":
+        return config.model_copy(update={"dtype": "float32"})
+    return config
 
 
 def fetch_models(settings: Settings) -> list[str]:

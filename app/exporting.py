@@ -70,6 +70,10 @@ def export_merged(settings: Settings, store: Store, version: ModelVersion, *, ou
 
     require_new(out)
     adapter = store.models.open(version.ref)
+    if version.whole:
+        store.models.export(version.ref, out)
+        write_json(out / "contract.json", version.contract.model_dump(mode="json"))
+        return
     base = load_causal_lm(settings.generator)
     if base.identity != version.contract.base:
         raise ContractError(

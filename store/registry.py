@@ -68,6 +68,11 @@ class ModelVersion(Value):
         """``name/number``, as commands take it."""
         return f"{self.name}/{self.version}"
 
+    @property
+    def whole(self) -> bool:
+        """Whether it is a whole model by itself, and not an adapter for its base."""
+        return self.adapter is None and any(entry.path == "config.json" for entry in self.files)
+
 
 class AliasChange(Value):
     """One move of an alias. ``from_version`` is None for its first."""

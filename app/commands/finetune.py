@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from app.options import ConfigOption, JsonOption, SetOption, StoreOption, open_session
+from pipelines.training.choices import Method, Tracker
+
+if TYPE_CHECKING:
+    from app.options import Session
+    from store.registry import ModelVersion
 
 
 def register(app: typer.Typer) -> None:
@@ -17,22 +23,63 @@ def register(app: typer.Typer) -> None:
 def finetune(
     dataset: Annotated[str, typer.Argument(help="NAME or NAME/N of a dataset.")],
     name: Annotated[str, typer.Option("--name", help="Name of the model to register.")],
+    method: Annotated[
+        Method | None,
+        typer.Option(
+            "--method",
+            help="What is trained: an adapter (lora, rslora, dora; qlora on a GPU), or all weights "
+            "(full).",
+            show_default="training.method, which is lora",
+        ),
+    ] = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Check everything and estimate memory and time; no more."),
+    ] = False,
+    report: Annotated[
+        Path | None,
+        typer.Option("--report", help="Also write how it went to this HTML file."),
+    ] = None,
+    log_to: Annotated[
+        Tracker | None,
+        typer.Option("--log-to", help="Also log steps there."),
+    ] = None,
     store: StoreOption = None,
     config: ConfigOption = None,
     set_: SetOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Train a LoRA adapter on a dataset and register it; run again to resume after a crash.
+    """Train an adapter or a whole model on a dataset and register it; run again to resume.
 
-    Example: fti finetune handbook --name reader --set training.epochs=3
+    Several processes train together with `accelerate launch`: see the README.
+
+    Example: fti finetune handbook --name reader --method dora --set training.epochs=3
     """
-    from app.build import train
+    from app.build import foresee_training, train
+    from pipelines.training.ranks import rank
 
-    session = open_session(store, config, set_, json)
+    given = list(set_ or ())
+    if method is not None:
+        given.append(f"training.method={method}")
+    if log_to is not None:
+        given.append(f"training.log_to=[{log_to}]")
+    session = open_session(store, config, given, json)
     with session.report.progress() as progress:
+        if dry_run:
+            _show_forecast(
+                session,
+                foresee_training(
+                    session.settings, session.store, dataset=dataset, progress=progress
+                ),
+            )
+            return
         version = train(
             session.settings, session.store, dataset=dataset, name=name, progress=progress
         )
+    if rank() > 0:  # the first process tells
+        return
+    if report is not None:
+        _write_report(session, version, report)
     session.report.result(
         {
             "model": version.name,
@@ -43,6 +90,7 @@ def finetune(
             "dataset": version.dataset,
             "contract": version.contract.digest,
         }
+        | ({"report": str(report)} if report is not None else {})
     )
     session.report.say(f"registered {version.ref}", style="bold")
     session.report.table(
@@ -56,3 +104,25 @@ def finetune(
     session.report.note(
         f"evaluate it with: fti evaluate CASES.jsonl --model {version.ref} --compare"
     )
+
+
+def _show_forecast(session: Session, forecast: dict[str, Any]) -> None:
+    session.report.result(forecast)
+    session.report.table(
+        ["what", "value"],
+        [
+            [key, f"{value:,}" if isinstance(value, int) else value]
+            for key, value in forecast.items()
+        ],
+    )
+
+
+def _write_report(session: Session, version: ModelVersion, path: Path) -> None:
+    from app.reports.training import as_html
+    from store.atomic import write_bytes
+
+    run = session.store.runs.get(version.run_id)
+    curve = list(session.store.runs.attached(run.id, "curve"))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_bytes(path, as_html(version, run, curve).encode("utf-8"))
+    session.report.note(f"wrote {path}")

@@ -1,10 +1,11 @@
 """Small charts as inline SVG: no script, readable in print, and told apart without colour vision.
 
-Shares from 0 to 1 throughout. Every chart has a title that says in words what it shows.
+Shares from 0 to 1, but for ``lines``. Every chart has a title that says in words what it shows.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 from app.reports.markup import Markup, el, escaped
@@ -147,6 +148,90 @@ def curves(title: str, series: Mapping[str, Sequence[float]], *, across: str) ->
             _text(x + 9, end + 4, _short(name, 170), style=f"fill:{colour}", class_="label")
         )
     return _svg(left + width + 190, top + height + 40, title, *parts)
+
+
+def lines(
+    title: str,
+    series: Mapping[str, Sequence[tuple[float, float]]],
+    *,
+    across: str,
+    dots: Mapping[str, Sequence[tuple[float, float]]] | None = None,
+) -> Markup:
+    """Lines through points of any scale; each ends in its name.
+
+    Args:
+        title: what the chart shows.
+        series: by name, the points of a line, from left to right.
+        across: what is counted along the bottom.
+        dots: by the name of a line, further points around it, shown faint and unjoined.
+    """
+    left, top, width, height = 56.0, 14.0, 460.0, 220.0
+    everything = [*series.values(), *(dots or {}).values()]
+    points = [(x, y) for values in everything for x, y in values]
+    steps_x = _round_steps([x for x, _ in points], 6)
+    steps_y = _round_steps([y for _, y in points], 5)
+
+    def place(x: float, y: float) -> tuple[float, float]:
+        return (
+            left + width * (x - steps_x[0]) / (steps_x[-1] - steps_x[0]),
+            top + height * (steps_y[-1] - y) / (steps_y[-1] - steps_y[0]),
+        )
+
+    parts: list[Markup] = []
+    for value in steps_y:
+        _, at = place(steps_x[0], value)
+        parts.append(_line(left, at, left + width, at, class_="grid"))
+        parts.append(_text(left - 6, at + 4, f"{value:.4g}", anchor="end", class_="tick"))
+    for value in steps_x:
+        at, _ = place(value, steps_y[0])
+        parts.append(_text(at, top + height + 15, f"{value:.4g}", anchor="middle", class_="tick"))
+    parts.append(_text(left + width / 2, top + height + 31, across, anchor="middle", class_="tick"))
+    named = [(name, values) for name, values in series.items() if values]
+    ends = _apart([place(*values[-1])[1] for _, values in named], 14)
+    for index, ((name, values), end) in enumerate(zip(named, ends, strict=True)):
+        colour = PALETTE[index % len(PALETTE)]
+        for x, y in (place(*point) for point in (dots or {}).get(name, ())):
+            parts.append(
+                el("circle", cx=f"{x:.1f}", cy=f"{y:.1f}", r="1.6", fill=colour, opacity="0.35")
+            )
+        at_points = [place(*point) for point in values]
+        parts.append(
+            el(
+                "polyline",
+                points=" ".join(f"{x:.1f},{y:.1f}" for x, y in at_points),
+                fill="none",
+                stroke=colour,
+                stroke_width="2",
+                stroke_dasharray=("none", "6 3", "2 2", "8 3 2 3")[index % 4],
+            )
+        )
+        if len(at_points) <= 40:
+            parts += [
+                el("circle", cx=f"{x:.1f}", cy=f"{y:.1f}", r="2.8", fill=colour)
+                for x, y in at_points
+            ]
+        parts.append(
+            _text(
+                at_points[-1][0] + 9,
+                end + 4,
+                _short(name, 170),
+                style=f"fill:{colour}",
+                class_="label",
+            )
+        )
+    return _svg(left + width + 170, top + height + 40, title, *parts)
+
+
+def _round_steps(values: Sequence[float], count: int) -> list[float]:
+    """About ``count`` round numbers, evenly spaced, that the values lie between."""
+    low, high = min(values, default=0.0), max(values, default=1.0)
+    if high - low <= 1e-12 * max(1.0, abs(high)):
+        low, high = (0.0, high or 1.0) if high >= 0 else (low, 0.0)
+    rough = (high - low) / max(1, count - 1)
+    size = 10.0 ** math.floor(math.log10(rough))
+    step = next(size * m for m in (1, 2, 2.5, 5, 10) if size * m >= rough * (1 - 1e-9))
+    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+    return [n * step for n in range(first, last + 1)]
 
 
 def _apart(wanted: Sequence[float], gap: float) -> list[float]:

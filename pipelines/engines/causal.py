@@ -242,6 +242,36 @@ def load_causal_lm(config: ModelConfig) -> LoadedModel:
     )
 
 
+def load_whole(folder: Path, config: ModelConfig, base: ModelIdentity) -> LoadedModel:
+    """Load a version that is a whole model, held in memory as a configuration says.
+
+    Its identity is that of the base that it was trained from, as an adapter's is: that is what its
+    contract names. What its own weights are, its version's manifest says.
+
+    Raises:
+        ContractError: it has another tokenizer than its base.
+        IntegrityError: the files are damaged or do not belong together.
+        ConfigError: this machine cannot hold the model as asked.
+    """
+    loaded = load_causal_lm(config.model_copy(update={"id": str(folder), "revision": ""}))
+    if loaded.identity.tokenizer_sha256 != base.tokenizer_sha256:
+        raise ContractError(
+            f"The tokenizer in {str(folder)!r} has sha256 {loaded.identity.tokenizer_sha256[:12]}, "
+            f"and its contract says {base.tokenizer_sha256[:12]}.",
+            hint="Train it again.",
+        )
+    loaded.model.name_or_path = loaded.model.config.name_or_path = base.id
+    loaded.identity = base
+    return loaded
+
+
+def save_whole(loaded: LoadedModel, out: Path) -> None:
+    """Write the model as it stands in memory, with its tokenizer, as safetensors."""
+    with quiet_loading():
+        loaded.model.save_pretrained(str(out))
+        loaded.tokenizer.save_pretrained(str(out))
+
+
 def save_adapter(peft_model: Any, folder: Path) -> None:
     """Save a trained adapter as safetensors, the same bytes for the same adapter.
 

@@ -1,7 +1,7 @@
-"""A dataset version becomes a model version: a LoRA adapter with all it takes to serve it.
+"""A dataset version becomes a model version: an adapter, or a whole model, ready to serve.
 
 The same command run again goes on where a killed one stopped, and on a CPU ends in the same
-adapter. What is registered is safetensors and text; checkpoints stay in the store's own folder
+weights. What is registered is safetensors and text; checkpoints stay in the store's own folder
 and are removed once the version is published.
 """
 
@@ -11,22 +11,28 @@ import contextlib
 import json
 import secrets
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipelines.engines.causal import LoadedModel, save_adapter
+from pipelines.engines.causal import LoadedModel, save_adapter, save_whole
 from pipelines.engines.embedding import Embedder
 from pipelines.engines.encoding import PromptEncoder
-from pipelines.engines.weights import quiet_loading
 from pipelines.training.config import TrainingConfig
 from pipelines.training.examples import EncodedRows, encode_rows
-from pipelines.training.train import TrainingLog, train_adapter
+from pipelines.training.loss import Responses
+from pipelines.training.methods import require_trainable, trainable
+from pipelines.training.preflight import require_as_published, require_fit, require_held_out
+from pipelines.training.ranks import agreed, rank, world
+from pipelines.training.tracking import callbacks
+from pipelines.training.train import train_model
+from pipelines.training.watch import TrainingLog
 from store.atomic import staged_folder, write_json, writer_lock
 from store.contract import Contract
 from store.errors import ContractError, TrainingError
-from store.progress import Progress, quiet
+from store.progress import Progress, ProgressEvent, quiet
 from store.registry import AdapterInfo, ModelVersion
+from store.runs import OpenRun
 from store.store import Store
 from store.types import DatasetVersion, InstructionExample, Split, sha256_hex
 
@@ -43,28 +49,35 @@ def finetune(
     contract: Contract,
     config: TrainingConfig,
     embedder: Embedder | None = None,
+    held_out: Mapping[str, frozenset[str]] | None = None,
     progress: Progress = quiet,
 ) -> ModelVersion:
-    """Train an adapter on a dataset's training rows and register it.
+    """Train an adapter or the whole model on a dataset's training rows, and register it.
+
+    In several processes (``accelerate launch``) all call this; the first one alone writes.
 
     Args:
-        dataset: what to learn; its validation rows choose the adapter, its test rows are not read.
+        dataset: what to learn; its validation rows choose the weights, its test rows are not read.
         name: of the model; each fine-tuning is a new version.
         store: where from and where to.
         base: the model to stand on, without adapters; it is as before when this returns.
-        contract: what the adapter will be served under.
+        contract: what the result will be served under.
         config: how.
         embedder: that of the contract; needed where the contract selects evidence.
+        held_out: ids of documents that nothing may be learned from, by what is evaluated on them.
         progress: told after every step, with the loss and the seconds left.
 
     Raises:
         ContractError: the contract names another base, or the rows another embedder, or it
             selects evidence and there is no embedder.
-        TrainingError: no row is left to train on, or the loss is not a number.
+        TrainingError: the base cannot be trained so, memory does not suffice, rows hold text that
+            is evaluated on, no row is left to train on, or the loss is not a number.
         StoreLocked: another process trains the very same.
         IntegrityError: the dataset's files are not as published.
     """
+    require_trainable(base, config)
     _check(dataset, base, contract)
+    require_as_published(store, dataset)
     digest = _digest(dataset, base, contract, config)
     folder = store.layout.checkpoints / digest[:32]
     inputs = {
@@ -76,40 +89,88 @@ def finetune(
         "training_digest": digest,
         "features_version": str(dataset.features_version),
     }
-    with (
-        writer_lock(folder.with_suffix(".lock"), timeout_s=0, what=f"train {name}"),
-        store.runs.running(
-            "finetune", inputs=inputs, settings=config.model_dump(mode="json")
-        ) as run,
-    ):
-        attempt = _attempt(folder)
+    leads = rank() == 0
+    progress = progress if leads else quiet
+    with contextlib.ExitStack() as held:
+        run: OpenRun | None = None
+        if leads:
+            held.enter_context(
+                writer_lock(folder.with_suffix(".lock"), timeout_s=0, what=f"train {name}")
+            )
+            run = held.enter_context(
+                store.runs.running(
+                    "finetune", inputs=inputs, settings=config.model_dump(mode="json")
+                )
+            )
+        attempt = agreed(_attempt(folder) if leads else None)
         version = _published(store, name, attempt)
-        if version is None:
-            train, validation = _encoded(dataset, store, base, contract, config, embedder, progress)
-            with _adapter_on(base, config) as model:
-                log = train_adapter(
+        if agreed(version is None):
+            train, validation = _encoded(
+                dataset, store, base, contract, config, embedder, progress, held_out or {}
+            )
+            objective = _objective(train, validation, base, config)
+            with trainable(base, config) as model:
+                estimate = require_fit(model, objective, config)
+                progress(ProgressEvent("preflight", 1, 1, str(estimate)))
+                log = train_model(
                     model,
-                    train.examples,
-                    ids=train.ids,
-                    validation=validation.examples,
+                    objective,
                     config=config,
-                    pad=_pad_id(base),
+                    learning_rate=config.peak_rate(),
                     folder=folder,
+                    measurable=bool(validation.examples),
+                    callbacks=callbacks(config.log_to, store.layout.runs / run.id) if run else (),
                     progress=progress,
                 )
-                metrics = _metrics(log, train, validation, model) | {
-                    "training_digest": digest,
-                    "attempt": attempt,
-                }
-                store.runs.attach(run.id, "curve", log.curve)
-                version = _register(
-                    model, store=store, name=name, dataset=dataset, base=base, contract=contract,
-                    config=config, log=log, metrics=metrics, run_id=run.id,
-                )  # fmt: skip
-        run.outputs["model"] = version.ref
-        run.metrics.update(version.metrics)
-        shutil.rmtree(folder, ignore_errors=True)
+                if run is not None:
+                    metrics = _metrics(log, train, validation, model) | {
+                        "training_digest": digest,
+                        "attempt": attempt,
+                        "estimated": estimate.as_json(),
+                    }
+                    store.runs.attach(run.id, "curve", log.curve)
+                    version = _register(
+                        model, store=store, name=name, dataset=dataset, base=base,
+                        contract=contract, config=config, log=log, metrics=metrics, run_id=run.id,
+                    )  # fmt: skip
+        version = store.models.get(agreed(version.ref if version else None))
+        if run is not None:
+            run.outputs["model"] = version.ref
+            run.metrics.update(version.metrics)
+            shutil.rmtree(folder, ignore_errors=True)
     return version
+
+
+def foresee(
+    dataset: DatasetVersion,
+    *,
+    store: Store,
+    base: LoadedModel,
+    contract: Contract,
+    config: TrainingConfig,
+    embedder: Embedder | None = None,
+    held_out: Mapping[str, frozenset[str]] | None = None,
+    progress: Progress = quiet,
+) -> dict[str, Any]:
+    """What ``finetune`` would do and take, with every check it makes; nothing is trained or kept.
+
+    Raises:
+        As ``finetune``.
+    """
+    require_trainable(base, config)
+    _check(dataset, base, contract)
+    require_as_published(store, dataset)
+    train, validation = _encoded(
+        dataset, store, base, contract, config, embedder, progress, held_out or {}
+    )
+    with trainable(base, config) as model:
+        estimate = require_fit(model, _objective(train, validation, base, config), config)
+    return {
+        "train_rows": len(train.examples),
+        "validation_rows": len(validation.examples),
+        "dropped_rows": train.dropped,
+        **estimate.as_json(),
+    }
 
 
 def _check(dataset: DatasetVersion, base: LoadedModel, contract: Contract) -> None:
@@ -150,7 +211,7 @@ def _digest(
         contract.digest,
         base.identity.model_dump_json(),
         base.device,
-        config.model_dump_json(),
+        config.model_dump_json(exclude={"max_memory_gb", "log_to"}),
     )
     return sha256_hex("\n".join(parts))
 
@@ -179,11 +240,14 @@ def _encoded(
     config: TrainingConfig,
     embedder: Embedder | None,
     progress: Progress,
+    held_out: Mapping[str, frozenset[str]],
 ) -> tuple[EncodedRows, EncodedRows]:
     encoder = PromptEncoder(base.tokenizer)
 
     def read(split: Split, most: int | None) -> EncodedRows:
         rows: Sequence[InstructionExample] = list(store.datasets.rows(dataset.ref, split))
+        if split == "train":
+            require_held_out(rows, dataset, held_out)
         if most is not None and len(rows) > most:
             drawn = sorted(rows, key=lambda r: sha256_hex(f"{config.seed}\n{r.id}"))[:most]
             chosen = {row.id for row in drawn}
@@ -205,54 +269,16 @@ def _encoded(
     return train, read("validation", config.max_validation_rows)
 
 
-@contextlib.contextmanager
-def _adapter_on(base: LoadedModel, config: TrainingConfig) -> Iterator[Any]:
-    """The base model with a fresh adapter, seeded, for as long as the block runs."""
-    import torch
-    from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
-    from transformers import set_seed
-
-    quantized = bool(getattr(base.model, "is_loaded_in_4bit", False))
-    deterministic = torch.are_deterministic_algorithms_enabled()
-    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
-    targets = config.target_modules
-    settings = LoraConfig(
-        r=config.rank,
-        lora_alpha=config.alpha,
-        lora_dropout=config.dropout,
-        use_rslora=config.rslora,
-        target_modules=targets if isinstance(targets, str) else list(targets),
-        task_type="CAUSAL_LM",
-        revision=base.identity.revision or None,
+def _objective(
+    train: EncodedRows, validation: EncodedRows, base: LoadedModel, config: TrainingConfig
+) -> Responses:
+    return Responses(
+        train.examples,
+        ids=train.ids,
+        validation=validation.examples,
+        config=config,
+        pad=_pad_id(base),
     )
-    with base.lock, torch.random.fork_rng():
-        torch.use_deterministic_algorithms(True, warn_only=True)
-        set_seed(config.seed)
-        model = None
-        try:
-            carrier = base.model
-            if quantized:
-                carrier = prepare_model_for_kbit_training(
-                    carrier, use_gradient_checkpointing=config.gradient_checkpointing
-                )
-            elif config.gradient_checkpointing:
-                # Without a gradient at its input a checkpointed block would have none at all.
-                carrier.enable_input_require_grads()
-            try:
-                with quiet_loading():
-                    model = get_peft_model(carrier, settings)
-            except ValueError as error:
-                raise TrainingError(
-                    f"The model {base.identity.id!r} takes no adapter at {targets!r}: {error}",
-                    hint="Leave training.target_modules at all-linear.",
-                ) from error
-            yield model
-        finally:
-            if model is not None:
-                model.base_model.unload()
-            base.model.requires_grad_(False)
-            base.model.eval()
-            torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
 
 
 def _pad_id(base: LoadedModel) -> int:
@@ -271,6 +297,7 @@ def _metrics(
         "validation_rows": len(validation.examples),
         "dropped_rows": train.dropped,
         "steps": log.steps,
+        "processes": world(),
         "planned_steps": log.planned_steps,
         "stopped": log.stopped,
         "resumed_from_step": log.resumed_from_step,
@@ -303,10 +330,19 @@ def _register(
     metrics: Mapping[str, Any],
     run_id: str,
 ) -> ModelVersion:
-    adapter = model.peft_config["default"]
-    adapter.base_model_name_or_path = base.identity.id
+    adapter = None
     with staged_folder(store.layout.checkpoints) as folder:
-        save_adapter(model, folder)
+        if config.method == "full":
+            save_whole(base, folder)
+        else:
+            settings = model.peft_config["default"]
+            settings.base_model_name_or_path = base.identity.id
+            adapter = AdapterInfo(
+                rank=config.rank,
+                alpha=config.alpha,
+                target_modules=tuple(sorted(settings.target_modules)),
+            )
+            save_adapter(model, folder)
         write_json(folder / _LOG_FILE, {"steps": log.curve})
         return store.models.publish(
             name,
@@ -315,11 +351,7 @@ def _register(
             dataset=dataset,
             run_id=run_id,
             metrics=metrics,
-            adapter=AdapterInfo(
-                rank=config.rank,
-                alpha=config.alpha,
-                target_modules=tuple(sorted(adapter.target_modules)),
-            ),
+            adapter=adapter,
             card=_card(name, dataset, base, contract, config, metrics, run_id),
         )
 
@@ -340,16 +372,25 @@ def _card(
         for key, value in metrics.items()
         if isinstance(value, int | float | str) and key not in ("training_digest", "attempt")
     )
-    scale = "alpha / sqrt(rank)" if config.rslora else "alpha / rank"
+    if config.method == "full":
+        what, library = "A whole model", "transformers"
+        trained = f"All weights, from `{identity.id}`'s"
+    else:
+        what, library = "A LoRA adapter", "peft"
+        scale = "alpha / sqrt(rank)" if config.method == "rslora" else "alpha / rank"
+        trained = (
+            f"Adapter: {config.method}, rank {config.rank}, alpha {config.alpha:g} "
+            f"(scale {scale}), dropout {config.dropout:g}"
+        )
     return f"""---
 base_model: {json.dumps(identity.id)}
-library_name: peft
-tags: [lora, rag]
+library_name: {library}
+tags: [{config.method}, rag]
 ---
 
 # {name}
 
-A LoRA adapter that answers questions from numbered passages, cites the one it used, and says so
+{what} that answers questions from numbered passages, cites the one it used, and says so
 when they hold no answer.
 
 - Base: `{identity.id}`{at}, weights sha256 `{identity.weights_sha256}`
@@ -358,7 +399,7 @@ when they hold no answer.
   serving reads it from this version's manifest
 - Embedder behind its passages: `{contract.embedder.id}`
 - Run: `{run_id}`
-- Adapter: rank {config.rank}, alpha {config.alpha:g} (scale {scale}), dropout {config.dropout:g}
+- {trained}
 
 | metric | value |
 |---|---|
@@ -375,5 +416,5 @@ by `fti evaluate CASES.jsonl --model NAME/N`.
     fti serve
 
 With NAME/N the version this folder is. Another program must compose the prompt as the contract
-says, or the adapter sees what it was not trained on.
+says, or the model sees what it was not trained on.
 """

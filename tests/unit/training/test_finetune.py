@@ -8,26 +8,18 @@ from typing import Any
 import pytest
 
 from pipelines.engines.causal import LoadedModel, ModelConfig, load_causal_lm
-from pipelines.training import train
-from pipelines.training.config import TrainingConfig
-from pipelines.training.finetune import finetune
-from pipelines.training.train import Measured, get_weights
-from store.contract import Contract, PromptForm
+from pipelines.training import loss
+from pipelines.training.loss import Measured
+from pipelines.training.methods import get_weights
 from store.errors import ContractError, StoreLocked, TrainingError
 from store.progress import ProgressEvent
 from store.registry import ModelVersion
 from store.store import Store
-from store.types import DatasetVersion, InstructionExample, Split
+from tests.support.boxes import FAST, contract_for, dataset, run
 from tests.support.tiny_model import make_tiny_lm
-from tests.support.values import EMBEDDER, a_passage
+from tests.support.values import EMBEDDER
 
 pytestmark = pytest.mark.heavy
-
-FORM = PromptForm(system="", question_position="both")
-COLOURS = ("red", "blue", "green", "white", "black", "brown", "grey", "pink")
-FAST = TrainingConfig(
-    max_steps=6, batch_size=4, rank=4, alpha=8, learning_rate=0.01, evaluations=2, checkpoint_s=1e6
-)
 
 
 class Killed(BaseException):
@@ -47,72 +39,6 @@ def base(tiny: Path) -> LoadedModel:
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
     return Store(tmp_path / "store")
-
-
-def contract_for(loaded: LoadedModel, **changes: Any) -> Contract:
-    fields = {
-        "form": FORM,
-        "base": loaded.identity,
-        "embedder": EMBEDDER,
-        "max_prompt_tokens": 300,
-        "max_new_tokens": 40,
-        "max_passages": 2,
-        "max_passage_tokens": 80,
-    }
-    return Contract(**(fields | changes))
-
-
-def rows(split: Split, count: int) -> list[InstructionExample]:
-    made = []
-    for n in range(count):
-        colour = COLOURS[n % len(COLOURS)]
-        # Of differing lengths, so that padding and the order of batches matter.
-        text = f"Box {split} {n} is {colour}." + " It stands by the door." * (n % 3)
-        passages = (a_passage(text, chunk_id=f"c{n}"), a_passage("Nothing.", rank=2, chunk_id="z"))
-        made.append(
-            InstructionExample(
-                id=f"{split}{n}",
-                kind="question",
-                question=f"What colour is box {n}?",
-                answer=colour,
-                passages=passages,
-                citations=(1,),
-                response=FORM.response(colour, (1,)),
-                split=split,
-                documents=(f"d-{split}",),
-                chunk_ids=(f"c{n}",),
-            )
-        )
-    return made
-
-
-def dataset(store: Store, *, train: int = 16, validation: int = 4) -> DatasetVersion:
-    return store.datasets.publish(
-        "boxes",
-        rows={"train": rows("train", train), "validation": rows("validation", validation)},
-        features_version=3,
-        embedder=EMBEDDER,
-        prompt_digest=FORM.digest,
-        run_id="r-20260101-000000-000000",
-    )
-
-
-def run(
-    store: Store,
-    base: LoadedModel,
-    data: DatasetVersion,
-    config: TrainingConfig = FAST,
-    **more: Any,
-) -> ModelVersion:
-    return finetune(
-        data,
-        name="reader",
-        store=store,
-        base=base,
-        contract=more.pop("contract", None) or contract_for(base),
-        config=config,
-        **more,
-    )
 
 
 def adapter_bytes(store: Store, version: ModelVersion) -> bytes:
@@ -317,7 +243,7 @@ def test_the_adapter_kept_is_the_best_one_measured(
         seen.append({k: v.detach().clone() for k, v in get_weights(model).items()})
         return Measured(loss=next(losses), exact=0.0)
 
-    monkeypatch.setattr(train, "measure", scripted)
+    monkeypatch.setattr(loss, "measure", scripted)
     version = run(store, base, dataset(store), FAST.model_copy(update={"evaluations": 6}))
 
     assert version.metrics["best_step"] == 2

@@ -8,13 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.engines.encoding import IGNORED, EncodedExample
-from pipelines.training.train import (
-    collate,
-    measure,
-    newest_checkpoint,
-    plan_order,
-    response_logits,
-)
+from pipelines.training.batches import collate, padded_tokens, plan_order
+from pipelines.training.loss import measure, response_logits
+from pipelines.training.train import newest_checkpoint
 
 
 @pytest.fixture(scope="module")
@@ -52,8 +48,7 @@ def test_rows_of_like_length_share_a_batch() -> None:
     lengths = [10 + (37 * n) % 500 for n in range(256)]
 
     def padded(order: list[int]) -> int:
-        batches = [order[i : i + 8] for i in range(0, len(order), 8)]
-        return sum(8 * max(lengths[i] for i in b) - sum(lengths[i] for i in b) for b in batches)
+        return padded_tokens([lengths[i] for i in order], 8) - sum(lengths)
 
     grouped = plan_order(lengths, batch=8, rows=256, seed=1)
     random = plan_order(lengths, batch=8, rows=256, seed=1, group=False)
@@ -90,14 +85,14 @@ def test_only_the_response_has_a_loss(model: Any) -> None:
 
     batch = collate([(0, example(40, 5)), (1, example(23, 9)), (2, example(31, 2))], pad=4)
     with torch.no_grad():
-        logits, targets = response_logits(model, batch)
+        logits, targets, rows = response_logits(model, batch)
         whole = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits[
             :, :-1
         ]
 
-    assert (targets != IGNORED).sum() == 5 + 9 + 2
-    assert logits.shape[1] < 20 < whole.shape[1]
-    ours = cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORED)
+    assert len(logits) == len(targets) == 5 + 9 + 2  # nothing else is projected
+    assert rows.bincount().tolist() == [5, 9, 2]
+    ours = cross_entropy(logits, targets)
     full = cross_entropy(
         whole.flatten(0, 1), batch["labels"][:, 1:].flatten(), ignore_index=IGNORED
     )
