@@ -150,6 +150,16 @@ def load_settings(
         ) from error
 
 
+def given_variables(environment: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The FTI_ variables that are set and say something about settings, less the secrets."""
+    env = os.environ if environment is None else environment
+    return {
+        name: value
+        for name, value in sorted(env.items())
+        if name.startswith("FTI_") and not any(s in name.lower() for s in _SECRETS)
+    }
+
+
 def profiles_folder() -> Path:
     """Where the profiles that ship lie: inside an installed package, or beside it in a clone."""
     inside = Path(__file__).parent / "configs"

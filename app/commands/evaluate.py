@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -196,7 +197,7 @@ def evaluate(
     if report is not None:
         from app.reports.evaluation import gather, write_report
 
-        command = shlex.join(["fti", *sys.argv[1:]])
+        command = reproduction(sys.argv[1:])
         document = gather(found, session.store, cases=cases, command=command, failed=failed)
         body["report"] = [str(path) for path in write_report(document, report)]
     session.report.result(body)
@@ -207,6 +208,21 @@ def evaluate(
         session.report.note(f"failed: {found.main}: {sentence}", style="bold red")
     if failed:
         raise typer.Exit(1)
+
+
+def reproduction(words: Sequence[str]) -> str:
+    """The lines of a shell that measure this again: the package, what was set, the command."""
+    from importlib.metadata import version
+
+    from app.settings import given_variables
+
+    return "\n".join(
+        [
+            f"pip install fti-llm=={version('fti-llm')}",
+            *(f"export {name}={shlex.quote(value)}" for name, value in given_variables().items()),
+            shlex.join(["fti", *words]),
+        ]
+    )
 
 
 def show_systems(report: Reporter, found: Compared) -> None:

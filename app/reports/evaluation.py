@@ -68,6 +68,7 @@ class EvaluationDocument:
         worst: its cases that went wrong, each with the passages it was shown and its prompt.
         cases: how the command line named the cases.
         command: what reproduces it.
+        origins: of each model version among the systems, what it was made from.
         store: where it was measured.
         failed: thresholds that were not met, a sentence each.
         at: when.
@@ -80,6 +81,7 @@ class EvaluationDocument:
     cases: str
     command: str
     store: str
+    origins: Mapping[str, str] = field(default_factory=dict)
     failed: Sequence[str] = ()
     at: datetime = field(default_factory=now)
 
@@ -108,7 +110,26 @@ def gather(
         cases=cases,
         command=command,
         store=str(store.layout.root),
+        origins={
+            report.model: _origin(store, report.model)
+            for report in found.reports.values()
+            if "/" in report.model
+        },
         failed=failed,
+    )
+
+
+def _origin(store: Store, model: str) -> str:
+    version = store.models.get(model)
+    files = ", ".join(
+        f"{file.path} {file.sha256[:16]}"
+        for file in version.files
+        if file.path.endswith(".safetensors")
+    )
+    goes_on = f", going on from {version.parent}" if version.parent else ""
+    return (
+        f"dataset {version.dataset} (digest {version.dataset_digest[:16]}){goes_on}, "
+        f"run {version.run_id}, {files}"
     )
 
 
@@ -175,6 +196,7 @@ def versions(document: EvaluationDocument) -> dict[str, str]:
             what += f" (weights {base.weights_sha256[:16]})" if base.weights_sha256 else ""
             what += f", embedder {contract.embedder.id}"
         facts[f"system {name}"] = f"{what}, run {report.run}"
+    facts |= {f"model {name}": origin for name, origin in document.origins.items()}
     for report in document.found.reports.values():
         if report.grounding is not None:
             nli = report.grounding

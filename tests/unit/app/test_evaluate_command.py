@@ -187,6 +187,10 @@ def test_a_judge_scores_and_compares_when_it_is_asked_to(
     assert found["preferences"]["extractive+rag"]["against"] == "extractive"
     assert found["differences"]["extractive+rag"]["judge"]["mean"] == 0.75
     assert again["failed"] == []
+    lines = json.loads((report / "report.json").read_text("utf-8"))["command"].splitlines()
+    assert lines[0].startswith("pip install fti-llm==")
+    assert f"export FTI_STORE={os.environ['FTI_STORE']}" in lines
+    assert lines[-1].startswith("fti ")
     for name in ("report.html", "report.md", "report.json"):
         written = (report / name).read_text("utf-8")
         assert "judge-7b" in written

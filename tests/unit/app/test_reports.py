@@ -20,6 +20,8 @@ from app.reports.evaluation_markdown import as_markdown
 from app.reports.markup import Markup, el, escaped
 from pipelines.inference.evaluation import EvaluationReport, compare, summary
 from pipelines.inference.findings import hit_curve, outcomes, reliability, worst
+from pipelines.inference.grounding import Grounding
+from pipelines.inference.judging import Judgement, Preference
 from pipelines.inference.slices import slices
 from store.errors import InputError
 from store.types import Interval
@@ -110,6 +112,7 @@ def a_document(**changes: Any) -> EvaluationDocument:
         "cases": f"/data/{EVIL.replace('/', '')}.jsonl",
         "command": "fti evaluate cases.jsonl",
         "store": "/data/store",
+        "origins": {"reader/1": "dataset handbook/1 (digest 0123), run r-9"},
     }
     return EvaluationDocument(**(fields | changes))
 
@@ -159,9 +162,45 @@ def test_the_page_shows_every_part() -> None:
     for text in (
         "f1 is low.", "Differences to base+rag", "What goes wrong", "Does it know",
         "Retrieval", "Kinds of cases", "Cases to read", "reader miss", "wrong refusal",
-        "fti evaluate cases.jsonl", "digest " + "5" * 64, "not frozen", "Python ",
+        "fti evaluate cases.jsonl", "dataset handbook/1 (digest 0123), run r-9",
+        "digest " + "5" * 64, "not frozen", "Python ",
     ):  # fmt: skip
         assert text in source, text
+
+
+def test_what_a_judge_said_is_shown_with_how_far_to_trust_it() -> None:
+    rows = [
+        {**row, "judge": 0.75, "judge_reason": f"close {EVIL}", "groundedness": 0.5}
+        for row in rows_of(0.0)
+    ]
+    share = Interval(mean=0.8, low=0.6, high=0.9, n=20)
+    report = EvaluationReport(
+        cases=20, case_set="5" * 64, system="tuned+rag", model="base", run="r-1",
+        judge=Judgement(model="judge-7b", asked=20, unreadable=3, agreement=share, kappa=0.61),
+        grounding=Grounding(model="nli-small", weights_sha256="9" * 64, answers=20),
+        **summary(rows),
+    )  # fmt: skip
+    pair = Preference(
+        against="base+rag", model="judge-7b", cases=20, wins=11, losses=4, ties=5, p=0.031,
+        margin=Interval(mean=0.35, low=0.1, high=0.6, n=20), asked=18, agreement=share, first=2,
+    )  # fmt: skip
+    found = Compared(
+        {"tuned+rag": report}, reference="tuned+rag", main="tuned+rag",
+        preferences={"tuned+rag": pair},
+    )  # fmt: skip
+    shown = {"found": found, "rows": {"tuned+rag": rows}, "worst": rows[:1]}
+    source = as_html(a_document(**shown))
+    assert Page(source).open == []
+    for text in (
+        "What the judge says", "judge-7b", "80% (60% – 90%)", "0.61", "+0.350", "0.75. close",
+        "nli-small (weights 9999999999999999)", "groundedness",
+    ):  # fmt: skip
+        assert text in source, text
+    assert "<script>" not in source
+    written = as_markdown(a_document(**shown))
+    assert "judge-7b" in written
+    assert "What the judge says" in written
+    assert as_json(a_document(**shown))["preferences"]["tuned+rag"]["wins"] == 11
 
 
 def test_a_search_alone_has_a_report_without_answers() -> None:
