@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from store import filters, indexing, search, tables
+from store import filters, frames, indexing, search, tables
 from store.errors import (
     CollectionNotFound,
     DocumentNotFound,
@@ -27,6 +27,7 @@ from store.errors import (
     StoreError,
 )
 from store.filters import Where
+from store.frames import WriteReport
 from store.history import FeatureVersion, History
 from store.indexing import MaintenanceReport
 from store.lance import Lance, with_schema
@@ -44,6 +45,7 @@ from store.types import (
     document_id,
     sha256_hex,
 )
+from store.validation import ValidationConfig
 
 if TYPE_CHECKING:
     from lancedb.expr import Expr
@@ -437,6 +439,78 @@ class FeatureStore:
                 at += batch.num_rows
                 parts.append(batch.take(inside))
         return _as_sample(parts, table.schema.field("vector").type.list_size)
+
+    # Data frames
+
+    def to_arrow(self, columns: Sequence[str] | None = None, where: Where | None = None) -> Any:
+        """The chunks as an Arrow table, a row each; metadata is a map, vectors are lists.
+
+        Args:
+            columns: some of ``frames.COLUMNS``; all without.
+            where: only rows for which these conditions hold.
+
+        Raises:
+            StoreEmpty: nothing was ever ingested.
+            InputError, InvalidFilter: a column or a condition does not exist.
+        """
+        wanted = frames.check_columns(columns)
+        table = self._snapshot()
+        query = table.search()
+        if (condition := self._filter(where)) is not None:
+            query = query.where(condition)
+        with self._lance.reading():
+            return frames.as_table(query.select(wanted).to_batches(8192), table.schema, wanted)
+
+    def to_pandas(self, columns: Sequence[str] | None = None, where: Where | None = None) -> Any:
+        """The chunks as a pandas data frame; metadata are dicts, vectors NumPy arrays.
+
+        Raises:
+            StoreEmpty, InputError, InvalidFilter: as ``to_arrow``.
+        """
+        return self.to_arrow(columns, where).to_pandas(maps_as_pydicts="strict")
+
+    def write(
+        self,
+        frame: Any,
+        *,
+        identity: EmbedderIdentity | None = None,
+        config: ValidationConfig | None = None,
+    ) -> WriteReport:
+        """Make documents of rows: a pyarrow Table or pandas DataFrame with a row per chunk.
+
+        Rows of one ``source`` are one document and replace what the store had of it. Needed are
+        ``source``, ``text`` and ``vector``; ``title``, ``section``, ``metadata``, ``media_type``
+        and ``start`` count where they are there, as in what ``to_arrow`` gives.
+
+        Args:
+            frame: the rows.
+            identity: which embedder made the vectors; without, what the table itself says, or the
+                store's.
+            config: bounds that chunks must keep.
+
+        Raises:
+            InputError: the rows are no table of features.
+            EmbedderMismatch: the store's vectors come from another embedder.
+            StoreLocked, StoreFull: as an ingest.
+        """
+        return frames.write(self, frame, identity=identity, config=config)
+
+    # Nearly the same
+
+    def signatures(self) -> dict[str, bytes]:
+        """What each served document is compared by, by id; those that have none are left out."""
+        table = self._lance.documents()
+        if table is None or "signature" not in table.schema.names:
+            return {}
+        with self._lance.reading():
+            rows = table.search().select(["id", "chunks", "signature"]).to_arrow().to_pylist()
+        return {r["id"]: r["signature"] for r in rows if r["signature"] and r["chunks"]}
+
+    def near_duplicates(self) -> dict[str, str]:
+        """Sources of documents that say nearly the same as another, with that one's source."""
+        return {r.source: r.duplicate_of for r in self.records() if r.duplicate_of}
+
+    # What there is of chunks
 
     def chunk_counts(self) -> dict[str, int]:
         """Number of chunks by document id, as they lie in the table."""

@@ -33,7 +33,8 @@ _VECTORS = "vectors_"
 #: What the ledger says in place of a file of a document that came as a record of a stream. Files
 #: are absolute paths, so that no record can pass for one.
 STREAM = "stream:"
-_PASSPORT = b"fti.embedder"
+#: In the metadata of a table's schema: which embedder made its vectors.
+PASSPORT = b"fti.embedder"
 
 #: Columns of ``chunks`` without the vector and the indexed text: what a passage needs.
 PASSAGE_COLUMNS = (
@@ -44,6 +45,7 @@ LEDGER_COLUMNS = (
     "id", "source", "title", "state", "cause", "content_hash", "attempted_hash",
     "settings_digest", "chunks", "attempted_at", "ingested_at", "file", "file_hash",
     "file_documents", "collection", "attempts", "retry_at", "attempted_settings",
+    "duplicate_of",
 )  # fmt: skip
 
 
@@ -74,7 +76,8 @@ class DocumentUpdate:
     """A document with everything that replaces what the store had of it.
 
     ``vectors`` has a row per chunk; ``search_texts`` is what was embedded and is indexed for words.
-    No chunks: the document stays in the ledger and is no longer found.
+    No chunks: the document stays in the ledger and is no longer found. ``signature`` is what texts
+    are compared by to find those that say nearly the same.
     """
 
     document: Document
@@ -82,6 +85,7 @@ class DocumentUpdate:
     chunks: tuple[Chunk, ...] = ()
     vectors: NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, 0), np.float32))
     search_texts: tuple[str, ...] = ()
+    signature: bytes = b""
 
 
 def utf8(text: str) -> str:
@@ -111,6 +115,8 @@ def documents_schema() -> pa.Schema:
             pa.field("attempts", pa.int32()),
             pa.field("retry_at", moment),
             pa.field("attempted_settings", pa.string()),
+            pa.field("duplicate_of", pa.string()),
+            pa.field("signature", pa.binary()),
         ]
     )
 
@@ -132,7 +138,7 @@ def chunks_schema(identity: EmbedderIdentity) -> pa.Schema:
             _required("section", pa.list_(pa.string())),
             _required("vector", pa.list_(pa.float32(), identity.dimension)),
         ],
-        metadata={_PASSPORT: identity.model_dump_json().encode("utf-8")},
+        metadata={PASSPORT: identity.model_dump_json().encode("utf-8")},
     )
 
 
@@ -142,7 +148,7 @@ def vectors_schema(identity: EmbedderIdentity) -> pa.Schema:
 
     return pa.schema(
         [_key("key"), _required("vector", pa.list_(pa.float32(), identity.dimension))],
-        metadata={_PASSPORT: identity.model_dump_json().encode("utf-8")},
+        metadata={PASSPORT: identity.model_dump_json().encode("utf-8")},
     )
 
 
@@ -162,7 +168,7 @@ def passport(schema: pa.Schema) -> EmbedderIdentity:
     Raises:
         StoreError: the table carries none, so its vectors cannot be trusted.
     """
-    raw = (schema.metadata or {}).get(_PASSPORT)
+    raw = (schema.metadata or {}).get(PASSPORT)
     if raw is None:
         raise StoreError(
             "The table of chunks does not say which embedder made its vectors.",
@@ -205,6 +211,7 @@ def documents_table(updates: Sequence[DocumentUpdate]) -> pa.Table:
                 "text": document.text,
                 "media_type": document.media_type,
                 "metadata": encode_metadata(document.metadata),
+                "signature": update.signature or None,
             }
         )
     return pa.Table.from_pylist(rows, schema=documents_schema())
@@ -213,7 +220,7 @@ def documents_table(updates: Sequence[DocumentUpdate]) -> pa.Table:
 def ledger_row(entry: LedgerEntry) -> dict[str, Any]:
     """The ledger's part of a row of ``documents``."""
     values = entry.record.model_dump()
-    for name in ("source", "title", "cause"):
+    for name in ("source", "title", "cause", "duplicate_of"):
         values[name] = utf8(values[name])
     return {
         **values,

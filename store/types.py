@@ -41,6 +41,11 @@ def document_id(source: str) -> str:
     return "d" + sha256_hex(source)[:24]
 
 
+def chunk_id(document: str, content_hash: str, occurrence: int) -> str:
+    """Identity of a chunk: whose it is, what it says, and which of several that say so it is."""
+    return "c" + sha256_hex(f"{document}\n{content_hash}\n{occurrence}")[:24]
+
+
 class Value(BaseModel):
     """Base of all values: immutable, and unknown fields are errors."""
 
@@ -101,6 +106,7 @@ class SourceRecord(Value):
     attempts: int = 0
     retry_at: datetime | None = None
     attempted_settings: str = ""
+    duplicate_of: str = ""
     cause: str = ""
     content_hash: str = ""
     attempted_hash: str = ""

@@ -89,6 +89,7 @@ def _checks(session: Session) -> Iterator[Check]:
     yield _guarded("language model", lambda: _generator(session))
     yield _guarded("store", lambda: _store(session))
     yield _guarded("features", lambda: _features(session))
+    yield _guarded("near-duplicates", lambda: _near_duplicates(session))
     yield _guarded("registry", lambda: _registry(session))
     yield _disk(session)
 
@@ -182,6 +183,15 @@ def _features(session: Session) -> Check:
         lag = f"{found.unindexed_rows} chunks are found without the index, by a scan"
         return "features", "ok", lag + "; indexed by the next large ingest or fti doctor --repair"
     return "features", "ok", "every chunk is of a document, once, with a vector, indexed"
+
+
+def _near_duplicates(session: Session) -> Check:
+    found = session.store.features.near_duplicates()
+    if not found:
+        return "near-duplicates", "ok", "no document says nearly the same as another"
+    shown = "; ".join(f"{one} is like {other}" for one, other in list(found.items())[:5])
+    more = f"; and {len(found) - 5} more" if len(found) > 5 else ""
+    return "near-duplicates", "note", f"{len(found)}: {shown}{more}"
 
 
 def _registry(session: Session) -> Check:

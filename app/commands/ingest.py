@@ -148,6 +148,12 @@ def show_ingest(report: Reporter, result: IngestReport) -> None:
             "with --retry-failed",
             style="yellow",
         )
+    if result.near_duplicates:
+        report.say(
+            f"  {result.near_duplicates} documents say nearly the same as others: fti doctor "
+            "names them",
+            style="yellow",
+        )
     for nothing in result.empty:
         report.say(f"  nothing to index: {nothing.source}: {nothing.reason}", style="yellow")
     if result.missing:

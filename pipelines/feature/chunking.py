@@ -26,7 +26,7 @@ from pipelines.feature.splitting import (
     shape_of,
     split_evenly,
 )
-from store.types import Chunk, Document, Value, sha256_hex
+from store.types import Chunk, Document, Value, chunk_id, sha256_hex
 
 _MIN_BUDGET = 32
 _SPECIAL_TOKENS = 4  # what a tokenizer adds around a text, with room
@@ -287,7 +287,7 @@ def _number(document: Document, spans: Sequence[tuple[int, int]], outline: _Outl
         occurrences[digest] += 1
         chunks.append(
             Chunk(
-                id="c" + sha256_hex(f"{document.id}\n{digest}\n{occurrence}")[:24],
+                id=chunk_id(document.id, digest, occurrence),
                 document_id=document.id,
                 ordinal=ordinal,
                 start=start,

@@ -69,6 +69,13 @@ class FeatureConfig(Value):
         le=4096,
         description="Texts given to the embedder at once, of like length.",
     )
+    near_duplicate: float = Field(
+        default=0.8,
+        gt=0,
+        le=1,
+        description="Documents that share such a part of their runs of five words (estimated "
+        "Jaccard resemblance) are marked as nearly the same.",
+    )
     ann_threshold: int = Field(
         default=ANN_THRESHOLD,
         ge=1_000,

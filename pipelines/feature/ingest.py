@@ -26,6 +26,11 @@ from pipelines.feature.chunking import chunk, embedding_text
 from pipelines.feature.cleaning import clean
 from pipelines.feature.config import FeatureConfig
 from pipelines.feature.parsing import Parser
+from pipelines.feature.resemblance import (
+    document_signature,
+    read_signature,
+    similar_groups,
+)
 from pipelines.feature.sources import (
     Discovery,
     FailedSource,
@@ -64,9 +69,10 @@ class IngestReport(Value):
 
     Every document is counted once, in ``added``, ``updated``, ``unchanged``, ``failed`` or
     ``empty``. Of the failed, ``waiting`` were not tried again: nothing has changed, and it is not
-    time yet (``retry_at`` in the ledger). ``missing`` counts documents whose file is gone and that
-    are still served; with ``delete_missing`` they are ``deleted`` instead. ``chunks`` is how many
-    the store holds now; ``statistics`` is of those that were committed.
+    time yet (``retry_at`` in the ledger). ``near_duplicates`` counts documents of the store that
+    are marked as saying nearly the same as another. ``missing`` counts documents whose file is gone
+    and that are still served; with ``delete_missing`` they are ``deleted`` instead. ``chunks`` is
+    how many the store holds now; ``statistics`` is of those that were committed.
     """
 
     added: int = 0
@@ -76,6 +82,7 @@ class IngestReport(Value):
     failed: tuple[NotTaken, ...] = ()
     empty: tuple[NotTaken, ...] = ()
     waiting: int = 0
+    near_duplicates: int = 0
     missing: int = 0
     chunks: int = 0
     embedded_chunks: int = 0
@@ -296,6 +303,7 @@ class Ingest:
         missing = self._settle_missing(discovery, {f.source for f in files}, delete_missing)
         if self.features is not self.store.features:
             self._end_rebuild()
+        near_duplicates = self._mark_near_duplicates()
         kept = self.features.maintain(
             ann_threshold=self.config.ann_threshold, progress=self.progress
         )
@@ -307,6 +315,7 @@ class Ingest:
             failed=tuple(self.failed),
             empty=tuple(self.empty),
             waiting=self.waiting,
+            near_duplicates=near_duplicates,
             missing=missing,
             chunks=kept.rows,
             embedded_chunks=self.embedded,
@@ -601,6 +610,7 @@ class Ingest:
             chunks=tuple(pending.chunks),
             vectors=_stack([vectors[key] for key in pending.keys], self.embedder),
             search_texts=tuple(pending.texts),
+            signature=document_signature(pending.document.text) if pending.chunks else b"",
         )
         wrong = violation(update, self.embedder.identity, self.config.validation)
         if wrong is None:
@@ -671,6 +681,34 @@ class Ingest:
         # A line without passages has nothing left to say once its file is gone.
         self._delete([r for r in gone if delete_missing or not r.chunks])
         return 0 if delete_missing else sum(r.chunks > 0 for r in gone)
+
+    def _mark_near_duplicates(self) -> int:
+        """Mark documents that say nearly the same as one that came before; how many there are."""
+        if self.added + self.updated + self.deleted:
+            held = sorted(self.features.signatures().items())
+            entries = {e.record.id: e for e in self.features.ledger()}
+            groups = similar_groups(
+                [read_signature(kept) for _, kept in held], threshold=self.config.near_duplicate
+            )
+            original: dict[str, str] = {}
+            for group in groups:
+                records = [entries[held[i][0]].record for i in group if held[i][0] in entries]
+                # What is marked stays marked; of the others the one that came first is original.
+                records.sort(key=lambda r: (bool(r.duplicate_of), r.ingested_at, r.source))
+                original |= {r.id: records[0].source for r in records[1:]}
+            self.features.note(
+                [
+                    LedgerEntry(
+                        e.record.model_copy(update={"duplicate_of": original.get(key, "")}),
+                        e.file,
+                        e.file_hash,
+                        e.file_documents,
+                    )
+                    for key, e in entries.items()
+                    if e.record.duplicate_of != original.get(key, "")
+                ]
+            )
+        return len(self.features.near_duplicates())
 
     def _delete(self, records: Sequence[SourceRecord]) -> None:
         self.features.delete([r.id for r in records])

@@ -11,6 +11,7 @@ import numpy as np
 from pipelines.engines.embedding import Embedder
 from pipelines.feature.chunking import chunk, embedding_text
 from pipelines.feature.config import FeatureConfig
+from pipelines.feature.resemblance import document_signature
 from store.progress import Progress, ProgressEvent, quiet
 from store.store import Store
 from store.tables import DocumentUpdate, LedgerEntry
@@ -84,4 +85,5 @@ def _remade(
         chunks=tuple(chunks),
         vectors=vectors,
         search_texts=tuple(texts),
+        signature=document_signature(document.text) if chunks else b"",
     )

@@ -50,8 +50,22 @@ def near_duplicate_groups(
     Returns:
         Indices into ``texts``, every index once, groups and members in ascending order.
     """
-    signatures = [_signature(shingles(text)) for text in texts]
-    parent = list(range(len(texts)))
+    return similar_groups([_signature(shingles(text)) for text in texts], threshold=threshold)
+
+
+def document_signature(text: str) -> bytes:
+    """What a document is compared by, to be kept: see ``similar_groups``."""
+    return _signature(word_shingles(text)).tobytes()
+
+
+def read_signature(kept: bytes) -> _Signature:
+    """The inverse of ``document_signature``."""
+    return np.frombuffer(kept, dtype=np.uint32)
+
+
+def similar_groups(signatures: Sequence[_Signature], *, threshold: float) -> list[list[int]]:
+    """``near_duplicate_groups`` of texts whose signatures are known."""
+    parent = list(range(len(signatures)))
 
     def root(index: int) -> int:
         while parent[index] != index:
@@ -72,7 +86,7 @@ def near_duplicate_groups(
                     parent[high] = low
             bucket.append(index)
     groups: dict[int, list[int]] = {}
-    for index in range(len(texts)):
+    for index in range(len(signatures)):
         groups.setdefault(root(index), []).append(index)
     return list(groups.values())
 

@@ -124,7 +124,8 @@ def test_the_report_has_the_fields_that_scripts_rely_on(store: Store, docs: Path
     body = run(store, docs).model_dump(mode="json")
     assert set(body) == {
         "added", "updated", "unchanged", "deleted", "failed", "chunks", "embedded_chunks",
-        "seconds", "missing", "empty", "waiting", "run", "features_version", "statistics",
+        "seconds", "missing", "empty", "waiting", "near_duplicates", "run",
+        "features_version", "statistics",
     }  # fmt: skip
     assert body["failed"] == [{"source": str(docs / "bad.md"), "reason": "the file is empty"}]
 
