@@ -1,0 +1,88 @@
+"""What an ingest costs beside its embedding, and what it costs when nothing has changed.
+
+    python -m tests.bench.throughput --data FOLDER [--files 60] [--unchanged 1000] [--busy]
+
+``FOLDER`` holds documents of any format. The chunks of an ingest are embedded once more by bare
+``model.encode`` of sentence-transformers, as they lie in the store, with its default batch and with
+ours; both go first and last, so that a machine that slows down is seen. Compare ratios only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from pipelines.engines.embedding import EmbedderConfig, HashingEmbedder, load_embedder
+from pipelines.feature.config import FeatureConfig
+from pipelines.feature.ingest import ingest
+from store.store import Store
+
+
+def seconds(work: Callable[[], object], clock: Callable[[], float]) -> float:
+    """How long it takes by that clock."""
+    started = clock()
+    work()
+    return clock() - started
+
+
+def main() -> None:
+    """Measure and print ratios."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--files", type=int, default=60)
+    parser.add_argument("--unchanged", type=int, default=1000)
+    parser.add_argument(
+        "--busy", action="store_true", help="count processor time, as others use the machine"
+    )
+    options = parser.parse_args()
+    clock = time.process_time if options.busy else time.perf_counter
+    files = sorted(p for p in options.data.rglob("*") if p.is_file())[:: max(
+        1, len(list(options.data.rglob("*"))) // options.files
+    )]  # fmt: skip
+    embedder = load_embedder(EmbedderConfig())
+    model = embedder._model  # type: ignore[attr-defined]  # bare, on purpose
+    with tempfile.TemporaryDirectory() as aside:
+        store = Store(Path(aside) / "store")
+
+        def take() -> None:
+            sources = [str(f) for f in files]
+            ingest(sources, store=store, embedder=embedder, config=FeatureConfig())
+
+        whole = seconds(take, clock)
+        table = store.features._lance.open("chunks").search().select(["search_text"]).to_arrow()
+        texts = table["search_text"].to_pylist()
+
+        def bare(batch: int) -> float:
+            return seconds(
+                lambda: model.encode(texts, batch_size=batch, show_progress_bar=False), clock
+            )
+
+        default, ours = bare(32), bare(8)
+        again = bare(32)
+        print(f"{len(files)} files, {len(texts)} chunks; bare encode 32: {again / default:.2f} of "
+              "the first time when it was repeated")  # fmt: skip
+        print(f"ingest reaches {default / whole:.2f} of the throughput of bare encode (batch 32), "
+              f"{ours / whole:.2f} of bare encode (batch 8)")  # fmt: skip
+
+    with tempfile.TemporaryDirectory() as aside:
+        folder = Path(aside) / "files"
+        folder.mkdir()
+        for n in range(options.unchanged):
+            (folder / f"{n}.md").write_text(f"# Page {n}\n\nBolt {n} fits nut {n}.\n", "utf-8")
+        store, light = Store(Path(aside) / "store"), HashingEmbedder()
+
+        def unchanged() -> None:
+            report = ingest([str(folder)], store=store, embedder=light, config=FeatureConfig())
+            assert not report.failed
+
+        first = seconds(unchanged, clock)
+        second = min(seconds(unchanged, clock) for _ in range(3))
+        print(f"{options.unchanged} files: {second:.2f} s when nothing changed, "
+              f"{second / first:.3f} of taking them")  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
