@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from store.atomic import staged_folder
+from store.atomic import dump_line, staged_folder
+from store.datasets import Example
 from store.errors import ContractError, InputError
-from store.types import SPLITS, DatasetVersion, InstructionExample
+from store.types import SPLITS, DatasetVersion, PreferenceExample
 
 if TYPE_CHECKING:
     from app.settings import Settings
@@ -21,41 +21,52 @@ def export_dataset(
     version: DatasetVersion,
     *,
     out: Path,
-    format: Literal["messages", "rows", "arrow"],
+    format: Literal["messages", "rows", "arrow", "parquet"],
 ) -> list[Path]:
     """Write every split to ``out``.
 
-    ``messages`` writes ``{"messages": [{"role", "content"}, ...]}`` lines, the form that chat
-    trainers read; ``rows`` writes whole rows; ``arrow`` writes what ``datasets.load_from_disk``
-    reads, with the messages and the provenance as columns.
+    ``messages`` writes the lines that chat trainers read: ``{"messages": [{"role", "content"},
+    ...]}``, and for preference pairs ``{"prompt": [...], "chosen": [...], "rejected": [...]}``;
+    ``rows`` writes whole rows; ``arrow`` writes what ``datasets.load_from_disk`` reads and
+    ``parquet`` a file per split, both with the turns and the provenance as columns.
 
     Raises:
         InputError: ``out`` exists and is not an empty folder.
+        IntegrityError: the version's files are not as published.
     """
     require_new(out)
+    if format in ("arrow", "parquet"):
+        return _export_tables(store, version, out=out, arrow=format == "arrow")
     out.mkdir(parents=True, exist_ok=True)
-    if format == "arrow":
-        from datasets import Dataset, DatasetDict, disable_progress_bars
-
-        disable_progress_bars()
-        splits = {
-            split: Dataset.from_list(
-                [_flat(row) for row in store.datasets.rows(version.ref, split)]
-            )
-            for split in SPLITS
-            if version.rows.get(split)
-        }
-        DatasetDict(splits).save_to_disk(str(out))
-        return [out / split for split in splits]
     written = []
     for split in SPLITS:
         path = out / f"{split}.jsonl"
         with path.open("w", encoding="utf-8") as handle:
-            for row in store.datasets.rows(version.ref, split):
+            for row in store.datasets.examples(version.ref, split):
                 value = _chat(row) if format == "messages" else row.model_dump(mode="json")
-                handle.write(json.dumps(value, ensure_ascii=False) + "\n")
+                handle.write(dump_line(value) + "\n")
         written.append(path)
     return written
+
+
+def _export_tables(store: Store, version: DatasetVersion, *, out: Path, arrow: bool) -> list[Path]:
+    from datasets import Dataset, DatasetDict, disable_progress_bars
+
+    disable_progress_bars()
+    splits = {
+        split: Dataset.from_list(
+            [_flat(row) for row in store.datasets.examples(version.ref, split)]
+        )
+        for split in SPLITS
+        if version.rows.get(split)
+    }
+    out.mkdir(parents=True, exist_ok=True)
+    if arrow:
+        DatasetDict(splits).save_to_disk(str(out))
+        return [out / split for split in splits]
+    for split, rows in splits.items():
+        rows.to_parquet(str(out / f"{split}.parquet"))
+    return [out / f"{split}.parquet" for split in splits]
 
 
 def export_merged(settings: Settings, store: Store, version: ModelVersion, *, out: Path) -> None:
@@ -104,17 +115,30 @@ def require_new(out: Path) -> None:
         )
 
 
-def _chat(row: InstructionExample) -> dict[str, Any]:
+def _chat(row: Example) -> dict[str, Any]:
     turns = [m.model_dump() for m in row.messages]
+    if isinstance(row, PreferenceExample):
+        sides = {"chosen": row.chosen_response, "rejected": row.rejected_response}
+        return {"prompt": turns} | {
+            side: [{"role": "assistant", "content": text}] for side, text in sides.items()
+        }
     return {"messages": [*turns, {"role": "assistant", "content": row.response}]}
 
 
-def _flat(row: InstructionExample) -> dict[str, Any]:
-    return _chat(row) | {
-        "id": row.id,
-        "kind": row.kind,
-        "question": row.question,
-        "answer": row.answer,
-        "documents": list(row.documents),
-        "chunk_ids": list(row.chunk_ids),
-    }
+def _flat(row: Example) -> dict[str, Any]:
+    said = (
+        {"chosen_answer": row.chosen, "rejected_answer": row.rejected}
+        if isinstance(row, PreferenceExample)
+        else {"style": row.style, "answer": row.answer, "evidence": row.evidence}
+    )
+    return (
+        _chat(row)
+        | said
+        | {
+            "id": row.id,
+            "kind": row.kind,
+            "question": row.question,
+            "documents": list(row.documents),
+            "chunk_ids": list(row.chunk_ids),
+        }
+    )

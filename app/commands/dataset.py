@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from app.options import ConfigOption, JsonOption, SetOption, StoreOption, open_session
+from store.types import PreferenceExample
 
 if TYPE_CHECKING:
     from app.options import Session
     from pipelines.feature.dataset.reviewed import Review
     from pipelines.feature.dataset.writer import Estimate
-    from store.types import DatasetVersion
+    from store.datasets import Example
+    from store.store import Store
+    from store.types import DatasetVersion, Split
 
 FeedbackOption = Annotated[
     Path | None,
@@ -25,7 +28,7 @@ FeedbackOption = Annotated[
 group = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="markdown",
-    help="Build, list, show and export instruction datasets.",
+    help="Build, list, show, compare and export datasets of instruction rows and of pairs.",
 )
 
 
@@ -261,10 +264,11 @@ def list_(
         session.report.say("There is no dataset yet. Make one with: fti dataset build NAME")
         return
     session.report.table(
-        ["dataset", "created", "train", "validation", "test", "digest"],
+        ["dataset", "kind", "created", "train", "validation", "test", "digest"],
         [
             [
                 d.ref,
+                d.kind,
                 f"{d.created_at:%Y-%m-%d %H:%M}",
                 *(d.rows.get(s, 0) for s in ("train", "validation", "test")),
                 d.digest[:12],
@@ -278,36 +282,127 @@ def list_(
 def show(
     dataset: Annotated[str, typer.Argument(help="NAME or NAME/N.")],
     rows: Annotated[int, typer.Option("--rows", min=0, help="Examples to show.")] = 3,
+    html: Annotated[
+        Path | None,
+        typer.Option("--html", help="Write the card, with plots and samples, as one HTML file."),
+    ] = None,
     store: StoreOption = None,
     config: ConfigOption = None,
     set_: SetOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Show one dataset version and some of its rows."""
+    """Show one dataset version and some of its rows.
+
+    Example: fti dataset show handbook --html card.html
+    """
     from itertools import islice
 
     session = open_session(store, config, set_, json)
-    version = session.store.datasets.get(dataset)
-    examples = list(islice(session.store.datasets.rows(version.ref, "train"), rows))
+    datasets = session.store.datasets
+    version = datasets.get(dataset)
+    examples = list(islice(datasets.examples(version.ref, "train"), rows))
     sources = {r.id: r.source for r in session.store.features.records()}
-    session.report.result(
-        dataset_json(version)
-        | {
-            "sources": {
-                split: [sources.get(i, i) for i in ids] for split, ids in version.documents.items()
-            },
-            "settings": dict(version.settings),
-            "examples": [e.model_dump(mode="json") for e in examples],
-        }
-    )
+    result = dataset_json(version) | {
+        "sources": {
+            split: [sources.get(i, i) for i in ids] for split, ids in version.documents.items()
+        },
+        "settings": dict(version.settings),
+        "statistics": dict(version.statistics),
+        "examples": [e.model_dump(mode="json") for e in examples],
+    }
+    if html is not None:
+        from app.reports.dataset import as_html
+        from store.atomic import write_bytes
+
+        card = as_html(version, _samples(session.store, version, rows), sources)
+        path = html if html.suffix == ".html" else html / "dataset.html"
+        write_bytes(path, card.encode("utf-8"))
+        result["card"] = str(path)
+    session.report.result(result)
     session.report.table(
         ["split", "rows", "documents"],
         [[s, version.rows[s], len(version.documents.get(s, ()))] for s in version.rows],
-        title=f"{version.ref} (digest {version.digest[:12]}, run {version.run_id})",
+        title=f"{version.ref} ({version.kind}, digest {version.digest[:12]}, run {version.run_id})",
     )
+    _say_filters(session, version)
     for example in examples:
         session.report.say(f"\n[{example.kind}] {example.question}", style="bold")
-        session.report.say(f"  → {example.response}")
+        if isinstance(example, PreferenceExample):
+            session.report.say(f"  → {example.chosen_response}")
+            session.report.say(f"  ✗ {example.rejected_response}", style="dim")
+        else:
+            session.report.say(f"  → {example.response}")
+    if html is not None:
+        session.report.say(f"\n{result['card']}")
+
+
+def _say_filters(session: Session, version: DatasetVersion) -> None:
+    found = [f for f in version.statistics.get("filters", ()) if f["share"] not in (None, 1.0)]
+    if found:
+        session.report.table(
+            ["filter", "considered", "kept", "share"],
+            [[f["filter"], f["considered"], f["kept"], f"{100 * f['share']:.1f} %"] for f in found],
+            title="Filters that turned something away",
+        )
+
+
+def _samples(store: Store, version: DatasetVersion, count: int) -> dict[Split, list[Example]]:
+    """Of each kind of row its first ones, in every split."""
+    from collections import Counter
+
+    from store.types import SPLITS
+
+    found: dict[Split, list[Example]] = {}
+    for split in SPLITS:
+        seen: Counter[str] = Counter()
+        found[split] = []
+        for row in store.datasets.examples(version.ref, split):
+            seen[row.kind] += 1
+            if seen[row.kind] <= count:
+                found[split].append(row)
+    return found
+
+
+@group.command("diff")
+def diff(
+    first: Annotated[str, typer.Argument(help="NAME/N to compare with.")],
+    second: Annotated[str, typer.Argument(help="NAME or NAME/N that is asked about.")],
+    rows: Annotated[int, typer.Option("--rows", min=0, help="Rows to show of each side.")] = 3,
+    store: StoreOption = None,
+    config: ConfigOption = None,
+    set_: SetOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Say what is different between two versions: rows, documents, settings.
+
+    Example: fti dataset diff handbook/1 handbook/2
+    """
+    from pipelines.feature.dataset.comparison import compare
+
+    session = open_session(store, config, set_, json)
+    found = compare(session.store, first, second, samples=rows)
+    report = session.report
+    report.result(found.model_dump(mode="json"))
+    if found.same_digest:
+        report.say(f"{found.first} and {found.second} hold the same rows.")
+        return
+    report.table(
+        ["rows", found.first, found.second],
+        [[name, *pair] for name, pair in {**found.rows, **found.kinds}.items()],
+        title=f"{found.added} rows added, {found.removed} removed, {found.kept} kept; "
+        f"{found.changed} of the questions have another answer or other passages, "
+        f"{found.moved_rows} rows another split",
+    )
+    for name, (was, now) in found.settings.items():
+        report.say(f"{name}: {was!r} → {now!r}")
+    for what, names in (("added", found.documents_added), ("removed", found.documents_removed)):
+        for name in names:
+            report.say(f"document {what}: {name}")
+    for name, (before, after) in found.documents_moved.items():
+        report.say(f"document moved: {name} from {before} to {after}")
+    for mark, samples in (("+", found.added_samples), ("-", found.removed_samples)):
+        for row in samples:
+            report.say(f"{mark} [{row.kind}] {row.question} → {row.response}")
 
 
 @group.command("export")
@@ -315,11 +410,12 @@ def export(
     dataset: Annotated[str, typer.Argument(help="NAME or NAME/N.")],
     out: Annotated[Path, typer.Option("--out", help="Folder to write; must be new or empty.")],
     format_: Annotated[
-        Literal["messages", "rows", "arrow"],
+        Literal["messages", "rows", "arrow", "parquet"],
         typer.Option(
             "--format",
-            help="messages: chat JSONL for other trainers; rows: everything; arrow: datasets' "
-            "save_to_disk.",
+            help="messages: chat JSONL for other trainers (pairs: prompt, chosen, rejected); "
+            "rows: everything, as JSONL; arrow: for datasets.load_from_disk; parquet: a file per "
+            "split.",
         ),
     ] = "messages",
     store: StoreOption = None,

@@ -288,6 +288,52 @@ def stacks(
     return _svg(left + width + 60, top + _ROW * len(rows) + 4, title, *parts)
 
 
+def counts(title: str, values: Mapping[str, float], *, notes: Mapping[str, str]) -> Markup:
+    """A bar per label, as long as its count is against the greatest.
+
+    Args:
+        title: what the chart shows.
+        values: by label, the count.
+        notes: by label, what stands behind the bar instead of the bare count.
+    """
+    left, width = _label_width(list(values)), 460.0
+    greatest = max(values.values(), default=0) or 1
+    parts: list[Markup] = []
+    for row, (label, value) in enumerate(values.items()):
+        y = 4.0 + row * _ROW
+        length = width * value / greatest
+        parts.append(_text(left - 8, y + 13, _short(label, left), anchor="end"))
+        parts.append(_rect(left, y, length, 18, PALETTE[0], opacity="0.85"))
+        note = notes.get(label, f"{value:g}")
+        parts.append(_text(left + length + 6, y + 13, note, class_="value"))
+    return _svg(left + width + 190, 10 + _ROW * len(values), title, *parts)
+
+
+def histogram(title: str, bins: Sequence[tuple[str, float]], *, across: str) -> Markup:
+    """A column per bin, the counts above.
+
+    Args:
+        title: what the chart shows.
+        bins: label and count, from left to right.
+        across: what the labels are values of.
+    """
+    left, top, height, column = 10.0, 18.0, 130.0, 58.0
+    greatest = max((count for _, count in bins), default=0) or 1
+    parts: list[Markup] = [_line(left, top + height, left + column * len(bins), top + height,
+                                 class_="whisker")]  # fmt: skip
+    for place, (label, count) in enumerate(bins):
+        x, tall = left + column * place, height * count / greatest
+        middle = x + column / 2
+        parts.append(_rect(x + 4, top + height - tall, column - 8, tall, PALETTE[0]))
+        if count:
+            above = top + height - tall - 4
+            parts.append(_text(middle, above, f"{count:g}", anchor="middle", class_="value"))
+        parts.append(_text(middle, top + height + 14, label, anchor="middle", class_="tick"))
+    middle = left + column * len(bins) / 2
+    parts.append(_text(middle, top + height + 30, across, anchor="middle", class_="tick"))
+    return _svg(left * 2 + column * len(bins), top + height + 36, title, *parts)
+
+
 def dot(value: Interval) -> Markup:
     """A mean with its interval on a line from 0 to 1, for a table cell."""
     width, middle = 120.0, 9.0
