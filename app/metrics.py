@@ -64,6 +64,10 @@ class Metrics:
         for name, seconds in answer.timings.items():
             self._steps.labels(name.removesuffix("_s")).observe(seconds)
 
+    def failed(self, model: str) -> None:
+        """An answer broke off: the model, the store or its log could not go on."""
+        self._answers.labels(model, "failed").inc()
+
     def text(self) -> bytes:
         """Everything, as Prometheus reads it."""
         return generate_latest(self._registry)

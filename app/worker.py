@@ -17,7 +17,7 @@ from app.answerers import Answerers, Held
 from app.metrics import Metrics
 from app.service import ServiceConfig
 from pipelines.inference.answer import AnswerEvent
-from store.errors import Overloaded, TimedOut
+from store.errors import InputError, Overloaded, TimedOut
 from store.types import Message, Sampling
 
 _T = TypeVar("_T")
@@ -96,8 +96,11 @@ class Worker:
                 for event in answer:
                     loop.call_soon_threadsafe(queue.put_nowait, event)
 
-        def finished(_: asyncio.Future[None]) -> None:
+        def finished(ended: asyncio.Future[None]) -> None:
             self.answering -= 1
+            error = ended.exception()  # looked at even where nobody is left to be told
+            if error is not None and not isinstance(error, InputError):
+                self._metrics.failed(assistant.model)
             self._turns.release()
             self.answerers.give_back(held)
             queue.put_nowait(None)

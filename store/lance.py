@@ -19,6 +19,8 @@ from store.errors import StoreError, StoreFull, VersionNotFound
 
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
+_LOOK_BACK = 3  # versions; one is not indexed, between a rebuild's two commits
+
 
 class Lance:
     """Tables under one folder. Nothing is opened before the first use.
@@ -121,7 +123,9 @@ class Lance:
             latest = self.open(self.chunks)
             if latest is None:
                 return None
-            return self._pin(self.chunks, int(latest.version) if self.at is None else self.at)
+            if self.at is not None:
+                return self._pin(self.chunks, self.at)
+            return self._newest_indexed(int(latest.version))
 
     def documents(self) -> Any:
         """The documents as they were when the chunks of ``snapshot`` were; None without any."""
@@ -193,6 +197,24 @@ class Lance:
                 hint="Free some space and run the same command again: it goes on where it stopped.",
             ) from error
 
+    def _newest_indexed(self, latest: int) -> Any:
+        """The chunks as they are, or as they were while new ones are not indexed yet.
+
+        Replacing all chunks is one commit and their index for words another, because LanceDB drops
+        the index with the rows; between the two, a search for words would fail.
+        """
+        held = self._pinned.get(self.chunks)
+        if held is not None and int(held.version) == latest:
+            return held
+        for version in range(latest, max(0, latest - _LOOK_BACK), -1):
+            try:
+                table = self._pin(self.chunks, version)
+            except StoreError:  # pruned
+                break
+            if _has_text_index(table) or not table.count_rows():
+                return table
+        return self._pin(self.chunks, latest)
+
     def _pin(self, name: str, version: int) -> Any:
         held = self._pinned.get(name)
         if held is None or int(held.version) != version:
@@ -226,6 +248,10 @@ def with_schema(reader: Any, schema: Any) -> Any:
 
     batches = (pa.RecordBatch.from_arrays(b.columns, schema=schema) for b in reader)
     return pa.RecordBatchReader.from_batches(schema, batches)
+
+
+def _has_text_index(table: Any) -> bool:
+    return any(list(index.columns) == ["search_text"] for index in table.list_indices())
 
 
 def _is_no_space(error: BaseException | None) -> bool:

@@ -6,7 +6,7 @@ from typing import Any
 
 from fastapi import APIRouter
 
-from app.routes.parts import StorePart
+from app.routes.parts import StorePart, WorkerPart
 from store.errors import StoreEmpty
 
 router = APIRouter(tags=["health"])
@@ -19,9 +19,13 @@ async def alive() -> dict[str, str]:
 
 
 @router.get("/readyz")
-def ready(store: StorePart) -> dict[str, Any]:
-    """Questions can be answered: documents are there (without a model, nothing listens)."""
+def ready(store: StorePart, worker: WorkerPart) -> dict[str, Any]:
+    """Questions can be answered: documents are there, embedded as this service embeds questions.
+
+    Without a model, nothing listens.
+    """
     stats = store.features.stats()
     if stats.chunks == 0:
         raise StoreEmpty("There are no documents yet.", hint="Run: fti ingest FOLDER")
+    store.features.require_identity(worker.answerers.first.retriever.embedder.identity)
     return {"status": "ready", "documents": stats.documents, "chunks": stats.chunks}

@@ -17,6 +17,7 @@ from app.build import Engines, build_assistant
 from app.service import ServiceConfig
 from app.settings import Settings, load_settings
 from pipelines.inference.answer import Assistant
+from store.errors import IntegrityError
 from store.store import Store
 from tests.support.service import HANDBOOK, add_document, serving
 from tests.support.tiny_model import make_adapter
@@ -181,6 +182,24 @@ def test_a_version_that_cannot_be_served_is_refused_and_the_old_one_stays(
         assert ask(base, "base").status_code == 200
     (refused,) = [line for line in logged if line["event"] == "model_refused"]
     assert (refused["wanted"], refused["serving"]) == ("reader/3", "reader/1")
+
+
+def test_a_version_that_was_damaged_on_disk_is_refused_and_the_old_one_stays(
+    service: Service, logged: list[Any]
+) -> None:
+    service.store.models.promote("reader", 2, "champion", reason="a test")
+    weights = next(service.store.layout.models.glob("reader/2/**/adapter_model.safetensors"))
+    weights.chmod(0o644)
+    damaged = bytearray(weights.read_bytes())
+    damaged[-1] ^= 1
+    weights.write_bytes(damaged)
+    with serving(service.app) as base:
+        eventually(lambda: any(line["event"] == "model_refused" for line in logged))
+        assert ask(base).json()["model"] == "reader/1"
+        refused = ask(base, "reader/2")
+        assert (refused.status_code, refused.json()["error"]["code"]) == (500, "integrity")
+    with pytest.raises(IntegrityError):
+        service.store.models.promote("reader", 2, "challenger", reason="a test")
 
 
 def test_versions_that_nobody_uses_leave_memory(
