@@ -45,6 +45,7 @@ STATUS: dict[type[errors.FtiError], int] = {
     errors.EngineError: 500,
     errors.ModelUnavailable: 503,
     errors.GenerationFailed: 500,
+    errors.ServerUnavailable: 503,
     errors.TimedOut: 504,
     errors.Overloaded: 429,
     errors.TrainingError: 500,
@@ -63,7 +64,7 @@ def headers_of(error: errors.FtiError) -> dict[str, str]:
     status = status_of(error)
     if status == 401:
         return {"WWW-Authenticate": "Bearer"}
-    if isinstance(error, errors.RateLimitExceeded):
+    if isinstance(error, errors.RateLimitExceeded | errors.ServerUnavailable):
         return {"Retry-After": str(error.retry_after_s)}
     return {"Retry-After": "5"} if status in (429, 503) else {}
 

@@ -38,7 +38,8 @@
     ├── EngineError                a model cannot do its work
     │   ├── ModelUnavailable       its weights are not on this machine; says how to fetch them
     │   ├── GenerationFailed       generation broke off
-    │   ├── TimedOut               an answer took longer than the service allows
+    │   ├── ServerUnavailable      the server that generates is overloaded or keeps failing
+    │   ├── TimedOut               an answer took longer than is allowed
     │   └── Overloaded             more requests than the service will queue
     ├── TrainingError              training cannot start or does not converge to numbers
     └── GateRefused                promotion was refused by the evaluation gate
@@ -251,8 +252,22 @@ class GenerationFailed(EngineError):
     """Generation broke off."""
 
 
+class ServerUnavailable(EngineError):
+    """The server that generates is overloaded, or failed so often that it is left alone for now.
+
+    Args:
+        message: what happened.
+        hint: what to do next.
+        retry_after_s: seconds after which it may work again.
+    """
+
+    def __init__(self, message: str, *, hint: str = "", retry_after_s: int = 5) -> None:
+        super().__init__(message, hint=hint)
+        self.retry_after_s = retry_after_s
+
+
 class TimedOut(EngineError):
-    """An answer took longer than the service allows."""
+    """An answer took longer than is allowed."""
 
 
 class Overloaded(EngineError):

@@ -107,6 +107,12 @@ class ServerConfig(Value):
     retries: int = Field(
         default=3, ge=0, le=10, description="Tries again when it is unreachable or busy."
     )
+    circuit_failures: int = Field(
+        default=5, ge=1, description="Failures in a row after which it is not asked for a while."
+    )
+    circuit_open_s: float = Field(
+        default=15.0, gt=0, le=3600, description="Seconds until one request tries it again."
+    )
     concurrency: int = Field(
         default=4, ge=1, le=256, description="Requests in flight when answering many questions."
     )

@@ -18,10 +18,18 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from pipelines.engines.circuit import Attempt, Circuit
 from pipelines.engines.encoding import PromptEncoder
 from pipelines.engines.generation import Delta, Generation, GenerationRequest, ServerConfig
 from store.contract import TokenCounter
-from store.errors import FtiError, GenerationFailed, ModelUnavailable, QuestionTooLong
+from store.errors import (
+    FtiError,
+    GenerationFailed,
+    ModelUnavailable,
+    QuestionTooLong,
+    ServerUnavailable,
+    TimedOut,
+)
 from store.types import FinishReason, Message, ModelIdentity, Usage
 
 _BUSY = {429, 502, 503, 504}
@@ -46,6 +54,9 @@ class OpenAIGenerator:
         self._server = server
         self._url = server.base_url.rstrip("/") + "/chat/completions"
         self._counter: TokenCounter = server_counter(server)
+        self._circuit = Circuit(
+            self._url, failures=server.circuit_failures, open_s=server.circuit_open_s
+        )
         key = server.api_key
         self._client = httpx.Client(
             headers={"Authorization": f"Bearer {key.get_secret_value()}"} if key else {},
@@ -78,19 +89,22 @@ class OpenAIGenerator:
 
         Raises:
             ModelUnavailable: the server cannot be reached, or refuses the model or the key.
+            ServerUnavailable: it is too busy, or failed so often that it is left alone for now.
             QuestionTooLong: the server says that the prompt exceeds its context.
-            GenerationFailed: the server is too busy, broke off, or sent what cannot be read.
+            TimedOut: it fell silent.
+            GenerationFailed: it broke off, or sent what cannot be read.
         """
         exchange = _Exchange(
             self._client, self._url, self._body(request), request.cancel, self._section
         )
-        for attempt in range(self._server.retries + 1):
+        for number in range(self._server.retries + 1):
             try:
-                yield from self._attempt(exchange, request)
+                with self._circuit.attempt() as attempt:
+                    yield from self._judged(exchange, request, attempt)
             except _TryAgain as again:
-                if attempt == self._server.retries:
+                if number == self._server.retries or self._circuit.state != "closed":
                     raise again.error from again.error.__cause__
-                wait = min(again.after_s or _FIRST_WAIT_S * 2**attempt, _LONGEST_WAIT_S)
+                wait = min(again.after_s or _FIRST_WAIT_S * 2**number, _LONGEST_WAIT_S)
                 if request.cancel.wait(wait):
                     yield Delta("", "cancelled", Usage())
                     return
@@ -124,7 +138,25 @@ class OpenAIGenerator:
             "stream_options": {"include_usage": True},
         }
 
-    def _attempt(self, exchange: _Exchange, request: GenerationRequest) -> Iterator[Delta]:
+    def _judged(
+        self, exchange: _Exchange, request: GenerationRequest, attempt: Attempt
+    ) -> Iterator[Delta]:
+        """One try, with a verdict on the server: one that refuses a request works all the same."""
+        try:
+            yield from self._answer(exchange, request)
+        except _TryAgain as again:
+            attempt.works = again.busy
+            raise
+        except (GenerationFailed, TimedOut):
+            attempt.works = False
+            raise
+        except FtiError:
+            attempt.works = True
+            raise
+        else:
+            attempt.works = None if request.cancel.is_set() else True
+
+    def _answer(self, exchange: _Exchange, request: GenerationRequest) -> Iterator[Delta]:
         finish: FinishReason | None = None
         usage: Usage | None = None
         text = ""
@@ -156,12 +188,16 @@ class OpenAIGenerator:
 
 
 class _TryAgain(Exception):
-    """The server was busy or unreachable, and nothing had been said yet."""
+    """The server was busy or unreachable, and nothing had been said yet.
 
-    def __init__(self, error: FtiError, after_s: float | None = None) -> None:
+    ``busy`` ones work, and only want less of it.
+    """
+
+    def __init__(self, error: FtiError, after_s: float | None = None, *, busy: bool) -> None:
         super().__init__(str(error))
         self.error = error
         self.after_s = after_s
+        self.busy = busy
 
 
 _END = object()
@@ -215,11 +251,18 @@ class _Exchange:
                         return
                     lines.put(line)
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
-            lines.put(_TryAgain(self._unreachable(error)))
+            lines.put(_TryAgain(self._unreachable(error), busy=False))
+        except httpx.ReadTimeout as error:
+            late = TimedOut(
+                f"The server at {self.url!r} fell silent (ReadTimeout).",
+                hint=f"If it is only slow, raise {self.section}.server.timeout_s.",
+            )
+            late.__cause__ = error
+            lines.put(late)
         except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as error:
             failed = GenerationFailed(
                 f"The connection to {self.url!r} broke: {type(error).__name__}.",
-                hint=f"If the server is only slow, raise {self.section}.server.timeout_s.",
+                hint="Look at the server's log.",
             )
             failed.__cause__ = error
             lines.put(failed)
@@ -249,8 +292,13 @@ class _Exchange:
                 hint=f"Check {self.section}.server.base_url, and that it serves {model!r}.",
             )
         if status in _BUSY:
-            busy = GenerationFailed(where, hint="The server is overloaded; try again later.")
-            return _TryAgain(busy, _retry_after(response))
+            after_s = _retry_after(response)
+            busy = ServerUnavailable(
+                where,
+                hint="It is overloaded or still loading; try again later.",
+                retry_after_s=max(1, round(after_s or 5)),
+            )
+            return _TryAgain(busy, after_s, busy=status == 429)
         if status == 413 or (status == 400 and "context" in said.lower()):
             return QuestionTooLong(
                 where,

@@ -16,7 +16,14 @@ from pipelines.engines.embedding import HashingEmbedder
 from pipelines.engines.encoding import encode_prompt
 from pipelines.engines.generation import GenerationRequest, GeneratorConfig, load_generator
 from pipelines.engines.openai_server import EstimatedCounter, OpenAIGenerator
-from store.errors import FtiError, GenerationFailed, ModelUnavailable, QuestionTooLong
+from store.errors import (
+    FtiError,
+    GenerationFailed,
+    ModelUnavailable,
+    QuestionTooLong,
+    ServerUnavailable,
+    TimedOut,
+)
 from store.types import Message, Usage
 from tests.support.chat_server import Respond, Server, begin, chunk, event, refuses, says, serving
 from tests.support.tiny_model import byte_level_tokenizer
@@ -194,7 +201,7 @@ def test_a_busy_server_is_asked_again(server: Server, status: int) -> None:
 def test_a_server_that_stays_busy_is_given_up(server: Server) -> None:
     server.responses = [refuses(503, {"error": {"message": "loading"}})] * 3
 
-    with pytest.raises(GenerationFailed, match="loading") as caught:
+    with pytest.raises(ServerUnavailable, match="loading") as caught:
         generator(server, retries=2).generate([request()])
 
     assert server.url in caught.value.message
@@ -223,10 +230,46 @@ def test_a_server_that_is_not_there_is_named(server: Server) -> None:
 def test_a_server_that_falls_silent_is_a_failure_after_the_timeout(server: Server) -> None:
     server.responses = [says_nothing]
 
-    with pytest.raises(GenerationFailed, match="ReadTimeout") as caught:
+    with pytest.raises(TimedOut, match="ReadTimeout") as caught:
         generator(server, timeout_s=0.2).generate([request()])
 
     assert "timeout_s" in caught.value.hint
+
+
+def test_a_server_that_keeps_failing_is_left_alone_until_a_probe_finds_it_well(
+    server: Server,
+) -> None:
+    server.responses = [breaks_off, refuses(500), says("well again"), says("and again")]
+    asking = generator(server, retries=0, circuit_failures=2, circuit_open_s=0.3)
+    for _ in range(2):
+        with pytest.raises(GenerationFailed):
+            asking.generate([request()])
+    with pytest.raises(ServerUnavailable, match="2 times in a row") as caught:
+        asking.generate([request()])
+    assert caught.value.retry_after_s == 1
+    assert len(server.bodies) == 2, "an open circuit asks nobody"
+    time.sleep(0.35)
+    assert [asking.generate([request()])[0].text for _ in range(2)] == ["well again", "and again"]
+
+
+def test_retries_stop_when_the_circuit_opens(server: Server) -> None:
+    server.responses = [refuses(503)] * 2
+    with pytest.raises(ServerUnavailable, match="503"):
+        generator(server, retries=9, circuit_failures=2).generate([request()])
+    assert len(server.bodies) == 2
+
+
+def test_refusals_of_a_server_that_works_do_not_open_the_circuit(server: Server) -> None:
+    too_long = refuses(400, {"message": "maximum context length is 8"})
+    busy = refuses(429, Retry_After="7")
+    server.responses = [too_long, too_long, busy, busy, says("fine")]
+    asking = generator(server, retries=0, circuit_failures=2)
+    for error in (QuestionTooLong, QuestionTooLong, ServerUnavailable, ServerUnavailable):
+        with pytest.raises(error) as caught:
+            asking.generate([request()])
+    assert isinstance(caught.value, ServerUnavailable)
+    assert caught.value.retry_after_s == 7
+    assert asking.generate([request()])[0].text == "fine"
 
 
 def test_a_cancel_ends_the_stream_and_the_servers_work(server: Server) -> None:
