@@ -13,6 +13,7 @@ import typer
 from app.commands import (
     ask,
     batch,
+    calibrate,
     cases,
     collections,
     config,
@@ -73,6 +74,7 @@ for module in (
     versions,
     collections,
     failed,
+    calibrate,
     trace,
     forget,
     store,

@@ -54,6 +54,13 @@ class PromptConfig(Value):
         description="Show only so many sentences of the passages, those nearest to the question, "
         "which a small model reads better; 0: whole passages.",
     )
+    abstain_below: float | None = Field(
+        default=None,
+        ge=-1,
+        le=1,
+        description="Cosine of question and nearest passage below which the model is not asked, as "
+        "fti calibrate finds it; none: inference.retrieval.min_similarity.",
+    )
 
 
 class Settings(BaseSettings):

@@ -151,7 +151,9 @@ class Contract(Value):
     fit the model's context. ``max_passages`` and ``max_passage_tokens`` bound what of the retrieved
     passages enters the prompt. Where ``evidence_sentences`` is not 0, only so many sentences of
     them do, those nearest to the question (``engines.evidence``). ``embedder`` is the identity
-    whose retrieval the model was trained behind.
+    whose retrieval the model was trained behind. ``abstain_below`` is the cosine of question and
+    nearest passage below which the model is not asked, as it was calibrated on questions with and
+    without an answer (``inference.calibration``); None leaves that to the profile.
     """
 
     format: Literal[1] = 1
@@ -163,6 +165,7 @@ class Contract(Value):
     max_passages: int = Field(ge=1, le=99)
     max_passage_tokens: int = Field(ge=16)
     evidence_sentences: int = Field(default=0, ge=0)
+    abstain_below: float | None = Field(default=None, ge=-1, le=1)
 
     @property
     def digest(self) -> str:

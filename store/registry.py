@@ -183,6 +183,50 @@ class ModelRegistry:
         number, _ = self._folders.publish(name, fill, manifest)
         return self._load(name, number)
 
+    def republish(
+        self, ref: str, *, contract: Contract, run_id: str, metrics: Mapping[str, Any]
+    ) -> ModelVersion:
+        """Publish the files of a version as its name's next one, under another contract.
+
+        Args:
+            ref: the version; it becomes the new one's parent.
+            contract: what serving must agree on from now on.
+            run_id: the run that found the change.
+            metrics: beside those of the version.
+
+        Raises:
+            IntegrityError: the version is not as published.
+        """
+        before = self.get(ref)
+        files = self.open(before.ref)
+
+        def fill(folder: Path) -> None:
+            for entry in before.files:
+                target = folder / entry.path
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(files / entry.path, target)
+            card = folder / CARD_FILE
+            if card.exists():  # it names the contract
+                text = card.read_text("utf-8").replace(before.contract.digest, contract.digest)
+                card.write_text(text, "utf-8")
+
+        def manifest(number: int, entries: tuple[FileEntry, ...]) -> Mapping[str, Any]:
+            version = before.model_copy(
+                update={
+                    "version": number,
+                    "created_at": now(),
+                    "contract": contract,
+                    "run_id": run_id,
+                    "metrics": {**before.metrics, **metrics},
+                    "parent": before.ref,
+                    "files": entries,
+                }
+            )
+            return version.model_dump(mode="json")
+
+        number, _ = self._folders.publish(before.name, fill, manifest)
+        return self._load(before.name, number)
+
     def names(self) -> Sequence[str]:
         """Names that have a version."""
         return self._folders.names()

@@ -87,8 +87,7 @@ class Circuit:
         raise ServerUnavailable(
             f"The server at {self._name!r} failed {self._failures} times in a row and is left "
             "alone to recover.",
-            hint=f"It is tried again in {wait} s. If it is gone for good, correct "
-            "generator.server.base_url.",
+            hint=f"It is tried again in {wait} s. If it is gone for good, correct its base_url.",
             retry_after_s=wait,
         )
 

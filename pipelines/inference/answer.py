@@ -214,8 +214,9 @@ class Assistant:
     ) -> AnswerStream:
         """Answer piece by piece.
 
-        The model is not asked when nothing was retrieved, or nothing near enough to the question:
-        the answer then abstains. An answer without any marker is attributed to the first shown
+        The model is not asked when nothing was retrieved, or nothing near enough to the question
+        (``Contract.abstain_below``, else the configured ``min_similarity``): the answer then
+        abstains. An answer without any marker is attributed to the first shown
         passage that holds all of it word for word: " [n]" is appended to the text. Every answer is
         logged before its ``done`` event.
 
@@ -421,7 +422,8 @@ class Assistant:
             return None
         if not retrieved:
             return "nothing_retrieved"
-        if not self.retriever.relevant(retrieved[: self.contract.max_passages]):
+        shown = retrieved[: self.contract.max_passages]
+        if not self.retriever.relevant(shown, self.contract.abstain_below):
             return "nothing_relevant"
         return None
 

@@ -66,6 +66,6 @@ class OracleRetriever(Retriever):
         gold = [p for p in found if self._case.relevant(p)] or found
         return [p.model_copy(update={"rank": n}) for n, p in enumerate(gold[:1], start=1)]
 
-    def relevant(self, passages: Sequence[Passage]) -> bool:
+    def relevant(self, passages: Sequence[Passage], min_similarity: float | None = None) -> bool:
         """Always: the model is to be asked, however far the question is from the passage."""
         return True

@@ -131,15 +131,19 @@ class Retriever:
         # Under constant writing the version before the search is the closest one known.
         return Retrieved(passages=passages, features_version=version)
 
-    def relevant(self, passages: Sequence[Passage]) -> bool:
+    def relevant(self, passages: Sequence[Passage], min_similarity: float | None = None) -> bool:
         """Whether any passage is near enough to the question to be worth showing to a model.
 
         Only vector searches measure nearness on a fixed scale; what a text search alone found
         shares words with the question and counts as relevant.
+
+        Args:
+            passages: what was found.
+            min_similarity: the cosine that is near enough; by default the configured one.
         """
-        return any(
-            p.similarity is None or p.similarity >= self.config.min_similarity for p in passages
-        )
+        if min_similarity is None:
+            min_similarity = self.config.min_similarity
+        return any(p.similarity is None or p.similarity >= min_similarity for p in passages)
 
     def _fetch(
         self,
