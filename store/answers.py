@@ -9,15 +9,15 @@ from __future__ import annotations
 import json
 import re
 import secrets
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from store.atomic import append_line, dump_line, iter_lines
 from store.errors import AnswerNotFound
 from store.layout import Layout
-from store.types import Answer, Feedback, Value, now
+from store.types import Answer, Correction, Feedback, Review, Value, now
 
 _ID = re.compile(r"a-([0-9]{8})-[0-9a-f]{12}")
 _Line = TypeVar("_Line", bound=Value)
@@ -115,16 +115,95 @@ class AnswerLog:
             if line is not None and (since is None or line.created_at >= since)
         ]
 
+    def corrections(
+        self, state: Literal["pending", "accepted", "rejected"] | None = None
+    ) -> Sequence[Correction]:
+        """Verdicts with a correction, oldest first: all of them, or those in one state.
+
+        One whose answer can no longer be read is left out.
+        """
+        reviews = {
+            (r.answer_id, r.given_at): r for r in _read(self._reviews_file, Review) if r is not None
+        }
+        given = [f for f in self.all_feedback() if f.correction]
+        answers = self._many({f.answer_id for f in given})
+        found = [
+            Correction(
+                answer=answers[f.answer_id],
+                feedback=f,
+                review=reviews.get((f.answer_id, f.created_at)),
+            )
+            for f in given
+            if f.answer_id in answers
+        ]
+        return [c for c in found if state is None or c.state == state]
+
+    def review(
+        self,
+        answer_id: str,
+        decision: Literal["accepted", "rejected"],
+        *,
+        number: int | None = None,
+        answer: str | None = None,
+        reason: str = "",
+    ) -> Correction:
+        """Decide on a correction; deciding again replaces the decision, and both are kept.
+
+        Args:
+            answer_id: the answer that was corrected.
+            decision: whether it may teach a model.
+            number: which of the answer's corrections, from 1; None: the newest.
+            answer: the answer to teach, where it is not the correction word for word; empty
+                where the documents hold none.
+            reason: why, for people.
+
+        Raises:
+            AnswerNotFound: the answer was not logged, or has no such correction.
+        """
+        self.get(answer_id)
+        mine = [c for c in self.corrections() if c.answer.id == answer_id]
+        if not mine or not 1 <= (number or 1) <= len(mine):
+            raise AnswerNotFound(
+                f"The answer {answer_id!r} has no correction"
+                + (f" number {number}; it has {len(mine)}." if mine else "."),
+                hint="See: fti feedback list",
+            )
+        chosen = mine[(number or len(mine)) - 1]
+        review = Review(
+            answer_id=answer_id,
+            given_at=chosen.feedback.created_at,
+            decision=decision,
+            answer=chosen.feedback.correction if answer is None else answer.strip(),
+            reason=reason,
+        )
+        append_line(self._reviews_file, dump_line(review.model_dump(mode="json")))
+        return chosen.model_copy(update={"review": review})
+
     def broken_lines(self) -> int:
         """How many lines of the log cannot be read."""
         answers = sum(line is None for path in self._days() for line in _read(path, Answer))
-        return answers + sum(line is None for line in _read(self._feedback_file, Feedback))
+        verdicts = sum(line is None for line in _read(self._feedback_file, Feedback))
+        return answers + verdicts + sum(line is None for line in _read(self._reviews_file, Review))
 
     # Inside
 
     @property
     def _feedback_file(self) -> Path:
         return self._root / "feedback.jsonl"
+
+    @property
+    def _reviews_file(self) -> Path:
+        return self._root / "reviews.jsonl"
+
+    def _many(self, ids: Collection[str]) -> dict[str, Answer]:
+        """The answers among ``ids`` that were logged; each day's file is read once."""
+        found: dict[str, Answer] = {}
+        days = {match.group(1) for i in ids if (match := _ID.fullmatch(i))}
+        for day in sorted(days):
+            for answer in self._answers(self._day(day)):
+                if answer.id in ids:
+                    found[answer.id] = answer
+        return found
 
     def _day(self, digits: str) -> Path:
         return self._root / f"{digits[:4]}-{digits[4:6]}-{digits[6:]}.jsonl"

@@ -380,6 +380,43 @@ class Feedback(Value):
     created_at: datetime = Field(default_factory=now)
 
 
+class Review(Value):
+    """A decision on a correction that somebody gave: whether it may teach a model.
+
+    ``given_at`` is when the feedback was given, which tells several on one answer apart.
+    ``answer`` is the answer as accepted, perhaps edited; empty where the documents hold none.
+    """
+
+    answer_id: str
+    given_at: datetime
+    decision: Literal["accepted", "rejected"]
+    answer: str = ""
+    reason: str = ""
+    created_at: datetime = Field(default_factory=now)
+
+
+class Correction(Value):
+    """A correction with the answer that it corrects, and what was decided on it, if anything.
+
+    Only accepted ones may become rows of a dataset: question and passages are the answer's, and
+    ``text`` is what should have been said.
+    """
+
+    answer: Answer
+    feedback: Feedback
+    review: Review | None = None
+
+    @property
+    def state(self) -> Literal["pending", "accepted", "rejected"]:
+        """Where it stands."""
+        return self.review.decision if self.review else "pending"
+
+    @property
+    def text(self) -> str:
+        """What the answer should have been: as accepted, else as given."""
+        return self.review.answer if self.review else self.feedback.correction
+
+
 class Case(Value):
     """A question with its accepted answers; none means the documents do not answer it.
 

@@ -1,0 +1,135 @@
+"""``fti feedback``: what people said of answers, and which corrections may teach a model."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from app.options import ConfigOption, JsonOption, SetOption, StoreOption, open_session
+
+if TYPE_CHECKING:
+    from store.types import Correction
+
+group = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    help="List corrections of answers, and accept or reject them as rows for datasets.",
+)
+
+
+class State(StrEnum):
+    """Where a correction stands."""
+
+    PENDING = "pending"
+    ACCEPTED = "accepted"
+    REJECTED = "rejected"
+    ALL = "all"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command group."""
+    app.add_typer(group, name="feedback")
+
+
+def correction_json(correction: Correction) -> dict[str, Any]:
+    """A correction as commands print it."""
+    review = correction.review
+    return {
+        "answer_id": correction.answer.id,
+        "state": correction.state,
+        "question": correction.answer.asked or correction.answer.question,
+        "answered": correction.answer.text,
+        "correction": correction.feedback.correction,
+        "comment": correction.feedback.comment,
+        "given_at": correction.feedback.created_at.isoformat(),
+        "model": correction.answer.model,
+        "sources": list(dict.fromkeys(p.source for p in correction.answer.passages)),
+        "answer": review.answer if review else None,
+        "reason": review.reason if review else "",
+    }
+
+
+AnswerArgument = Annotated[str, typer.Argument(help="The answer that was corrected.")]
+NumberOption = Annotated[
+    int | None,
+    typer.Option(
+        "--number", min=1, help="Which of its corrections, from 1.", show_default="the newest"
+    ),
+]
+
+
+@group.command("list")
+def list_(
+    state: Annotated[State, typer.Option("--state", help="Only those in this state.")] = (
+        State.PENDING
+    ),
+    store: StoreOption = None,
+    config: ConfigOption = None,
+    set_: SetOption = None,
+    json: JsonOption = False,
+) -> None:
+    """List corrections that people gave, oldest first. Example: fti feedback list --state all"""
+    session = open_session(store, config, set_, json)
+    log = session.store.answers
+    found = log.corrections(None if state is State.ALL else state.value)
+    session.report.result({"corrections": [correction_json(c) for c in found]})
+    if not found:
+        session.report.say(f"No correction is {state.value}." if state is not State.ALL else
+                           "No answer was corrected yet.")  # fmt: skip
+        return
+    session.report.table(
+        ["answer", "state", "question", "answered", "correction"],
+        [
+            [c.answer.id, c.state, c.answer.question, c.answer.text, c.feedback.correction]
+            for c in found
+        ],
+    )
+
+
+@group.command("accept")
+def accept(
+    answer_id: AnswerArgument,
+    number: NumberOption = None,
+    answer: Annotated[
+        str | None,
+        typer.Option(
+            "--answer",
+            help='The answer to teach; "" where the documents hold none.',
+            show_default="the correction",
+        ),
+    ] = None,
+    reason: Annotated[str, typer.Option("--reason", help="Kept with the decision.")] = "",
+    store: StoreOption = None,
+    config: ConfigOption = None,
+    set_: SetOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Let a correction teach: the next dataset that takes feedback has a row of it.
+
+    Example: fti feedback accept a-20260301-0123456789ab --answer "at nine"
+    """
+    session = open_session(store, config, set_, json)
+    done = session.store.answers.review(
+        answer_id, "accepted", number=number, answer=answer, reason=reason
+    )
+    session.report.result(correction_json(done))
+    session.report.say(f"accepted: {done.answer.question} → {done.text or '(no answer)'}")
+
+
+@group.command("reject")
+def reject(
+    answer_id: AnswerArgument,
+    number: NumberOption = None,
+    reason: Annotated[str, typer.Option("--reason", help="Kept with the decision.")] = "",
+    store: StoreOption = None,
+    config: ConfigOption = None,
+    set_: SetOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Keep a correction out of datasets. Example: fti feedback reject ANSWER_ID --reason spam"""
+    session = open_session(store, config, set_, json)
+    done = session.store.answers.review(answer_id, "rejected", number=number, reason=reason)
+    session.report.result(correction_json(done))
+    session.report.say(f"rejected: {done.answer.question}")
