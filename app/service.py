@@ -26,10 +26,10 @@ class ServiceConfig(Value):
         default=False, description="Listen beyond this machine although no key is asked for."
     )
     concurrency: int = Field(
-        default=1,
+        default=8,
         ge=1,
         le=64,
-        description="Answers generated at once; above 1 pays when another server generates.",
+        description="Answers made at once; of those, generator.batch_size go on in one batch.",
     )
     max_queue: int = Field(default=32, ge=0, description="Requests that may wait for the model.")
     max_body_bytes: int = Field(default=1_000_000, ge=1_000, description="Largest request body.")

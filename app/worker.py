@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
+from contextvars import copy_context
 from typing import TypeVar
 
 from starlette.requests import ClientDisconnect, Request
@@ -40,8 +42,14 @@ class Worker:
         self._metrics = metrics
         self._turns = Turns(config.concurrency, config)
         self._aside = Turns(_ASIDE, config)
+        # Threads of their own: asyncio's default has a handful, which loading models needs too.
+        self._threads = ThreadPoolExecutor(config.concurrency + _ASIDE, "answer")
         self.answering = 0  # answers that are being made
         metrics.watch(waiting=lambda: self.waiting, answering=lambda: self.answering)
+
+    def close(self) -> None:
+        """Take no more work; what is under way ends by itself."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
 
     @property
     def waiting(self) -> int:
@@ -110,7 +118,8 @@ class Worker:
             hint="Ask for fewer tokens (max_tokens), or raise service.answer_timeout_s.",
         )
         self.answering += 1
-        done = loop.run_in_executor(None, work)
+        # The thread's spans belong to the request's trace.
+        done = loop.run_in_executor(self._threads, copy_context().run, work)
         done.add_done_callback(finished)
         alarm = loop.call_later(self._config.answer_timeout_s, queue.put_nowait, late)
         try:
@@ -132,7 +141,7 @@ class Worker:
             Overloaded: too many wait, or the wait took longer than allowed.
         """
         await self._aside.take()
-        done = asyncio.get_running_loop().run_in_executor(None, work)
+        done = asyncio.get_running_loop().run_in_executor(self._threads, work)
         done.add_done_callback(lambda _: self._aside.release())
         return await asyncio.shield(done)
 

@@ -106,6 +106,7 @@ class LoadedModel:
 
     ``model`` and ``tokenizer`` are transformers objects. ``lock`` is held for one forward pass at
     a time: it keeps an adapter in place while it is used. ``stop_ids`` end a generation.
+    ``batcher`` runs what threads ask for (``engines.batching``), once one has asked.
     """
 
     model: Any
@@ -115,6 +116,7 @@ class LoadedModel:
     device: str
     stop_ids: frozenset[int]
     lock: Turns = field(default_factory=Turns)
+    batcher: Any = field(default=None, init=False)
     _peft: Any = None
     _adapters: dict[str, str] = field(default_factory=dict)
     _users: dict[str, int] = field(default_factory=dict)

@@ -25,7 +25,10 @@ _LEAST_TEMPERATURE = 1e-4  # below it, dividing by it overflows, and the choice 
 
 @dataclass(eq=False)
 class Job:
-    """One sequence to continue: what is asked, and what has come of it."""
+    """One sequence to continue: what is asked, and what has come of it.
+
+    ``fixed`` ids at the prompt's beginning are the same in every prompt of its kind.
+    """
 
     prompt: list[int]
     max_new_tokens: int
@@ -33,6 +36,7 @@ class Job:
     top_p: float = 1.0
     seed: int = 0
     cancel: threading.Event = field(default_factory=threading.Event)
+    fixed: int = 0
     ids: list[int] = field(default_factory=list)
     finish_reason: FinishReason | None = None
     _random: Any = None
@@ -90,7 +94,7 @@ def decode(
         for piece in pieces:
             if len(active) == 1 and active[0].cancel.is_set():
                 break
-            logits, cache = _forward(loaded, adapter, piece, mask, cache)
+            logits, cache = forward(loaded, adapter, piece, mask, cache)
         if logits is None or (len(active) == 1 and _cancelled(active[0])):
             continue
         picked = [job.pick(row) for job, row in zip(active, logits, strict=True)]
@@ -108,6 +112,35 @@ def decode(
         keep = [row for row, job in enumerate(active) if job.finish_reason is None]
         if len(keep) < len(active):
             active, step, mask, cache = _select(keep, active, step, mask, cache)
+
+
+def read_prompt(
+    loaded: LoadedModel,
+    adapter: str | None,
+    prompt: Sequence[int],
+    cancel: threading.Event,
+    cache: Any = None,
+) -> tuple[Any, Any]:
+    """The logits after one prompt, or the rest of one, and its cache.
+
+    Args:
+        loaded: the model.
+        adapter: under which adapter.
+        prompt: ids; at least one.
+        cancel: when set, reading stops within a piece, and the logits are None.
+        cache: of the ids before.
+
+    Raises:
+        GenerationFailed: the forward pass broke off.
+    """
+    import torch
+
+    logits = None
+    for piece in torch.tensor([list(prompt)]).split(_PREFILL_TOKENS, dim=1):
+        if cancel.is_set():
+            return None, cache
+        logits, cache = forward(loaded, adapter, piece, None, cache)
+    return logits, cache
 
 
 def _cancelled(job: Job) -> bool:
@@ -150,10 +183,14 @@ def _select(
     )
 
 
-def _forward(
+def forward(
     loaded: LoadedModel, adapter: str | None, ids: Any, mask: Any, cache: Any
 ) -> tuple[Any, Any]:
-    """One forward pass; the last position's logits and the cache."""
+    """One forward pass; the last position's logits and the cache.
+
+    ``ids`` has a row per sequence. ``mask`` is 1 where a token is, over the cache's columns and
+    those of ``ids``; None where nothing is padded.
+    """
     import torch
 
     options: dict[str, Any] = {}

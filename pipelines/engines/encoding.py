@@ -109,6 +109,7 @@ class PromptEncoder:
         self.tokenizer = tokenizer
         # Fitting encodes the prompt that generation then encodes again: the last few are kept.
         self._recent: OrderedDict[tuple[Message, ...], tuple[int, ...]] = OrderedDict()
+        self._fixed: dict[str, int] = {}
         self._lock = threading.Lock()
 
     def encode(self, messages: Sequence[Message]) -> list[int]:
@@ -124,6 +125,18 @@ class PromptEncoder:
             while len(self._recent) > _REMEMBERED_PROMPTS:
                 self._recent.popitem(last=False)
         return ids
+
+    def fixed(self, messages: Sequence[Message]) -> int:
+        """With how many ids every prompt begins that has this system turn, whatever is asked."""
+        if not messages or messages[0].role != "system":
+            return 0
+        system = messages[0]
+        if system.content not in self._fixed:
+            asked = (Message(role="user", content=text) for text in ("a", "9 b"))
+            one, other = (encode_prompt(self.tokenizer, (system, turn)) for turn in asked)
+            differing = (n for n, (a, b) in enumerate(zip(one, other, strict=False)) if a != b)
+            self._fixed[system.content] = next(differing, min(len(one), len(other)))
+        return self._fixed[system.content]
 
     def count(self, messages: Sequence[Message]) -> int:
         """Token count of the whole encoded prompt."""

@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
 
 from pydantic import Field, SecretStr, model_validator
 
+from pipelines.engines.batching import Batcher
 from pipelines.engines.causal import LoadedModel, ModelConfig, load_causal_lm
 from pipelines.engines.decoding import Job, TextStream, before_stop, decode
 from pipelines.engines.embedding import Embedder
@@ -138,7 +140,10 @@ class GeneratorConfig(ModelConfig):
         description="``extractive`` needs no language model; it repeats the nearest sentence.",
     )
     batch_size: int = Field(
-        default=8, ge=1, le=256, description="Answers generated together in one batch."
+        default=8,
+        ge=1,
+        le=256,
+        description="Answers generated together: in batches, and of those who ask at once.",
     )
     server: ServerConfig | None = Field(
         default=None, description="The OpenAI-compatible server of the ``openai`` engine."
@@ -197,13 +202,15 @@ class TransformersGenerator:
     """A causal LM in this process, with a LoRA adapter or without.
 
     Generators may share one ``LoadedModel``: each forward pass runs under its own adapter, and
-    streams in several threads take turns token by token. Decoding is greedy at temperature 0; the
+    streams in several threads go on together, a step of all in one pass (``engines.batching``).
+    Decoding is greedy at temperature 0; the
     sampling settings that a model's files suggest are not used, because the contract decides.
 
     Args:
         loaded: the model.
         adapter: folder of a PEFT LoRA adapter, as safetensors.
-        batch_size: answers that ``generate`` makes together.
+        batch_size: answers that are made together; the first generator of a model decides for
+            streams.
     """
 
     def __init__(
@@ -213,6 +220,10 @@ class TransformersGenerator:
         self._batch_size = batch_size
         self._encoder = PromptEncoder(loaded.tokenizer)
         self._adapter = loaded.add_adapter(adapter) if adapter is not None else None
+        with loaded.lock:
+            if loaded.batcher is None:
+                loaded.batcher = Batcher(loaded, batch_size=batch_size)
+            self._batcher: Batcher = loaded.batcher
 
     @property
     def identity(self) -> ModelIdentity:
@@ -244,12 +255,16 @@ class TransformersGenerator:
         """
         job = self._job(request)
         text = TextStream(self.loaded.tokenizer, request.stop)
-        for _, index in decode(self.loaded, self._adapter, [job]):
+
+        def push(index: int) -> str:
             piece = text.push(index)
-            if piece:
-                yield Delta(piece)
             if text.stopped:
                 job.finish_reason = "stop"
+            return piece
+
+        with closing(self._batcher.run(job, self._adapter, push)) as pieces:
+            for piece in pieces:
+                yield Delta(piece)
         yield Delta(text.finish(), job.finish_reason, _usage(job))
 
     def generate(self, requests: Sequence[GenerationRequest]) -> list[Generation]:
@@ -296,6 +311,7 @@ class TransformersGenerator:
             top_p=request.top_p,
             seed=request.seed,
             cancel=request.cancel,
+            fixed=self._encoder.fixed(request.messages),
         )
 
 

@@ -343,7 +343,7 @@ def test_a_body_over_the_limit_is_413_even_when_its_length_is_not_announced(stor
 
 def test_who_comes_on_top_of_a_full_queue_is_told_when_to_come_again(store: Store) -> None:
     generator = Scripted(hold=threading.Event())
-    app = create_app(assistant_over(store, generator), ServiceConfig(max_queue=1))
+    app = create_app(assistant_over(store, generator), ServiceConfig(concurrency=1, max_queue=1))
     statuses: list[int] = []
     with serving(app) as base:
         asking = [
@@ -365,7 +365,7 @@ def test_who_comes_on_top_of_a_full_queue_is_told_when_to_come_again(store: Stor
 
 def test_a_wait_for_the_model_ends_at_its_time_limit(store: Store) -> None:
     generator = Scripted(hold=threading.Event())
-    config = ServiceConfig(queue_timeout_s=0.05)
+    config = ServiceConfig(concurrency=1, queue_timeout_s=0.05)
     with serving(create_app(assistant_over(store, generator), config)) as base:
         first = threading.Thread(target=post, args=(base,))
         first.start()
@@ -440,7 +440,7 @@ def test_a_client_that_leaves_while_a_whole_answer_is_made_stops_it_too(store: S
 
 def test_a_client_that_leaves_the_queue_gives_its_place_free(store: Store) -> None:
     generator = Scripted(hold=threading.Event())
-    app = create_app(assistant_over(store, generator), ServiceConfig(max_queue=1))
+    app = create_app(assistant_over(store, generator), ServiceConfig(concurrency=1, max_queue=1))
     with serving(app) as base:
         first = threading.Thread(target=post, args=(base,))
         first.start()
