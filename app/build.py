@@ -454,6 +454,10 @@ def _to_train(
     from pipelines.training.tracking import require_trackers
 
     version = store.datasets.get(dataset)
+    if settings.generator.quantization == "int8":
+        raise ConfigError(
+            "A model in int8 cannot be trained.", hint="Add: --set generator.quantization=none"
+        )
     device = pick_device(settings.generator.device)
     require_device(settings.training, device)
     require_trackers(settings.training.log_to)

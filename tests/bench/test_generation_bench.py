@@ -36,6 +36,20 @@ def test_decoding(benchmark: Any, loaded_lm: Any, way: str) -> None:
         )  # fmt: skip
 
 
+@pytest.mark.benchmark(group="int8 against float32, built-in model")
+@pytest.mark.parametrize("part", ["prefill of 700 tokens", "24 tokens"])
+@pytest.mark.parametrize("quantization", ["none", "int8"])
+def test_quantization(benchmark: Any, quantization: Any, part: str) -> None:
+    from pipelines.engines.causal import ModelConfig, load_causal_lm
+    from pipelines.engines.decoding import Job, decode
+
+    loaded = load_causal_lm(ModelConfig(device="cpu", quantization=quantization))
+    prompt, most = ([7] * 700, 1) if part.startswith("prefill") else ([7] * 8, 24)
+    benchmark.pedantic(
+        lambda: list(decode(loaded, None, [Job(prompt, most)])), rounds=5, warmup_rounds=1
+    )
+
+
 @pytest.mark.benchmark(group="eight answers: one batch against one by one")
 @pytest.mark.parametrize("batch", [1, 8])
 def test_batching(benchmark: Any, loaded_lm: Any, batch: int) -> None:

@@ -18,8 +18,16 @@ from pipelines.engines.causal import (
     load_causal_lm,
     save_merged,
 )
+from pipelines.engines.generation import GenerationRequest, TransformersGenerator
 from pipelines.engines.weights import file_sha256
-from store.errors import ConfigError, ContractError, IntegrityError, ModelUnavailable
+from store.errors import (
+    ConfigError,
+    ContractError,
+    EngineError,
+    IntegrityError,
+    ModelUnavailable,
+)
+from store.types import Message
 from tests.support.tiny_model import make_adapter, make_tiny_lm
 
 
@@ -349,3 +357,37 @@ def test_turns_are_given_in_the_order_asked() -> None:
         thread.join(timeout=10)
 
     assert order == [0, 1, 2, 3, 4]
+
+
+# int8 on a CPU
+
+
+def test_a_model_in_int8_answers_much_as_the_whole_one(tiny_lm: Path, loaded_lm: Any) -> None:
+    import torch
+
+    int8 = load_causal_lm(ModelConfig(id=str(tiny_lm), device="cpu", quantization="int8"))
+    ids = torch.tensor([list(range(20, 120))])
+    with torch.inference_mode():
+        exact = loaded_lm.model(input_ids=ids).logits.flatten()
+        close = int8.model(input_ids=ids).logits.flatten()
+    assert not torch.equal(exact, close)
+    assert float(torch.corrcoef(torch.stack([exact, close]))[0, 1]) > 0.95
+    assert int8.identity.weights_sha256 == loaded_lm.identity.weights_sha256
+    assert int8.identity.revision == f"{loaded_lm.identity.revision}+int8"
+    generated = TransformersGenerator(int8).generate(
+        [GenerationRequest(messages=(Message(role="user", content="Who?"),), question="Who?")]
+    )
+    assert generated[0].finish_reason in ("stop", "length")
+
+
+def test_int8_is_refused_where_it_cannot_be(tiny_lm: Path, adapter: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="float32 weights on a CPU"):
+        load_causal_lm(
+            ModelConfig(id=str(tiny_lm), device="cpu", dtype="bfloat16", quantization="int8")
+        )
+    int8 = load_causal_lm(ModelConfig(id=str(tiny_lm), device="cpu", quantization="int8"))
+    with pytest.raises(ContractError, match="in int8") as caught:
+        int8.add_adapter(adapter)
+    assert "--format merged" in caught.value.hint
+    with pytest.raises(EngineError, match="in int8 without loss"):
+        save_merged(int8, adapter, tmp_path / "out")
