@@ -12,6 +12,8 @@ import secrets
 import time
 
 import structlog
+from opentelemetry.context import attach, detach
+from opentelemetry.propagate import extract
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
@@ -85,6 +87,8 @@ class Guard:
                     sent.setdefault(name, value)
             await send(message)
 
+        # A caller that traces says so in its headers; what is done here is part of its trace.
+        token = attach(extract(headers))
         with structlog.contextvars.bound_contextvars(request=request_id):
             try:
                 await self._answer(scope, receive, send_guarded, headers)
@@ -94,6 +98,7 @@ class Guard:
                     raise  # the connection breaks, so half a body does not pass for a whole one
                 await JSONResponse(DEFECT, status_code=500)(scope, receive, send_guarded)
             finally:
+                detach(token)
                 self._note(scope, status, time.perf_counter() - began)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send, headers: Headers) -> None:

@@ -17,6 +17,8 @@ from datetime import datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal
 
+from opentelemetry.trace import INVALID_SPAN, Span
+
 from pipelines.engines.embedding import Embedder
 from pipelines.engines.evidence import nearest_sentences_each
 from pipelines.engines.generation import Delta, Generation, GenerationRequest, Generator
@@ -25,6 +27,7 @@ from pipelines.inference.citations import attribution, citations
 from pipelines.inference.config import InferenceConfig
 from pipelines.inference.followup import retrieval_query, standalone
 from pipelines.inference.retrieve import Retriever, plain
+from pipelines.inference.spans import note, span
 from pipelines.inference.streaming import ShownText
 from store.answers import new_answer_id
 from store.contract import Contract, ParsedResponse
@@ -119,6 +122,7 @@ class _Draft:
     passages: tuple[Passage, ...] = ()
     usage: Usage = field(default_factory=Usage)
     timings: dict[str, float] = field(default_factory=dict)
+    span: Span = INVALID_SPAN
 
     def event(
         self,
@@ -309,18 +313,20 @@ class Assistant:
     def _events(
         self, draft: _Draft, turns: Sequence[Message], cancel: threading.Event
     ) -> Iterator[AnswerEvent]:
-        # Before searching: the search need not bear a question that no prompt can hold.
-        self.contract.fit(draft.question, (), counter=self.generator.counter)
-        retrieved = self._retrieve(draft, turns)
-        reason = self._reason_to_abstain(retrieved)
-        if reason is None:
-            yield from self._ask_model(draft, retrieved, turns, cancel)
-            return
-        draft.passages = retrieved[: self.contract.max_passages]
-        done = self._done(draft, _refusal(self.contract.form.abstention), reason=reason)
-        yield draft.event("passages", retrieved=retrieved)
-        yield draft.event("text", text=self.contract.form.abstention)
-        yield done
+        with span("answer", fti__answer__id=draft.id, gen_ai__request__model=self.model) as whole:
+            draft.span = whole
+            # Before searching: the search need not bear a question that no prompt can hold.
+            self.contract.fit(draft.question, (), counter=self.generator.counter)
+            retrieved = self._retrieve(draft, turns)
+            reason = self._reason_to_abstain(retrieved)
+            if reason is None:
+                yield from self._ask_model(draft, retrieved, turns, cancel)
+                return
+            draft.passages = retrieved[: self.contract.max_passages]
+            done = self._done(draft, _refusal(self.contract.form.abstention), reason=reason)
+            yield draft.event("passages", retrieved=retrieved)
+            yield draft.event("text", text=self.contract.form.abstention)
+            yield done
 
     def _ask_model(
         self,
@@ -401,8 +407,10 @@ class Assistant:
         started = time.perf_counter()
         # At least what the prompt can hold, whatever is configured for searches.
         k = max(self.config.retrieval.k, self.contract.max_passages)
-        query = retrieval_query(draft.question, turns)
-        found = self.retriever.retrieve(query, k, vector=vector)
+        with span("retrieve", draft.span, fti__mode=self.config.retrieval.mode) as searching:
+            query = retrieval_query(draft.question, turns)
+            found = self.retriever.retrieve(query, k, vector=vector)
+            note(searching, fti__passages=len(found.passages))
         draft.timings["retrieve_s"] = time.perf_counter() - started
         draft.features_version = found.features_version
         return found.passages
@@ -432,15 +440,23 @@ class Assistant:
     ) -> abc.Generator[Delta, None, None]:
         started = time.perf_counter()
         deltas = self.generator.stream(request)
-        try:
-            for delta in deltas:
-                if delta.text:
-                    draft.timings.setdefault("first_token_s", draft.since_start())
-                draft.usage = delta.usage or draft.usage
-                yield delta
-        finally:
-            _close(deltas)
-            draft.timings["generate_s"] = time.perf_counter() - started
+        base = self.generator.identity.id
+        with span("generate", draft.span, gen_ai__request__model=base) as generating:
+            try:
+                for delta in deltas:
+                    if delta.text and "first_token_s" not in draft.timings:
+                        draft.timings["first_token_s"] = draft.since_start()
+                        generating.add_event("first_token")
+                    draft.usage = delta.usage or draft.usage
+                    yield delta
+            finally:
+                _close(deltas)
+                draft.timings["generate_s"] = time.perf_counter() - started
+                note(
+                    generating,
+                    gen_ai__usage__input_tokens=draft.usage.prompt_tokens,
+                    gen_ai__usage__output_tokens=draft.usage.completion_tokens,
+                )
 
     def _generate_many(
         self, drafts: Mapping[int, _Draft], requests: Mapping[int, GenerationRequest]
@@ -494,6 +510,8 @@ class Assistant:
     ) -> AnswerEvent:
         """Log the answer; its last event."""
         draft.timings.setdefault("total_s", draft.since_start())
+        outcome = "abstained" if parsed.abstained else finish
+        note(draft.span, fti__outcome=outcome, fti__citations=len(parsed.markers))
         answer = Answer(
             id=draft.id,
             created_at=draft.created_at,
