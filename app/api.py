@@ -20,7 +20,7 @@ from app.guard import Guard
 from app.http_errors import body, body_of, headers_of, status_of
 from app.metrics import CONTENT_TYPE, Metrics
 from app.pages import PAGES, WEB
-from app.routes import chat, documents, health, models, records, retrieval
+from app.routes import chat, documents, health, models, records, registry, retrieval
 from app.service import ServiceConfig
 from app.worker import Worker
 from pipelines.feature.config import FeatureConfig
@@ -77,7 +77,7 @@ def create_app(
         config=config,
         metrics=metrics,
     )
-    for part in (chat, models, retrieval, records, documents, health):
+    for part in (chat, models, retrieval, records, documents, registry, health):
         app.include_router(part.router)
     for path, file in PAGES.items():
         app.add_api_route(path, _page(file), include_in_schema=False)
@@ -97,6 +97,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         with suppress(asyncio.CancelledError):
             await following
         await asyncio.to_thread(app.state.documents.close)
+        worker.close()
 
 
 def _page(file: str) -> Callable[[], Awaitable[FileResponse]]:

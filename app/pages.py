@@ -9,7 +9,7 @@ from pathlib import Path
 
 WEB = Path(__file__).parent / "web"
 
-PAGES = {"/": "index.html", "/docs": "docs.html"}
+PAGES = {"/": "index.html", "/docs": "docs.html", "/registry": "registry.html"}
 """Paths and the files behind them."""
 
 SOURCES = "/v1/sources/"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -120,3 +121,10 @@ def publish_adapter(
     return store.models.publish(
         name, adapter, contract=contract, dataset=dataset, run_id=dataset.run_id, metrics={}
     )
+
+
+def publish_files(store: Store, contract: Contract, name: str = "reader") -> ModelVersion:
+    """Register a version that holds a card and no weights, for tests that load none."""
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "README.md").write_text("# A card\n", "utf-8")
+        return publish_adapter(store, Path(folder), contract, name)
