@@ -18,9 +18,12 @@ pytestmark = pytest.mark.heavy
 def address_of(server: subprocess.Popen[str]) -> str:
     """Where it listens, as its log says."""
     assert server.stderr is not None
-    return next(
-        found.group() for line in server.stderr if (found := re.search(r"http://[\d.:]+", line))
-    )
+    said = []
+    for line in server.stderr:
+        said.append(line)
+        if found := re.search(r"http://[\d.:]+", line):
+            return found.group()
+    raise AssertionError("".join(said))
 
 
 def test_a_service_started_on_an_empty_store_answers_from_what_is_ingested_beside_it(
