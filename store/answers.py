@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 import secrets
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -126,7 +126,7 @@ class AnswerLog:
             (r.answer_id, r.given_at): r for r in _read(self._reviews_file, Review) if r is not None
         }
         given = [f for f in self.all_feedback() if f.correction]
-        answers = self._many({f.answer_id for f in given})
+        answers = self.many(f.answer_id for f in given)
         found = [
             Correction(
                 answer=answers[f.answer_id],
@@ -194,16 +194,6 @@ class AnswerLog:
     @property
     def _reviews_file(self) -> Path:
         return self._root / "reviews.jsonl"
-
-    def _many(self, ids: Collection[str]) -> dict[str, Answer]:
-        """The answers among ``ids`` that were logged; each day's file is read once."""
-        found: dict[str, Answer] = {}
-        days = {match.group(1) for i in ids if (match := _ID.fullmatch(i))}
-        for day in sorted(days):
-            for answer in self._answers(self._day(day)):
-                if answer.id in ids:
-                    found[answer.id] = answer
-        return found
 
     def _day(self, digits: str) -> Path:
         return self._root / f"{digits[:4]}-{digits[4:6]}-{digits[6:]}.jsonl"

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -12,20 +11,13 @@ from app.options import ConfigOption, JsonOption, SetOption, StoreOption, open_s
 if TYPE_CHECKING:
     from store.types import Correction
 
+State = Literal["pending", "accepted", "rejected", "all"]
+
 group = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="markdown",
     help="List corrections of answers, and accept or reject them as rows for datasets.",
 )
-
-
-class State(StrEnum):
-    """Where a correction stands."""
-
-    PENDING = "pending"
-    ACCEPTED = "accepted"
-    REJECTED = "rejected"
-    ALL = "all"
 
 
 def register(app: typer.Typer) -> None:
@@ -62,9 +54,7 @@ NumberOption = Annotated[
 
 @group.command("list")
 def list_(
-    state: Annotated[State, typer.Option("--state", help="Only those in this state.")] = (
-        State.PENDING
-    ),
+    state: Annotated[State, typer.Option("--state", help="Only those in this state.")] = "pending",
     store: StoreOption = None,
     config: ConfigOption = None,
     set_: SetOption = None,
@@ -73,11 +63,12 @@ def list_(
     """List corrections that people gave, oldest first. Example: fti feedback list --state all"""
     session = open_session(store, config, set_, json)
     log = session.store.answers
-    found = log.corrections(None if state is State.ALL else state.value)
+    found = log.corrections(None if state == "all" else state)
     session.report.result({"corrections": [correction_json(c) for c in found]})
     if not found:
-        session.report.say(f"No correction is {state.value}." if state is not State.ALL else
-                           "No answer was corrected yet.")  # fmt: skip
+        session.report.say(
+            "No answer was corrected yet." if state == "all" else f"No correction is {state}."
+        )
         return
     session.report.table(
         ["answer", "state", "question", "answered", "correction"],
