@@ -10,11 +10,27 @@ from collections.abc import Callable, Sequence
 from pydantic import SecretStr
 
 from app.service import ServiceConfig
-from store.errors import ConfigError, InvalidApiKey, RateLimitExceeded, ReadOnlyKey
+from store.errors import (
+    ConfigError,
+    InvalidApiKey,
+    OutsideCollections,
+    RateLimitExceeded,
+    ReadOnlyKey,
+)
 from store.keys import ApiKey, KeyStore, match
 from store.types import now, sha256_hex
 
 _READING = ("GET", "HEAD", "OPTIONS")
+#: What a key for certain collections may use; each of these keeps to them itself.
+_WITHIN_COLLECTIONS = (
+    "/v1/chat/completions",
+    "/v1/search",
+    "/v1/sources/",
+    "/v1/embeddings",
+    "/v1/models",
+    "/v1/feedback",
+    "/openapi.json",
+)
 
 
 class Access:
@@ -43,16 +59,18 @@ class Access:
         """Whether callers need a key: one is configured, or was ever made."""
         return bool(self._configured) or bool(self._keys.list())
 
-    def admit(self, authorization: str, method: str, path: str) -> str:
-        """Let a request in; the id of its key, empty where none is asked for.
+    def admit(self, authorization: str, method: str, path: str) -> ApiKey | None:
+        """Let a request in; its key, None where none is asked for.
 
         Raises:
             InvalidApiKey: no key, or none that lets in.
             RateLimitExceeded: the key was used too often in the last minute.
             ReadOnlyKey: the key may not change documents.
+            OutsideCollections: the key is for certain collections, and the request is about the
+                whole store.
         """
         if not self.asks:
-            return ""
+            return None
         scheme, _, given = authorization.partition(" ")
         # Headers are read as latin-1, so this gives back the text that was sent.
         text = given.strip().encode("latin-1").decode("utf-8", "replace")
@@ -62,7 +80,13 @@ class Access:
         self._count(key)
         if key.read_only and method not in _READING and path.startswith("/v1/documents"):
             raise ReadOnlyKey(f"The key {key.id!r} may not add or delete documents.")
-        return key.id
+        if key.collections and not path.startswith(_WITHIN_COLLECTIONS):
+            raise OutsideCollections(
+                f"The key {key.id!r} is for {', '.join(key.collections)} alone, and {path!r} is "
+                "about the whole store.",
+                hint="It may ask, search, and open the sources of its answers.",
+            )
+        return key
 
     def _count(self, key: ApiKey) -> None:
         rate = key.requests_per_minute or self._per_minute

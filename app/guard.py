@@ -123,7 +123,8 @@ class Guard:
                 refusal = JSONResponse(body_of(error), status_of(error), headers_of(error))
                 await refusal(scope, receive, send)
                 return
-            structlog.contextvars.bind_contextvars(key=key)
+            structlog.contextvars.bind_contextvars(key=key.id if key else "")
+            scope.setdefault("state", {})["collections"] = key.collections if key else ()
         if method not in ("GET", "HEAD") and headers.get("sec-fetch-site") in _ELSEWHERE:
             # A form on another site can send a file here in its visitor's name.
             refused = body("Sent by a page of another site.", code="cross_site", status=403)

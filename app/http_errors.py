@@ -19,6 +19,7 @@ STATUS: dict[type[errors.FtiError], int] = {
     errors.AccessError: 403,
     errors.InvalidApiKey: 401,
     errors.ReadOnlyKey: 403,
+    errors.OutsideCollections: 403,
     errors.RateLimitExceeded: 429,
     errors.ConfigError: 500,
     errors.NotFoundError: 404,

@@ -63,6 +63,7 @@ class Worker:
         *,
         model: str | None = None,
         sampling: Callable[[Sampling], Sampling] = lambda configured: configured,
+        collections: Sequence[str] = (),
     ) -> AsyncIterator[AnswerEvent]:
         """The events of one answer, when the model is free.
 
@@ -71,6 +72,7 @@ class Worker:
             history: earlier turns, oldest first.
             model: name of what shall answer; None: the default.
             sampling: how tokens are chosen, given how that is configured.
+            collections: all that may be answered from; none: the whole store.
 
         Raises:
             ModelNotFound: nothing is served under the name.
@@ -83,7 +85,8 @@ class Worker:
         except BaseException:
             self.answerers.give_back(held)
             raise
-        async with aclosing(self._made(held, question, history, sampling)) as events:
+        made = self._made(held, question, history, sampling, collections)
+        async with aclosing(made) as events:
             async for event in events:
                 yield event
 
@@ -93,11 +96,14 @@ class Worker:
         question: str,
         history: Sequence[Message],
         sampling: Callable[[Sampling], Sampling],
+        collections: Sequence[str],
     ) -> AsyncGenerator[AnswerEvent, None]:
         loop = asyncio.get_running_loop()
         queue: asyncio.Queue[AnswerEvent | TimedOut | None] = asyncio.Queue()
         assistant = held.assistant
-        answer = assistant.stream(question, history, sampling=sampling(assistant.sampling))
+        answer = assistant.stream(
+            question, history, sampling=sampling(assistant.sampling), collections=collections
+        )
 
         def work() -> None:
             with answer:

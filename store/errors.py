@@ -12,6 +12,7 @@
     ├── AccessError                the service does not let this caller do this
     │   ├── InvalidApiKey          no API key, or none that lets in
     │   ├── ReadOnlyKey            the key may not change documents
+    │   ├── OutsideCollections     the key may use certain collections only, and asked for more
     │   └── RateLimitExceeded      the key was used too often; says when to come again
     ├── ConfigError                a profile, option or FTI_ variable is unknown or out of range
     ├── NotFoundError              something named does not exist; says what there is
@@ -134,6 +135,10 @@ class InvalidApiKey(AccessError):
 
 class ReadOnlyKey(AccessError):
     """The key may not change documents."""
+
+
+class OutsideCollections(AccessError):
+    """The key may use certain collections only, and asked for more."""
 
 
 class RateLimitExceeded(AccessError):

@@ -22,13 +22,15 @@ from store.atomic import write_json, writer_lock
 from store.errors import IntegrityError, InvalidName, KeyNotFound
 from store.layout import Layout
 from store.types import Value, now, sha256_hex
+from store.versions import check_name
 
 
 class ApiKey(Value):
     """A key as it is kept: everything but the key.
 
     ``requests_per_minute`` None leaves the service's own limit; a ``read_only`` key may ask and
-    look, but neither add nor delete documents.
+    look, but neither add nor delete documents. A key with ``collections`` is answered from these
+    and sees nothing else of the store.
     """
 
     id: str
@@ -38,6 +40,7 @@ class ApiKey(Value):
     revoked_at: datetime | None = None
     requests_per_minute: int | None = Field(default=None, ge=1)
     read_only: bool = False
+    collections: tuple[str, ...] = ()
 
     @property
     def active(self) -> bool:
@@ -53,9 +56,21 @@ class KeyStore:
         self._read: tuple[tuple[int, int, int], tuple[ApiKey, ...]] | None = None
 
     def create(
-        self, name: str, *, requests_per_minute: int | None = None, read_only: bool = False
+        self,
+        name: str,
+        *,
+        requests_per_minute: int | None = None,
+        read_only: bool = False,
+        collections: Sequence[str] = (),
     ) -> tuple[ApiKey, str]:
         """Make a key; the text returned beside it is shown once and kept nowhere.
+
+        Args:
+            name: whose it is.
+            requests_per_minute: its own limit.
+            read_only: whether documents are only looked at.
+            collections: all that it may be answered from; empty: the whole store. They need not
+                exist yet.
 
         Raises:
             InvalidName: no name says whose it is.
@@ -73,6 +88,7 @@ class KeyStore:
             created_at=now(),
             requests_per_minute=requests_per_minute,
             read_only=read_only,
+            collections=tuple(sorted({check_name(each, "collection") for each in collections})),
         )
         with self._changing("keys create"):
             self._write((*self.list(), key))

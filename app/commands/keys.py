@@ -35,6 +35,14 @@ def create(
     read_only: Annotated[
         bool, typer.Option("--read-only", help="May not add or delete documents.")
     ] = False,
+    collection: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--collection",
+            help="Answered from this collection alone, and sees nothing else. Repeatable.",
+            show_default="the whole store",
+        ),
+    ] = None,
     store: StoreOption = None,
     config: ConfigOption = None,
     set_: SetOption = None,
@@ -46,7 +54,10 @@ def create(
     """
     session = open_session(store, config, set_, json)
     key, text = session.store.keys.create(
-        name, requests_per_minute=requests_per_minute, read_only=read_only
+        name,
+        requests_per_minute=requests_per_minute,
+        read_only=read_only,
+        collections=collection or (),
     )
     session.report.result(_shown(key) | {"key": text})
     session.report.say(text)
@@ -75,7 +86,7 @@ def list_(
                 key.name,
                 f"{key.created_at:%Y-%m-%d %H:%M}",
                 str(key.requests_per_minute or ""),
-                "nothing: revoked" if not key.active else "read" if key.read_only else "all",
+                _may(key),
             ]
             for key in keys
         ],
@@ -95,6 +106,14 @@ def revoke(
     revoked = session.store.keys.revoke(key)
     session.report.result(_shown(revoked))
     session.report.say(f"{revoked.id} ({revoked.name}) is revoked")
+
+
+def _may(key: Any) -> str:
+    if not key.active:
+        return "nothing: revoked"
+    if key.collections:
+        return f"ask {', '.join(key.collections)}"
+    return "read" if key.read_only else "all"
 
 
 def _shown(key: Any) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from starlette.requests import ClientDisconnect
 
 from app import schemas
 from app.http_errors import DEFECT, body_of
-from app.routes.parts import WorkerPart
+from app.routes.parts import CollectionsPart, WorkerPart
 from app.worker import unless_gone
 from pipelines.inference.answer import AnswerEvent
 from store.errors import EmptyQuestion, FtiError
@@ -24,7 +24,12 @@ router = APIRouter(prefix="/v1", tags=["chat"])
 
 
 @router.post("/chat/completions", response_model=None)
-async def chat(asked: schemas.ChatRequest, request: Request, worker: WorkerPart) -> Response:
+async def chat(
+    asked: schemas.ChatRequest,
+    request: Request,
+    worker: WorkerPart,
+    collections: CollectionsPart,
+) -> Response:
     """Answer the last user turn from the documents."""
     question, history = asked.conversation()
     if not question.strip():
@@ -32,7 +37,13 @@ async def chat(asked: schemas.ChatRequest, request: Request, worker: WorkerPart)
             "The last message is no question of a user.",
             hint='End messages with {"role": "user", "content": "..."}.',
         )
-    events = worker.events(question, history, model=asked.model, sampling=asked.sampling)
+    events = worker.events(
+        question,
+        history,
+        model=asked.model,
+        sampling=asked.sampling,
+        collections=collections,
+    )
     base_url = str(request.base_url)
     try:
         if not asked.stream:

@@ -25,6 +25,13 @@ def _documents(request: Request) -> Documents:
     return documents
 
 
+def _collections(request: Request) -> tuple[str, ...]:
+    """Those that the caller's key is for; none: the whole store."""
+    collections: tuple[str, ...] = getattr(request.state, "collections", ())
+    return collections
+
+
 WorkerPart = Annotated[Worker, Depends(_worker)]
 StorePart = Annotated[Store, Depends(_store)]
 DocumentsPart = Annotated[Documents, Depends(_documents)]
+CollectionsPart = Annotated[tuple[str, ...], Depends(_collections)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
@@ -9,8 +10,9 @@ from fastapi.responses import FileResponse
 
 from app import schemas
 from app.pages import WEB, wants_page
-from app.routes.parts import StorePart
+from app.routes.parts import CollectionsPart, StorePart
 from pipelines.inference.trace import AnswerLineage, SourceView, trace_answer, trace_source
+from store.errors import DocumentNotFound, NotFoundError
 
 router = APIRouter(prefix="/v1", tags=["records"])
 
@@ -20,6 +22,7 @@ def source(
     chunk_id: str,
     request: Request,
     store: StorePart,
+    collections: CollectionsPart,
     answer: Annotated[
         str, Query(description="Id of the answer that cites it: as it was shown then.")
     ] = "",
@@ -30,7 +33,15 @@ def source(
     """
     if wants_page(request.headers.get("accept", "")):
         return FileResponse(WEB / "source.html", headers={"Vary": "Accept"})
-    return trace_source(store, chunk_id, answer)
+    if not collections:
+        return trace_source(store, chunk_id, answer)
+    # To a key for certain collections, what stands elsewhere does not exist.
+    with contextlib.suppress(NotFoundError):
+        view = trace_source(store, chunk_id, answer)
+        record = next((r for r in store.features.records() if r.id == view.document_id), None)
+        if record is not None and record.collection in collections:
+            return view
+    raise DocumentNotFound(f"There is no passage {chunk_id!r}.")
 
 
 @router.get("/answers/{answer_id}")

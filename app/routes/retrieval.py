@@ -8,10 +8,10 @@ from typing import Any
 from fastapi import APIRouter, Request
 
 from app import schemas
-from app.routes.parts import WorkerPart
+from app.routes.parts import CollectionsPart, WorkerPart
 from pipelines.engines.embedding import Vectors
 from store import filters
-from store.errors import InputError, ModelNotFound
+from store.errors import InputError, ModelNotFound, OutsideCollections
 from store.tables import COLLECTION
 
 router = APIRouter(prefix="/v1", tags=["retrieval"])
@@ -19,16 +19,25 @@ router = APIRouter(prefix="/v1", tags=["retrieval"])
 
 @router.post("/search")
 async def search(
-    asked: schemas.SearchRequest, request: Request, worker: WorkerPart
+    asked: schemas.SearchRequest,
+    request: Request,
+    worker: WorkerPart,
+    collections: CollectionsPart,
 ) -> dict[str, Any]:
     """The passages that a query finds, best first."""
     retriever = worker.answerers.first.retriever
     given = asked.where if isinstance(asked.where, dict) else filters.parse(asked.where)
     where = filters.conditions(given)
+    if collections and asked.collection and asked.collection not in collections:
+        raise OutsideCollections(
+            f"This key is for {', '.join(collections)} alone, not for {asked.collection!r}."
+        )
     if asked.collection:
         retriever.features.require_collection(asked.collection)
         where = (*where, filters.Condition(COLLECTION, "=", (asked.collection,)))
-    found = await worker.aside(lambda: retriever.search(asked.query, asked.k, asked.mode, where))
+    found = await worker.aside(
+        lambda: retriever.search(asked.query, asked.k, asked.mode, where, collections=collections)
+    )
     base_url = str(request.base_url)
     return {
         "passages": [

@@ -123,6 +123,7 @@ class _Draft:
     usage: Usage = field(default_factory=Usage)
     timings: dict[str, float] = field(default_factory=dict)
     span: Span = INVALID_SPAN
+    collections: tuple[str, ...] = ()
 
     def event(
         self,
@@ -215,6 +216,7 @@ class Assistant:
         *,
         run_id: str = "",
         sampling: Sampling | None = None,
+        collections: Sequence[str] = (),
     ) -> AnswerStream:
         """Answer piece by piece.
 
@@ -229,6 +231,7 @@ class Assistant:
             history: earlier user and assistant turns, oldest first.
             run_id: the run (a batch, an evaluation) that asks; empty for a person.
             sampling: how tokens are chosen; None means as configured.
+            collections: all that may be answered from; none: the whole store.
 
         Raises, at the first event:
             EmptyQuestion, QuestionTooLong: the question cannot be answered.
@@ -237,6 +240,7 @@ class Assistant:
         cancel = threading.Event()
         turns = [m.model_copy(update={"content": plain(m.content)}) for m in history]
         draft = self._draft(plain(question), turns, run_id, sampling)
+        draft.collections = tuple(collections)
         return AnswerStream(self._events(draft, turns, cancel), cancel)
 
     def answer_many(
@@ -409,7 +413,7 @@ class Assistant:
         k = max(self.config.retrieval.k, self.contract.max_passages)
         with span("retrieve", draft.span, fti__mode=self.config.retrieval.mode) as searching:
             query = retrieval_query(draft.question, turns)
-            found = self.retriever.retrieve(query, k, vector=vector)
+            found = self.retriever.retrieve(query, k, vector=vector, collections=draft.collections)
             note(searching, fti__passages=len(found.passages))
         draft.timings["retrieve_s"] = time.perf_counter() - started
         draft.features_version = found.features_version

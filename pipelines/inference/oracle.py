@@ -57,12 +57,15 @@ class OracleRetriever(Retriever):
         where: Where | None = None,
         *,
         vector: NDArray[np.float32] | None = None,
+        collections: Sequence[str] = (),
     ) -> list[Passage]:
         """The gold passage."""
         assert self._case is not None, "evaluation aims before it asks"
         document = next(iter(self._case.documents))
         inside = (*conditions(where), Condition("document", "=", (document,)))
-        found = super().search(query, _WITHIN, "vector", inside, vector=vector)
+        found = super().search(
+            query, _WITHIN, "vector", inside, vector=vector, collections=collections
+        )
         gold = [p for p in found if self._case.relevant(p)] or found
         return [p.model_copy(update={"rank": n}) for n, p in enumerate(gold[:1], start=1)]
 

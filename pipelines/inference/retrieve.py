@@ -69,6 +69,7 @@ class Retriever:
         where: Where | None = None,
         *,
         vector: NDArray[np.float32] | None = None,
+        collections: Sequence[str] = (),
     ) -> list[Passage]:
         """The ``k`` best passages, ranked from 1; fewer when the store holds fewer.
 
@@ -78,6 +79,7 @@ class Retriever:
             mode: vectors, words or both; by default the configured mode.
             where: only passages for which these conditions hold.
             vector: of the query, where it was embedded already.
+            collections: only passages of these; none: of the whole store.
 
         Raises:
             EmptyQuestion: there is no visible character in the query.
@@ -95,6 +97,11 @@ class Retriever:
             self.features.require_collection(self.config.collection)
             inside = Condition(COLLECTION, "=", (self.config.collection,))
             where = (*conditions(where), inside)
+        if collections:
+            there = tuple(c for c in collections if c in self.features.collections())
+            if not there:
+                return []  # nothing was put into them yet
+            where = (*conditions(where), Condition(COLLECTION, "in", there))
         # The fetch does not depend on k, so that a short list begins every longer one.
         found = self._fetch(query, max(k, self.config.candidates), mode, where, vector)
         distinct = without_copies(found, resemblance=self.config.near_copies)
@@ -113,7 +120,12 @@ class Retriever:
         return list(self.embedder.embed_queries(texts))
 
     def retrieve(
-        self, query: str, k: int | None = None, *, vector: NDArray[np.float32] | None = None
+        self,
+        query: str,
+        k: int | None = None,
+        *,
+        vector: NDArray[np.float32] | None = None,
+        collections: Sequence[str] = (),
     ) -> Retrieved:
         """Like ``search``, for a model: with the version of the features that was searched.
 
@@ -121,7 +133,7 @@ class Retriever:
         """
         for _ in range(_STABLE_TRIES):
             version = self.features.version()
-            passages = tuple(self.search(query, k, vector=vector))
+            passages = tuple(self.search(query, k, vector=vector, collections=collections))
             if self.config.context == "section":
                 passages = tuple(
                     in_sections(passages, self.features, limit=self.config.section_characters)

@@ -32,7 +32,8 @@ def test_requests_come_back_at_the_rate_of_the_key(keys: KeyStore) -> None:
     access = Access(keys, ServiceConfig(), clock)
 
     def admit() -> str:
-        return access.admit(f"Bearer {text}", "GET", "/v1/models")
+        admitted = access.admit(f"Bearer {text}", "GET", "/v1/models")
+        return admitted.id if admitted else ""
 
     assert [admit() for _ in range(6)] == [key.id] * 6
     with pytest.raises(RateLimitExceeded) as refused:
@@ -61,7 +62,7 @@ def test_a_key_without_a_rate_of_its_own_has_the_services(keys: KeyStore) -> Non
 
 def test_without_keys_nobody_is_asked_and_with_one_everybody(keys: KeyStore) -> None:
     access = Access(keys, ServiceConfig())
-    assert access.admit("", "POST", "/v1/documents") == ""
+    assert access.admit("", "POST", "/v1/documents") is None
     keys.create("first")
     for sent in ("", "Bearer", "Bearer x", "Basic eA=="):
         with pytest.raises(InvalidApiKey):
