@@ -52,8 +52,8 @@ const [BOX, TALL, GAP, LANE] = [190, 46, 14, 250];
 function box(x, y, kind, head, below, link) {
   const group = draw("g", {},
     draw("rect", { class: `node ${kind}`, x, y, width: BOX, height: TALL, rx: 8 }),
-    draw("text", { class: "head", x: x + 10, y: y + 19 }, cut(head, 27)),
-    draw("text", { class: "soft", x: x + 10, y: y + 36 }, cut(below, 31)),
+    draw("text", { class: "head", x: x + 10, y: y + 19 }, cut(head, 24)),
+    draw("text", { class: "soft", x: x + 10, y: y + 36 }, cut(below, 28)),
     draw("title", {}, `${head}\n${below}`));
   if (!link) return group;
   return draw("a", { href: link }, group);

@@ -52,7 +52,7 @@ def ask(address: str, **fields: Any) -> httpx.Response:
 def test_another_process_generates_and_its_failures_are_told_and_healed(
     fti: Fti, handbook: Path, tmp_path: Path
 ) -> None:
-    fti.run("ingest", str(handbook))
+    fti.run("ingest", str(handbook), timeout=600)
     port = free_port()
     processes: list[subprocess.Popen[str]] = []
 
