@@ -53,19 +53,27 @@ class Accepted:
 
 
 def to_review(store: Store) -> list[Review]:
-    """The newest verdict on each answer, oldest first, undecided."""
+    """The newest verdict on each answer, oldest first.
+
+    Undecided, but for corrections that ``fti feedback`` has decided on.
+    """
     newest = {f.answer_id: f for f in store.answers.all_feedback()}
+    decided = {
+        (c.answer.id, c.feedback.created_at): c for c in store.answers.corrections() if c.review
+    }
     found = []
     for feedback in newest.values():
         answer = store.answers.get(feedback.answer_id)
+        known = decided.get((answer.id, feedback.created_at))
         found.append(
             Review(
                 answer_id=answer.id,
                 question=answer.asked or answer.question,
                 answer=answer.text,
                 rating=feedback.rating,
-                correction=feedback.correction,
+                correction=known.text if known else feedback.correction,
                 comment=feedback.comment,
+                accept=known.state == "accepted" if known else None,
             )
         )
     return found

@@ -64,6 +64,20 @@ def taken(
     )  # fmt: skip
 
 
+def test_what_the_feedback_command_has_decided_need_not_be_decided_again(store: Store) -> None:
+    edited, refused, open_ = (answered(store) for _ in range(3))
+    for answer_id in (edited, refused, open_):
+        said(store, answer_id, "down", "At ten, silly. [1]")
+    store.answers.review(edited, "accepted", answer="At ten. [1]")
+    store.answers.review(refused, "rejected")
+    lines = {line.answer_id: line for line in to_review(store)}
+    assert (lines[edited].accept, lines[edited].correction) == (True, "At ten. [1]")
+    assert lines[refused].accept is False
+    assert lines[open_].accept is None
+    said(store, edited, "down", "At noon. [2]")  # a newer verdict is to be decided on anew
+    assert {line.answer_id: line.accept for line in to_review(store)}[edited] is None
+
+
 def test_the_newest_verdict_on_each_answer_is_to_be_reviewed(store: Store) -> None:
     first = answered(store, asked="When does the hall open on Saturdays?")
     second = answered(store)
