@@ -112,7 +112,8 @@ class Worker:
 
         def finished(ended: asyncio.Future[None]) -> None:
             self.answering -= 1
-            error = ended.exception()  # looked at even where nobody is left to be told
+            # Looked at even where nobody is left to be told.
+            error = None if ended.cancelled() else ended.exception()
             if error is not None and not isinstance(error, InputError):
                 self._metrics.failed(assistant.model)
             self._turns.release()
