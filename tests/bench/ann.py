@@ -55,7 +55,7 @@ def sweep(rows: int, dimension: int) -> list[dict[str, Any]]:
                 for name, value in options.items():
                     query = getattr(query, name)(value)
                 started = time.perf_counter()
-                answers.append(set(query.select(["id"]).to_arrow()["id"].to_pylist()))
+                answers.append(set(query.select(["id", "_distance"]).to_arrow()["id"].to_pylist()))
                 seconds.append(time.perf_counter() - started)
             return answers, float(np.median(seconds)) * 1000
 

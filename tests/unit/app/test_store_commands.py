@@ -1,0 +1,95 @@
+"""Collections, dead letters and repairs through the command line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from app.cli import app
+from store.errors import CollectionNotFound, FtiError, InvalidFilter, InvalidName
+from store.store import Store
+from store.tables import CHUNKS
+
+
+@pytest.fixture
+def docs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    profile = tmp_path / "light.yaml"
+    profile.write_text(
+        "model: extractive\n"
+        "embedder: {engine: hashing, dimension: 256}\n"
+        "generator: {engine: extractive, min_similarity: 0.1}\n"
+        "inference: {retrieval: {min_similarity: 0.05}}\n",
+        "utf-8",
+    )
+    monkeypatch.setenv("FTI_CONFIG", str(profile))
+    monkeypatch.setenv("FTI_STORE", str(tmp_path / "store"))
+    docs = tmp_path / "docs"
+    docs.mkdir()
+    (docs / "kiln.md").write_text("# Kiln\n\nThe kiln is fired on Thursdays.\n", "utf-8")
+    (docs / "loans.md").write_text("# Loans\n\nBooks are lent for three weeks.\n", "utf-8")
+    return docs
+
+
+def fti(*words: str, code: int = 0) -> Any:
+    done = CliRunner().invoke(app, [*words, "--json"])
+    if isinstance(done.exception, FtiError):
+        raise done.exception
+    assert done.exit_code == code, (done.exception, done.output)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_a_search_and_an_answer_keep_within_a_collection(docs: Path) -> None:
+    fti("ingest", str(docs / "kiln.md"), "--collection", "clay")
+    fti("ingest", str(docs))
+    assert fti("collections")["collections"] == [{"name": "clay", "documents": 1, "chunks": 1}]
+    found = fti("search", "books are lent", "--collection", "clay")["passages"]
+    assert [p["title"] for p in found] == ["Kiln"]
+    answer = fti("ask", "When is the kiln fired?", "--collection", "clay")
+    assert "Thursdays" in answer["answer"]
+    assert {p["title"] for p in answer["passages"]} == {"Kiln"}
+    with pytest.raises(CollectionNotFound, match="'yes'"):
+        fti("search", "kiln", "--collection", "yes")
+    with pytest.raises(InvalidName):
+        fti("ingest", str(docs), "--collection", "Two Words")
+    with pytest.raises(InvalidFilter, match="no key and operator"):
+        fti("search", "kiln", "--where", "nothing")
+
+
+def test_dead_letters_are_listed_and_tried_again(docs: Path) -> None:
+    bad = docs / "bad.json"
+    bad.write_text("{", "utf-8")
+    assert fti("ingest", str(docs), code=3)["waiting"] == 0
+    assert fti("ingest", str(docs), code=3)["waiting"] == 1
+    (letter,) = fti("failed")["failed"]
+    assert letter["source"] == str(bad)
+    assert "not JSON" in letter["reason"]
+    assert (letter["attempts"], letter["retry_at"], letter["still_served"]) == (1, None, False)
+    assert fti("failed", "--retry", code=1)["waiting"] == 0
+    bad.write_text('{"title": "Good", "text": "It is good now."}', "utf-8")
+    assert fti("failed", "--retry")["added"] == 1
+    assert fti("failed")["failed"] == []
+
+
+def test_the_doctor_names_damage_and_repairs_it(docs: Path, tmp_path: Path) -> None:
+    (docs / "copy.md").write_text((docs / "kiln.md").read_text("utf-8"), "utf-8")
+    assert fti("ingest", str(docs))["near_duplicates"] == 1
+    table = Store(tmp_path / "store").features._lance.open(CHUNKS)
+    table.add(table.search().limit(1).to_arrow().cast(table.schema))
+
+    def checks(body: Any) -> dict[str, tuple[str, str]]:
+        return {c["name"]: (c["verdict"], c["found"]) for c in body["checks"]}
+
+    sick = checks(fti("doctor", code=1))
+    assert sick["features"][0] == "fail"
+    assert "1 documents have a chunk twice" in sick["features"][1]
+    assert "fti doctor --repair" in sick["features"][1]
+    assert sick["near-duplicates"][0] == "note"
+    assert "vectors are searched exactly" in sick["store"][1]
+
+    mended = fti("doctor", "--repair")
+    assert mended["repaired"]["documents_remade"] == 1
+    assert checks(mended)["features"][0] == "ok"
