@@ -11,7 +11,6 @@ import importlib.util
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -20,6 +19,7 @@ from pydantic import ValidationError
 from store import tables
 from store.atomic import append_line, iter_lines
 from store.errors import InvalidName, StoreEmpty, VersionNotFound
+from store.indexing import NEVER
 from store.lance import Lance
 from store.layout import Layout
 from store.types import Value, now
@@ -50,12 +50,6 @@ class PruneReport(Value):
     removed: tuple[int, ...]
     freed_bytes: int
     kept: Mapping[int, str]
-
-
-@dataclass(frozen=True, slots=True)
-class _Pair:
-    chunks: int
-    documents: int
 
 
 class History:
@@ -132,12 +126,7 @@ class History:
             )
         tags = self.tags()
         if reference not in tags:
-            raise VersionNotFound(
-                f"The features have no version or tag {reference!r}.",
-                hint=f"Tags are: {', '.join(tags)}."
-                if tags
-                else "There is no tag yet; set one with: fti versions tag NAME",
-            )
+            raise _no_tag(reference, tags)
         return tags[reference]
 
     def documents_version(self, version: int) -> int | None:
@@ -173,14 +162,13 @@ class History:
         Raises:
             VersionNotFound: there is no such tag.
         """
-        version = self.tags().get(name)
-        if version is None:
-            self.resolve(name if not name.isdigit() else f"tag {name}")
-            raise AssertionError("resolve raises for what is no tag")
         table, _ = self._tables()
+        tags = self.tags()
+        if name not in tags:
+            raise _no_tag(name, tags)
         with self._lance.writing():
             table.tags.delete(name)
-        return version
+        return tags[name]
 
     def restore(self, version: int) -> None:
         """Make documents and chunks what they were at a version; that is a new version.
@@ -219,12 +207,12 @@ class History:
             kept = {v: staying[v] for v in sorted(old & set(staying))}
             return PruneReport(removed=tuple(sorted(old - set(kept))), freed_bytes=0, kept=kept)
         size = self._size()
-        pairs = [_Pair(v, self._paired(v)) for v in sorted(staying) if v in dict(before)]
-        young = [_Pair(v, self._paired(v)) for v, at in before if at >= cutoff]
-        for name, wanted in (
-            (tables.CHUNKS, {p.chunks for p in pairs}),
-            (tables.DOCUMENTS, {p.documents for p in (*pairs, *young)}),
-        ):
+        there = {version for version, _ in before}
+        chunks = {version for version in staying if version in there}
+        # Documents of younger versions are younger too, but for those of the oldest of these.
+        young = min((version for version, at in before if at >= cutoff), default=latest)
+        documents = {self._paired(version) for version in (*chunks, young)}
+        for name, wanted in ((tables.CHUNKS, chunks), (tables.DOCUMENTS, documents)):
             with self._protected(name, wanted):
                 self._remove(name, wanted, cutoff)
         self._lance.refresh()
@@ -249,11 +237,17 @@ class History:
                 older_than=now() - cutoff, error_if_tagged_old_versions=False
             )
             return
-        # LanceDB refuses to prune past a tagged version: it prunes up to the oldest that stays.
-        times = dict(self._existing(name))
-        oldest = min((times[v] for v in wanted if v in times), default=cutoff)
-        until = min(cutoff, oldest - timedelta(milliseconds=10))
+        # LanceDB refuses to prune past a tagged version: it prunes up to the oldest that stays. The
+        # age is measured when it comes to that, after compacting; so that is done before, and the
+        # end lies as early as it may.
+        versions = self._existing(name)
+        oldest = min((at for v, at in versions if v in wanted), default=cutoff)
+        before = [at for _, at in versions if at < min(oldest, cutoff)]
+        if not before:
+            return
+        until = max(before) + timedelta(milliseconds=1)
         with self._lance.writing():
+            table.optimize(cleanup_older_than=NEVER)
             table.optimize(cleanup_older_than=now() - until)
 
     @contextmanager
@@ -320,3 +314,12 @@ class History:
 
 def _has_pylance() -> bool:
     return importlib.util.find_spec("lance") is not None
+
+
+def _no_tag(name: str, tags: Mapping[str, int]) -> VersionNotFound:
+    return VersionNotFound(
+        f"The features have no tag {name!r}.",
+        hint=f"Tags are: {', '.join(tags)}."
+        if tags
+        else "There is no tag yet; set one with: fti versions tag NAME",
+    )
