@@ -12,7 +12,7 @@ import threading
 import unicodedata
 import zlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -33,6 +33,9 @@ from store.errors import EngineError, IntegrityError, ModelUnavailable
 from store.types import EmbedderIdentity, Value, sha256_hex
 
 Vectors = NDArray[np.float32]
+
+_CPU_TOKENS = 1024
+_TOKENIZED_AT_ONCE = 256
 
 
 class EmbedderConfig(Value):
@@ -56,7 +59,8 @@ class EmbedderConfig(Value):
         default=None,
         ge=1,
         le=4096,
-        description="Texts per forward pass; None: 8 on a CPU, 64 on an accelerator.",
+        description="Texts per forward pass; None: on a CPU as many of like length as have 1,024 "
+        "tokens together, on an accelerator 64.",
     )
     query_prefix: str | None = Field(
         default=None,
@@ -181,7 +185,10 @@ class SentenceTransformerEmbedder:
                 f"The embedder {folder.id!r} in {str(folder.path)!r} cannot be loaded: {error}",
             ) from error
         self._model.eval()
-        self._batch = batch_size or (8 if device == "cpu" else 64)
+        # On a CPU a batch that stays in the caches is quickest: of 1,024 tokens it took 0.67 of the
+        # processor's time of sentence-transformers' 32 texts, where 8 texts took 0.76.
+        self._budget = _CPU_TOKENS if batch_size is None and device == "cpu" else None
+        self._batch = batch_size or 64
         # A batch at a time, so that a question need not wait for a whole ingest.
         self._lock = threading.Lock()
         prompts = self._model.prompts or {}
@@ -232,18 +239,28 @@ class SentenceTransformerEmbedder:
 
     def _embed(self, texts: Sequence[str], prefix: str) -> Vectors:
         vectors = np.zeros((len(texts), self._identity.dimension), dtype=np.float32)
-        # Texts of like length share a batch, so that little of it is padding.
-        order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
-        for at in range(0, len(order), self._batch):
-            batch = order[at : at + self._batch]
+        prepared = [encodable(prefix + text) for text in texts]
+        for batch in self._batches(prepared):
             with self._lock:
-                vectors[batch] = self._encode([encodable(prefix + texts[i]) for i in batch])
+                vectors[batch] = self._encode([prepared[i] for i in batch])
         if not np.isfinite(vectors).all():
             raise EngineError(
                 f"The embedder {self._identity.id!r} gave vectors that are not numbers.",
                 hint="Its weights may be damaged; fetch them again.",
             )
         return vectors
+
+    def _batches(self, texts: Sequence[str]) -> Iterator[list[int]]:
+        """Indices of texts of like length, so that little of a batch is padding."""
+        if len(texts) == 1:
+            yield [0]
+            return
+        lengths = [0] * len(texts)
+        for at in range(0, len(texts), _TOKENIZED_AT_ONCE):
+            some = self._tokenizer.encode_batch(texts[at : at + _TOKENIZED_AT_ONCE])
+            for i, encoded in enumerate(some, start=at):
+                lengths[i] = min(len(encoded), int(self._model.max_seq_length))
+        yield from like_lengths(lengths, most_texts=self._batch, most_tokens=self._budget)
 
     def _encode(self, texts: list[str]) -> Vectors:
         try:
@@ -261,6 +278,27 @@ class SentenceTransformerEmbedder:
                 hint="If memory ran out, set a smaller embedder.batch_size.",
             ) from error
         return vectors
+
+
+def like_lengths(
+    lengths: Sequence[int], *, most_texts: int, most_tokens: int | None
+) -> Iterator[list[int]]:
+    """Indices in batches of like length, shortest first.
+
+    A batch takes ``most_texts``, and as many as have ``most_tokens`` with their padding; one text
+    always.
+    """
+    batch: list[int] = []
+    for index in sorted(range(len(lengths)), key=lambda i: lengths[i]):
+        # This text is the longest so far: all are padded to it.
+        padded = (len(batch) + 1) * lengths[index]
+        full = len(batch) == most_texts or (most_tokens is not None and padded > most_tokens)
+        if batch and full:
+            yield batch
+            batch = []
+        batch.append(index)
+    if batch:
+        yield batch
 
 
 def _all_weights_sha256(folder: ModelFolder) -> str:

@@ -12,6 +12,7 @@ from pipelines.engines.embedding import (
     Embedder,
     EmbedderConfig,
     HashingEmbedder,
+    like_lengths,
     load_embedder,
 )
 from pipelines.engines.weights import find_model
@@ -207,3 +208,12 @@ def test_the_engine_is_chosen_by_the_configuration() -> None:
 def test_an_unknown_setting_is_refused() -> None:
     with pytest.raises(ValidationError, match="batch_sise"):
         EmbedderConfig.model_validate({"batch_sise": 3})
+
+
+def test_batches_hold_texts_of_like_length_within_their_budget() -> None:
+    lengths = [5, 300, 7, 6, 100, 100, 5]
+    batches = list(like_lengths(lengths, most_texts=3, most_tokens=200))
+    assert batches == [[0, 6, 3], [2, 4], [5], [1]], "3 texts, 200 tokens, and one text always"
+    assert list(like_lengths(lengths, most_texts=4, most_tokens=None)) == [[0, 6, 3, 2], [4, 5, 1]]
+    assert list(like_lengths([], most_texts=3, most_tokens=9)) == []
+    assert list(like_lengths([1, 1, 8], most_texts=9, most_tokens=9)) == [[0, 1], [2]]
