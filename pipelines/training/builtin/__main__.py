@@ -14,7 +14,6 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -91,6 +90,7 @@ def start(options: argparse.Namespace, corpus: Corpus, recipe: Recipe) -> tuple[
 
 def train(options: argparse.Namespace) -> None:
     """Run the recipe, or a piece of it, and write the model folder."""
+    from pipelines.engines.embedding import EmbedderConfig, load_embedder
     from pipelines.training.builtin.export import write_model
     from pipelines.training.builtin.rows import read_corpus
     from pipelines.training.builtin.train import STATE, Trainer
@@ -101,10 +101,13 @@ def train(options: argparse.Namespace) -> None:
             f"There is a checkpoint of an earlier run in {str(checkpoint)!r}.",
             hint="Add --resume to go on with it, or remove that folder to start again.",
         )
-    recipe = replace(Recipe(), steps=options.steps)
+    recipe = Recipe().scaled(options.steps)
     corpus = read_corpus(options.data)
     model, tokenizer = start(options, corpus, recipe)
-    trainer = Trainer(model, tokenizer, corpus, recipe, seed=options.seed, device=options.device)
+    embedder = load_embedder(EmbedderConfig())
+    trainer = Trainer(
+        model, tokenizer, corpus, recipe, embedder, seed=options.seed, device=options.device
+    )
     if checkpoint.exists():
         trainer.load(checkpoint)
     if not options.export:
@@ -157,10 +160,10 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         "what": f"On articles that training never saw: {count} answerable and {count} unanswerable "
         "questions of SQuAD's development set (fixed samples, seed 0), greedy, citation markers "
         "taken off, 95 % intervals. The retrieved paragraphs are those of all test articles whose "
-        "embeddings lie nearest; the default profile shows the nearest sentence of four. Medians "
-        f"of 20 on {torch.get_num_threads()} CPU threads. F1 and "
-        "exact match count a refusal as 0. The untrained model was asked "
-        f"{max(1, count // 10)} of each.",
+        "embeddings lie nearest. The nearest sentence is what the default profile shows; it holds "
+        "no answer to some of the questions. Medians of 20 on "
+        f"{torch.get_num_threads()} CPU threads. F1 and exact match count a refusal as 0. "
+        f"The untrained model was asked {max(1, count // 10)} of each.",
         "models": models,
     }
     write_json(options.out / MEASURED, figures)

@@ -84,14 +84,13 @@ def collate(rows: Sequence[Encoded], pad: int) -> Batch:
 
 
 def step_rows(
-    rows: list[Encoded], rng: random.Random, recipe: Recipe, progress: float
+    rows: list[Encoded], rng: random.Random, share: float, weight: float
 ) -> list[Encoded]:
-    """Mark some prompt tokens for prediction as well: they heal what pruning broke."""
-    share = recipe.prompt_share * (1 - progress) + recipe.prompt_share_end * progress
+    """Mark a share of the prompt tokens for prediction as well: they heal what pruning broke."""
     return [
         Encoded(
             r.ids,
-            [w if w or rng.random() >= share else recipe.prompt_weight for w in r.weights],
+            [w if w or rng.random() >= share else weight for w in r.weights],
             r.responses,
         )
         for r in rows

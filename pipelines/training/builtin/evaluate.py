@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from pipelines.engines.embedding import Embedder
 
 NEW_TOKENS = 48
+EVIDENCE_SENTENCES = 1
+"""How many sentences the default profile shows of what was retrieved."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,18 +107,30 @@ class Search:
 def samples(data: Path, embedder: Embedder, count: int) -> dict[str, list[Case]]:
     """What is asked, by what is shown with it; the last holds no answers."""
     answerable = cases(data, "questions.jsonl", count)
+    unanswerable = cases(data, "unanswerable.jsonl", count)
     search = Search(data, embedder)
-    evidence = []
-    for case, found in zip(answerable, search.cases(answerable, passages=4), strict=True):
-        shown = nearest_sentences(case.question, found.passages, embedder, count=1)
-        gold = int(shown[0].chunk_id == case.passages[0].chunk_id)
-        evidence.append(Case(case.question, case.answers, shown, gold))
+    four = search.cases(answerable, passages=4)
     return {
         "gold paragraph": answerable,
+        "gold paragraph's nearest sentence": evidence(answerable, embedder),
         "3 retrieved paragraphs": search.cases(answerable, passages=3),
-        "nearest sentence of 4 retrieved paragraphs": evidence,
-        "gold paragraph, unanswerable": cases(data, "unanswerable.jsonl", count),
+        "4 retrieved paragraphs' nearest sentence": evidence(four, embedder),
+        "gold paragraph, unanswerable": unanswerable,
+        "gold paragraph's nearest sentence, unanswerable": evidence(unanswerable, embedder),
     }
+
+
+def evidence(
+    asked: Sequence[Case], embedder: Embedder, *, count: int = EVIDENCE_SENTENCES
+) -> list[Case]:
+    """The same questions with what the contract's evidence selection leaves of their passages."""
+    out = []
+    for case in asked:
+        shown = nearest_sentences(case.question, case.passages, embedder, count=count)
+        wanted = case.passages[case.gold - 1].chunk_id if case.gold else None
+        gold = next((n for n, p in enumerate(shown, start=1) if p.chunk_id == wanted), 0)
+        out.append(Case(case.question, case.answers, shown, gold))
+    return out
 
 
 def repeat_nearest(asked: Sequence[Case], embedder: Embedder) -> list[str]:

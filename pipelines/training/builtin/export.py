@@ -67,6 +67,10 @@ def curve(log: Sequence[Mapping[str, float]]) -> str:
         "held-out articles": (
             "#dc2626", [(e["tokens"], e["dev_loss"]) for e in log if "dev_loss" in e],
         ),
+        "their nearest sentences": (
+            "#16a34a",
+            [(e["tokens"], e["evidence_dev_loss"]) for e in log if "evidence_dev_loss" in e],
+        ),
     }  # fmt: skip
     across = max((x for _, points in lines.values() for x, _ in points), default=1.0)
     up = max((y for _, points in lines.values() for _, y in points), default=1.0)
@@ -108,17 +112,17 @@ def curve(log: Sequence[Mapping[str, float]]) -> str:
 def write_card(folder: Path) -> None:
     """Write the model card from the training log and, once there are any, the measured figures."""
     log = json.loads((folder / LOG).read_text(encoding="utf-8"))
-    recipe = Recipe(**log["recipe"])
+    recipe = Recipe.read(log["recipe"])
     measured = folder / MEASURED
     results = "Not measured yet: run the module with `--evaluate`."
     if measured.exists():
         figures = json.loads(measured.read_text(encoding="utf-8"))
         results = f"{figures['what']}\n\n{table(figures)}"
-    development = [entry for entry in log["log"] if "dev_loss" in entry]
     figures = "\n".join(
-        f"| {e['step']} | {e['tokens']:,} | {e['loss']:.2f} | {e['dev_loss']:.2f} "
-        f"| {e['dev_answered'] * 100:.1f} % | {e['dev_abstained'] * 100:.1f} % |"
-        for e in development
+        f"| {e['step']} | {e['tokens']:,} | {e['loss']:.2f} | {development(e, '')} "
+        f"| {development(e, 'evidence_')} |"
+        for e in log["log"]
+        if "dev_loss" in e
     )
     write_bytes(folder / CURVE, curve(log["log"]).encode("utf-8"))
     shape = json.loads((folder / "config.json").read_text(encoding="utf-8"))
@@ -127,9 +131,27 @@ def write_card(folder: Path) -> None:
         seed=log["seed"], results=results, curve=figures, picture=CURVE, context=recipe.context,
         layers=len(recipe.layers), kept=", ".join(map(str, recipe.layers)),
         neurons=recipe.neurons, vocabulary=shape["vocab_size"], size=parameters(shape) / 1e6,
-        note="\n".join(textwrap.wrap(log.get("note", ""), 98)),
+        stages=account(recipe), note="\n".join(textwrap.wrap(log.get("note", ""), 98)),
     )  # fmt: skip
     write_bytes(folder / CARD, text.encode("utf-8"))
+
+
+def development(entry: Mapping[str, float], form: str) -> str:
+    """The development figures of one form as cells of the card's table; empty if not measured."""
+    if f"{form}dev_loss" not in entry:
+        return "| |"
+    answered, abstained = entry[f"{form}dev_answered"], entry[f"{form}dev_abstained"]
+    return f"{entry[f'{form}dev_loss']:.2f} | {answered * 100:.1f} % | {abstained * 100:.1f} %"
+
+
+def account(recipe: Recipe) -> str:
+    """How long each stage is and what it shows."""
+    parts = [
+        f"{stage.steps} of them over "
+        + ("the sentences nearest to the question" if stage.evidence else "whole passages")
+        for stage in recipe.stages
+    ]
+    return f"{' and '.join(parts)}."
 
 
 def parameters(shape: Mapping[str, int]) -> int:
@@ -208,16 +230,18 @@ part; Wikipedia, on which SQuAD's test articles rest, is likely to be in it.
 
 One command (`python -m pipelines.training.builtin --data DATA --out FOLDER --seed {seed}`), fp32,
 on two shared CPU cores with AVX-512 and no GPU: {steps} of {planned} steps, {tokens:,} tokens
-with padding, {minutes:.0f} minutes. `training_log.json` holds the curve. Held-out articles
-(Kenya, Construction) gave the development figures: loss a token of the response, and the shares
-of answers and of abstentions that are right token for token given the right beginning.
+with padding, {minutes:.0f} minutes. {stages} `training_log.json` holds the
+curve. Held-out articles (Kenya, Construction) gave the development figures: loss a token of the
+response, and the shares of answers and of abstentions that are right token for token given the
+right beginning; each over the whole paragraph, and over its two sentences nearest to the question.
 
 {note}
 
 ![learning curve]({picture})
 
-| step | tokens | training loss | development loss | answers right | abstentions right |
-|---|---|---|---|---|---|
+| step | tokens | training loss | paragraph: loss | answers right | abstentions right \
+| evidence: loss | answers right | abstentions right |
+|---|---|---|---|---|---|---|---|---|
 {curve}
 
 ## Measured

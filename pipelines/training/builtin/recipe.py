@@ -1,19 +1,77 @@
 """What the built-in model is trained on, in which order and how: the recipe as values.
 
-Proportions move along the run: at first a fifth of the rows are gaps and sentence finding, which
-give much practice in matching and copying; at the end nearly all are real questions, few a row,
-which is how the model is served.
+Proportions move along a stage. The first stage heals what pruning broke and teaches the form: at
+its beginning a fifth of the rows are gaps and sentence finding, which give much practice in
+matching and copying; at its end nearly all are real questions, few a row. The second shows what the
+default profile shows, the sentences nearest to a question: short rows, so many questions a minute.
 """
 
 from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
 
+from pipelines.training.builtin.evidence import evidence_row
 from pipelines.training.builtin.gaps import gap_row, strip_text
 from pipelines.training.builtin.invented import invented_row
 from pipelines.training.builtin.rows import Corpus, Row, Text, read_row, sentence_row
+
+if TYPE_CHECKING:
+    from pipelines.engines.embedding import Embedder
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """A part of the run with a learning rate and proportions of its own."""
+
+    steps: int
+    learning_rate: float
+    shares: tuple[tuple[str, float, float], ...]
+    """Kinds of rows, each with its share at the beginning and at the end of the stage."""
+    evidence: float = 0.0
+    """Share of the rows of real questions that show the nearest sentences, not whole passages."""
+    warmup_steps: int = 20
+    decay: float = 0.5
+    """Share of the stage, at its end, over which the learning rate falls to a fiftieth."""
+    prompt_share: float = 0.0
+    """Share of the other prompt tokens that are predicted too, at the beginning of the stage."""
+
+    def rate(self, step: int) -> float:
+        """Learning rate of a step of the stage: warm up, hold, fall."""
+        left = (self.steps - step) / max(1.0, self.steps * self.decay)
+        return self.learning_rate * min(1.0, (step + 1) / self.warmup_steps, max(0.02, left))
+
+
+PASSAGES = Stage(
+    steps=720, learning_rate=6e-4, prompt_share=0.25,
+    shares=(
+        ("gaps", 0.08, 0.02),
+        ("sentences", 0.10, 0.03),
+        ("invented", 0.06, 0.08),
+        ("squad_articles", 0.27, 0.31),
+        ("squad_paragraphs", 0.20, 0.24),
+        ("fairytale_qa", 0.12, 0.12),
+        ("policy_qa", 0.05, 0.05),
+        ("covid_qa", 0.03, 0.03),
+        ("qed_nq", 0.09, 0.12),
+    ),
+)  # fmt: skip
+
+EVIDENCE = Stage(
+    steps=550, learning_rate=4e-4, decay=0.7, evidence=0.85,
+    shares=(
+        ("invented", 0.02, 0.02),
+        ("sentences", 0.02, 0.02),
+        ("squad_articles", 0.30, 0.36),
+        ("squad_paragraphs", 0.26, 0.32),
+        ("fairytale_qa", 0.14, 0.08),
+        ("policy_qa", 0.12, 0.08),
+        ("covid_qa", 0.04, 0.02),
+        ("qed_nq", 0.10, 0.10),
+    ),
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,40 +86,50 @@ class Recipe:
     context: int = 2048
     """Longest prompt with its answer; rows of training are shorter, see ``row_tokens``."""
     row_tokens: int = 700
-    steps: int = 950
+    stages: tuple[Stage, ...] = (PASSAGES, EVIDENCE)
     tokens_per_step: int = 2560
-    tokens_per_batch: int = 2048
-    learning_rate: float = 6e-4
-    warmup_steps: int = 20
-    decay: float = 0.5
-    """Share of the run, at its end, over which the learning rate falls to a fiftieth."""
+    tokens_per_batch: int = 512
     weight_decay: float = 0.01
     clip: float = 1.0
     repeat_weight: float = 0.1
     """Weight of predicting the repeated question: free practice in copying."""
-    prompt_share: float = 0.25
-    """Share of the other prompt tokens that are predicted too, at the beginning of the run."""
-    prompt_share_end: float = 0.0
     prompt_weight: float = 0.15
 
-    def rate(self, step: int) -> float:
-        """Learning rate of a step: warm up, hold, fall."""
-        left = (self.steps - step) / max(1.0, self.steps * self.decay)
-        return self.learning_rate * min(1.0, (step + 1) / self.warmup_steps, max(0.02, left))
+    @property
+    def steps(self) -> int:
+        """Optimiser steps of all stages."""
+        return sum(stage.steps for stage in self.stages)
 
+    def at(self, step: int) -> tuple[Stage, int]:
+        """The stage that a step belongs to, and its place in it."""
+        for stage in self.stages[:-1]:
+            if step < stage.steps:
+                return stage, step
+            step -= stage.steps
+        return self.stages[-1], step
 
-SHARES: dict[str, tuple[float, float]] = {
-    # Share of the rows at the beginning and at the end of the run.
-    "gaps": (0.08, 0.02),
-    "sentences": (0.10, 0.03),
-    "invented": (0.06, 0.08),
-    "squad_articles": (0.27, 0.31),
-    "squad_paragraphs": (0.20, 0.24),
-    "fairytale_qa": (0.12, 0.12),
-    "policy_qa": (0.05, 0.05),
-    "covid_qa": (0.03, 0.03),
-    "qed_nq": (0.09, 0.12),
-}
+    def scaled(self, steps: int) -> Recipe:
+        """The same recipe over another number of steps."""
+        before = self.steps
+        kept = [max(1, round(stage.steps * steps / before)) for stage in self.stages[:-1]]
+        lengths = [*kept, max(1, steps - sum(kept))]
+        stages = (
+            replace(stage, steps=length) for stage, length in zip(self.stages, lengths, strict=True)
+        )
+        return replace(self, stages=tuple(stages))
+
+    @classmethod
+    def read(cls, values: dict[str, Any]) -> Recipe:
+        """The recipe that ``asdict`` wrote to JSON."""
+        stages = tuple(
+            Stage(**{**stage, "shares": tuple(tuple(share) for share in stage["shares"])})
+            for stage in values["stages"]
+        )
+        return cls(**{**values, "layers": tuple(values["layers"]), "stages": stages})
+
+    def written(self) -> dict[str, Any]:
+        """The recipe as JSON can hold it."""
+        return asdict(self)
 
 
 class Stream:
@@ -71,8 +139,15 @@ class Stream:
     depends on the seed, the step and ``taken`` only, which is what makes resuming exact.
     """
 
-    def __init__(self, corpus: Corpus, seed: int, taken: dict[str, int] | None = None) -> None:
+    def __init__(
+        self,
+        corpus: Corpus,
+        seed: int,
+        embedder: Embedder,
+        taken: dict[str, int] | None = None,
+    ) -> None:
         self.corpus = corpus
+        self.embedder = embedder
         self.seed = seed
         self.taken = dict(taken or {})
         self._orders: dict[tuple[str, int], list[int]] = {}
@@ -95,10 +170,10 @@ class Stream:
     def _texts(self, source: str, texts: Sequence[Text], count: int) -> list[Text]:
         return [texts[self._next(source, len(texts))] for _ in range(count)]
 
-    def row(self, rng: random.Random, progress: float) -> Row:
-        """The next row, for a point of the run between 0 and 1."""
-        weights = [a + (b - a) * progress for a, b in SHARES.values()]
-        source = rng.choices(list(SHARES), weights)[0]
+    def row(self, rng: random.Random, stage: Stage, progress: float) -> Row:
+        """The next row, for a point of a stage between 0 and 1."""
+        weights = [a + (b - a) * progress for _, a, b in stage.shares]
+        source = rng.choices([name for name, _, _ in stage.shares], weights)[0]
         late = progress > 0.6
         most = rng.choice((1, 2, 3, 4, 6)) if late else rng.choice((2, 3, 4, 6))
         plain = self.corpus.plain
@@ -115,6 +190,8 @@ class Stream:
             return invented_row(plain, rng, max_turns=most + 2)
         text = self._texts(source, self.corpus.reading[source], 1)[0]
         near = self._groups[text.group]
+        if stage.evidence and rng.random() < stage.evidence:
+            return evidence_row(text, near, rng, self.embedder)
         if rng.random() < 0.3:
             near = plain
         distractors = rng.choices(

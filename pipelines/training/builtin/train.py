@@ -7,10 +7,10 @@ import random
 import shutil
 import sys
 import time
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipelines.engines.evidence import nearest_sentences
 from pipelines.training.builtin.batches import (
     Batch,
     Encoded,
@@ -19,6 +19,7 @@ from pipelines.training.builtin.batches import (
     encode_row,
     step_rows,
 )
+from pipelines.training.builtin.evidence import Remembering
 from pipelines.training.builtin.recipe import Recipe, Stream
 from pipelines.training.builtin.rows import FORM, Corpus, Row, Turn, shown
 from pipelines.training.builtin.tokenizer import PAD
@@ -26,6 +27,8 @@ from pipelines.training.builtin.tokenizer import PAD
 if TYPE_CHECKING:
     from torch import Tensor
     from transformers import LlamaForCausalLM
+
+    from pipelines.engines.embedding import Embedder
 
 MODEL, OPTIMIZER, STATE = "model.safetensors", "optimizer.safetensors", "state.json"
 
@@ -40,19 +43,25 @@ def losses(model: LlamaForCausalLM, batch: Batch, device: str) -> tuple[Tensor, 
     return cross_entropy(logits, targets, reduction="none"), logits.detach().argmax(-1) == targets
 
 
-def development_rows(tokenizer: Any, corpus: Corpus, limit: int) -> list[tuple[Encoded, bool]]:
+def development_rows(
+    tokenizer: Any, corpus: Corpus, limit: int, embedder: Embedder | None = None
+) -> list[tuple[Encoded, bool]]:
     """Held-out questions over their own paragraph, one a row, always the same.
 
-    Each comes with whether the paragraph answers it.
+    Each comes with whether what is shown answers it. With an embedder, what is shown are the
+    paragraph's two sentences nearest to the question.
     """
     rng = random.Random(0)
     asked = [(text, a) for text in corpus.held_out for a in text.asked]
     rng.shuffle(asked)
     out = []
     for text, a in asked[:limit]:
-        response = FORM.response(a.answer, [1] if a.answer else [])
-        row = Row(shown([text], rng), (Turn(a.question, response),))
-        out.append((encode_row(tokenizer, row), bool(a.answer)))
+        passages = shown([text], rng)
+        if embedder is not None:
+            passages = nearest_sentences(a.question, passages, embedder, count=2)
+        answer = a.answer if a.answer in passages[0].text else ""
+        row = Row(passages, (Turn(a.question, FORM.response(answer, [1] if answer else [])),))
+        out.append((encode_row(tokenizer, row), bool(answer)))
     return out
 
 
@@ -88,6 +97,7 @@ class Trainer:
         tokenizer: Any,
         corpus: Corpus,
         recipe: Recipe,
+        embedder: Embedder,
         *,
         seed: int,
         device: str,
@@ -101,10 +111,14 @@ class Trainer:
             seed,
             device,
         )
-        self.stream = Stream(corpus, seed)
+        remembering = Remembering(embedder)
+        self.stream = Stream(corpus, seed, remembering)
         self.step, self.tokens, self.seconds = 0, 0, 0.0
         self.log: list[dict[str, float]] = []
-        self.dev = development_rows(tokenizer, corpus, 160)
+        self.dev = {
+            "": development_rows(tokenizer, corpus, 160),
+            "evidence_": development_rows(tokenizer, corpus, 160, remembering),
+        }
         self.named = dict(model.named_parameters())
         decayed = [p for p in self.named.values() if p.ndim > 1]
         plain = [p for p in self.named.values() if p.ndim <= 1]
@@ -113,21 +127,23 @@ class Trainer:
                 {"params": decayed, "weight_decay": recipe.weight_decay},
                 {"params": plain, "weight_decay": 0.0},
             ],
-            lr=recipe.learning_rate, betas=(0.9, 0.98), fused=True,
+            lr=recipe.stages[0].learning_rate, betas=(0.9, 0.98), fused=True,
         )  # fmt: skip
 
     def _rows(self) -> list[Encoded]:
-        progress = self.step / self.recipe.steps
+        stage, done = self.recipe.at(self.step)
+        progress = done / stage.steps
         rng = random.Random(f"{self.seed} step {self.step}")
         rows: list[Encoded] = []
         while sum(len(r.ids) for r in rows) < self.recipe.tokens_per_step:
-            row = self.stream.row(rng, progress)
+            row = self.stream.row(rng, stage, progress)
             if not row.turns:
                 continue
             encoded = encode_row(self.tokenizer, row, repeat_weight=self.recipe.repeat_weight)
             if len(encoded.ids) <= self.recipe.row_tokens:
                 rows.append(encoded)
-        return step_rows(rows, rng, self.recipe, progress)
+        share = stage.prompt_share * (1 - progress)
+        return step_rows(rows, rng, share, self.recipe.prompt_weight)
 
     def advance(self) -> dict[str, float]:
         """One optimiser step; returns its response loss and share of right response tokens."""
@@ -148,7 +164,8 @@ class Trainer:
             self.tokens += batch.ids.numel()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip)
         for group in self.optimizer.param_groups:
-            group["lr"] = self.recipe.rate(self.step)
+            stage, done = self.recipe.at(self.step)
+            group["lr"] = stage.rate(done)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.step += 1
@@ -172,7 +189,7 @@ class Trainer:
         save_file(moments, aside / OPTIMIZER)
         state = {
             "step": self.step, "tokens": self.tokens, "seconds": self.seconds, "seed": self.seed,
-            "taken": self.stream.taken, "recipe": asdict(self.recipe), "log": self.log,
+            "taken": self.stream.taken, "recipe": self.recipe.written(), "log": self.log,
         }  # fmt: skip
         (aside / STATE).write_text(json.dumps(state), encoding="utf-8")
         old = folder.with_name(folder.name + ".old")
@@ -230,7 +247,9 @@ class Trainer:
                     **{k: round(v, 4) for k, v in mean.items()},
                 }
                 if self.step % dev_every == 0 or self.step == self.recipe.steps:
-                    entry |= development(self.model, self.dev, self.device)
+                    for form, rows in self.dev.items():
+                        found = development(self.model, rows, self.device)
+                        entry |= {form + name: value for name, value in found.items()}
                 self.log.append(entry)
                 recent = []
                 left = self.seconds / self.step * (self.recipe.steps - self.step) / 60

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +12,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipelines.engines.embedding import HashingEmbedder
 from pipelines.engines.encoding import encode_example
+from pipelines.engines.evidence import nearest_sentences
 from pipelines.training.builtin import evaluate, gaps, invented, rows
 from pipelines.training.builtin.batches import encode_row
+from pipelines.training.builtin.evidence import Remembering, evidence_row
 from pipelines.training.builtin.initial import Base, cut_down, find_base, load_base
-from pipelines.training.builtin.recipe import Recipe, Stream
+from pipelines.training.builtin.recipe import EVIDENCE, PASSAGES, Recipe, Stage, Stream
 from pipelines.training.builtin.tokenizer import (
     END,
     PAD,
@@ -32,14 +35,22 @@ from store.errors import ModelUnavailable
 
 CONTEXT = 512
 RECIPE = Recipe(
-    layers=(0, 1, 3), neurons=48, vocabulary=420, context=CONTEXT, row_tokens=CONTEXT, steps=6,
-    tokens_per_step=300, tokens_per_batch=400, warmup_steps=1,
-)  # fmt: skip
+    layers=(0, 1, 3),
+    neurons=48,
+    vocabulary=420,
+    context=CONTEXT,
+    row_tokens=CONTEXT,
+    stages=(replace(PASSAGES, steps=4, warmup_steps=1), replace(EVIDENCE, steps=2, warmup_steps=1)),
+    tokens_per_step=300,
+    tokens_per_batch=400,
+)
+EMBEDDER = HashingEmbedder()  # fmt: skip
 PARAGRAPH = (
     "The river Lorvel rises in the hills of Tamnor and reaches the sea after 240 kilometres. "
     "In 1871 the engineer Anna Weller built a bridge of iron across it near Oldport. "
     "Every spring the lower fields are flooded, and farmers move their cattle to higher ground."
 )
+OTHER = "The river Sund is short. In 1950 Carl Benz drew maps of it. Nobody fishes there."
 SENTINEL = "Zzyzx forbidden test sentence."
 
 
@@ -168,10 +179,10 @@ def fresh_model(base: Base, kept: list[str]) -> Any:
     )
 
 
-def all_rows(corpus: rows.Corpus, count: int = 150) -> list[rows.Row]:
-    stream = Stream(corpus, seed=0)
+def all_rows(corpus: rows.Corpus, count: int = 150, stage: Stage = PASSAGES) -> list[rows.Row]:
+    stream = Stream(corpus, 0, Remembering(EMBEDDER))
     rng = random.Random(0)
-    return [stream.row(rng, progress=n / count) for n in range(count)]
+    return [stream.row(rng, stage, progress=n / count) for n in range(count)]
 
 
 # Tokenizer
@@ -244,9 +255,10 @@ def test_follow_up_turns_are_encoded_as_the_chat_template_spells_them(tokenizer:
 # Rows
 
 
-def test_answers_stand_in_the_passage_they_cite(corpus: rows.Corpus) -> None:
+@pytest.mark.parametrize("stage", [PASSAGES, EVIDENCE])
+def test_answers_stand_in_the_passage_they_cite(corpus: rows.Corpus, stage: Stage) -> None:
     checked = 0
-    for row in all_rows(corpus):
+    for row in all_rows(corpus, stage=stage):
         for turn in row.turns:
             parsed = rows.FORM.parse(turn.response, len(row.passages))
             assert turn.response.startswith(" ")
@@ -255,6 +267,71 @@ def test_answers_stand_in_the_passage_they_cite(corpus: rows.Corpus) -> None:
                 assert answer in row.passages[parsed.markers[0] - 1].text
                 checked += 1
     assert checked > 200
+
+
+def evidence_rows(corpus: rows.Corpus, count: int = 100) -> list[rows.Row]:
+    texts = corpus.reading["squad_articles"]
+    assert len(texts) == 1
+    others = [rows.Text("Sund", OTHER, (rows.Asked("Who drew maps?", "Carl Benz"),), "Sund")] * 4
+    rng = random.Random(0)
+    return [evidence_row(texts[0], others, rng, Remembering(EMBEDDER)) for _ in range(count)]
+
+
+def test_evidence_is_what_serving_would_select_or_holds_the_answer(corpus: rows.Corpus) -> None:
+    text = corpus.reading["squad_articles"][0].text
+    selected = 0
+    for row in evidence_rows(corpus):
+        assert 1 <= len(row.passages) <= 3
+        assert all(p.text in text or p.text in OTHER for p in row.passages)
+        question = row.turns[0].question
+        whole = [
+            rows.shown([rows.Text("", source)], random.Random(0))[0].model_copy(
+                update={"chunk_id": source}
+            )
+            for source in (text, OTHER)
+        ]
+        nearest = nearest_sentences(question, whole, EMBEDDER, count=3)
+        selected += all(any(p.text in n.text for n in nearest) for p in row.passages)
+    assert selected > 50
+
+
+def test_evidence_without_the_answer_is_to_be_refused(corpus: rows.Corpus) -> None:
+    refused = 0
+    for row in evidence_rows(corpus, 300):
+        turn = row.turns[0]
+        if turn.response == rows.FORM.response(""):
+            refused += 1
+            answers = {
+                a.question: a.answer for t in corpus.reading["squad_articles"] for a in t.asked
+            }
+            answer = answers.get(turn.question)
+            assert not answer or all(answer not in p.text for p in row.passages)
+    assert 10 < refused < 150
+
+
+def test_a_remembered_vector_is_the_embedders() -> None:
+    import numpy as np
+
+    texts = ["one two", "three", "one two"]
+    remembering = Remembering(EMBEDDER)
+    for _ in range(2):
+        found = remembering.embed_documents(texts)
+        assert np.array_equal(found, EMBEDDER.embed_documents(texts))
+
+
+def test_a_recipe_comes_back_from_its_record() -> None:
+    assert Recipe.read(json.loads(json.dumps(RECIPE.written()))) == RECIPE
+
+
+def test_a_scaled_recipe_keeps_the_proportions_of_its_stages() -> None:
+    whole = Recipe()
+    half = whole.scaled(whole.steps // 2)
+    assert half.steps == whole.steps // 2
+    assert abs(half.stages[0].steps - whole.stages[0].steps / 2) <= 1
+    assert whole.scaled(whole.steps) == whole
+    ends = [half.at(step) for step in (0, half.stages[0].steps, half.steps - 1)]
+    assert [stage for stage, _ in ends] == [half.stages[0], half.stages[1], half.stages[1]]
+    assert [done for _, done in ends] == [0, 0, half.stages[1].steps - 1]
 
 
 def test_citations_and_abstentions_are_spread(corpus: rows.Corpus) -> None:
@@ -277,7 +354,7 @@ def test_the_same_seed_gives_the_same_rows(corpus: rows.Corpus) -> None:
 
 
 def test_each_source_is_used_up_before_it_repeats(corpus: rows.Corpus) -> None:
-    stream = Stream(corpus, seed=3)
+    stream = Stream(corpus, 3, EMBEDDER)
     taken = [stream._next("sentences", 12) for _ in range(24)]
     assert sorted(taken[:12]) == sorted(taken[12:]) == list(range(12))
 
@@ -395,7 +472,9 @@ def test_resuming_gives_the_weights_of_an_uninterrupted_run(
     from pipelines.training.builtin.train import Trainer
 
     def trainer() -> Trainer:
-        return Trainer(fresh_model(base, kept), tokenizer, corpus, RECIPE, seed=0, device="cpu")
+        return Trainer(
+            fresh_model(base, kept), tokenizer, corpus, RECIPE, EMBEDDER, seed=0, device="cpu"
+        )
 
     whole = trainer()
     whole.run(tmp_path / "whole", minutes=None)
@@ -421,9 +500,10 @@ def test_the_model_folder_loads_as_any_causal_lm_does(
     from pipelines.training.builtin.export import write_model
 
     entry = {"step": 6, "tokens": 9, "loss": 2.0, "dev_loss": 2.5}
-    entry |= {"dev_answered": 0.25, "dev_abstained": 0.5}
+    entry |= {"dev_answered": 0.25, "dev_abstained": 0.5, "evidence_dev_loss": 1.5}
+    entry |= {"evidence_dev_answered": 0.75, "evidence_dev_abstained": 1.0}
     state = {"seed": 0, "step": 6, "tokens": 9, "seconds": 60.0, "log": [entry]}
-    write_model(model, tokenizer, tmp_path, {**state, "recipe": asdict(RECIPE)})
+    write_model(model, tokenizer, tmp_path, {**state, "recipe": RECIPE.written()})
     loaded = AutoModelForCausalLM.from_pretrained(tmp_path)
     again = AutoTokenizer.from_pretrained(tmp_path)
     assert loaded.dtype == torch.float32
@@ -435,7 +515,7 @@ def test_the_model_folder_loads_as_any_causal_lm_does(
     assert text == "<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n"
     card = (tmp_path / "README.md").read_text(encoding="utf-8")
     assert "<svg" in (tmp_path / "learning_curve.svg").read_text(encoding="utf-8")
-    assert "| 6 | 9 | 2.00 | 2.50 | 25.0 % | 50.0 % |" in card
+    assert "| 6 | 9 | 2.00 | 2.50 | 25.0 % | 50.0 % | 1.50 | 75.0 % | 100.0 % |" in card
     ours, theirs = model.get_input_embeddings().weight, loaded.get_input_embeddings().weight
     torch.testing.assert_close(theirs, ours, rtol=1e-3, atol=1e-4)
 

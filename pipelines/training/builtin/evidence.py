@@ -1,0 +1,143 @@
+"""Rows in the form the default profile serves: the sentences nearest to the question, cited.
+
+The selection is serving's own (``pipelines.engines.evidence``), so the reader learns from evidence
+as good and as bad as it will be shown.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from pipelines.engines.evidence import nearest_sentences
+from pipelines.engines.sentences import sentence_spans
+from pipelines.training.builtin.rows import FORM, Row, Text, Turn, altered, shown
+from store.types import EmbedderIdentity, Passage
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from pipelines.engines.embedding import Embedder, Vectors
+
+MISSED = 0.25
+"""Share of the questions whose answer was not selected that stay so, to be abstained from."""
+FOREIGN = 0.10
+"""Share of the questions that are exchanged for one that the evidence does not answer."""
+
+
+class Remembering:
+    """An embedder that embeds each text once: the same sentences come up with every question."""
+
+    def __init__(self, embedder: Embedder) -> None:
+        self._embedder = embedder
+        self._known: dict[str, NDArray[np.float32]] = {}
+
+    @property
+    def identity(self) -> EmbedderIdentity:
+        """The wrapped embedder's."""
+        return self._embedder.identity
+
+    def token_spans(self, text: str) -> list[tuple[int, int]]:
+        """The wrapped embedder's."""
+        return self._embedder.token_spans(text)
+
+    def embed_documents(self, texts: Sequence[str]) -> Vectors:
+        """One unit vector a text."""
+        import numpy as np
+
+        new = [text for text in dict.fromkeys(texts) if text not in self._known]
+        if new:
+            self._known |= dict(zip(new, self._embedder.embed_documents(new), strict=True))
+        return np.stack([self._known[text] for text in texts])
+
+    def embed_query(self, text: str) -> NDArray[np.float32]:
+        """The question's unit vector; questions hardly ever come back."""
+        return self._embedder.embed_query(text)
+
+    def embed_queries(self, texts: Sequence[str]) -> Vectors:
+        """One unit vector a question."""
+        return self._embedder.embed_queries(texts)
+
+
+def evidence_row(
+    text: Text, neighbours: Sequence[Text], rng: random.Random, embedder: Embedder
+) -> Row:
+    """A question about a text, with one to three sentences of it and of up to three neighbours.
+
+    Further questions whose answers happen to be shown follow as turns of their own: they cost
+    little, since the sentences are read once.
+    """
+    asked = rng.choice(text.asked)
+    count = rng.choices((1, 2, 3), (40, 30, 30))[0]
+    others = [
+        t
+        for t in rng.sample(list(neighbours), min(len(neighbours), 4))
+        if t.text != text.text
+    ]  # fmt: skip
+    around, spare = others[: rng.choices((0, 1, 2, 3), (45, 15, 15, 25))[0]], others[-1:]
+    texts = [text, *around]
+    rng.shuffle(texts)
+    passages = shown(texts, rng)
+    own = next(p.chunk_id for p, t in zip(passages, texts, strict=True) if t is text)
+    evidence = nearest_sentences(asked.question, passages, embedder, count=count)
+    place = holding(evidence, own, asked.answer)
+    if asked.answer and not place and rng.random() >= MISSED:
+        evidence = with_answer(evidence, passages, own, asked.answer)
+        place = holding(evidence, own, asked.answer)
+    turns = [Turn(asked.question, FORM.response(asked.answer if place else "", place))]
+    if place and spare and rng.random() < FOREIGN:
+        foreign = [q.question for t in spare for q in t.asked]
+        changed = altered(asked.question, spare[0].text, rng) if rng.random() < 0.5 else ""
+        if changed or foreign:
+            turns = [Turn(changed or rng.choice(foreign), FORM.response(""))]
+    more = [a for a in text.asked if a is not asked and a.answer]
+    for other in rng.sample(more, len(more)):
+        place = holding(evidence, own, other.answer)
+        if place and len(turns) < 3 and belongs(other.question, other.answer, evidence, embedder):
+            turns.append(Turn(other.question, FORM.response(other.answer, place)))
+    return Row(evidence, tuple(turns))
+
+
+def holding(evidence: Sequence[Passage], own: str, answer: str) -> list[int]:
+    """The number of the passage cut from the question's own text, if the answer stands in it."""
+    return [
+        number
+        for number, passage in enumerate(evidence, start=1)
+        if passage.chunk_id == own and answer and answer in passage.text
+    ]
+
+
+def with_answer(
+    evidence: Sequence[Passage], passages: Sequence[Passage], own: str, answer: str
+) -> tuple[Passage, ...]:
+    """The evidence with the sentence that holds the answer in place of one other piece."""
+    whole = next(p for p in passages if p.chunk_id == own)
+    at = whole.text.find(answer)
+    spans = [(a, b) for a, b in sentence_spans(whole.text) if a <= at and at + len(answer) <= b]
+    if not spans:
+        return tuple(evidence)
+    start, end = spans[0]
+    sentence = whole.model_copy(
+        update={
+            "text": whole.text[start:end],
+            "start": whole.start + start,
+            "end": whole.start + end,
+        }
+    )
+    kept = [p for p in evidence if p.chunk_id != own]
+    if len(kept) == len(evidence):
+        kept = kept[:-1]
+    return (sentence, *kept)
+
+
+def belongs(
+    question: str, answer: str, evidence: Sequence[Passage], embedder: Embedder
+) -> bool:  # fmt: skip
+    """Whether the sentence nearest to the question, of those shown, holds its answer.
+
+    An answer such as a year can stand in a sentence that has nothing to do with its question.
+    """
+    nearest = nearest_sentences(question, evidence, embedder, count=1)
+    return any(answer in p.text for p in nearest)
