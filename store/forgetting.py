@@ -10,7 +10,6 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from store.atomic import dump_line
 from store.moving import is_upload
 from store.progress import Progress, quiet
 from store.store import Store
@@ -52,7 +51,9 @@ def erase(store: Store, document: str, source: str, *, progress: Progress = quie
             Path(file).unlink(missing_ok=True)
         if "://" in file:
             shutil.rmtree(layout.downloads, ignore_errors=True)  # a cache, by address
-        scores = _drop_scores(layout.results, (document, source))
+        # Kept by digests of questions and prompts: which rows tell of the document cannot be said.
+        scores = len(list(layout.results.glob("*.jsonl")))
+        shutil.rmtree(layout.results, ignore_errors=True)
         rejected = store.rejected.forget(source)
     outside = file if file and not uploaded and Path(file).is_file() else ""
     return Erased(
@@ -65,16 +66,3 @@ def erase(store: Store, document: str, source: str, *, progress: Progress = quie
         kept_by_tags=gone.tags,
         file=outside,
     )
-
-
-def _drop_scores(folder: Path, named: tuple[str, ...]) -> int:
-    """Remove files of kept scores that name the document: a cache, made again when needed."""
-    # As JSON writes them inside a string.
-    needles = [dump_line({"": name})[6:-2].encode("utf-8") for name in named]
-    count = 0
-    for path in sorted(folder.glob("*.jsonl")):
-        content = path.read_bytes()
-        if any(needle in content for needle in needles):
-            path.unlink()
-            count += 1
-    return count

@@ -359,6 +359,7 @@ class _Taking(Ingest):
             for delivery, source, reason, line in bad
         ]
         held = self.features.held(source for _, source, _, _ in named)
+        kept: set[tuple[str, str]] = set()
         for delivery, source, reason, line in named:
             digest = sha256_hex(delivery.data)
             entry = held[source].entry if source in held else None
@@ -366,7 +367,8 @@ class _Taking(Ingest):
                 "failed",
                 digest,
             )
-            if not again:  # redelivered after a crash: it is kept already
+            if not again and (source, digest) not in kept:  # one that comes again is kept once
+                kept.add((source, digest))
                 self.store.rejected.append(
                     stream=stream,
                     position=delivery.position,
@@ -374,8 +376,11 @@ class _Taking(Ingest):
                     reason=reason,
                     record=delivery.data,
                 )
-            entries = [entry] if entry else []
-            self._note_failure(source, entries, digest, reason, line=line, file=STREAM)
+            self._note_failure(
+                source, [entry] if entry else [], digest, reason, line=line, file=STREAM
+            )
+        # A source has one line, that of its last record: a commit may name it once.
+        self.batch.lines = list({line.record.id: line for line in self.batch.lines}.values())
         self._commit()
 
 

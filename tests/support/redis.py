@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import socket
 import subprocess
 import tempfile
 import time
@@ -22,18 +23,28 @@ def redis_server() -> Iterator[str]:
     pytest.importorskip("redis", reason="the package redis is not installed: fti-llm[stream]")
     # Paths of sockets are short: pytest's own folders may be too long for one.
     with tempfile.TemporaryDirectory(prefix="fti-redis-") as folder:
-        socket = Path(folder) / "socket"
+        path = str(Path(folder) / "socket")
         process = subprocess.Popen(
-            [binary, "--port", "0", "--unixsocket", str(socket), "--save", "", "--dir", folder],
+            [binary, "--port", "0", "--unixsocket", path, "--save", "", "--dir", folder],
             stdout=subprocess.DEVNULL,
         )
         try:
             deadline = time.monotonic() + 30
-            while not socket.exists():
+            while not _answers(path):
                 assert process.poll() is None, "redis-server ended at once"
                 assert time.monotonic() < deadline, "redis-server does not listen"
                 time.sleep(0.01)
-            yield f"unix://{socket}"
+            yield f"unix://{path}"
         finally:
             process.kill()
             process.wait()
+
+
+def _answers(path: str) -> bool:
+    # The file is there a moment before anybody listens.
+    with socket.socket(socket.AF_UNIX) as trial:
+        try:
+            trial.connect(path)
+        except OSError:
+            return False
+    return True

@@ -159,6 +159,16 @@ def test_bad_records_are_kept_and_hold_nothing_up(store: Store) -> None:
     assert len(list(store.rejected.list())) == 2, "what comes again is kept once"
 
 
+def test_the_same_bad_record_twice_in_one_batch_is_one_line(store: Store) -> None:
+    bad, other = b'{"source": "t/2", "colour": "red"}', b'{"source": "t/2", "colour": "blue"}'
+    stream = Given(b"no json", b"no json", bad, bad, other)
+    report = run(store, stream, linger_s=0.5)
+    assert (report.failed_records, report.batches) == (5, 1)
+    assert [r.position for r in store.rejected.list()] == ["1", "3", "5"]
+    assert store.features.stats().failed == 2
+    assert stream.acknowledged == ["1", "2", "3", "4", "5"]
+
+
 def test_a_bad_record_keeps_the_last_good_version(store: Store) -> None:
     run(store, Given(record("t/1", "Open on Mondays.")))
     run(store, Given(b'{"source": "t/1", "text": ""}'))

@@ -93,13 +93,13 @@ def test_a_tagged_version_keeps_it_and_that_is_said(store: Store) -> None:
 def test_caches_rejected_records_and_an_uploaded_file_go_too(store: Store) -> None:
     source = upload(store, "note.txt", f"an uploaded {WORD}")
     store.layout.results.mkdir()
-    (store.layout.results / "a.jsonl").write_text(f'{{"document": "{source}"}}\n', "utf-8")
-    (store.layout.results / "b.jsonl").write_text('{"document": "other"}\n', "utf-8")
+    for name in "ab":
+        (store.layout.results / f"{name}.jsonl").write_text('{"reply": "of a model"}\n', "utf-8")
     store.rejected.append(stream="s", position="1", source=source, reason="r", record=b"x")
     store.rejected.append(stream="s", position="2", source="other", reason="r", record=b"y")
     erased = erase(store, document_id(source), source)
-    assert (erased.cached_scores, erased.rejected_records, erased.uploaded_file) == (1, 1, True)
-    assert [p.name for p in store.layout.results.iterdir()] == ["b.jsonl"]
+    assert (erased.cached_scores, erased.rejected_records, erased.uploaded_file) == (2, 1, True)
+    assert not store.layout.results.exists()
     assert [r.source for r in store.rejected.list()] == ["other"]
     assert not list(store.layout.uploads.iterdir())
 
