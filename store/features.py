@@ -412,6 +412,16 @@ class FeatureStore:
             rows = query.select(["id", "vector"]).to_arrow()
         return dict(zip(rows["id"].to_pylist(), tables.matrix(rows["vector"]), strict=True))
 
+    def lookup(self, chunk_ids: Sequence[str]) -> dict[str, Chunk]:
+        """The chunks that are there of these ids: an online read by key, without a search."""
+        if not self.exists() or not chunk_ids:
+            return {}
+        columns = ["id", "document_id", "ordinal", "start", "end", "text", "content_hash"]
+        query = self._snapshot().search().where(_in("id", chunk_ids)).limit(len(set(chunk_ids)))
+        with self._lance.reading():
+            found = search.rows(query.select([*columns, "section"]))
+        return {row["id"]: tables.read_chunk(row) for row in found}
+
     def sample(
         self, limit: int, *, documents: Sequence[str] | None = None, seed: int = 0
     ) -> ChunkSample:

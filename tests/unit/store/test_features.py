@@ -422,3 +422,14 @@ def test_ledger_times_are_utc(features: FeatureStore) -> None:
     record = features.records()[0]
     assert record.attempted_at.utcoffset() is not None
     assert abs((now() - record.attempted_at).total_seconds()) < 60
+
+
+def test_chunks_are_looked_up_by_key(features: FeatureStore) -> None:
+    features.replace([an_update("/a.md", ["one", "two"]), an_update("/b.md", ["three"])])
+    one, _, three = features.chunks()
+    assert features.lookup([three.id, one.id, "c-unknown"]) == {one.id: one, three.id: three}
+    assert features.lookup([]) == {}
+
+
+def test_an_unused_store_holds_no_key(layout: Layout) -> None:
+    assert FeatureStore(layout).lookup(["c1"]) == {}
