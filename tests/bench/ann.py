@@ -98,7 +98,22 @@ def main() -> None:
                 f"{row.get('refine')}: recall {row['recall']:.3f}, {row['ratio']:.2f} of exact"
             )
     if options.out:
-        options.out.write_text(json.dumps(everything, indent=1) + "\n", "utf-8")
+        lines = ",\n".join(json.dumps(row) for row in as_ratios(everything))
+        options.out.write_text(f"[\n{lines}\n]\n", "utf-8")
+
+
+def as_ratios(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows without times of one machine: building is compared with IvfSq."""
+    base = {row["rows"]: row["build_s"] for row in rows if row["index"] == "IvfSq"}
+    return [
+        {name: value for name, value in row.items() if name not in ("ms", "build_s")}
+        | (
+            {"build_ratio": round(row["build_s"] / max(base[row["rows"]], 0.1), 1)}
+            if "build_s" in row
+            else {}
+        )
+        for row in rows
+    ]
 
 
 if __name__ == "__main__":
