@@ -155,6 +155,8 @@ def promote(
     session.report.result(decision.model_dump(mode="json"))
     session.report.say(f"{decision.model}@{decision.alias} is now version {decision.version}")
     session.report.say(f"  {decision.reason}", style="dim")
+    if decision.evidence.get("forced"):
+        session.report.note(f"forced; the gate had said: {decision.evidence['refusal']}")
 
 
 @group.command("rollback")

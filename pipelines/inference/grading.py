@@ -13,6 +13,8 @@ from typing import Any, TypeVar
 from store.progress import Progress, ProgressEvent
 from store.results import KeptRows
 
+#: Field of a judgement that failed: it is reported, and not kept, so that it is made anew.
+UNREADABLE = "unreadable"
 _T = TypeVar("_T")
 
 
@@ -50,7 +52,8 @@ def graded(
     for at in range(0, len(todo), batch):
         part = todo[at : at + batch]
         judged = grade([item for _, item in part])
-        kept.keep_all((k, row) for (k, _), row in zip(part, judged, strict=True))
-        found |= {k: row for (k, _), row in zip(part, judged, strict=True)}
+        new = {k: row for (k, _), row in zip(part, judged, strict=True)}
+        kept.keep_all((k, row) for k, row in new.items() if UNREADABLE not in row)
+        found |= new
         progress(ProgressEvent(stage, len(found), len(found) + len(todo) - at - len(part)))
     return [found[k] for k in keys], reused

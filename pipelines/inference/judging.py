@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field, model_validator
 
 from pipelines.engines.generation import GenerationRequest, Generator, ServerConfig
-from pipelines.inference.grading import graded
+from pipelines.inference.grading import UNREADABLE, graded
 from pipelines.inference.metrics import kappa
 from pipelines.inference.scoring import RIGHT
 from store.errors import GenerationFailed, InvalidCases
@@ -235,7 +235,7 @@ class Judge:
             asked=len(asked),
             reused=reused,
             unreadable=sum("score" not in verdict for verdict in verdicts),
-            example=next((v["unreadable"] for v in verdicts if "unreadable" in v), ""),
+            example=next((v[UNREADABLE] for v in verdicts if UNREADABLE in v), ""),
             agreement=_share([ours == theirs for ours, theirs in sides]),
             kappa=kappa(sides),
         )
@@ -330,10 +330,10 @@ class Judge:
             stage="judge",
             progress=progress,
         )
-        if found and all("unreadable" in verdict for verdict in found):
+        if found and all(UNREADABLE in verdict for verdict in found):
             raise GenerationFailed(
                 f"None of the {len(found)} verdicts of the judge {self.model!r} can be read: "
-                f"{found[0]['unreadable']}",
+                f"{found[0][UNREADABLE]}",
                 hint="Use a model that follows a format, and turn off any thinking aloud.",
             )
         return found, reused
@@ -341,7 +341,7 @@ class Judge:
     def _ask(self, tasks: Sequence[Task], *, pairs: bool) -> list[Mapping[str, Any]]:
         found: dict[int, Mapping[str, Any]] = {}
         for attempt in range(_ATTEMPTS):
-            waiting = [n for n in range(len(tasks)) if "unreadable" in found.get(n, _UNASKED)]
+            waiting = [n for n in range(len(tasks)) if UNREADABLE in found.get(n, _UNASKED)]
             said = self._generator.generate(
                 [
                     GenerationRequest(
@@ -362,11 +362,11 @@ class Judge:
                         )
                     found[n] = read_verdict(generation.text, check=tasks[n].check, pairs=pairs)
                 except Unreadable as fault:
-                    found[n] = {"unreadable": f"{fault}: {generation.text.strip()[:120]!r}"}
+                    found[n] = {UNREADABLE: f"{fault}: {generation.text.strip()[:120]!r}"}
         return [found[n] for n in range(len(tasks))]
 
 
-_UNASKED: Mapping[str, Any] = {"unreadable": ""}
+_UNASKED: Mapping[str, Any] = {UNREADABLE: ""}
 #: Verdicts on (ours, theirs) and (theirs, ours) that mean the same, and what they mean for us.
 _AGREED: Mapping[tuple[Better, Better], int] = {
     ("first", "second"): 1,

@@ -214,6 +214,11 @@ def test_an_unreadable_verdict_leaves_its_case_without_a_score(
     assert found.example.startswith("it is not an object of check, reason, score: '{")
     assert sorted(body["temperature"] for body in server.bodies) == [0.0, 0.0, 0.5]
 
+    server.responses = [verdicts(lambda data: {"score": 1})]
+    again = a_judge(server).score_rows(rows, store=store)
+    assert [r["judge"] for r in rows] == [1.0, 0.0], "only what could be read was kept"
+    assert (again.reused, again.unreadable) == (1, 0)
+
 
 def test_a_verdict_that_was_cut_says_which_setting_to_raise(server: Server, store: Store) -> None:
     server.responses = [says('{"check": "', finish="length")]
