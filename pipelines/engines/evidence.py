@@ -7,10 +7,15 @@ same selection stands in front of training and of serving, because the contract 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from pipelines.engines.embedding import Embedder, Vectors
 from pipelines.engines.sentences import sentence_spans
-from store.types import Passage
+from store.types import EmbedderIdentity, Passage
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 _Sentence = tuple[int, int, int, str]  # number of its passage, where it starts and ends, its text
 
@@ -84,3 +89,54 @@ def _cut(passage: Passage, start: int, end: int) -> Passage:
             "end": passage.start + end,
         }
     )
+
+
+class Remembering:
+    """An embedder that embeds a text once: the same sentences come up with question after question.
+
+    May be shared between threads. What it knows is bounded: once ``most`` texts are known, all are
+    forgotten and it begins anew.
+
+    Args:
+        embedder: computes what is not known yet.
+        most: texts to know at most; 20,000 vectors of 384 numbers take 31 MB.
+    """
+
+    def __init__(self, embedder: Embedder, *, most: int = 20_000) -> None:
+        self._embedder = embedder
+        self._most = most
+        self._known: dict[str, NDArray[np.float32]] = {}
+
+    @property
+    def identity(self) -> EmbedderIdentity:
+        """The embedder's."""
+        return self._embedder.identity
+
+    def token_spans(self, text: str) -> list[tuple[int, int]]:
+        """The embedder's."""
+        return self._embedder.token_spans(text)
+
+    def embed_documents(self, texts: Sequence[str]) -> Vectors:
+        """Vectors of texts, shape ``(len(texts), dimension)``."""
+        import numpy as np
+
+        known = self._known  # another thread may begin a new one meanwhile
+        new = [text for text in dict.fromkeys(texts) if text not in known]
+        found: dict[str, NDArray[np.float32]] = {}
+        if new:
+            found = dict(zip(new, self._embedder.embed_documents(new), strict=True))
+            if len(known) + len(found) > self._most:
+                self._known = dict(list(found.items())[-self._most :])
+            else:
+                known.update(found)
+        if not texts:
+            return self._embedder.embed_documents(texts)
+        return np.stack([found[text] if text in found else known[text] for text in texts])
+
+    def embed_query(self, text: str) -> NDArray[np.float32]:
+        """The embedder's: questions hardly ever come back."""
+        return self._embedder.embed_query(text)
+
+    def embed_queries(self, texts: Sequence[str]) -> Vectors:
+        """The embedder's."""
+        return self._embedder.embed_queries(texts)

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Literal
 from opentelemetry.trace import INVALID_SPAN, Span
 
 from pipelines.engines.embedding import Embedder
-from pipelines.engines.evidence import nearest_sentences_each
+from pipelines.engines.evidence import Remembering, nearest_sentences_each
 from pipelines.engines.generation import Delta, Generation, GenerationRequest, Generator
 from pipelines.engines.reranking import Reranker
 from pipelines.inference.citations import attribution, citations
@@ -186,6 +186,7 @@ class Assistant:
         self.use_retrieval = use_retrieval
         self.sampling = Sampling(temperature=config.temperature, seed=config.seed)
         self.retriever = Retriever(store.features, embedder, reranker, config.retrieval)
+        self.evidence_embedder = Remembering(embedder)
         check_contract(
             contract,
             generator=generator.identity,
@@ -395,7 +396,7 @@ class Assistant:
         most = self.contract.max_passages
         selected = nearest_sentences_each(
             [(drafts[place].asked, found[:most]) for place, found in retrieved.items()],
-            self.retriever.embedder,
+            self.evidence_embedder,
             count=self.contract.evidence_sentences,
         )
         return dict(zip(retrieved, selected, strict=True))

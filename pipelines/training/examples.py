@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from pipelines.engines.embedding import Embedder
 from pipelines.engines.encoding import EncodedExample, PromptEncoder, encode_example, encode_text
-from pipelines.engines.evidence import nearest_sentences
+from pipelines.engines.evidence import Remembering, nearest_sentences
 from store.contract import Contract
 from store.errors import ContractError, QuestionTooLong
 from store.progress import Progress, ProgressEvent, quiet
@@ -66,6 +66,8 @@ def encode_rows(
             f"The contract shows the {contract.evidence_sentences} nearest sentences of the "
             "passages, and no embedder was given to find them."
         )
+    if embedder is not None:
+        embedder = Remembering(embedder)
     examples: list[EncodedExample] = []
     ids: list[str] = []
     dropped: Counter[str] = Counter()

@@ -13,52 +13,15 @@ from typing import TYPE_CHECKING
 from pipelines.engines.evidence import nearest_sentences
 from pipelines.engines.sentences import sentence_spans
 from pipelines.training.builtin.rows import FORM, Row, Text, Turn, altered, shown
-from store.types import EmbedderIdentity, Passage
+from store.types import Passage
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from pipelines.engines.embedding import Embedder, Vectors
+    from pipelines.engines.embedding import Embedder
 
 MISSED = 0.25
 """Share of the questions whose answer was not selected that stay so, to be abstained from."""
 FOREIGN = 0.10
 """Share of the questions that are exchanged for one that the evidence does not answer."""
-
-
-class Remembering:
-    """An embedder that embeds each text once: the same sentences come up with every question."""
-
-    def __init__(self, embedder: Embedder) -> None:
-        self._embedder = embedder
-        self._known: dict[str, NDArray[np.float32]] = {}
-
-    @property
-    def identity(self) -> EmbedderIdentity:
-        """The wrapped embedder's."""
-        return self._embedder.identity
-
-    def token_spans(self, text: str) -> list[tuple[int, int]]:
-        """The wrapped embedder's."""
-        return self._embedder.token_spans(text)
-
-    def embed_documents(self, texts: Sequence[str]) -> Vectors:
-        """One unit vector a text."""
-        import numpy as np
-
-        new = [text for text in dict.fromkeys(texts) if text not in self._known]
-        if new:
-            self._known |= dict(zip(new, self._embedder.embed_documents(new), strict=True))
-        return np.stack([self._known[text] for text in texts])
-
-    def embed_query(self, text: str) -> NDArray[np.float32]:
-        """The question's unit vector; questions hardly ever come back."""
-        return self._embedder.embed_query(text)
-
-    def embed_queries(self, texts: Sequence[str]) -> Vectors:
-        """One unit vector a question."""
-        return self._embedder.embed_queries(texts)
 
 
 def evidence_row(

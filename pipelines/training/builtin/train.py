@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipelines.engines.evidence import nearest_sentences
+from pipelines.engines.evidence import Remembering, nearest_sentences
 from pipelines.training.builtin.batches import (
     Batch,
     Encoded,
@@ -19,7 +19,6 @@ from pipelines.training.builtin.batches import (
     encode_row,
     step_rows,
 )
-from pipelines.training.builtin.evidence import Remembering
 from pipelines.training.builtin.recipe import Recipe, Stream
 from pipelines.training.builtin.rows import FORM, Corpus, Row, Turn, shown
 from pipelines.training.builtin.tokenizer import PAD

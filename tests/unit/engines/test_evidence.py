@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 
+import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.engines.embedding import HashingEmbedder
-from pipelines.engines.evidence import nearest_sentences
+from pipelines.engines.embedding import HashingEmbedder, Vectors
+from pipelines.engines.evidence import Remembering, nearest_sentences
 from pipelines.engines.sentences import sentence_spans, split_sentences
 from store.types import Passage
 
@@ -65,3 +67,34 @@ def test_spans_are_where_the_sentences_stand(text: str) -> None:
     assert all(a < b for a, b in spans)
     assert all(first[1] <= second[0] for first, second in pairwise(spans))
     assert all(text[a:b] == text[a:b].strip() for a, b in spans)
+
+
+class Counting(HashingEmbedder):
+    """Notes which texts it was asked to embed."""
+
+    def __init__(self) -> None:
+        super().__init__(256)
+        self.asked: list[str] = []
+
+    def embed_documents(self, texts: Sequence[str]) -> Vectors:
+        self.asked += texts
+        return super().embed_documents(texts)
+
+
+@given(
+    st.lists(st.lists(st.sampled_from("abcdefgh"), max_size=6), max_size=6),
+    st.integers(min_value=1, max_value=9),
+)
+def test_a_remembered_vector_is_the_embedders(calls: list[list[str]], most: int) -> None:
+    remembering = Remembering(EMBEDDER, most=most)
+    for texts in calls:
+        found = remembering.embed_documents(texts)
+        assert np.array_equal(found, EMBEDDER.embed_documents(texts))
+
+
+def test_a_sentence_is_embedded_once_until_too_many_are_known() -> None:
+    counting = Counting()
+    remembering = Remembering(counting, most=3)
+    for texts in (["one", "two", "one"], ["two", "three"], ["four"], ["four"], ["one"]):
+        remembering.embed_documents(texts)
+    assert counting.asked == ["one", "two", "three", "four", "one"]

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 
 from pipelines.engines.embedding import HashingEmbedder
 from pipelines.engines.encoding import encode_example
-from pipelines.engines.evidence import nearest_sentences
+from pipelines.engines.evidence import Remembering, nearest_sentences
 from pipelines.training.builtin import evaluate, gaps, invented, rows
 from pipelines.training.builtin.batches import encode_row
-from pipelines.training.builtin.evidence import Remembering, evidence_row
+from pipelines.training.builtin.evidence import evidence_row
 from pipelines.training.builtin.initial import Base, cut_down, find_base, load_base
 from pipelines.training.builtin.recipe import EVIDENCE, PASSAGES, Recipe, Stage, Stream
 from pipelines.training.builtin.tokenizer import (
@@ -307,16 +307,6 @@ def test_evidence_without_the_answer_is_to_be_refused(corpus: rows.Corpus) -> No
             answer = answers.get(turn.question)
             assert not answer or all(answer not in p.text for p in row.passages)
     assert 10 < refused < 150
-
-
-def test_a_remembered_vector_is_the_embedders() -> None:
-    import numpy as np
-
-    texts = ["one two", "three", "one two"]
-    remembering = Remembering(EMBEDDER)
-    for _ in range(2):
-        found = remembering.embed_documents(texts)
-        assert np.array_equal(found, EMBEDDER.embed_documents(texts))
 
 
 def test_a_recipe_comes_back_from_its_record() -> None:
