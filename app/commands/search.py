@@ -30,7 +30,7 @@ def search(
     k: Annotated[int, typer.Option("-k", min=1, max=1000, help="How many passages.")] = 5,
     mode: Annotated[
         Literal["hybrid", "vector", "text"],
-        typer.Option("--mode", help="Vectors, words (BM25), or both fused by rank."),
+        typer.Option("--mode", help="Vectors, words (BM25), or both fused."),
     ] = "hybrid",
     where: Annotated[
         list[str] | None,

@@ -27,6 +27,7 @@ import numpy as np
 from pipelines.engines.embedding import EmbedderConfig, load_embedder
 from pipelines.feature.config import FeatureConfig
 from pipelines.feature.ingest import ingest
+from pipelines.inference.config import RetrievalConfig
 from pipelines.inference.metrics import contains_answer
 from store.search import Fusion, combine, fuse
 from store.significance import differences
@@ -155,7 +156,8 @@ def main() -> None:
     systems = {
         "vector": scores(testing, "vector", Fusion()),
         "text": scores(testing, "text", Fusion()),
-        "hybrid, default": scores(testing, "hybrid", Fusion()),
+        "hybrid, by rank": scores(testing, "hybrid", Fusion()),
+        "hybrid, default": scores(testing, "hybrid", RetrievalConfig().fusion),
         "hybrid, tuned": scores(testing, "hybrid", tuned),
     }
     for name, found in systems.items():

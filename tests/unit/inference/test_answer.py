@@ -112,7 +112,7 @@ def test_nothing_retrieved_is_a_reason_of_its_own(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assistant = world.assistant(world.scripted())
-    monkeypatch.setattr(assistant.retriever, "search", lambda query, k, vector: [])
+    monkeypatch.setattr(assistant.retriever, "search", lambda *a, **k: [])
     answer = assistant.answer(ASKED)
     assert answer.abstention_reason == "nothing_retrieved"
     assert answer.passages == ()
