@@ -424,12 +424,28 @@ def token_counter(settings: Settings, embedder: Embedder) -> tuple[TokenCounter,
 
 
 def train(
-    settings: Settings, store: Store, *, dataset: str, name: str, progress: Progress
+    settings: Settings,
+    store: Store,
+    *,
+    dataset: str,
+    name: str,
+    start: str | None = None,
+    progress: Progress,
 ) -> ModelVersion:
-    """Fine-tune the profile's base model on a dataset version and register the result."""
+    """Fine-tune the profile's base model on a dataset version and register the result.
+
+    Args:
+        settings: resolved settings.
+        store: where from and where to.
+        dataset: ``NAME`` or ``NAME/N``.
+        name: of the model to register.
+        start: a model version to go on from; None: from the base.
+        progress: told how it goes.
+    """
     from pipelines.training.finetune import finetune
 
-    version, parts = _to_train(settings, store, dataset)
+    begun = None if start is None else store.models.get(start)
+    version, parts = _to_train(settings, store, dataset, begun)
     return finetune(version, name=name, store=store, progress=progress, **parts)
 
 
@@ -444,10 +460,10 @@ def foresee_training(
 
 
 def _to_train(
-    settings: Settings, store: Store, dataset: str
+    settings: Settings, store: Store, dataset: str, start: ModelVersion | None = None
 ) -> tuple[DatasetVersion, dict[str, Any]]:
     """The dataset version, and what of the profile training it needs."""
-    from pipelines.engines.causal import load_causal_lm
+    from pipelines.engines.causal import load_causal_lm, load_whole
     from pipelines.engines.weights import pick_device
     from pipelines.training.methods import require_device
     from pipelines.training.ranks import join
@@ -463,13 +479,23 @@ def _to_train(
     require_trackers(settings.training.log_to)
     held_out = _held_out(settings, store)
     join(device)
-    base = load_causal_lm(_held_to_train(settings))
+    config = _held_to_train(settings)
+    if start is not None and start.whole:
+        base = load_whole(store.models.open(start.ref), config, start.contract.base)
+    else:
+        base = load_causal_lm(config)
+    contract = (
+        base_contract(settings, base.identity, version.embedder)
+        if start is None
+        else start.contract
+    )
     return version, {
         "base": base,
-        "contract": base_contract(settings, base.identity, version.embedder),
+        "contract": contract,
         "config": settings.training,
-        "embedder": build_embedder(settings) if settings.prompt.evidence_sentences else None,
+        "embedder": build_embedder(settings) if contract.evidence_sentences else None,
         "held_out": held_out,
+        **({} if start is None else {"start": start}),
     }
 
 

@@ -32,6 +32,10 @@ def finetune(
             show_default="training.method, which is lora",
         ),
     ] = None,
+    start: Annotated[
+        str | None,
+        typer.Option("--from", help="Go on from this model version, NAME@ALIAS or NAME/N."),
+    ] = None,
     dry_run: Annotated[
         bool,
         typer.Option("--dry-run", help="Check everything and estimate memory and time; no more."),
@@ -50,6 +54,9 @@ def finetune(
     json: JsonOption = False,
 ) -> None:
     """Train an adapter or a whole model on a dataset and register it; run again to resume.
+
+    A dataset of preference pairs is learned by direct preference optimisation (DPO), best --from a
+    version that has learned to answer.
 
     Several processes train together with `accelerate launch`: see the README.
 
@@ -74,7 +81,12 @@ def finetune(
             )
             return
         version = train(
-            session.settings, session.store, dataset=dataset, name=name, progress=progress
+            session.settings,
+            session.store,
+            dataset=dataset,
+            name=name,
+            start=start,
+            progress=progress,
         )
     if rank() > 0:  # the first process tells
         return

@@ -13,14 +13,15 @@ from dataclasses import dataclass
 from pipelines.engines.embedding import Embedder
 from pipelines.engines.encoding import EncodedExample, PromptEncoder, encode_example, encode_text
 from pipelines.engines.evidence import Remembering, nearest_sentences
-from store.contract import Contract
+from store.contract import Contract, FittedPrompt
 from store.errors import ContractError, QuestionTooLong
 from store.progress import Progress, ProgressEvent, quiet
-from store.types import InstructionExample, Passage
+from store.types import InstructionExample, Passage, PreferenceExample
 
 TOO_LONG_RESPONSE = "response_too_long"
 TOO_LONG_QUESTION = "question_too_long"
 ANSWER_CUT = "answer_cut_away"
+REJECTED_HIDDEN = "rejected_cites_what_is_not_shown"
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,28 @@ class EncodedRows:
     def tokens(self) -> int:
         """Ids in all, prompts and responses."""
         return sum(len(e.input_ids) for e in self.examples)
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedPair:
+    """Two responses to one prompt, as ids."""
+
+    chosen: EncodedExample
+    rejected: EncodedExample
+
+    @property
+    def tokens(self) -> int:
+        """Ids of both."""
+        return len(self.chosen.input_ids) + len(self.rejected.input_ids)
+
+
+@dataclass(frozen=True)
+class EncodedPairs:
+    """Encoded pairs with the ids of the rows they come from, and what did not fit, by reason."""
+
+    examples: list[EncodedPair]
+    ids: list[str]
+    dropped: dict[str, int]
 
 
 def encode_rows(
@@ -61,11 +84,7 @@ def encode_rows(
     Raises:
         ContractError: the contract selects evidence, and there is no embedder.
     """
-    if contract.evidence_sentences and embedder is None:
-        raise ContractError(
-            f"The contract shows the {contract.evidence_sentences} nearest sentences of the "
-            "passages, and no embedder was given to find them."
-        )
+    _require_embedder(contract, embedder)
     if embedder is not None:
         embedder = Remembering(embedder)
     examples: list[EncodedExample] = []
@@ -73,28 +92,96 @@ def encode_rows(
     dropped: Counter[str] = Counter()
     for number, row in enumerate(rows, start=1):
         progress(ProgressEvent("encode", number, len(rows), row.id))
-        if embedder is not None and contract.evidence_sentences:
-            narrowed = _evidence(row, contract, embedder)
-            if narrowed is None:
-                dropped[ANSWER_CUT] += 1
-                continue
-            row = narrowed
-        response = contract.form.response(row.answer, row.citations if row.answer else ())
-        # The end of the turn is generated too.
+        found = _encoded(row, contract, encoder, embedder)
+        if isinstance(found, str):
+            dropped[found] += 1
+        else:
+            examples.append(found[0])
+            ids.append(row.id)
+    return EncodedRows(examples, ids, dict(sorted(dropped.items())))
+
+
+def encode_pairs(
+    rows: Sequence[PreferenceExample],
+    *,
+    contract: Contract,
+    encoder: PromptEncoder,
+    embedder: Embedder | None = None,
+    progress: Progress = quiet,
+) -> EncodedPairs:
+    """Encode pairs under a contract; one that cannot be learned from as it is served is dropped.
+
+    Beside what ``encode_rows`` drops by the chosen response, those go whose rejected response is
+    too long, or cites a passage that is not shown: no model could give it.
+
+    Args and Raises as ``encode_rows``.
+    """
+    _require_embedder(contract, embedder)
+    if embedder is not None:
+        embedder = Remembering(embedder)
+    pairs: list[EncodedPair] = []
+    ids: list[str] = []
+    dropped: Counter[str] = Counter()
+    for number, row in enumerate(rows, start=1):
+        progress(ProgressEvent("encode", number, len(rows), row.id))
+        better = InstructionExample(
+            id=row.id, kind="question", question=row.question, history=row.history,
+            answer=row.chosen, citations=row.chosen_citations, passages=row.passages,
+            response=row.chosen_response, split=row.split, documents=row.documents,
+            chunk_ids=row.chunk_ids,
+        )  # fmt: skip
+        found = _encoded(better, contract, encoder, embedder)
+        if isinstance(found, str):
+            dropped[found] += 1
+            continue
+        chosen, prompt = found
+        places = {p.chunk_id: number for number, p in enumerate(prompt.passages, start=1)}
+        cited = [places.get(row.passages[n - 1].chunk_id) for n in row.rejected_citations]
+        if row.rejected and None in cited:
+            dropped[REJECTED_HIDDEN] += 1
+            continue
+        markers = [place for place in cited if place is not None] if row.rejected else []
+        response = contract.form.response(row.rejected, markers)
         if len(encode_text(encoder.tokenizer, response)) + 1 > contract.max_new_tokens:
             dropped[TOO_LONG_RESPONSE] += 1
             continue
-        try:
-            fitted = contract.fit(row.question, row.passages, counter=encoder, history=row.history)
-        except QuestionTooLong:
-            dropped[TOO_LONG_QUESTION] += 1
-            continue
-        if not _answer_remains(row, fitted.passages):
-            dropped[ANSWER_CUT] += 1
-            continue
-        examples.append(encode_example(encoder.tokenizer, fitted.messages, response))
+        rejected = encode_example(encoder.tokenizer, prompt.messages, response)
+        pairs.append(EncodedPair(chosen, rejected))
         ids.append(row.id)
-    return EncodedRows(examples, ids, dict(sorted(dropped.items())))
+    return EncodedPairs(pairs, ids, dict(sorted(dropped.items())))
+
+
+def _encoded(
+    row: InstructionExample,
+    contract: Contract,
+    encoder: PromptEncoder,
+    embedder: Embedder | None,
+) -> tuple[EncodedExample, FittedPrompt] | str:
+    """The row as ids with the prompt it stands in, or why it cannot be learned from."""
+    if embedder is not None and contract.evidence_sentences:
+        narrowed = _evidence(row, contract, embedder)
+        if narrowed is None:
+            return ANSWER_CUT
+        row = narrowed
+    response = contract.form.response(row.answer, row.citations if row.answer else ())
+    # The end of the turn is generated too.
+    if len(encode_text(encoder.tokenizer, response)) + 1 > contract.max_new_tokens:
+        return TOO_LONG_RESPONSE
+    try:
+        fitted = contract.fit(row.question, row.passages, counter=encoder, history=row.history)
+    except QuestionTooLong:
+        return TOO_LONG_QUESTION
+    if not _answer_remains(row, fitted.passages):
+        return ANSWER_CUT
+    return encode_example(encoder.tokenizer, fitted.messages, response), fitted
+
+
+def _require_embedder(contract: Contract, embedder: Embedder | None) -> None:
+    if contract.evidence_sentences and embedder is None:
+        raise ContractError(
+            f"The contract shows the {contract.evidence_sentences} nearest sentences of the "
+            "passages, and no embedder was given to find them."
+        )
 
 
 def _evidence(

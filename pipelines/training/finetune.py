@@ -11,7 +11,7 @@ import contextlib
 import json
 import secrets
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,23 +19,37 @@ from pipelines.engines.causal import LoadedModel, save_adapter, save_whole
 from pipelines.engines.embedding import Embedder
 from pipelines.engines.encoding import PromptEncoder
 from pipelines.training.config import TrainingConfig
-from pipelines.training.examples import EncodedRows, encode_rows
+from pipelines.training.examples import (
+    REJECTED_HIDDEN,
+    EncodedPairs,
+    EncodedRows,
+    encode_pairs,
+    encode_rows,
+)
 from pipelines.training.loss import Responses
-from pipelines.training.methods import require_trainable, trainable
+from pipelines.training.methods import continued, put_weights, require_trainable, trainable
+from pipelines.training.preferences import Preferences
 from pipelines.training.preflight import require_as_published, require_fit, require_held_out
 from pipelines.training.ranks import agreed, rank, world
 from pipelines.training.tracking import callbacks
 from pipelines.training.train import train_model
-from pipelines.training.watch import TrainingLog
+from pipelines.training.watch import TrainingLog, read_weights
 from store.atomic import staged_folder, write_json, writer_lock
 from store.contract import Contract
 from store.errors import ContractError, TrainingError
 from store.progress import Progress, ProgressEvent, quiet
-from store.registry import AdapterInfo, ModelVersion
+from store.registry import ADAPTER_FILE, AdapterInfo, ModelVersion
 from store.runs import OpenRun
 from store.store import Store
-from store.types import DatasetVersion, InstructionExample, Split, sha256_hex
+from store.types import (
+    DatasetVersion,
+    InstructionExample,
+    PreferenceExample,
+    Split,
+    sha256_hex,
+)
 
+Encoded = EncodedRows | EncodedPairs
 _LOG_FILE = "training_log.json"
 _ATTEMPT = "attempt.json"
 
@@ -50,6 +64,7 @@ def finetune(
     config: TrainingConfig,
     embedder: Embedder | None = None,
     held_out: Mapping[str, frozenset[str]] | None = None,
+    start: ModelVersion | None = None,
     progress: Progress = quiet,
 ) -> ModelVersion:
     """Train an adapter or the whole model on a dataset's training rows, and register it.
@@ -65,6 +80,8 @@ def finetune(
         config: how.
         embedder: that of the contract; needed where the contract selects evidence.
         held_out: ids of documents that nothing may be learned from, by what is evaluated on them.
+        start: a version to go on from, under its contract; its adapter's shape is kept. A whole
+            model is itself the ``base``.
         progress: told after every step, with the loss and the seconds left.
 
     Raises:
@@ -75,10 +92,16 @@ def finetune(
         StoreLocked: another process trains the very same.
         IntegrityError: the dataset's files are not as published.
     """
+    if dataset.kind == "preference":
+        # What dropout does to a likelihood would drown what training does to it.
+        config = config.model_copy(update={"dropout": 0.0})
+    begin = None if start is None else store.models.open(start.ref)
+    if start is not None and begin is not None:
+        config = continued(config, start, begin)
     require_trainable(base, config)
     _check(dataset, base, contract)
     require_as_published(store, dataset)
-    digest = _digest(dataset, base, contract, config)
+    digest = _digest(dataset, base, contract, config, start)
     folder = store.layout.checkpoints / digest[:32]
     inputs = {
         "dataset": dataset.ref,
@@ -88,6 +111,7 @@ def finetune(
         "contract": contract.digest,
         "training_digest": digest,
         "features_version": str(dataset.features_version),
+        **({"parent": start.ref} if start is not None else {}),
     }
     leads = rank() == 0
     progress = progress if leads else quiet
@@ -110,13 +134,16 @@ def finetune(
             )
             objective = _objective(train, validation, base, config)
             with trainable(base, config) as model:
+                if begin is not None and config.method != "full":
+                    put_weights(model, read_weights(begin / ADAPTER_FILE))
+                objective.remember(model)
                 estimate = require_fit(model, objective, config)
                 progress(ProgressEvent("preflight", 1, 1, str(estimate)))
                 log = train_model(
                     model,
                     objective,
                     config=config,
-                    learning_rate=config.peak_rate(),
+                    learning_rate=config.peak_rate(preferences=dataset.kind == "preference"),
                     folder=folder,
                     measurable=bool(validation.examples),
                     callbacks=callbacks(config.log_to, store.layout.runs / run.id) if run else (),
@@ -132,6 +159,7 @@ def finetune(
                     version = _register(
                         model, store=store, name=name, dataset=dataset, base=base,
                         contract=contract, config=config, log=log, metrics=metrics, run_id=run.id,
+                        parent=start.ref if start is not None else None,
                     )  # fmt: skip
         version = store.models.get(agreed(version.ref if version else None))
         if run is not None:
@@ -202,7 +230,11 @@ def _check(dataset: DatasetVersion, base: LoadedModel, contract: Contract) -> No
 
 
 def _digest(
-    dataset: DatasetVersion, base: LoadedModel, contract: Contract, config: TrainingConfig
+    dataset: DatasetVersion,
+    base: LoadedModel,
+    contract: Contract,
+    config: TrainingConfig,
+    start: ModelVersion | None,
 ) -> str:
     """Identity of this very training: what must agree for a checkpoint to be gone on from."""
     parts = (
@@ -213,7 +245,8 @@ def _digest(
         base.device,
         config.model_dump_json(exclude={"max_memory_gb", "log_to"}),
     )
-    return sha256_hex("\n".join(parts))
+    begun = [f"{f.path} {f.sha256}" for f in start.files] if start is not None else []
+    return sha256_hex("\n".join([*parts, *begun]))
 
 
 def _attempt(folder: Path) -> str:
@@ -241,20 +274,26 @@ def _encoded(
     embedder: Embedder | None,
     progress: Progress,
     held_out: Mapping[str, frozenset[str]],
-) -> tuple[EncodedRows, EncodedRows]:
+) -> tuple[Encoded, Encoded]:
     encoder = PromptEncoder(base.tokenizer)
 
-    def read(split: Split, most: int | None) -> EncodedRows:
-        rows: Sequence[InstructionExample] = list(store.datasets.rows(dataset.ref, split))
+    def read(split: Split, most: int | None) -> Encoded:
+        rows = list(store.datasets.examples(dataset.ref, split))
         if split == "train":
             require_held_out(rows, dataset, held_out)
         if most is not None and len(rows) > most:
             drawn = sorted(rows, key=lambda r: sha256_hex(f"{config.seed}\n{r.id}"))[:most]
             chosen = {row.id for row in drawn}
             rows = [row for row in rows if row.id in chosen]
+        pairs = [row for row in rows if isinstance(row, PreferenceExample)]
+        if dataset.kind == "preference":
+            return encode_pairs(
+                pairs, contract=contract, encoder=encoder, embedder=embedder, progress=progress
+            )
         return encode_rows(
-            rows, contract=contract, encoder=encoder, embedder=embedder, progress=progress
-        )
+            [row for row in rows if isinstance(row, InstructionExample)],
+            contract=contract, encoder=encoder, embedder=embedder, progress=progress,
+        )  # fmt: skip
 
     train = read("train", config.max_rows)
     if not train.examples:
@@ -262,7 +301,9 @@ def _encoded(
         raise TrainingError(
             f"The dataset {dataset.ref} leaves no row to train on"
             + (f" (dropped: {reasons})." if reasons else ": its training split is empty."),
-            hint="Raise prompt.max_prompt_tokens or prompt.max_new_tokens."
+            hint="Set prompt.evidence_sentences=0, so that whole passages are shown."
+            if REJECTED_HIDDEN in train.dropped
+            else "Raise prompt.max_prompt_tokens or prompt.max_new_tokens."
             if reasons
             else f"Ingest more documents and build it again: fti dataset build {dataset.name}",
         )
@@ -270,8 +311,18 @@ def _encoded(
 
 
 def _objective(
-    train: EncodedRows, validation: EncodedRows, base: LoadedModel, config: TrainingConfig
-) -> Responses:
+    train: Encoded, validation: Encoded, base: LoadedModel, config: TrainingConfig
+) -> Responses | Preferences:
+    if isinstance(train, EncodedPairs):
+        assert isinstance(validation, EncodedPairs)
+        return Preferences(
+            train.examples,
+            ids=train.ids,
+            validation=validation.examples,
+            config=config,
+            pad=_pad_id(base),
+        )
+    assert isinstance(validation, EncodedRows)
     return Responses(
         train.examples,
         ids=train.ids,
@@ -287,9 +338,7 @@ def _pad_id(base: LoadedModel) -> int:
     return int(pad) if pad is not None else next(iter(sorted(base.stop_ids)))
 
 
-def _metrics(
-    log: TrainingLog, train: EncodedRows, validation: EncodedRows, model: Any
-) -> dict[str, Any]:
+def _metrics(log: TrainingLog, train: Encoded, validation: Encoded, model: Any) -> dict[str, Any]:
     losses = [entry["loss"] for entry in log.curve if "loss" in entry]
     tail = losses[-max(1, len(losses) // 10) :]
     found: dict[str, Any] = {
@@ -306,12 +355,13 @@ def _metrics(
         "tokens_per_second": round(log.tokens_per_second, 1),
         "trainable_parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
     }
+    share = "preferred" if isinstance(train, EncodedPairs) else "exact"
     if log.before is not None and log.best is not None:
         found |= {
             "validation_loss_before": log.before.loss,
             "validation_loss": log.best.loss,
-            "validation_exact_before": log.before.exact,
-            "validation_exact": log.best.exact,
+            f"validation_{share}_before": log.before.exact,
+            f"validation_{share}": log.best.exact,
             "best_step": log.best_step,
         }
     return found
@@ -329,6 +379,7 @@ def _register(
     log: TrainingLog,
     metrics: Mapping[str, Any],
     run_id: str,
+    parent: str | None,
 ) -> ModelVersion:
     adapter = None
     with staged_folder(store.layout.checkpoints) as folder:
@@ -352,6 +403,7 @@ def _register(
             run_id=run_id,
             metrics=metrics,
             adapter=adapter,
+            parent=parent,
             card=_card(name, dataset, base, contract, config, metrics, run_id),
         )
 
@@ -406,7 +458,8 @@ when they hold no answer.
 {measured}
 
 The validation rows come from documents that were not trained on; `validation_exact` is the share
-of their responses that greedy decoding gives word for word. Answers over a case file are measured
+of their responses that greedy decoding gives word for word, `validation_preferred` that of the
+pairs whose better response has become likelier by comparison. Answers over a case file are measured
 by `fti evaluate CASES.jsonl --model NAME/N`.
 
 ## Use

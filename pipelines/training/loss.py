@@ -121,6 +121,9 @@ class Responses:
         self._config = config
         self._pad = pad
 
+    def remember(self, model: Any) -> None:
+        """Nothing: responses are learned for their own sake."""
+
     def batch(self, rows: Sequence[int]) -> dict[str, Tensor]:
         """Rows as tensors."""
         return collate([(row, self.examples[row]) for row in rows], pad=self._pad)

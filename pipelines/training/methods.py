@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipelines.engines.causal import LoadedModel
+from pipelines.engines.causal import ADAPTER_CONFIG, LoadedModel
 from pipelines.engines.weights import quiet_loading
 from pipelines.training.config import TrainingConfig
 from pipelines.training.loss import bare
 from store.errors import TrainingError
+from store.registry import ModelVersion
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -168,6 +171,40 @@ def _whole(base: LoadedModel, config: TrainingConfig) -> Iterator[Any]:
             for name, weight in base.model.named_parameters():
                 weight.copy_(before[name])
                 weight.grad = None
+
+
+def continued(config: TrainingConfig, start: ModelVersion, folder: Path) -> TrainingConfig:
+    """The settings with which training goes on from a version: the shape of what it trained.
+
+    Args:
+        config: as asked for.
+        start: the version to go on from.
+        folder: its files.
+
+    Raises:
+        TrainingError: a whole model is to go on as an adapter, or an adapter as a whole model.
+    """
+    if start.whole != (config.method == "full"):
+        what = "a whole model" if start.whole else "an adapter"
+        raise TrainingError(
+            f"{start.ref} is {what}, and training cannot go on from it by training.method "
+            f"{config.method!r}.",
+            hint="Set training.method=full." if start.whole else "Set training.method=lora.",
+        )
+    if start.adapter is None:
+        return config
+    settings = json.loads((folder / ADAPTER_CONFIG).read_text("utf-8"))
+    method = (
+        "dora" if settings.get("use_dora") else "rslora" if settings.get("use_rslora") else None
+    )
+    return config.model_copy(
+        update={
+            "rank": start.adapter.rank,
+            "alpha": start.adapter.alpha,
+            "target_modules": start.adapter.target_modules,
+            "method": method or ("qlora" if config.method == "qlora" else "lora"),
+        }
+    )
 
 
 def get_weights(model: Any) -> Weights:

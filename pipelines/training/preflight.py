@@ -21,7 +21,7 @@ from pipelines.training.ranks import world
 from pipelines.training.train import Objective, plan
 from store.errors import IntegrityError, TrainingError
 from store.store import Store
-from store.types import DatasetVersion, InstructionExample
+from store.types import DatasetVersion, InstructionExample, PreferenceExample
 
 _GIB = 1024**3
 _ADAM = 8  # bytes per trained parameter: two moments in float32
@@ -252,7 +252,7 @@ def require_as_published(store: Store, dataset: DatasetVersion) -> None:
 
 
 def require_held_out(
-    rows: Sequence[InstructionExample],
+    rows: Sequence[InstructionExample | PreferenceExample],
     dataset: DatasetVersion,
     held_out: Mapping[str, frozenset[str]],
 ) -> None:

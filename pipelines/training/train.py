@@ -53,6 +53,10 @@ class Objective(Protocol):
     validation_tokens: int
     by_token: bool
 
+    def remember(self, model: Any) -> None:
+        """Note what the untrained model says, where that is what it is measured against."""
+        ...
+
     def batch(self, rows: Sequence[int]) -> dict[str, Tensor]:
         """Rows as tensors, with ``labels``, and their numbers as ``rows``."""
         ...
