@@ -275,7 +275,8 @@ def load_whole(folder: Path, config: ModelConfig, base: ModelIdentity) -> Loaded
             hint="Train it again.",
         )
     loaded.model.name_or_path = loaded.model.config.name_or_path = base.id
-    loaded.identity = base
+    short = "+int8" if loaded.quantization == "int8" else ""
+    loaded.identity = base.model_copy(update={"revision": f"{base.revision}{short}"})
     return loaded
 
 
