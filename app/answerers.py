@@ -97,9 +97,13 @@ class Answerers:
                 if int(version) in registry.retired(model):
                     continue
                 try:
-                    created[ref] = int(registry.get(ref).created_at.timestamp())
+                    held = registry.get(ref)
                 except IntegrityError:  # cannot be served, so it is not offered
                     continue
+                if held.kind == "embedder":  # it answers nothing
+                    found = {name: meant for name, meant in found.items() if meant != ref}
+                    continue
+                created[ref] = int(held.created_at.timestamp())
                 found.setdefault(ref, ref)
         return [
             ModelCard(name, ref, created.get(ref, self.started), name == self.default)

@@ -48,10 +48,10 @@ class Engines:
 
     @cached_property
     def embedder(self) -> Embedder:
-        """The embedder."""
-        from pipelines.engines.embedding import load_embedder
+        """The embedder: the profile's, or the version of it that the store was switched to."""
+        from app.embedders import load_profile_embedder
 
-        return load_embedder(self.settings.embedder)
+        return load_profile_embedder(self.settings)
 
     @cached_property
     def reranker(self) -> Reranker | None:
@@ -216,7 +216,7 @@ def build_assistant(
     contract = (
         base_contract(settings, generator.identity, engines.embedder.identity)
         if version is None
-        else version.contract
+        else version.prompt_contract
     )
     return Assistant(
         store,

@@ -15,12 +15,15 @@ from pydantic import Field
 from app.evaluating import rival_of
 from store.errors import GateRefused, InputError
 from store.gate import bootstrap_interval, decide
+from store.progress import Progress, quiet
 from store.registry import CHAMPION
 from store.types import Interval, Run, Value
 
 if TYPE_CHECKING:
     from app.settings import Settings
     from store.casesets import CaseSetVersion
+    from store.gate import GateConfig
+    from store.registry import ModelVersion
     from store.significance import Difference
     from store.store import Store
 
@@ -38,6 +41,24 @@ class Promotion(Value):
     difference: Interval | None = None
     evidence: Mapping[str, Any] = Field(default_factory=dict)
 
+    @classmethod
+    def of(
+        cls, version: ModelVersion, alias: str, reason: str, evidence: Mapping[str, Any], score: str
+    ) -> Promotion:
+        """A promotion with its evidence; ``score`` is the one that decided."""
+        difference = evidence.get("differences", {}).get(score)
+        return cls(
+            model=version.name,
+            version=version.version,
+            alias=alias,
+            reason=reason,
+            against=evidence.get("against", ""),
+            difference=None
+            if difference is None
+            else Interval(**{k: difference[k] for k in Interval.model_fields}),
+            evidence=evidence,
+        )
+
 
 def promote(
     settings: Settings,
@@ -48,6 +69,7 @@ def promote(
     reason: str = "",
     force: bool = False,
     cases: str = "",
+    progress: Progress = quiet,
 ) -> Promotion:
     """Point ``alias`` at the version ``model`` names.
 
@@ -59,6 +81,7 @@ def promote(
         reason: kept in the alias history.
         force: set the champion whatever the gate says; needs a reason, and both are kept.
         cases: the frozen case set to decide on, over the one in the settings.
+        progress: told where an embedder becomes the champion, which is measured here.
 
     Raises:
         GateRefused: the gate found no proof that the version is better; says what was found and
@@ -67,10 +90,14 @@ def promote(
     """
     version = store.models.get(model)
     evidence: dict[str, Any] = {}
-    if alias == CHAMPION and force and not reason.strip():
-        raise InputError(
-            "Promoting without the gate needs a reason.", hint='Add --reason "why it is right"'
+    if alias == CHAMPION and version.kind == "embedder":
+        from app.switching import promote_embedder
+
+        return promote_embedder(
+            settings, store, version, reason=reason, force=force, cases=cases, progress=progress
         )
+    if alias == CHAMPION and force:
+        require_reason(reason)
     if alias == CHAMPION:
         if store.models.aliases(version.name).get(CHAMPION) == version.version:
             raise GateRefused(
@@ -87,17 +114,19 @@ def promote(
     if not reason:
         reason = "set by hand" if difference is None else _reason(settings.gate.score, evidence)
     store.models.promote(version.name, version.version, alias, reason=reason, evidence=evidence)
-    return Promotion(
-        model=version.name,
-        version=version.version,
-        alias=alias,
-        reason=reason,
-        against=evidence.get("against", ""),
-        difference=None
-        if difference is None
-        else Interval(**{k: difference[k] for k in Interval.model_fields}),
-        evidence=evidence,
-    )
+    return Promotion.of(version, alias, reason, evidence, settings.gate.score)
+
+
+def require_reason(reason: str) -> None:
+    """Refuse to leave the gate out without saying why.
+
+    Raises:
+        InputError: the reason is empty.
+    """
+    if not reason.strip():
+        raise InputError(
+            "Promoting without the gate needs a reason.", hint='Add --reason "why it is right"'
+        )
 
 
 def _reason(score: str, evidence: Mapping[str, Any]) -> str:
@@ -118,7 +147,7 @@ def _proof(settings: Settings, store: Store, ref: str, cases: str) -> dict[str, 
     from pipelines.inference.evaluation import compare
 
     gate = settings.gate
-    frozen = _frozen(store, cases or gate.cases)
+    frozen = frozen_set(store, cases or gate.cases)
     against = rival_of(settings, store, ref)
     again = f"fti evaluate {frozen.ref} --model {ref} --compare"
     challenger = _evaluation(store, ref, frozen, again)
@@ -134,8 +163,8 @@ def _proof(settings: Settings, store: Store, ref: str, cases: str) -> dict[str, 
         )
     found = compare([ours[case] for case in shared], [theirs[case] for case in shared])
     faults = [
-        *_below(gate.floors, [ours[case] for case in shared]),
-        *_not_better(settings, ours, theirs, shared, against),
+        *below(gate.floors, [ours[case] for case in shared]),
+        *not_better(gate, gate.score, ours, theirs, shared, against),
         *(
             f"{name} is significantly worse than {against}'s: {_figures(difference)}."
             for name, difference in found.items()
@@ -160,8 +189,12 @@ def _proof(settings: Settings, store: Store, ref: str, cases: str) -> dict[str, 
     }
 
 
-def _frozen(store: Store, wanted: str) -> CaseSetVersion:
-    """The case set to decide on: the one that is named, or the only one there is."""
+def frozen_set(store: Store, wanted: str) -> CaseSetVersion:
+    """The case set to decide on: the one that is named, or the only one there is.
+
+    Raises:
+        GateRefused: none is named, and there are none or several.
+    """
     if wanted:
         return store.cases.get(wanted)
     names = store.cases.names()
@@ -241,7 +274,8 @@ def _rows(store: Store, run: Run) -> dict[str, dict[str, Any]]:
     return {row["id"]: row for row in case_rows(store, run.id)}
 
 
-def _below(floors: Mapping[str, float], rows: Sequence[Mapping[str, Any]]) -> list[str]:
+def below(floors: Mapping[str, float], rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A sentence per floor that a score's interval does not reach."""
     sentences = []
     for name, floor in floors.items():
         values = [row[name] for row in rows if row.get(name) is not None]
@@ -257,21 +291,20 @@ def _below(floors: Mapping[str, float], rows: Sequence[Mapping[str, Any]]) -> li
     return sentences
 
 
-def _not_better(
-    settings: Settings, ours: _Rows, theirs: _Rows, shared: Sequence[str], against: str
+def not_better(
+    gate: GateConfig, score: str, ours: _Rows, theirs: _Rows, shared: Sequence[str], against: str
 ) -> list[str]:
-    score = settings.gate.score
+    """Why the gate's rule does not hold for a score, over the cases of both; empty when it does."""
     decision = decide(
         champion={case: float(theirs[case][score]) for case in shared},
         challenger={case: float(ours[case][score]) for case in shared},
-        margin=settings.gate.margin,
+        margin=gate.margin,
     )
-    if settings.gate.rule == "not_worse":
-        if decision.difference.low >= -settings.gate.margin:
+    if gate.rule == "not_worse":
+        if decision.difference.low >= -gate.margin:
             return []
         return [
-            f"{score} may be worse than {against}'s by more than {settings.gate.margin:g}: "
-            f"{decision.reason}"
+            f"{score} may be worse than {against}'s by more than {gate.margin:g}: {decision.reason}"
         ]
     return [] if decision.promote else [f"{score}: {decision.reason}"]
 

@@ -28,8 +28,10 @@ from pipelines.engines.generation import GeneratorConfig
 from pipelines.engines.reranking import RerankerConfig
 from pipelines.feature.config import FeatureConfig, MonitoringConfig
 from pipelines.feature.dataset.config import DatasetConfig, PairsConfig
+from pipelines.feature.negatives import NegativesConfig
 from pipelines.inference.config import BatchConfig, EvaluationConfig, InferenceConfig
 from pipelines.training.config import TrainingConfig
+from pipelines.training.embedder import EmbedderTrainingConfig
 from store.contract import PromptForm
 from store.errors import ConfigError
 from store.gate import GateConfig
@@ -90,6 +92,8 @@ class Settings(BaseSettings):
     dataset: DatasetConfig = DatasetConfig()
     pairs: PairsConfig = PairsConfig()
     training: TrainingConfig = TrainingConfig()
+    negatives: NegativesConfig = NegativesConfig()
+    embedder_training: EmbedderTrainingConfig = EmbedderTrainingConfig()
     gate: GateConfig = GateConfig()
     monitoring: MonitoringConfig = MonitoringConfig()
     service: ServiceConfig = ServiceConfig()

@@ -9,7 +9,7 @@ and ``heal`` names them to the next ingest. Writers hold ``Layout.writing``; rea
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -779,6 +779,53 @@ class FeatureStore:
         aside._lance.chunks = tables.REBUILD
         aside.create(identity)
         return aside
+
+    def refill(
+        self,
+        source: FeatureStore,
+        embed: Callable[[Sequence[str]], NDArray[np.float32]],
+        *,
+        document_hashes: Mapping[str, str],
+        batch: int = 256,
+    ) -> int:
+        """Take all chunks of another store over as they are cut, under new vectors.
+
+        For a store that ``rebuilding`` gave; afterwards it can be searched.
+
+        Args:
+            source: whose chunks.
+            embed: the vectors of embedded texts, a row each.
+            document_hashes: by document id, what its chunks shall say that they were made from;
+                others keep theirs.
+            batch: chunks embedded and written at once.
+
+        Returns:
+            How many chunks there are now.
+        """
+        import pyarrow as pa
+
+        table = self._chunks_for_writing()
+        schema = table.schema
+        with self._lance.writing():
+            for rows in source._snapshot().search().to_batches(batch):
+                vectors = embed(rows["search_text"].to_pylist())
+                columns = {name: rows[name] for name in schema.names if name != "vector"}
+                columns["document_hash"] = pa.array(
+                    document_hashes.get(document, made_from)
+                    for document, made_from in zip(
+                        rows["document_id"].to_pylist(), rows["document_hash"].to_pylist(),
+                        strict=True,
+                    )
+                )  # fmt: skip
+                columns["vector"] = tables.vector_column(vectors, schema)
+                table.add(pa.table([columns[name] for name in schema.names], schema=schema))
+            table.optimize(cleanup_older_than=indexing.NEVER)
+        return int(table.count_rows())
+
+    def discard(self, rebuilt: FeatureStore) -> None:
+        """Drop what ``rebuilding`` gave, where it was not adopted."""
+        if rebuilt._lance.chunks == tables.REBUILD:
+            self._lance.drop(tables.REBUILD)
 
     def adopt(self, rebuilt: FeatureStore) -> int:
         """Put the rebuilt chunks in the place of the present ones, in one commit.

@@ -35,6 +35,11 @@ class GateConfig(Value):
         "one there is.",
     )
     score: str = Field(default="f1", description="The score that must be better.")
+    retrieval_score: str = Field(
+        default="recall@1",
+        description="The score that must be better where a store is to be switched to another "
+        "embedder.",
+    )
     rule: Literal["better", "not_worse"] = Field(
         default="better",
         description="better: the score's mean difference is above zero and its 95 % interval above "

@@ -9,16 +9,24 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from store.atomic import write_json
 from store.contract import Contract
-from store.errors import AliasNotFound, IntegrityError, InvalidName, ModelNotFound, StoreError
+from store.embedder_contract import REGISTRY, EmbedderContract
+from store.errors import (
+    AliasNotFound,
+    ContractError,
+    IntegrityError,
+    InvalidName,
+    ModelNotFound,
+    StoreError,
+)
 from store.layout import Layout
 from store.types import DatasetVersion, FileEntry, Value, now
 from store.versions import VersionedFolders, check_name
@@ -27,6 +35,7 @@ CHAMPION = "champion"
 CHALLENGER = "challenger"
 ADAPTER_FILE = "adapter_model.safetensors"
 CARD_FILE = "README.md"
+LOG_FILE = "training_log.json"
 ALLOWED_SUFFIXES = (".safetensors", ".json", ".jinja", ".txt", ".md")
 
 
@@ -47,14 +56,16 @@ class AdapterInfo(Value):
 class ModelVersion(Value):
     """A published, immutable model version: what it is, and what it was made from.
 
-    ``dataset`` is ``name/number`` and ``dataset_digest`` what that version's rows were; ``parent``
-    is the model version that training went on from, if any.
+    Of kind ``llm`` it answers, under a ``Contract``; of kind ``embedder`` it makes vectors, under
+    an ``EmbedderContract``. ``dataset`` is ``name/number`` and ``dataset_digest`` what that
+    version's rows were; ``parent`` is the model version that training went on from, if any.
     """
 
     name: str
     version: int = Field(ge=1)
+    kind: Literal["llm", "embedder"] = "llm"
     created_at: datetime
-    contract: Contract
+    contract: Contract | EmbedderContract
     dataset: str
     dataset_digest: str
     run_id: str
@@ -72,6 +83,41 @@ class ModelVersion(Value):
     def whole(self) -> bool:
         """Whether it is a whole model by itself, and not an adapter for its base."""
         return self.adapter is None and any(entry.path == "config.json" for entry in self.files)
+
+    @property
+    def prompt_contract(self) -> Contract:
+        """What it answers under.
+
+        Raises:
+            ContractError: it is an embedder.
+        """
+        if isinstance(self.contract, EmbedderContract):
+            raise ContractError(
+                f"{self.ref} is an embedder: it makes vectors and answers nothing.",
+                hint="Name a model of `fti finetune`, or base. A store is switched to an embedder "
+                f"with: fti models promote {self.ref} --alias {CHAMPION}",
+            )
+        return self.contract
+
+    @property
+    def vector_contract(self) -> EmbedderContract:
+        """What it makes vectors under.
+
+        Raises:
+            ContractError: it is no embedder.
+        """
+        if isinstance(self.contract, Contract):
+            raise ContractError(
+                f"{self.ref} is a language model: it makes no vectors.",
+                hint="Name a model of `fti finetune-embedder`.",
+            )
+        return self.contract
+
+    @model_validator(mode="after")
+    def _of_its_kind(self) -> Self:
+        if (self.kind == "embedder") != isinstance(self.contract, EmbedderContract):
+            raise ValueError(f"the contract is not that of kind {self.kind!r}")
+        return self
 
 
 class AliasChange(Value):
@@ -125,7 +171,7 @@ class ModelRegistry:
         name: str,
         files: Path,
         *,
-        contract: Contract,
+        contract: Contract | EmbedderContract,
         dataset: DatasetVersion,
         run_id: str,
         metrics: Mapping[str, Any],
@@ -138,7 +184,7 @@ class ModelRegistry:
         Args:
             name: a new name, or one that has versions.
             files: what to serve; only safetensors, json, jinja, txt and md files.
-            contract: what serving must agree on.
+            contract: what serving must agree on; decides the version's kind.
             dataset: what it was trained on.
             run_id: the run that trained it.
             metrics: JSON values and ``Interval``s.
@@ -168,6 +214,7 @@ class ModelRegistry:
             version = ModelVersion(
                 name=name,
                 version=number,
+                kind="embedder" if isinstance(contract, EmbedderContract) else "llm",
                 created_at=now(),
                 contract=contract,
                 dataset=dataset.ref,
@@ -348,15 +395,27 @@ class ModelRegistry:
         """
         self._require(name)
         with self._folders.locked(name, f"roll back {name}@{alias}"):
-            self._aimed(name, alias)
-            stack = self._way_back(name, alias)
-            if len(stack) < 2:
-                raise StoreError(
-                    f"{name}@{alias} has had no version before {stack[-1]}.",
-                    hint=f"Choose one with: fti models promote {name}/N --alias {alias}",
-                )
-            self._move_locked(name, stack[-2], alias, kind="rollback", reason=reason, evidence=None)
-            return stack[-2]
+            number = self.previous(name, alias)
+            self._move_locked(name, number, alias, kind="rollback", reason=reason, evidence=None)
+            return number
+
+    def previous(self, name: str, alias: str) -> int:
+        """The version that ``rollback`` would go to.
+
+        Raises:
+            ModelNotFound: there is no model ``name``.
+            AliasNotFound: there is no such alias; says what there is.
+            StoreError: it has had no other version.
+        """
+        self._require(name)
+        self._aimed(name, alias)
+        stack = self._way_back(name, alias)
+        if len(stack) < 2:
+            raise StoreError(
+                f"{name}@{alias} has had no version before {stack[-1]}.",
+                hint=f"Choose one with: fti models promote {name}/N --alias {alias}",
+            )
+        return stack[-2]
 
     # Keeping and letting go
 
@@ -414,11 +473,14 @@ class ModelRegistry:
                     )
             return self._note(name, number, kind, reason)
 
-    def removable(self) -> dict[str, str]:
+    def removable(self, in_use: Mapping[str, str] | None = None) -> dict[str, str]:
         """Every retired version, with why it stays; an empty reason means that it can go.
 
         It stays when it is pinned, when an alias points at it or would come back to it by rolling
-        back, and when a version that stays was trained from it.
+        back, and when a version that stays was trained from it or behind its vectors.
+
+        Args:
+            in_use: by version, why it stays, for what the registry cannot know.
         """
         stays: dict[str, str] = {}
         for name in self.names():
@@ -428,30 +490,33 @@ class ModelRegistry:
                 why = f"pinned: {self._said(name, number, 'pin')}" if number in pinned else ""
                 if not why and number in back:
                     why = f"{name}@{back[number]} may roll back to it"
-                stays[f"{name}/{number}"] = why
+                ref = f"{name}/{number}"
+                stays[ref] = why or (in_use or {}).get(ref, "")
         versions = self.list()
-        while True:  # what a kept version was trained from is kept, and so on back
+        while True:  # what a kept version was made from is kept, and so on back
             kept = {v.ref for v in versions if stays.get(v.ref, "kept")}
             needed = {
-                v.parent: v.ref
+                wanted: f"{v.ref} was trained {how} it"
                 for v in versions
-                if v.parent and v.ref in kept and stays.get(v.parent) == ""
+                if v.ref in kept
+                for wanted, how in _made_from(v)
+                if stays.get(wanted) == ""
             }
             if not needed:
                 return stays
-            stays |= {parent: f"{child} was trained from it" for parent, child in needed.items()}
+            stays |= needed
 
-    def collect(self) -> dict[str, int]:
-        """Remove every retired version that nothing refers to.
+    def collect(self, in_use: Mapping[str, str] | None = None) -> dict[str, int]:
+        """Remove every retired version that nothing refers to; see ``removable``.
 
         Returns:
             The bytes freed, by version.
         """
         freed: dict[str, int] = {}
-        for ref in [r for r, why in self.removable().items() if not why]:
+        for ref in [r for r, why in self.removable(in_use).items() if not why]:
             name, number = self._folders.resolve(ref)
             with self._folders.locked(name, f"remove {ref}"):
-                if self.removable().get(ref) == "":  # it may have been pinned in between
+                if self.removable(in_use).get(ref) == "":  # it may have been pinned in between
                     self._note(name, number, "remove", self._said(name, number, "retire"))
                     freed[ref] = self._folders.remove(name, number)
         return freed
@@ -588,6 +653,16 @@ class ModelRegistry:
             return ModelVersion.model_validate(manifest)
         except ValidationError as error:
             raise self._folders.understood_failed(name, number, error) from error
+
+
+def _made_from(version: ModelVersion) -> Iterator[tuple[str, str]]:
+    """Versions that a version refers to, and how."""
+    if version.parent:
+        yield version.parent, "from"
+    if isinstance(version.contract, Contract):
+        embedder = version.contract.embedder.id
+        if embedder.startswith(REGISTRY):
+            yield embedder.removeprefix(REGISTRY), "behind"
 
 
 def _with_digest(adapter: AdapterInfo | None, entries: tuple[FileEntry, ...]) -> AdapterInfo | None:

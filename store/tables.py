@@ -330,15 +330,16 @@ def vectors_table(keys: Sequence[str], vectors: NDArray[np.float32], schema: pa.
     """Rows of the embedding cache."""
     import pyarrow as pa
 
-    dimension = schema.field("vector").type.list_size
+    keys_column = pa.array(list(keys), pa.string())
+    return pa.table([keys_column, vector_column(vectors, schema)], schema=schema)
+
+
+def vector_column(vectors: NDArray[np.float32], schema: pa.Schema) -> pa.Array:
+    """Vectors, a row each, as the column ``vector`` of a table with this schema."""
+    import pyarrow as pa
+
     flat = pa.array(np.ascontiguousarray(vectors, dtype=np.float32).ravel(), pa.float32())
-    return pa.table(
-        [
-            pa.array(list(keys), pa.string()),
-            pa.FixedSizeListArray.from_arrays(flat, dimension),
-        ],
-        schema=schema,
-    )
+    return pa.FixedSizeListArray.from_arrays(flat, schema.field("vector").type.list_size)
 
 
 def matrix(column: pa.ChunkedArray) -> NDArray[np.float32]:

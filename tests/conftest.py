@@ -24,6 +24,7 @@ from typing import Any
 import pytest
 
 from pipelines.engines.embedding import HashingEmbedder
+from tests.support.tiny_embedder import make_tiny_embedder
 from tests.support.tiny_model import make_tiny_lm
 
 HUB_CACHE = os.environ["HF_HOME"]
@@ -52,6 +53,12 @@ def loaded_lm(tiny_lm: Path) -> Any:
     from pipelines.engines.causal import ModelConfig, load_causal_lm
 
     return load_causal_lm(ModelConfig(id=str(tiny_lm), device="cpu"))
+
+
+@pytest.fixture(scope="session")
+def tiny_embedder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a tiny sentence-transformers model; see ``tests.support.tiny_embedder``."""
+    return make_tiny_embedder(tmp_path_factory.mktemp("models"))
 
 
 @pytest.fixture(scope="session")

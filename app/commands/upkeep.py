@@ -134,9 +134,13 @@ def gc(
     json: JsonOption = False,
 ) -> None:
     """Remove retired versions that no alias, pin, way back or later version refers to."""
+    from app.embedders import standing_on
+
     session = open_session(store, config, set_, json)
-    standing = session.store.models.removable()
-    freed = session.store.models.collect() if yes else {}
+    made_by = standing_on(session.store)
+    in_use = {} if made_by is None else {made_by.ref: "the store's vectors were made by it"}
+    standing = session.store.models.removable(in_use)
+    freed = session.store.models.collect(in_use) if yes else {}
     kept = {ref: why for ref, why in standing.items() if why}
     able = [ref for ref, why in standing.items() if not why]
     session.report.result({"removed": freed, "removable": able if not yes else [], "kept": kept})

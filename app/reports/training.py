@@ -185,7 +185,7 @@ def _lineage(version: ModelVersion, run: Run) -> dict[str, object]:
         f"{base.weights_sha256}",
         "parent": version.parent or "none",
         "contract": version.contract.digest,
-        "embedder": version.contract.embedder.id,
+        "embedder": version.prompt_contract.embedder.id,
         "run": f"{run.id}, fti {run.code_version}",
     }
 

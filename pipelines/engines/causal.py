@@ -23,9 +23,10 @@ from pipelines.engines.weights import (
     find_model,
     pick_device,
     quiet_loading,
+    tokenizer_sha256,
 )
 from store.errors import ConfigError, ContractError, EngineError, IntegrityError
-from store.types import ModelIdentity, Value, sha256_hex
+from store.types import ModelIdentity, Value
 
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
@@ -350,15 +351,6 @@ def load_tokenizer(folder: ModelFolder) -> Any:
         raise IntegrityError(
             f"The tokenizer of {folder.id!r} in {str(folder.path)!r} cannot be loaded: {error}",
         ) from error
-
-
-def tokenizer_sha256(tokenizer: Any) -> str:
-    """Hash of the token pipeline and the chat template: what decides how text becomes ids."""
-    pipeline = json.loads(tokenizer.backend_tokenizer.to_str())
-    # These two are settings of the last call, not of the tokenizer.
-    pipeline["truncation"] = pipeline["padding"] = None
-    text = json.dumps(pipeline, sort_keys=True, ensure_ascii=True)
-    return sha256_hex(f"{text}\n{tokenizer.chat_template or ''}")
 
 
 def _load_weights(folder: ModelFolder, config: ModelConfig, device: str) -> Any:

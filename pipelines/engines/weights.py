@@ -18,6 +18,7 @@ import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from store.errors import ConfigError, IntegrityError, ModelUnavailable
 from store.types import sha256_hex
@@ -218,6 +219,15 @@ def require_safetensors(folders: Iterable[Path], *, model: str) -> None:
                 "which can run code when opened.",
                 hint="Use a revision that has *.safetensors files.",
             )
+
+
+def tokenizer_sha256(tokenizer: Any) -> str:
+    """Hash of the token pipeline and the chat template: what decides how text becomes ids."""
+    pipeline = json.loads(tokenizer.backend_tokenizer.to_str())
+    # These two are settings of the last call, not of the tokenizer.
+    pipeline["truncation"] = pipeline["padding"] = None
+    text = json.dumps(pipeline, sort_keys=True, ensure_ascii=True)
+    return sha256_hex(f"{text}\n{tokenizer.chat_template or ''}")
 
 
 _hashes: dict[tuple[str, int, int], str] = {}

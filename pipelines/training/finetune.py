@@ -9,15 +9,14 @@ from __future__ import annotations
 
 import contextlib
 import json
-import secrets
 import shutil
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from pipelines.engines.causal import LoadedModel, save_adapter, save_whole
 from pipelines.engines.embedding import Embedder
 from pipelines.engines.encoding import PromptEncoder
+from pipelines.training.attempts import attempt_of, published
 from pipelines.training.config import TrainingConfig
 from pipelines.training.examples import (
     REJECTED_HIDDEN,
@@ -51,7 +50,6 @@ from store.types import (
 
 Encoded = EncodedRows | EncodedPairs
 _LOG_FILE = "training_log.json"
-_ATTEMPT = "attempt.json"
 
 
 def finetune(
@@ -126,8 +124,8 @@ def finetune(
                     "finetune", inputs=inputs, settings=config.model_dump(mode="json")
                 )
             )
-        attempt = agreed(_attempt(folder) if leads else None)
-        version = _published(store, name, attempt)
+        attempt = agreed(attempt_of(folder) if leads else None)
+        version = published(store, name, attempt)
         if agreed(version is None):
             train, validation = _encoded(
                 dataset, store, base, contract, config, embedder, progress, held_out or {}
@@ -247,22 +245,6 @@ def _digest(
     )
     begun = [f"{f.path} {f.sha256}" for f in start.files] if start is not None else []
     return sha256_hex("\n".join([*parts, *begun]))
-
-
-def _attempt(folder: Path) -> str:
-    """A name for this training from its first start to its end, over kills and reruns."""
-    path = folder / _ATTEMPT
-    if path.is_file():
-        return str(json.loads(path.read_text("utf-8"))["attempt"])
-    attempt = secrets.token_hex(8)
-    write_json(path, {"attempt": attempt})
-    return attempt
-
-
-def _published(store: Store, name: str, attempt: str) -> ModelVersion | None:
-    """The version that a run published just before it was killed, so that it is not doubled."""
-    mine = (v for v in store.models.list() if v.name == name)
-    return next((v for v in mine if v.metrics.get("attempt") == attempt), None)
 
 
 def _encoded(

@@ -81,7 +81,7 @@ def test_another_chat_template_is_another_tokenizer(lm_copy: Path, fresh_lm: Loa
 
 
 def test_encoding_does_not_change_the_tokenizers_hash(tiny_lm: Path) -> None:
-    from pipelines.engines.causal import tokenizer_sha256
+    from pipelines.engines.weights import tokenizer_sha256
 
     loaded = load_causal_lm(ModelConfig(id=str(tiny_lm), device="cpu"))
     loaded.tokenizer(["a", "b c d"], padding=True, truncation=True, max_length=8)

@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from store.embedder_contract import EmbedderContract
 from store.errors import (
     AliasNotFound,
+    ContractError,
     InputError,
     IntegrityError,
     InvalidName,
@@ -501,3 +503,83 @@ def test_broken_marks_are_said_to_be(registry: ModelRegistry, files: Path) -> No
     marks.write_text("{", "utf-8")
     with pytest.raises(IntegrityError, match="marks of model 'reader'"):
         registry.pinned("reader")
+
+
+# Kinds, formats, and several processes at once
+
+
+def an_embedder_contract(**changes: Any) -> EmbedderContract:
+    fields = {
+        "base": a_contract().base, "weights_sha256": "a" * 64, "tokenizer_sha256": "b" * 64,
+        "dimension": 4, "pooling": "mean", "max_tokens": 64,
+    } | changes  # fmt: skip
+    return EmbedderContract(**fields)
+
+
+def test_the_contract_decides_what_kind_a_version_is(registry: ModelRegistry, files: Path) -> None:
+    finder = _publish(registry, files, "finder", contract=an_embedder_contract(), adapter=None)
+    reader = _publish(registry, files)
+    assert (finder.kind, reader.kind) == ("embedder", "llm")
+    assert registry.get("finder/1").vector_contract == an_embedder_contract()
+    with pytest.raises(ContractError, match="finder/1 is an embedder: it makes vectors"):
+        _ = finder.prompt_contract
+    with pytest.raises(ContractError, match="reader/1 is a language model: it makes no vectors"):
+        _ = reader.vector_contract
+
+
+@pytest.mark.parametrize("kind", ["reader", "finder"])
+def test_a_contract_of_a_newer_format_is_refused_with_what_to_do(
+    registry: ModelRegistry, files: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dump = ModelVersion.model_dump
+
+    def newer(self: ModelVersion, **options: Any) -> dict[str, Any]:
+        body = dump(self, **options)
+        return body | {"contract": body["contract"] | {"format": 2}}
+
+    contract = an_embedder_contract() if kind == "finder" else a_contract()
+    monkeypatch.setattr(ModelVersion, "model_dump", newer)
+    with pytest.raises(IntegrityError, match=r"contract.*format.*pip install --upgrade"):
+        _publish(registry, files, kind, contract=contract, adapter=None)
+    monkeypatch.undo()
+    for read in (registry.get, lambda ref: registry.list()):
+        with pytest.raises(IntegrityError, match=r"manifest of model .* is not understood"):
+            read(f"{kind}/1")
+
+
+def test_registrations_from_two_processes_never_clash(
+    registry: ModelRegistry, files: Path, tmp_path: Path
+) -> None:
+    """Both publish under one name at once: every number once, every folder whole and its own."""
+    script = """
+import sys
+from pathlib import Path
+from store.layout import Layout
+from store.registry import ModelRegistry, ModelVersion
+root, files, who, manifest = map(Path, sys.argv[1:])
+registry = ModelRegistry(Layout(root))
+like = ModelVersion.model_validate_json(manifest.read_text())
+from tests.unit.store.test_registry import DATASET
+for n in range(8):
+    made = registry.publish("reader", files, contract=like.contract, dataset=DATASET,
+                            run_id=f"{who.name}-{n}", metrics={"n": n}, card=f"# by {who.name}")
+    print(made.version)
+"""
+    like = tmp_path / "like.json"
+    like.write_text(_publish(registry, files).model_dump_json(), "utf-8")
+    processes = [
+        start_python(script, tmp_path / "store", files, tmp_path / who, like)
+        for who in ("ada", "bob")
+    ]
+    given = {}
+    for who, process in zip(("ada", "bob"), processes, strict=True):
+        out, err = process.communicate(timeout=120)
+        assert err == ""
+        given[who] = [int(n) for n in out.split()]
+    assert sorted(given["ada"] + given["bob"]) == list(range(2, 18))
+    for who, numbers in given.items():
+        for n, number in enumerate(numbers):
+            version = registry.get(f"reader/{number}")
+            assert version.run_id == f"{who}-{n}"
+            card = registry.open(version.ref) / "README.md"
+            assert card.read_text("utf-8") == f"# by {who}"
