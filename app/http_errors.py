@@ -49,6 +49,7 @@ STATUS: dict[type[errors.FtiError], int] = {
     errors.ServerUnavailable: 503,
     errors.TimedOut: 504,
     errors.Overloaded: 429,
+    errors.HubError: 502,
     errors.TrainingError: 500,
     errors.GateRefused: 409,
 }

@@ -42,6 +42,7 @@
     │   ├── ServerUnavailable      the server that generates is overloaded or keeps failing
     │   ├── TimedOut               an answer took longer than is allowed
     │   └── Overloaded             more requests than the service will queue
+    ├── HubError                   a model hub cannot be reached, or refuses what is pushed
     ├── TrainingError              training cannot start or does not converge to numbers
     └── GateRefused                promotion was refused by the evaluation gate
 
@@ -277,6 +278,10 @@ class TimedOut(EngineError):
 
 class Overloaded(EngineError):
     """More requests than the service will queue."""
+
+
+class HubError(FtiError):
+    """A model hub cannot be reached, or refuses what is pushed."""
 
 
 class TrainingError(FtiError):
