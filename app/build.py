@@ -481,13 +481,13 @@ def _to_train(
     join(device)
     config = _held_to_train(settings)
     if start is not None and start.whole:
-        base = load_whole(store.models.open(start.ref), config, start.contract.base)
+        base = load_whole(store.models.open(start.ref), config, start.prompt_contract.base)
     else:
         base = load_causal_lm(config)
     contract = (
         base_contract(settings, base.identity, version.embedder)
         if start is None
-        else start.contract
+        else start.prompt_contract
     )
     return version, {
         "base": base,

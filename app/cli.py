@@ -24,11 +24,13 @@ from app.commands import (
     failed,
     feedback,
     finetune,
+    finetune_embedder,
     forget,
     ingest,
     keys,
     models,
     monitor,
+    rebuild,
     search,
     serve,
     store,
@@ -68,10 +70,13 @@ def root(
     """Options of the command as a whole."""
 
 
-for module in (ingest, watch, search, ask, dataset, cases, finetune, evaluate, models, batch):
+for module in (ingest, watch, search, ask, dataset, cases, finetune, finetune_embedder, evaluate):
     module.register(app)
 for module in (
+    models,
+    batch,
     upkeep,
+    rebuild,
     versions,
     collections,
     failed,

@@ -12,10 +12,12 @@ import fcntl
 import importlib.metadata
 import json
 import os
+import platform
 import re
 import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -30,6 +32,7 @@ from store.versions import check_name
 
 _ID = re.compile(r"r-[0-9]{8}-[0-9]{6}-[0-9a-f]{6}")
 _DIED = "the process died"
+_LIBRARIES = ("torch", "transformers", "peft", "sentence-transformers", "accelerate", "lancedb")
 
 
 @dataclass
@@ -78,6 +81,7 @@ class RunLog:
             inputs=inputs or {},
             settings=settings or {},
             code_version=_code_version(),
+            libraries=libraries(),
         )
         folder = self._root / run.id
         # The lock first: from the moment the record is there, the run is seen as alive.
@@ -235,6 +239,16 @@ class RunLog:
 
     def _write(self, run: Run) -> None:
         write_json(self._root / run.id / "run.json", run.model_dump(mode="json"))
+
+
+@cache
+def libraries() -> Mapping[str, str]:
+    """The versions of what computes here; those that are not installed are left out."""
+    found = {"python": platform.python_version(), "machine": platform.machine()}
+    for name in _LIBRARIES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found
 
 
 def _code_version() -> str:

@@ -289,7 +289,11 @@ class Interval(Value):
 
 
 class Run(Value):
-    """What ran, from which inputs, with which settings, to which outputs."""
+    """What ran, from which inputs, with which settings, to which outputs.
+
+    ``libraries`` are the versions of what computes: two runs of the same inputs under the same
+    libraries, on the same kind of machine, agree.
+    """
 
     id: str
     kind: RunKind
@@ -301,6 +305,7 @@ class Run(Value):
     settings: Mapping[str, Any] = Field(default_factory=dict)
     metrics: Mapping[str, Any] = Field(default_factory=dict)
     code_version: str = ""
+    libraries: Mapping[str, str] = Field(default_factory=dict)
     error: str = ""
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 group = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="markdown",
-    help="List, show, compare, promote, roll back, verify, export and let go of model versions.",
+    help="List, show, compare, promote, roll back, verify, export, push and let go of versions.",
 )
 
 
@@ -30,6 +30,7 @@ def model_json(version: ModelVersion, aliases: list[str]) -> dict[str, Any]:
         "name": version.name,
         "version": version.version,
         "ref": version.ref,
+        "kind": version.kind,
         "aliases": aliases,
         "created_at": version.created_at.isoformat(),
         "base": version.contract.base.model_dump(),
@@ -58,9 +59,16 @@ def list_(
         )
         return
     session.report.table(
-        ["model", "aliases", "created", "base", "dataset"],
+        ["model", "kind", "aliases", "created", "base", "dataset"],
         [
-            [v.ref, " ".join(a), f"{v.created_at:%Y-%m-%d %H:%M}", v.contract.base.id, v.dataset]
+            [
+                v.ref,
+                v.kind,
+                " ".join(a),
+                f"{v.created_at:%Y-%m-%d %H:%M}",
+                v.contract.base.id,
+                v.dataset,
+            ]
             for v, a in found
         ],
     )
@@ -80,28 +88,44 @@ ModelArgument = Annotated[str, typer.Argument(help="NAME/N, NAME@ALIAS or NAME."
 @group.command("show")
 def show(
     model: ModelArgument,
+    html: Annotated[
+        Path | None,
+        typer.Option("--html", help="Also write the model card, with plots, to this file."),
+    ] = None,
     store: StoreOption = None,
     config: ConfigOption = None,
     set_: SetOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Show one version: contract, lineage, metrics, files, alias history."""
+    """Show one version: contract, lineage, metrics, files, alias history.
+
+    Example: fti models show reader@champion --html reader.html
+    """
     session = open_session(store, config, set_, json)
     version = session.store.models.get(model)
+    if html is not None:
+        from app.reports.model_card import as_html, gather
+        from store.atomic import write_bytes
+
+        write_bytes(html, as_html(gather(session.store, version)).encode("utf-8"))
     history = [h.model_dump(mode="json") for h in session.store.models.history(version.name)]
     session.report.result(
         version.model_dump(mode="json")
         | {"ref": version.ref, "aliases": _aliases_of(session.store, version), "history": history}
+        | ({} if html is None else {"html": str(html)})
     )
     contract = version.contract
     session.report.table(
         ["what", "value"],
         [
             ["model", version.ref],
+            ["kind", version.kind],
             ["aliases", " ".join(_aliases_of(session.store, version))],
             ["base", contract.base.id],
             ["base weights", contract.base.weights_sha256[:12]],
-            ["embedder", contract.embedder.id],
+            ["embedder", version.prompt_contract.embedder.id]
+            if version.kind == "llm"
+            else ["dimensions", version.vector_contract.dimension],
             ["contract", contract.digest[:12]],
             ["dataset", version.dataset],
             ["run", version.run_id],
@@ -137,21 +161,24 @@ def promote(
     The gate reads the newest evaluations, on a frozen case set, of this very version and of the
     current champion (else of what the profile serves): F1 must be better beyond chance, no other
     score significantly worse, and the floors of the profile's `gate` reached. Both must have seen
-    the same documents under the same settings, and none that was trained on. Example:
-    fti models promote reader/2 --alias champion
+    the same documents under the same settings, and none that was trained on. An embedder is
+    measured here and now, against the store's own: retrieval must be better, and then all vectors
+    are made anew by it. Example: fti models promote reader/2 --alias champion
     """
     from app.promotion import promote as run
 
     session = open_session(store, config, set_, json)
-    decision = run(
-        session.settings,
-        session.store,
-        model,
-        alias=alias,
-        reason=reason,
-        force=force,
-        cases=cases,
-    )
+    with session.report.progress() as progress:
+        decision = run(
+            session.settings,
+            session.store,
+            model,
+            alias=alias,
+            reason=reason,
+            force=force,
+            cases=cases,
+            progress=progress,
+        )
     session.report.result(decision.model_dump(mode="json"))
     session.report.say(f"{decision.model}@{decision.alias} is now version {decision.version}")
     session.report.say(f"  {decision.reason}", style="dim")
@@ -168,9 +195,18 @@ def rollback(
     set_: SetOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Point an alias back at the version it had before."""
+    """Point an alias back at the version it had before; an embedder's champion with the vectors."""
     session = open_session(store, config, set_, json)
-    version = session.store.models.rollback(model, alias)
+    models = session.store.models
+    if any(version.kind == "embedder" for version in models.list(model)):
+        from app.switching import roll_back_embedder
+
+        with session.report.progress() as progress:
+            version = roll_back_embedder(
+                session.settings, session.store, model, alias, progress=progress
+            )
+    else:
+        version = models.rollback(model, alias)
     session.report.result({"model": model, "alias": alias, "version": version})
     session.report.say(f"{model}@{alias} is back at version {version}")
 
@@ -200,29 +236,82 @@ def export(
     model: ModelArgument,
     out: Annotated[Path, typer.Option("--out", help="Folder to write; must be new or empty.")],
     format_: Annotated[
-        Literal["adapter", "merged"],
-        typer.Option("--format", help="adapter: the LoRA files; merged: a whole model."),
+        Literal["adapter", "merged", "gguf"],
+        typer.Option(
+            "--format",
+            help="adapter: the version's own files; merged: a whole model; gguf: that with the "
+            "recipe for llama.cpp and Ollama.",
+        ),
     ] = "adapter",
     store: StoreOption = None,
     config: ConfigOption = None,
     set_: SetOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Copy a verified version out of the registry: as a peft adapter folder, or merged.
+    """Copy a verified version out of the registry: its own files, merged, or a GGUF recipe.
 
-    A merged model loads with transformers alone; vLLM and others serve it as it is, llama.cpp
-    after its own conversion. Its contract.json says how a question and passages become the prompt.
+    A merged model loads with transformers alone; vLLM and others serve it as it is. Its
+    contract.json says how a question and passages become the prompt. The recipe is a merged model
+    with the commands that convert it and an Ollama Modelfile, whose template is the chat template
+    that was trained with. Example: fti models export reader/2 --format gguf --out reader-gguf
     """
     session = open_session(store, config, set_, json)
     version = session.store.models.get(model)
     if format_ == "merged":
         from app.exporting import export_merged
 
+        _ = version.prompt_contract  # an embedder is whole already
         export_merged(session.settings, session.store, version, out=out)
+    elif format_ == "gguf":
+        from app.gguf import export_gguf
+
+        export_gguf(session.settings, session.store, version, out=out)
     else:
         session.store.models.export(version.ref, out)
     session.report.result({"ref": version.ref, "out": str(out), "format": format_})
     session.report.say(f"{version.ref} → {out}")
+
+
+@group.command("push")
+def push(
+    model: ModelArgument,
+    repo: Annotated[str, typer.Option("--repo", help="OWNER/NAME on the hub.")],
+    format_: Annotated[
+        Literal["adapter", "merged"],
+        typer.Option("--format", help="adapter: the version's own files; merged: a whole model."),
+    ] = "adapter",
+    public: Annotated[
+        bool, typer.Option("--public", help="Let everybody see a repository that is made.")
+    ] = False,
+    branch: Annotated[
+        str | None, typer.Option("--branch", help="Branch to commit to.", show_default="main")
+    ] = None,
+    store: StoreOption = None,
+    config: ConfigOption = None,
+    set_: SetOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Push a verified version to a repository of the Hugging Face Hub, in one commit.
+
+    The token is HF_TOKEN or a stored login (hf auth login); HF_ENDPOINT names another hub. It is
+    never printed or kept. Example: fti models push reader@champion --repo acme/reader
+    """
+    from app.publishing import push as run
+
+    session = open_session(store, config, set_, json)
+    version = session.store.models.get(model)
+    session.report.note(f"pushing {version.ref} to {repo}")
+    pushed = run(
+        session.settings,
+        session.store,
+        version,
+        repo=repo,
+        format=format_,
+        private=not public,
+        branch=branch,
+    )
+    session.report.result(pushed.model_dump(mode="json"))
+    session.report.say(f"{pushed.ref} → {pushed.url} ({len(pushed.files)} files)")
 
 
 @group.command("fetch")

@@ -1,0 +1,56 @@
+"""``fti models rebuild``: is a version what its recorded inputs make?"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import typer
+
+from app.commands.models import ModelArgument, group
+from app.options import ConfigOption, JsonOption, SetOption, StoreOption, open_session
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to the group ``fti models``."""
+    group.command("rebuild")(rebuild)
+
+
+def rebuild(
+    model: ModelArgument,
+    store: StoreOption = None,
+    config: ConfigOption = None,
+    set_: SetOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Train a version again from what was recorded, and say whether it comes out the same.
+
+    Dataset version, contract, configuration and seed are those of the version; the profile must
+    name the base that it was trained from. Nothing is registered. Exits with 1 when the files
+    differ, and says where first. Example: fti models rebuild reader/2
+    """
+    from app.rebuilding import rebuild as run
+
+    session = open_session(store, config, set_, json)
+    with session.report.progress() as progress:
+        found = run(session.settings, session.store, model, progress=progress)
+    session.report.result(found.model_dump(mode="json"))
+    for line in found.circumstances:
+        session.report.note(
+            f"then and now: {line.what}: {_shown(line.recorded)}, {_shown(line.rebuilt)}"
+        )
+    if found.equal:
+        session.report.say(f"{found.ref} comes out the same, to the byte: {', '.join(found.files)}")
+        return
+    session.report.table(
+        ["what differs", "recorded", "rebuilt"],
+        [[d.what, _shown(d.recorded), _shown(d.rebuilt)] for d in found.differences],
+        title=f"{found.ref} does not come out the same",
+    )
+    raise typer.Exit(1)
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return "–"
+    text = f"{value:.6g}" if isinstance(value, float) else str(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
