@@ -30,6 +30,7 @@ from app.commands import (
     keys,
     models,
     monitor,
+    pipeline,
     rebuild,
     search,
     serve,
@@ -75,6 +76,7 @@ for module in (ingest, watch, search, ask, dataset, cases, finetune, finetune_em
 for module in (
     models,
     batch,
+    pipeline,
     upkeep,
     rebuild,
     versions,

@@ -11,6 +11,7 @@ from store.datasets import DatasetStore
 from store.features import FeatureStore
 from store.keys import KeyStore
 from store.layout import Layout
+from store.pipelines import PipelineStates
 from store.registry import ModelRegistry
 from store.rejected import RejectedLog
 from store.results import CaseResults
@@ -40,6 +41,7 @@ class Store:
         self.rejected = RejectedLog(self.layout)
         self.tables = AnswerTables(self.layout)
         self.keys = KeyStore(self.layout)
+        self.pipelines = PipelineStates(self.layout)
 
     def features_in_use(self) -> dict[int, str]:
         """Versions of the features that a dataset was made from, with who refers to each.

@@ -42,6 +42,15 @@ def test_every_command_of_a_schedule_parses(name: str) -> None:
         parse(args)
 
 
+def test_every_scheduled_pipeline_of_the_readme_parses() -> None:
+    text = (FOLDER.parents[1] / "README.md").read_text("utf-8")
+    section = text.split("## Pipelines", 1)[1].split("\n## ", 1)[0]
+    found = re.findall(r"fti (pipeline run [a-z.]+(?: --[a-z-]+)*)", section)
+    assert len(found) >= 6
+    for command in found:
+        parse(shlex.split(command))
+
+
 def test_a_command_that_does_not_parse_is_found() -> None:
     with pytest.raises(Exception, match="No such option"):
         parse(["batch", "questions.csv", "--into", "x"])
