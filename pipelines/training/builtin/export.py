@@ -147,11 +147,11 @@ def development(entry: Mapping[str, float], form: str) -> str:
 def account(recipe: Recipe) -> str:
     """How long each stage is and what it shows."""
     parts = [
-        f"{stage.steps} of them over "
+        f"{stage.steps} steps over "
         + ("the sentences nearest to the question" if stage.evidence else "whole passages")
         for stage in recipe.stages
     ]
-    return f"{' and '.join(parts)}."
+    return f"Its stages: {', then '.join(parts)}."
 
 
 def parameters(shape: Mapping[str, int]) -> int:
@@ -230,8 +230,9 @@ part; Wikipedia, on which SQuAD's test articles rest, is likely to be in it.
 
 One command (`python -m pipelines.training.builtin --data DATA --out FOLDER --seed {seed}`), fp32,
 on two shared CPU cores with AVX-512 and no GPU: {steps} of {planned} steps, {tokens:,} tokens
-with padding, {minutes:.0f} minutes. {stages} `training_log.json` holds the
-curve. Held-out articles (Kenya, Construction) gave the development figures: loss a token of the
+with padding, {minutes:.0f} minutes.
+{stages}
+`training_log.json` holds the curve. Held-out articles (Kenya, Construction) gave the development figures: loss a token of the
 response, and the shares of answers and of abstentions that are right token for token given the
 right beginning; each over the whole paragraph, and over its two sentences nearest to the question.
 
