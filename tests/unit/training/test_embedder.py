@@ -64,14 +64,14 @@ def weights(store: Store, version: ModelVersion) -> bytes:
 
 
 def test_questions_come_nearer_to_their_passages(store: Store, tiny: Path) -> None:
-    longer = FAST.model_copy(update={"max_steps": 60, "learning_rate": 5e-3})
+    longer = FAST.model_copy(update={"max_steps": 100, "learning_rate": 5e-3})
     metrics = run(store, tiny, pair_dataset(store, train=50, validation=20), longer).metrics
     assert metrics["train_rows"] == 50
     assert metrics["validation_rows"] == 20
-    assert metrics["steps"] == 60
+    assert metrics["steps"] == 100
     assert metrics["validation_mrr"] > metrics["validation_mrr_before"] + 0.1
     run_id = store.runs.list("finetune")[0].id
-    assert [e["step"] for e in store.runs.attached(run_id, "curve")] == list(range(1, 61))
+    assert [e["step"] for e in store.runs.attached(run_id, "curve")] == list(range(1, 101))
 
 
 def test_a_version_is_an_embedder_with_its_own_contract(store: Store, tiny: Path) -> None:
