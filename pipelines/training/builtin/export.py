@@ -232,9 +232,10 @@ One command (`python -m pipelines.training.builtin --data DATA --out FOLDER --se
 on two shared CPU cores with AVX-512 and no GPU: {steps} of {planned} steps, {tokens:,} tokens
 with padding, {minutes:.0f} minutes.
 {stages}
-`training_log.json` holds the curve. Held-out articles (Kenya, Construction) gave the development figures: loss a token of the
-response, and the shares of answers and of abstentions that are right token for token given the
-right beginning; each over the whole paragraph, and over its two sentences nearest to the question.
+`training_log.json` holds the curve. Held-out articles (Kenya, Construction) gave the development
+figures: loss a token of the response, and the shares of answers and of abstentions that are right
+token for token given the right beginning; each over the whole paragraph, and over its two
+sentences nearest to the question.
 
 {note}
 
