@@ -17,6 +17,7 @@ from app.commands import (
     cases,
     collections,
     config,
+    contracts,
     dataset,
     demo,
     doctor,
@@ -92,6 +93,7 @@ for module in (
     demo,
     doctor,
     monitor,
+    contracts,
     config,
 ):
     module.register(app)

@@ -50,6 +50,7 @@ STATUS: dict[type[errors.FtiError], int] = {
     errors.TimedOut: 504,
     errors.Overloaded: 429,
     errors.HubError: 502,
+    errors.PostconditionFailed: 500,
     errors.TrainingError: 500,
     errors.GateRefused: 409,
 }

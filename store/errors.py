@@ -43,6 +43,7 @@
     │   ├── TimedOut               an answer took longer than is allowed
     │   └── Overloaded             more requests than the service will queue
     ├── HubError                   a model hub cannot be reached, or refuses what is pushed
+    ├── PostconditionFailed        a pipeline's result is not what it promises: a defect
     ├── TrainingError              training cannot start or does not converge to numbers
     └── GateRefused                promotion was refused by the evaluation gate
 
@@ -63,6 +64,8 @@ class FtiError(Exception):
 
     #: Process exit code of the command line: 1 failed, 2 misused.
     exit_code: int = 1
+    #: The condition of a pipeline's contract that this is a violation of; see ``store.conditions``.
+    condition: str = ""
 
     def __init__(self, message: str, *, hint: str = "") -> None:
         super().__init__(message)
@@ -282,6 +285,10 @@ class Overloaded(EngineError):
 
 class HubError(FtiError):
     """A model hub cannot be reached, or refuses what is pushed."""
+
+
+class PostconditionFailed(FtiError):
+    """A pipeline's result is not what its contract promises: a defect, or a damaged store."""
 
 
 class TrainingError(FtiError):

@@ -41,7 +41,8 @@ from pipelines.feature.sources import (
     read,
 )
 from pipelines.feature.web import is_address
-from store.errors import ExtractionError
+from store.conditions import PipelineContract
+from store.errors import EmbedderMismatch, ExtractionError, PostconditionFailed
 from store.features import FeatureStore
 from store.progress import Progress, ProgressEvent, quiet
 from store.store import Store
@@ -96,6 +97,40 @@ class IngestReport(Value):
         """Whether any source was dealt with as asked."""
         counts = self.added + self.updated + self.unchanged + self.deleted
         return counts + len(self.empty) > 0
+
+
+INGEST = PipelineContract("ingest")
+
+
+@INGEST.precondition(
+    "The store's vectors are this embedder's, or are all made anew", raises=EmbedderMismatch
+)
+def same_embedder(store: Store, embedder: Embedder, re_embed: bool) -> None:
+    """Vectors of two embedders do not compare."""
+    if not re_embed:
+        store.features.require_identity(embedder.identity)
+
+
+@INGEST.postcondition("All vectors in the store are this embedder's")
+def one_passport(store: Store, embedder: Embedder) -> None:
+    """The table's passport says so."""
+    held = store.features.identity()
+    if held is not None and held != embedder.identity:
+        raise PostconditionFailed(
+            f"The store's vectors are said to be by {held.id!r}, and {embedder.identity.id!r} made "
+            "them."
+        )
+
+
+@INGEST.postcondition("What the report counts can be found")
+def can_be_found(store: Store, result: IngestReport) -> None:
+    """Readers see the version that the report names, or a later one."""
+    seen = store.features.version()
+    if seen < result.features_version:
+        raise PostconditionFailed(
+            f"The ingest made version {result.features_version} of the features, and readers see "
+            f"{seen}."
+        )
 
 
 def ingest(
@@ -172,6 +207,7 @@ def retry_failed(
     )
 
 
+@INGEST.enforced
 def take(
     discovery: Discovery,
     *,

@@ -26,13 +26,59 @@ from pipelines.feature.dataset.rules import from_chunks
 from pipelines.feature.dataset.splits import apart, split_documents
 from pipelines.feature.dataset.statistics import row_statistics
 from pipelines.feature.dataset.writer import Estimate, QuestionWriter
+from store.conditions import PipelineContract
 from store.contract import PromptForm, TokenCounter
-from store.errors import InputError, StoreEmpty
+from store.errors import EmbedderMismatch, InputError, PostconditionFailed, StoreEmpty
 from store.progress import Progress, quiet
 from store.store import Store
 from store.types import SPLITS, Case, DatasetVersion
 
+DATASET = PipelineContract("dataset")
 
+
+@DATASET.precondition("The embedder made the store's vectors", raises=EmbedderMismatch)
+def same_embedder(store: Store, embedder: Embedder) -> None:
+    """The passages around the gold one are those that its search finds."""
+    store.features.require_identity(embedder.identity)
+
+
+@DATASET.precondition("Documents were ingested", raises=StoreEmpty)
+def has_documents(store: Store) -> None:
+    """There is something to make questions from."""
+    if not store.features.exists() or not store.features.stats().chunks:
+        raise StoreEmpty(
+            "There are no documents to build a dataset from.",
+            hint="Ingest some first: fti ingest PATH",
+        )
+
+
+@DATASET.postcondition("No document stands in two splits")
+def splits_apart(result: DatasetVersion) -> None:
+    """What is evaluated on was not trained on."""
+    home: dict[str, str] = {}
+    for split, documents in result.documents.items():
+        for document in documents:
+            if home.setdefault(document, split) != split:
+                raise PostconditionFailed(
+                    f"Document {document!r} stands in the splits {home[document]!r} and {split!r} "
+                    f"of {result.ref}."
+                )
+
+
+@DATASET.postcondition("No training row shows a passage of a document that is held out")
+def nothing_held_out_is_shown(store: Store, result: DatasetVersion) -> None:
+    """Text that is evaluated on never trains, not as a distractor either."""
+    held_out = {d for split in ("validation", "test") for d in result.documents.get(split, ())}
+    for row in store.datasets.rows(result.ref, "train"):
+        other = next((p for p in row.passages if p.document_id in held_out), None)
+        if other is not None:
+            raise PostconditionFailed(
+                f"The training row {row.id!r} of {result.ref} shows {other.source!r}, which is "
+                "held out."
+            )
+
+
+@DATASET.enforced
 def build_dataset(
     name: str,
     *,
@@ -71,7 +117,6 @@ def build_dataset(
         EmbedderMismatch: the store's vectors come from another embedder.
         InputError: no row could be made; says what was left out and why. What a source raises.
     """
-    store.features.require_identity(embedder.identity)
     version = store.features.version()
     frozen = FrozenQuestions(store.cases, config) if config.decontaminate else None
     inputs = {
@@ -83,13 +128,9 @@ def build_dataset(
     }
     settings = config.model_dump(mode="json")
     with store.runs.running("dataset", inputs=inputs, settings=settings) as run:
-        if version == 0:
-            raise _empty()
         features = store.features.checkout(version)
         documents = list(features.documents())
         chunks = features.chunks()
-        if not chunks:
-            raise _empty()
         tally = Tally()
         # Before anything that takes long: it may refuse.
         chats = [c for source in imports for c in load_chats(source, tally)]
@@ -169,18 +210,10 @@ def estimate_writing(store: Store, writer: QuestionWriter, config: DatasetConfig
     Raises:
         StoreEmpty: nothing was ingested.
     """
-    if store.features.version() == 0:
-        raise _empty()
+    has_documents(store)
     documents = list(store.features.documents())
     chunks = apart(store.features.chunks(), split_documents(documents, config))
     return writer.estimate(chunks, {d.id: d for d in documents})
-
-
-def _empty() -> StoreEmpty:
-    return StoreEmpty(
-        "There are no documents to build a dataset from.",
-        hint="Ingest some first: fti ingest PATH",
-    )
 
 
 def _counts(counter: Counter[str]) -> str:

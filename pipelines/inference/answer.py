@@ -30,15 +30,23 @@ from pipelines.inference.retrieve import Retriever, plain
 from pipelines.inference.spans import note, span
 from pipelines.inference.streaming import ShownText
 from store.answers import new_answer_id
-from store.contract import Contract, ParsedResponse
-from store.errors import ContractError, EngineError, InputError
+from store.conditions import PipelineContract
+from store.contract import Contract, ParsedResponse, TokenCounter
+from store.errors import (
+    ContractError,
+    EmbedderMismatch,
+    EmptyQuestion,
+    EngineError,
+    InputError,
+    PostconditionFailed,
+    QuestionTooLong,
+)
+from store.store import Store
 from store.types import (
     AbstentionReason,
     Answer,
-    EmbedderIdentity,
     FinishReason,
     Message,
-    ModelIdentity,
     Passage,
     Sampling,
     Usage,
@@ -48,8 +56,6 @@ from store.types import (
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-
-    from store.store import Store
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +154,97 @@ class _Draft:
         return time.perf_counter() - self.started
 
 
+SERVE = PipelineContract("serve")
+ASK = PipelineContract("ask")
+ANSWER = PipelineContract("answer")
+
+
+@SERVE.precondition(
+    "The loaded base model is the one that the contract names", raises=ContractError
+)
+def same_base(contract: Contract, generator: Generator, model: str) -> None:
+    """To the byte; a server shows no files, so one without digests is compared by name."""
+    agreed, loaded = contract.base, generator.identity
+    faults = []
+    if not (agreed.weights_sha256 and loaded.weights_sha256) and agreed.id != loaded.id:
+        faults.append(f"base model: the contract says {agreed.id!r}, loaded is {loaded.id!r}")
+    for name in ("weights_sha256", "tokenizer_sha256"):
+        ours, theirs = getattr(agreed, name), getattr(loaded, name)
+        if ours and theirs and ours != theirs:
+            faults.append(
+                f"base {name}: the contract says {ours[:12]!r} ({agreed.id!r}), loaded is "
+                f"{theirs[:12]!r} ({loaded.id!r})"
+            )
+    _require_served(model, faults)
+
+
+@SERVE.precondition("Retrieval is by the embedder that the contract names", raises=ContractError)
+def same_embedder(contract: Contract, embedder: Embedder, model: str, use_retrieval: bool) -> None:
+    """A model is served behind the retrieval that it was trained behind."""
+    agreed, served = contract.embedder.model_dump(), embedder.identity.model_dump()
+    faults = [
+        f"embedder {key}: the contract says {agreed[key]!r}, serving has {served[key]!r}"
+        for key in agreed
+        if agreed[key] != served[key]
+    ]
+    _require_served(model, faults if use_retrieval else [])
+
+
+@SERVE.precondition("The generator holds the contract's prompt and answer", raises=ContractError)
+def fits_context(contract: Contract, generator: Generator, model: str) -> None:
+    """Both budgets together."""
+    needed, held = contract.max_prompt_tokens + contract.max_new_tokens, generator.context_tokens
+    fault = f"context: the contract needs {needed} tokens, the generator holds {held}"
+    _require_served(model, [fault] if needed > held else [])
+
+
+@SERVE.precondition("The store's vectors are this embedder's", raises=EmbedderMismatch)
+def same_vectors(store: Store, embedder: Embedder) -> None:
+    """Vectors of two embedders do not compare."""
+    store.features.require_identity(embedder.identity)
+
+
+@ASK.precondition("There is a question in the question", raises=EmptyQuestion)
+def has_words(question: str, contract: Contract) -> None:
+    """Something visible, at least."""
+    contract.form.messages(question)
+
+
+@ASK.precondition("The question alone fits the prompt", raises=QuestionTooLong)
+def fits_prompt(question: str, contract: Contract, counter: TokenCounter) -> None:
+    """Passages and history are cut to the budget, a question is not."""
+    contract.fit(question, (), counter=counter)
+
+
+@ASK.enforced
+def accepted(question: str, contract: Contract, counter: TokenCounter) -> str:
+    """A question that may be asked, as it is."""
+    return question
+
+
+@ANSWER.postcondition("Each citation points at the shown passage that its marker numbers")
+def cites_what_was_shown(result: Answer) -> None:
+    """And stands where the marker stands."""
+    for citation in result.citations:
+        number = citation.marker
+        shown = result.passages[number - 1] if number <= len(result.passages) else None
+        marker = result.text[citation.start : citation.end]
+        if shown is None or shown.chunk_id != citation.chunk_id or marker != f"[{number}]":
+            raise PostconditionFailed(
+                f"The answer {result.id} cites [{number}] as {citation.source!r}; shown were "
+                f"{len(result.passages)} passages, and {marker!r} stands there."
+            )
+
+
+@ANSWER.postcondition("A refusal cites nothing")
+def refusal_cites_nothing(result: Answer) -> None:
+    """What is not answered rests on no passage."""
+    if result.abstained and result.citations:
+        raise PostconditionFailed(
+            f"The answer {result.id} refuses and cites {len(result.citations)} passages."
+        )
+
+
 class Assistant:
     """Answers questions under a contract. May be shared between threads.
 
@@ -166,6 +263,7 @@ class Assistant:
         ContractError: generator, embedder or store are not what the contract says.
     """
 
+    @SERVE.enforced
     def __init__(
         self,
         store: Store,
@@ -187,13 +285,6 @@ class Assistant:
         self.sampling = Sampling(temperature=config.temperature, seed=config.seed)
         self.retriever = Retriever(store.features, embedder, reranker, config.retrieval)
         self.evidence_embedder = Remembering(embedder)
-        check_contract(
-            contract,
-            generator=generator.identity,
-            context_tokens=generator.context_tokens,
-            embedder=embedder.identity if use_retrieval else None,
-            model=model,
-        )
 
     def answer(
         self,
@@ -260,7 +351,7 @@ class Assistant:
         drafts: dict[int, _Draft] = {}
         for place, question in enumerate(map(plain, questions)):
             try:
-                self.contract.fit(question, (), counter=self.generator.counter)
+                accepted(question, self.contract, self.generator.counter)
                 drafts[place] = self._draft(question, (), run_id, None)
             except (InputError, EngineError) as error:
                 found[place] = error
@@ -321,7 +412,7 @@ class Assistant:
         with span("answer", fti__answer__id=draft.id, gen_ai__request__model=self.model) as whole:
             draft.span = whole
             # Before searching: the search need not bear a question that no prompt can hold.
-            self.contract.fit(draft.question, (), counter=self.generator.counter)
+            accepted(draft.question, self.contract, self.generator.counter)
             retrieved = self._retrieve(draft, turns)
             reason = self._reason_to_abstain(retrieved)
             if reason is None:
@@ -517,7 +608,20 @@ class Assistant:
         draft.timings.setdefault("total_s", draft.since_start())
         outcome = "abstained" if parsed.abstained else finish
         note(draft.span, fti__outcome=outcome, fti__citations=len(parsed.markers))
-        answer = Answer(
+        answer = self._composed(draft, parsed, reason, finish)
+        self.store.answers.append(answer)
+        return draft.event("done", answer=answer)
+
+    @ANSWER.enforced
+    def _composed(
+        self,
+        draft: _Draft,
+        parsed: ParsedResponse,
+        reason: AbstentionReason | None,
+        finish: FinishReason,
+    ) -> Answer:
+        """The answer with its lineage, before it is logged or shown."""
+        return Answer(
             id=draft.id,
             created_at=draft.created_at,
             question=draft.question,
@@ -537,54 +641,9 @@ class Assistant:
             usage=draft.usage,
             timings=draft.timings,
         )
-        self.store.answers.append(answer)
-        return draft.event("done", answer=answer)
 
 
-def check_contract(
-    contract: Contract,
-    *,
-    generator: ModelIdentity,
-    context_tokens: int,
-    embedder: EmbedderIdentity | None,
-    model: str,
-) -> None:
-    """Compare a contract with what is to serve under it.
-
-    Args:
-        contract: of the model version.
-        generator: identity of the loaded base. A server shows no files, so an identity without
-            digests is compared by name.
-        context_tokens: what the generator can hold.
-        embedder: identity behind the retrieval; None when there is none.
-        model: the model's name, for the message.
-
-    Raises:
-        ContractError: they differ; the message names each difference.
-    """
-    faults = []
-    base = contract.base
-    if not (base.weights_sha256 and generator.weights_sha256) and base.id != generator.id:
-        faults.append(f"base model: the contract says {base.id!r}, loaded is {generator.id!r}")
-    for name in ("weights_sha256", "tokenizer_sha256"):
-        agreed, loaded = getattr(base, name), getattr(generator, name)
-        if agreed and loaded and agreed != loaded:
-            faults.append(
-                f"base {name}: the contract says {agreed[:12]!r} ({base.id!r}), loaded is "
-                f"{loaded[:12]!r} ({generator.id!r})"
-            )
-    if embedder is not None and embedder != contract.embedder:
-        agreed_fields, served = contract.embedder.model_dump(), embedder.model_dump()
-        faults += [
-            f"embedder {key}: the contract says {agreed_fields[key]!r}, serving has {served[key]!r}"
-            for key in agreed_fields
-            if agreed_fields[key] != served[key]
-        ]
-    needed = contract.max_prompt_tokens + contract.max_new_tokens
-    if needed > context_tokens:
-        faults.append(
-            f"context: the contract needs {needed} tokens, the generator holds {context_tokens}"
-        )
+def _require_served(model: str, faults: Sequence[str]) -> None:
     if faults:
         raise ContractError(
             f"The model {model!r} cannot be served here: {'; '.join(faults)}.",

@@ -12,7 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from pydantic import Field
 from pydantic_core import to_json
@@ -23,12 +23,11 @@ from pipelines.inference.outputs import Output
 from pipelines.inference.questions import read_questions
 from store.answertables import AnswerRow, ErrorRow, Kept
 from store.atomic import writer_lock
-from store.errors import EngineError, InputError
+from store.conditions import PipelineContract
+from store.errors import EngineError, InputError, PostconditionFailed
 from store.progress import Progress, ProgressEvent, quiet
+from store.store import Store
 from store.types import Answer, Value, sha256_hex
-
-if TYPE_CHECKING:
-    from store.store import Store
 
 Cause = Literal["new", "changed", "failed", "outdated"]
 
@@ -97,12 +96,63 @@ def answer_batch(
         StoreLocked: another batch writes to ``out``.
         StoreError: the store or the disk fails; what was answered stays in ``out``.
     """
+    return answer_all(
+        read_questions(questions),
+        assistant=assistant,
+        store=store,
+        out=out,
+        config=config or BatchConfig(),
+        limit=limit,
+        keep_outdated=keep_outdated,
+        asked_from=str(questions) if isinstance(questions, Path) else "given",
+        progress=progress,
+    )
+
+
+BATCH = PipelineContract("batch")
+
+
+@BATCH.precondition("The assistant answers from the store that is given", raises=InputError)
+def same_store(assistant: Assistant, store: Store) -> None:
+    """Rows name answers and documents of this store."""
+    ours, theirs = store.layout.root, assistant.store.layout.root
+    if ours != theirs:
+        raise InputError(
+            f"The assistant answers from {str(theirs)!r}, and the batch is of {str(ours)!r}.",
+            hint="Build the assistant on the batch's store.",
+        )
+
+
+@BATCH.postcondition("Every question has its row, but for those that a limit left")
+def every_question_has_its_row(asked: Mapping[str, str], out: Output, result: BatchReport) -> None:
+    """Nothing is lost between the model and the output."""
+    kept = out.kept()
+    missing = [key for key in asked if key not in kept]
+    if len(missing) > result.remaining:
+        raise PostconditionFailed(
+            f"In {out.name!r} there is no row of {len(missing)} questions, {missing[0]!r} first; "
+            f"{result.remaining} were left for the next run."
+        )
+
+
+@BATCH.enforced
+def answer_all(
+    asked: Mapping[str, str],
+    *,
+    assistant: Assistant,
+    store: Store,
+    out: Output,
+    config: BatchConfig,
+    limit: int | None,
+    keep_outdated: bool,
+    asked_from: str,
+    progress: Progress,
+) -> BatchReport:
+    """``answer_batch`` of questions that are read already: words by id."""
     started = time.perf_counter()
-    config = config or BatchConfig()
-    asked = read_questions(questions)
     lock = store.layout.root / "locks" / f"batch-{sha256_hex(out.identity)[:16]}.lock"
     inputs = {
-        "questions": str(questions) if isinstance(questions, Path) else "given",
+        "questions": asked_from,
         "questions_digest": sha256_hex(to_json(asked)),
         "model": assistant.model,
         "contract": assistant.contract.digest,

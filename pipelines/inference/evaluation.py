@@ -13,12 +13,13 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from pipelines.engines.entailment import Entailment
 from pipelines.inference import metrics
 from pipelines.inference.answer import Assistant
 from pipelines.inference.grounding import GROUNDEDNESS, Grounding, ground_rows
@@ -28,15 +29,13 @@ from pipelines.inference.retrieve import Retriever
 from pipelines.inference.scoring import ScoredCase, answer_row, passages_needed, retrieval_row
 from pipelines.inference.selection import Excluded, Selection, select
 from store.casesets import cases_digest
-from store.errors import InvalidCases
+from store.conditions import PipelineContract
+from store.errors import InputError, InvalidCases, PostconditionFailed
 from store.gate import bootstrap_interval
 from store.progress import Progress, ProgressEvent, quiet
 from store.significance import Difference, differences
+from store.store import Store
 from store.types import Case, Interval, SearchMode, Value, sha256_hex
-
-if TYPE_CHECKING:
-    from pipelines.engines.entailment import Entailment
-    from store.store import Store
 
 #: Name under which the scores per case are attached to the run.
 ROWS = "cases"
@@ -123,6 +122,54 @@ class EvaluationReport(Value):
     seconds: float = 0.0
 
 
+EVALUATE = PipelineContract("evaluate")
+EVALUATE_RETRIEVAL = PipelineContract("evaluate-retrieval")
+
+
+@EVALUATE.precondition("There are cases", raises=InvalidCases)
+@EVALUATE_RETRIEVAL.precondition("There are cases", raises=InvalidCases)
+def has_cases(cases: Sequence[Case]) -> None:
+    """An evaluation of nothing would pass every floor."""
+    if not cases:
+        raise InvalidCases("There are no cases to evaluate.")
+
+
+@EVALUATE.precondition(
+    "A case is about one document of the store, and not one trained on", raises=InputError
+)
+def a_case_counts(
+    assistant: Assistant,
+    cases: Sequence[Case],
+    store: Store,
+    include_trained: bool,
+    unseen_by: Sequence[str],
+) -> None:
+    """The others are counted, not scored."""
+    models = () if include_trained else (assistant.model, *unseen_by)
+    select(cases, store, models)
+
+
+@EVALUATE_RETRIEVAL.precondition(
+    "A case is about one document of the store, and not one trained on", raises=InputError
+)
+def a_case_can_be_found(cases: Sequence[Case], store: Store, unseen_by: Sequence[str]) -> None:
+    """The others are counted, not scored."""
+    select(cases, store, unseen_by)
+
+
+@EVALUATE.postcondition("Each case that is scored has one row of scores")
+@EVALUATE_RETRIEVAL.postcondition("Each case that is scored has one row of scores")
+def a_row_per_case(store: Store, result: EvaluationReport) -> None:
+    """The rows are what two evaluations are compared by."""
+    ids = [row["id"] for row in case_rows(store, result.run)]
+    if len(set(ids)) != len(ids) or len(ids) != result.cases:
+        raise PostconditionFailed(
+            f"The evaluation {result.run} scored {result.cases} cases and kept {len(ids)} rows of "
+            f"{len(set(ids))} cases."
+        )
+
+
+@EVALUATE.enforced
 def evaluate(
     assistant: Assistant,
     cases: Sequence[Case],
@@ -245,6 +292,7 @@ def evaluate(
     return report.model_copy(update={"reused": reused})
 
 
+@EVALUATE_RETRIEVAL.enforced
 def evaluate_retrieval(
     retriever: Retriever,
     cases: Sequence[Case],

@@ -1,0 +1,40 @@
+"""Every pipeline's contract, in the order in which work flows through them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from store.conditions import PipelineContract
+
+
+def contracts() -> tuple[PipelineContract, ...]:
+    """The contracts, as the pipelines themselves enforce them."""
+    from pipelines.feature.ingest import INGEST
+    from pipelines.feature.instructions import DATASET
+    from pipelines.inference.answer import ANSWER, ASK, SERVE
+    from pipelines.inference.batch import BATCH
+    from pipelines.inference.evaluation import EVALUATE, EVALUATE_RETRIEVAL
+    from pipelines.training.finetune import FINETUNE
+
+    return (INGEST, DATASET, FINETUNE, SERVE, ASK, ANSWER, EVALUATE, EVALUATE_RETRIEVAL, BATCH)
+
+
+def contract_json(contract: PipelineContract) -> dict[str, Any]:
+    """A contract as commands print it."""
+    function = contract.function
+    assert function is not None
+    return {
+        "pipeline": contract.pipeline,
+        "function": f"{function.__module__}.{function.__qualname__}",
+        "inputs": {port.name: port.type for port in contract.inputs()},
+        "output": contract.output().type,
+        "conditions": [
+            {
+                "name": condition.name,
+                "kind": condition.kind,
+                "says": condition.says,
+                "raises": condition.raises.__name__,
+            }
+            for condition in contract.conditions
+        ],
+    }

@@ -1,0 +1,379 @@
+"""What ``fti contracts`` prints is what the pipelines enforce: each condition is violated here.
+
+A precondition is violated through the pipeline's own function. A postcondition is one that the
+pipeline keeps, so an implementation that breaks it is put under the same contract. A condition
+without a violation here fails the test of completeness.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from app.contracts import contracts
+from pipelines.engines.embedding import HashingEmbedder
+from pipelines.feature.config import FeatureConfig
+from pipelines.feature.dataset.config import DatasetConfig
+from pipelines.feature.ingest import INGEST, IngestReport, ingest, take
+from pipelines.feature.instructions import DATASET, build_dataset
+from pipelines.feature.sources import Discovery
+from pipelines.inference import answer, batch, evaluation
+from pipelines.inference.config import BatchConfig
+from pipelines.inference.outputs import JsonLines
+from pipelines.training.config import TrainingConfig
+from pipelines.training.finetune import FINETUNE, finetune
+from store.conditions import Condition, PipelineContract, conforms
+from store.contract import PromptForm
+from store.errors import FtiError
+from store.progress import quiet
+from store.store import Store
+from store.types import Case, Citation, ModelIdentity
+from tests.support.values import EMBEDDER, a_contract, a_passage, a_row, an_answer
+from tests.unit.inference.conftest import World
+
+OTHER = HashingEmbedder(dimension=128)
+Violate = Callable[["Works"], Any]
+
+
+class Works(World):
+    """A store with documents, and what the pipelines are called with."""
+
+    def __init__(self, root: Path, loaded: Any) -> None:
+        super().__init__(root / "store")
+        self.root = root
+        self.loaded = loaded
+
+    def take(self, **how: Any) -> Any:
+        arguments = {"store": self.store, "embedder": self.embedder, "config": FeatureConfig()}
+        return take(Discovery(), **(arguments | how))
+
+    def under(self, contract: PipelineContract, result: Any, /, *args: Any, **how: Any) -> Any:
+        """The pipeline's function with another inside, which gives just this result."""
+        function = contract.function
+        assert function is not None
+        broken = _with_body_of(function, lambda *args, **kwargs: result)
+        return contract.enforced(broken)(*args, **how)
+
+    def dataset(self, **changes: Any) -> Any:
+        made = self.store.datasets.publish(
+            "halls", rows={"train": [a_row(documents=("d1",))]}, features_version=1,
+            embedder=EMBEDDER, prompt_digest="p", run_id="r-1", documents={"train": ["d1"]},
+        )  # fmt: skip
+        return made.model_copy(update=changes)
+
+    def build(self, **how: Any) -> dict[str, Any]:
+        arguments = {
+            "store": self.store,
+            "embedder": self.embedder,
+            "config": DatasetConfig(),
+            "form": PromptForm(),
+        }
+        return arguments | how
+
+    def training(self, **changes: Any) -> dict[str, Any]:
+        contract = a_contract(base=self.loaded.identity, **changes)
+        return {
+            "name": "reader",
+            "store": self.store,
+            "base": self.loaded,
+            "contract": contract,
+            "config": TrainingConfig(),
+        }
+
+    def version(self, contract: Any, dataset: Any) -> Any:
+        files = self.root / "adapter"
+        files.mkdir()
+        (files / "adapter_config.json").write_text("{}", "utf-8")
+        return self.store.models.publish(
+            "reader", files, contract=contract, dataset=dataset, run_id="r-1", metrics={}
+        )
+
+    def batch(self, **how: Any) -> dict[str, Any]:
+        arguments = {
+            "assistant": self.assistant(),
+            "store": self.store,
+            "out": JsonLines(self.root / "a.jsonl"),
+            "config": BatchConfig(),
+            "limit": None,
+            "keep_outdated": False,
+            "asked_from": "given",
+            "progress": quiet,
+        }
+        return arguments | how
+
+    def evaluated(self, rows: list[str], cases: int) -> Any:
+        with self.store.runs.running("evaluate") as run:
+            self.store.runs.attach(run.id, "cases", [{"id": name} for name in rows])
+        return evaluation.EvaluationReport(cases=cases, case_set="c", run=run.id)
+
+
+def _with_body_of(function: Callable[..., Any], body: Callable[..., Any]) -> Callable[..., Any]:
+    """``body`` under the name and the signature of ``function``."""
+
+    @functools.wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        return body(*args, **kwargs)
+
+    return call
+
+
+CASE = Case(id="1", question="When?", answers=("Thursdays",), document="workshop/kiln.md")
+LOST = CASE.model_copy(update={"document": "lost.md"})
+CITED = Citation(
+    marker=2, chunk_id="c1", document_id="d1", source="/docs/hours.md", title="H", start=0, end=3
+)
+
+
+def _carrying(loaded: Any) -> Any:
+    """The base model as it would be with an adapter left on it."""
+    names = [("layers.0.q.lora_A.weight", None)]
+    model = SimpleNamespace(named_parameters=lambda: iter(names), is_loaded_in_4bit=False)
+    return replace(loaded, model=model)
+
+
+VIOLATIONS: dict[str, Violate] = {
+    "ingest.same_embedder": lambda w: w.take(embedder=OTHER),
+    "ingest.one_passport": lambda w: w.under(
+        INGEST, IngestReport(), Discovery(), store=w.store, embedder=OTHER,
+        config=FeatureConfig(), re_embed=True,
+    ),
+    "ingest.can_be_found": lambda w: w.under(
+        INGEST, IngestReport(features_version=99), Discovery(), store=w.store,
+        embedder=w.embedder, config=FeatureConfig(),
+    ),
+    "dataset.same_embedder": lambda w: build_dataset("halls", **w.build(embedder=OTHER)),
+    "dataset.has_documents": lambda w: build_dataset(
+        "halls", **w.build(store=Store(w.root / "empty"))
+    ),
+    "dataset.splits_apart": lambda w: w.under(
+        DATASET, w.dataset(documents={"train": ("d1",), "test": ("d1",)}), "halls", **w.build()
+    ),
+    "dataset.nothing_held_out_is_shown": lambda w: w.under(
+        DATASET, w.dataset(documents={"train": ("d2",), "test": ("d1",)}), "halls", **w.build()
+    ),
+    "finetune.can_be_trained": lambda w: finetune(
+        w.dataset(), **{**w.training(), "config": TrainingConfig(method="qlora")}
+    ),
+    "finetune.as_published": lambda w: finetune(_changed(w), **w.training()),
+    "finetune.same_base": lambda w: finetune(
+        w.dataset(), **{**w.training(), "contract": a_contract()}
+    ),
+    "finetune.same_embedder": lambda w: finetune(
+        w.dataset(embedder=OTHER.identity), **w.training()
+    ),
+    "finetune.fits_context": lambda w: finetune(
+        w.dataset(), **w.training(max_prompt_tokens=99_999)
+    ),
+    "finetune.bare_base": lambda w: w.under(
+        FINETUNE, w.version(w.training()["contract"], w.dataset()), w.dataset(),
+        **{**w.training(), "base": _carrying(w.loaded)},
+    ),
+    "finetune.same_contract": lambda w: w.under(
+        FINETUNE, w.version(a_contract(), w.dataset()), w.dataset(), **w.training()
+    ),
+    "finetune.names_its_dataset": lambda w: w.under(
+        FINETUNE, w.version(w.training()["contract"], w.dataset(name="other")), w.dataset(),
+        **w.training(),
+    ),
+    "serve.same_base": lambda w: w.assistant(
+        contract=w.contract(w.extractive(), base=ModelIdentity(id="other", weights_sha256="9" * 64))
+    ),
+    "serve.same_embedder": lambda w: w.assistant(
+        contract=w.contract(w.extractive(), embedder=OTHER.identity)
+    ),
+    "serve.fits_context": lambda w: w.assistant(
+        contract=w.contract(w.extractive(), max_prompt_tokens=99_999)
+    ),
+    "serve.same_vectors": lambda w: _served_by_other(w),
+    "ask.has_words": lambda w: w.assistant().answer(" \n"),
+    "ask.fits_prompt": lambda w: w.assistant().answer("kiln " * 999),
+    "answer.cites_what_was_shown": lambda w: w.under(
+        answer.ANSWER,
+        an_answer("a-20261124-000000000000", text="[2]", citations=(CITED,),
+                  passages=(a_passage(),)),
+        None, *_draft(w),
+    ),
+    "answer.refusal_cites_nothing": lambda w: w.under(
+        answer.ANSWER,
+        an_answer("a-20261124-000000000000", text="[1]", abstained=True, passages=(a_passage(),),
+                  citations=(CITED.model_copy(update={"marker": 1}),)),
+        None, *_draft(w),
+    ),
+    "evaluate.has_cases": lambda w: evaluation.evaluate(w.assistant(), [], store=w.store),
+    "evaluate.a_case_counts": lambda w: evaluation.evaluate(
+        w.assistant(), [LOST], store=w.store
+    ),
+    "evaluate.a_row_per_case": lambda w: w.under(
+        evaluation.EVALUATE, w.evaluated(["1", "1"], 2), w.assistant(), [CASE], store=w.store
+    ),
+    "evaluate-retrieval.has_cases": lambda w: evaluation.evaluate_retrieval(
+        w.assistant().retriever, [], store=w.store
+    ),
+    "evaluate-retrieval.a_case_can_be_found": lambda w: evaluation.evaluate_retrieval(
+        w.assistant().retriever, [LOST], store=w.store
+    ),
+    "evaluate-retrieval.a_row_per_case": lambda w: w.under(
+        evaluation.EVALUATE_RETRIEVAL, w.evaluated([], 1), w.assistant().retriever, [CASE],
+        store=w.store,
+    ),
+    "batch.same_store": lambda w: batch.answer_batch(
+        [], assistant=w.assistant(), store=Store(w.root / "empty"),
+        out=JsonLines(w.root / "a.jsonl"),
+    ),
+    "batch.every_question_has_its_row": lambda w: w.under(
+        batch.BATCH, batch.BatchReport(done=1, failed=0, skipped=0, seconds=0.1, run="r"),
+        {"1": "When?"}, **w.batch(),
+    ),
+}  # fmt: skip
+
+
+def _served_by_other(works: Works) -> Any:
+    works.embedder, made_by = OTHER, works.embedder
+    try:
+        return works.assistant()
+    finally:
+        works.embedder = made_by
+
+
+def _draft(works: Works) -> tuple[Any, ...]:
+    draft = answer._Draft("When?", "When?", "", "base", works.assistant().sampling)
+    return draft, PromptForm().parse("[1]", 1), None, "stop"
+
+
+def _changed(works: Works) -> Any:
+    dataset = works.dataset()
+    rows = works.store.datasets.path(dataset.ref) / "train.jsonl"
+    rows.write_bytes(rows.read_bytes() + b" ")
+    return dataset
+
+
+@pytest.fixture
+def works(tmp_path: Path, loaded_lm: Any) -> Works:
+    return Works(tmp_path, loaded_lm)
+
+
+CONDITIONS = [condition for contract in contracts() for condition in contract.conditions]
+
+
+@pytest.mark.parametrize("condition", CONDITIONS, ids=lambda condition: condition.name)
+def test_a_violation_is_stopped_with_the_declared_error(works: Works, condition: Condition) -> None:
+    assert condition.name in VIOLATIONS, "a condition without a test of its violation"
+    with pytest.raises(condition.raises) as caught:
+        VIOLATIONS[condition.name](works)
+    assert caught.value.condition == condition.name
+    assert caught.value.message.rstrip().endswith(".")
+
+
+def test_no_violation_is_of_a_condition_that_is_gone() -> None:
+    assert set(VIOLATIONS) == {condition.name for condition in CONDITIONS}
+
+
+def test_each_contract_is_around_the_function_that_everybody_calls() -> None:
+    boundaries = {
+        "ingest": take,
+        "dataset": build_dataset,
+        "finetune": finetune,
+        "serve": answer.Assistant.__init__,
+        "ask": answer.accepted,
+        "answer": answer.Assistant._composed,
+        "evaluate": evaluation.evaluate,
+        "evaluate-retrieval": evaluation.evaluate_retrieval,
+        "batch": batch.answer_all,
+    }
+    assert {c.pipeline: c for c in contracts()} == {
+        name: function.__contract__
+        for name, function in boundaries.items()  # type: ignore[attr-defined]
+    }
+
+
+def test_what_keeps_its_contract_goes_through(works: Works) -> None:
+    (works.root / "d.md").write_text("# Lathe\n\nThe lathe turns bowls on Mondays.\n", "utf-8")
+    report = ingest(
+        [str(works.root / "d.md")], store=works.store, embedder=works.embedder,
+        config=FeatureConfig(),
+    )  # fmt: skip
+    assert report.added == 1
+    assistant = works.assistant()
+    assert assistant.answer("When does the lathe turn bowls?").citations
+    assert evaluation.evaluate(assistant, [CASE], store=works.store).cases == 1
+
+
+@pytest.mark.parametrize(
+    ("call", "fault"),
+    [
+        (lambda w: w.take(config={"batch": 3}), "'ingest' .*'config' as .*FeatureConfig.*dict"),
+        (lambda w: w.take(embedder="minilm"), "'embedder'.*str"),
+        (lambda w: evaluation.evaluate(w.assistant(), 3, store=w.store), "'cases'.*int"),
+        (lambda w: w.under(INGEST, {"added": 1}, Discovery(), **_ingest(w)), "'its result'.*dict"),
+    ],
+)
+def test_an_input_or_output_of_another_type_is_refused(
+    works: Works, call: Violate, fault: str
+) -> None:
+    with pytest.raises(TypeError, match=fault):
+        call(works)
+
+
+def _ingest(works: Works) -> dict[str, Any]:
+    return {"store": works.store, "embedder": works.embedder, "config": FeatureConfig()}
+
+
+def test_the_table_lists_what_is_enforced(capsys: pytest.CaptureFixture[str]) -> None:
+    from app.commands.contracts import contracts as command
+    from store.errors import InputError
+
+    command(None, json=True)
+    listed = json.loads(capsys.readouterr().out)["contracts"]
+    names = [c["name"] for contract in listed for c in contract["conditions"]]
+    assert names == [condition.name for condition in CONDITIONS]
+    trained = next(c for c in listed if c["pipeline"] == "finetune")
+    assert trained["inputs"]["dataset"] == "DatasetVersion"
+    assert trained["output"] == "ModelVersion"
+    command("batch", json=False)
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "Every question has its row" in shown
+    assert "finetune" not in shown
+    with pytest.raises(InputError, match=r"no pipeline 'train'.*ingest, dataset"):
+        command("train", json=False)
+
+
+def test_an_error_on_the_way_to_a_condition_is_not_taken_for_its_violation() -> None:
+    contract = PipelineContract("p")
+
+    @contract.precondition("Something is so", raises=ValueError)  # type: ignore[arg-type]
+    def broken(store: int) -> None:
+        raise FtiError("The disk is gone.")
+
+    @contract.enforced
+    def run(store: int) -> None:
+        raise AssertionError("not reached")
+
+    with pytest.raises(FtiError, match="disk") as caught:
+        run(1)
+    assert caught.value.condition == ""
+
+
+def test_a_condition_on_what_the_pipeline_does_not_take_is_a_defect() -> None:
+    contract = PipelineContract("p")
+
+    @contract.precondition("x", raises=FtiError)
+    def odd(missing: int) -> None: ...
+
+    with pytest.raises(AssertionError, match="missing"):
+        contract.enforced(lambda store: None)
+
+
+def test_types_are_those_of_the_signature() -> None:
+    assert conforms(None, int | None)
+    assert not conforms("x", int | None)
+    assert conforms([1], list[int])
+    assert not conforms((1,), list[int])
+    assert conforms(1, float)
+    assert conforms(object(), Any)
