@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from app.orchestration.plan import Pipeline, parse_pipeline
+from app.orchestration.plan import Pipeline, load_pipeline, parse_pipeline
 from app.orchestration.runner import PipelineReport, plan, run_pipeline
 from app.orchestration.steps import Context, IngestStep
 from app.settings import load_settings
@@ -235,3 +235,50 @@ def test_a_state_that_cannot_be_read_says_what_to_delete(works: Works) -> None:
     (layout.pipelines / "nightly.json").write_text('{"ingest": {"status": "odd"}}', "utf-8")
     with pytest.raises(IntegrityError, match=r"state of the pipeline 'nightly'.*Delete"):
         works.run()
+
+
+@pytest.mark.heavy
+def test_the_round_that_ships_trains_once_and_keeps_what_the_gate_does_not_prove_better(
+    tmp_path: Path, tiny_lm: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import shutil
+
+    demo = Path(__file__).parents[3] / "app" / "demo"
+    for part in ("members", "machines"):
+        shutil.copytree(demo / "corpus" / part, tmp_path / "documents" / "corpus" / part)
+    lines = (demo / "cases.jsonl").read_text("utf-8").splitlines(keepends=True)
+    (tmp_path / "cases.jsonl").write_text("".join(lines[::12]), "utf-8")
+    monkeypatch.chdir(tmp_path)
+    overrides = [
+        "embedder.engine=hashing",
+        "embedder.dimension=64",
+        f"generator.id={tiny_lm}",
+        "inference.retrieval.min_similarity=0.05",
+        "prompt.evidence_sentences=0",
+        "prompt.max_prompt_tokens=500",
+        "prompt.max_new_tokens=16",
+        "prompt.max_passages=1",
+        "dataset.max_rows=30",
+        "training.max_steps=1",
+        "training.max_validation_rows=2",
+    ]
+
+    def run() -> PipelineReport:
+        settings = load_settings(store=tmp_path / "store", overrides=overrides, environment={})
+        context = Context(settings, Store(settings.store), quiet)
+        return run_pipeline(load_pipeline("nightly"), context)
+
+    first = run()
+    assert first.status == "done", [step.error for step in first.steps]
+    assert became(first) == {
+        "ingest": "done",
+        "freeze": "done",
+        "dataset": "done",
+        "finetune": "done",
+        "evaluate": "done",
+        "promote": "refused",  # a step of training proves nothing: a decision, no failure
+    }
+    assert "reader/1 is not promoted over base" in first.steps[-1].summary
+    second = run()
+    assert became(second) == dict.fromkeys(became(first), "skipped")
+    assert [v.ref for v in Store(tmp_path / "store").models.list()] == ["reader/1"]
