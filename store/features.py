@@ -683,7 +683,8 @@ class FeatureStore:
         if not self.exists():
             return Diagnosis()
         health = self._health()
-        table = self._snapshot()
+        # The newest version: a snapshot for readers stays at the last one that has its index.
+        table = self._snapshot() if self._lance.at is not None else self._chunks_for_writing()
         seen: set[str] = set()
         doubled: set[str] = set()
         pointless: set[str] = set()

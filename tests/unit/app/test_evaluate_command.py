@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -175,6 +176,7 @@ def test_a_judge_scores_and_compares_when_it_is_asked_to(
         monkeypatch.setenv("FTI_EVALUATION__JUDGE__SERVER__BASE_URL", server.url)
         monkeypatch.setenv("FTI_EVALUATION__JUDGE__SERVER__API_KEY", "secret-key")
         report = tmp_path / "report"
+        monkeypatch.setattr(sys, "argv", ["fti", *command])
         found = fti(*command, "--judge", "both", "--report", str(report))
         asked = len(server.bodies)
         again = fti(*command, "--judge", "both", "--fail-below", "judge=0.7")

@@ -357,6 +357,7 @@ def test_the_digest_changes_with_every_field() -> None:
         "max_passages": 6,
         "max_passage_tokens": 61,
         "evidence_sentences": 1,
+        "abstain_below": 0.5,
     }
     assert set(changed) == set(Contract.model_fields) - {"format"}
     digests = {a_contract(**{name: value}).digest for name, value in changed.items()}
