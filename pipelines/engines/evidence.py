@@ -78,10 +78,11 @@ def _nearest(
         number, start, end, _ = sentences[index]
         before = reach.get(number, (start, end))
         reach[number] = (min(start, before[0]), max(end, before[1]))
-    return tuple(_cut(passages[number], *span) for number, span in reach.items())
+    return tuple(cut(passages[number], *span) for number, span in reach.items())
 
 
-def _cut(passage: Passage, start: int, end: int) -> Passage:
+def cut(passage: Passage, start: int, end: int) -> Passage:
+    """The stretch of a passage between two offsets into its text; its place goes along."""
     return passage.model_copy(
         update={
             "text": passage.text[start:end],

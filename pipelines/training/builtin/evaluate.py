@@ -105,7 +105,7 @@ class Search:
 
 
 def samples(data: Path, embedder: Embedder, count: int) -> dict[str, list[Case]]:
-    """What is asked, by what is shown with it; the last holds no answers."""
+    """What is asked, by what is shown with it; the unanswerable ones hold no answers."""
     answerable = cases(data, "questions.jsonl", count)
     unanswerable = cases(data, "unanswerable.jsonl", count)
     search = Search(data, embedder)

@@ -10,7 +10,7 @@ import random
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from pipelines.engines.evidence import nearest_sentences
+from pipelines.engines.evidence import cut, nearest_sentences
 from pipelines.engines.sentences import sentence_spans
 from pipelines.training.builtin.rows import FORM, Row, Text, Turn, altered, shown
 from store.types import Passage
@@ -35,10 +35,8 @@ def evidence_row(
     asked = rng.choice(text.asked)
     count = rng.choices((1, 2, 3), (40, 30, 30))[0]
     others = [
-        t
-        for t in rng.sample(list(neighbours), min(len(neighbours), 4))
-        if t.text != text.text
-    ]  # fmt: skip
+        t for t in rng.sample(list(neighbours), min(len(neighbours), 4)) if t.text != text.text
+    ]
     around, spare = others[: rng.choices((0, 1, 2, 3), (45, 15, 15, 25))[0]], others[-1:]
     texts = [text, *around]
     rng.shuffle(texts)
@@ -81,23 +79,14 @@ def with_answer(
     spans = [(a, b) for a, b in sentence_spans(whole.text) if a <= at and at + len(answer) <= b]
     if not spans:
         return tuple(evidence)
-    start, end = spans[0]
-    sentence = whole.model_copy(
-        update={
-            "text": whole.text[start:end],
-            "start": whole.start + start,
-            "end": whole.start + end,
-        }
-    )
+    sentence = cut(whole, *spans[0])
     kept = [p for p in evidence if p.chunk_id != own]
     if len(kept) == len(evidence):
         kept = kept[:-1]
     return (sentence, *kept)
 
 
-def belongs(
-    question: str, answer: str, evidence: Sequence[Passage], embedder: Embedder
-) -> bool:  # fmt: skip
+def belongs(question: str, answer: str, evidence: Sequence[Passage], embedder: Embedder) -> bool:
     """Whether the sentence nearest to the question, of those shown, holds its answer.
 
     An answer such as a year can stand in a sentence that has nothing to do with its question.
