@@ -1,0 +1,156 @@
+"""Changes of documents, chunks, the ledger and the embedding cache.
+
+The chunks of a batch of documents change in one commit; texts and ledger lines follow in a second.
+What a crash between the two leaves is found by ``store.health``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from store import search, tables
+from store.errors import StoreError
+from store.opened import OpenedFeatures, one_of
+from store.tables import DocumentUpdate, LedgerEntry
+from store.types import EmbedderIdentity
+
+
+@dataclass(frozen=True, slots=True)
+class ReplaceResult:
+    """What one commit changed among the chunks, and the version it made."""
+
+    inserted: int
+    updated: int
+    deleted: int
+    version: int
+
+
+class FeatureWriter(OpenedFeatures):
+    """What changes the tables. Writers hold ``Layout.writing``; readers never wait."""
+
+    def replace(self, batch: Sequence[DocumentUpdate]) -> ReplaceResult:
+        """Make these documents, with their chunks, what the store holds of them.
+
+        The chunks of the whole batch change in one commit: unchanged rows are overwritten, new
+        ones added, and those of these documents that are not in the batch deleted. Texts and
+        ledger lines follow in a second commit.
+        """
+        self._refuse_old()
+        ids = [update.document.id for update in batch]
+        if len(set(ids)) != len(ids):
+            raise StoreError("A batch holds the same document twice.")
+        table = self._chunks_for_writing()
+        rows = tables.chunks_table(batch, table.schema)
+        of_batch = one_of("document_id", ids)
+        with self._lance.writing():
+            if rows.num_rows:
+                merge = table.merge_insert("id").when_matched_update_all()
+                merge = merge.when_not_matched_insert_all()
+                done = merge.when_not_matched_by_source_delete(of_batch).execute(rows)
+                counts = (done.num_inserted_rows, done.num_updated_rows, done.num_deleted_rows)
+            else:
+                counts = (0, 0, int(table.count_rows(of_batch.to_sql())))
+                if counts[2]:
+                    table.delete(of_batch)
+            self._upsert_documents(tables.documents_table(batch))
+        return ReplaceResult(*counts, version=int(table.version))
+
+    def note(self, entries: Sequence[LedgerEntry]) -> None:
+        """Write ledger lines only. The texts and chunks of known sources stay as they are."""
+        self._refuse_old()
+        if not entries:
+            return
+        import pyarrow as pa
+
+        rows = [tables.ledger_row(e) for e in entries]
+        known = self._known([row["id"] for row in rows])
+        old = [r for r in rows if r["id"] in known]
+        new = [{**r, "text": "", "media_type": "", "metadata": "\n"} for r in rows]
+        new = [r for r in new if r["id"] not in known]
+        schema = tables.documents_schema()
+        ledger = pa.schema([schema.field(n) for n in tables.LEDGER_COLUMNS])
+        with self._lance.writing():
+            if old:
+                table = self._lance.ensure(tables.DOCUMENTS, schema)
+                merge = table.merge_insert("id").when_matched_update_all()
+                merge.execute(pa.Table.from_pylist(old, schema=ledger))
+            if new:
+                self._upsert_documents(pa.Table.from_pylist(new, schema=schema))
+
+    def delete(self, document_ids: Sequence[str]) -> int:
+        """Remove documents with their chunks and ledger lines; how many there were."""
+        self._refuse_old()
+        known = self._known(document_ids)
+        gone = [i for i in dict.fromkeys(document_ids) if i in known]
+        if not gone:
+            return 0
+        with self._lance.writing():
+            self._chunks_for_writing().delete(one_of("document_id", gone))
+            self._lance.ensure(tables.DOCUMENTS, tables.documents_schema()).delete(
+                one_of("id", gone)
+            )
+        return len(gone)
+
+    def remove_chunks(self, document_ids: Collection[str]) -> None:
+        """Remove all chunks of documents and leave texts and ledger: they are to be made anew."""
+        self._refuse_old()
+        self._remove_chunks(document_ids)
+
+    # Vectors of texts that will be embedded again
+
+    def known_vectors(
+        self, keys: Sequence[str], identity: EmbedderIdentity
+    ) -> dict[str, NDArray[np.float32]]:
+        """The remembered vectors among the keys (sha256 of embedded texts) of one embedder."""
+        table = self._lance.open(tables.vectors_name(identity))
+        found: dict[str, NDArray[np.float32]] = {}
+        if table is None:
+            return found
+        wanted = list(dict.fromkeys(keys))
+        with self._lance.reading():
+            for start in range(0, len(wanted), 1000):
+                query = table.search().where(one_of("key", wanted[start : start + 1000]))
+                rows = query.to_arrow()
+                vectors = tables.matrix(rows["vector"])
+                found.update(zip(rows["key"].to_pylist(), vectors, strict=True))
+        return found
+
+    def remember_vectors(
+        self, keys: Sequence[str], vectors: NDArray[np.float32], identity: EmbedderIdentity
+    ) -> None:
+        """Keep vectors for texts that will be embedded again; keys must be new and distinct."""
+        if not keys:
+            return
+        schema = tables.vectors_schema(identity)
+        with self._lance.writing():
+            table = self._lance.ensure(tables.vectors_name(identity), schema)
+            table.add(tables.vectors_table(keys, vectors, schema))
+
+    def forget_vectors(self, identity: EmbedderIdentity) -> None:
+        """Drop the remembered vectors of one embedder."""
+        self._lance.drop(tables.vectors_name(identity))
+
+    # Inside
+
+    def _remove_chunks(self, document_ids: Collection[str]) -> None:
+        if document_ids:
+            with self._lance.writing():
+                self._chunks_for_writing().delete(one_of("document_id", sorted(document_ids)))
+
+    def _known(self, document_ids: Sequence[str]) -> set[str]:
+        table = self._lance.open(tables.DOCUMENTS)
+        if table is None or not document_ids:
+            return set()
+        with self._lance.reading():
+            rows = search.rows(table.search().where(one_of("id", document_ids)).select(["id"]))
+        return {row["id"] for row in rows}
+
+    def _upsert_documents(self, rows: Any) -> None:
+        table = self._lance.ensure(tables.DOCUMENTS, tables.documents_schema())
+        merge = table.merge_insert("id").when_matched_update_all()
+        merge.when_not_matched_insert_all().execute(rows)
