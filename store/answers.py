@@ -14,7 +14,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal, TypeVar
 
-from store.atomic import append_line, dump_line, iter_lines
+from store.atomic import append_line, append_lines, dump_line, iter_lines
+from store.combining import Combining
 from store.errors import AnswerNotFound
 from store.layout import Layout
 from store.types import Answer, Correction, Feedback, Review, Value, now
@@ -34,13 +35,28 @@ class AnswerLog:
     def __init__(self, layout: Layout) -> None:
         self._root = layout.answers
         self._require_format = layout.require_format
+        self._commit = Combining(self._append)
 
     def append(self, answer: Answer) -> None:
-        """Log an answer whose id came from ``new_answer_id``."""
-        match = _ID.fullmatch(answer.id)
-        assert match, "ids of answers come from new_answer_id"
+        """Log an answer whose id came from ``new_answer_id``.
+
+        Answers of several threads that come meanwhile are flushed to the disk together.
+        """
+        self._commit(_line(answer))
+
+    def append_all(self, answers: Sequence[Answer]) -> None:
+        """Log answers, those of a day together; after a crash a beginning of them may be there."""
+        if answers:
+            self._append([_line(answer) for answer in answers])
+
+    def _append(self, dated: Sequence[tuple[str, str]]) -> Sequence[None]:
         self._require_format()
-        append_line(self._day(match.group(1)), dump_line(answer.model_dump(mode="json")))
+        days: dict[str, list[str]] = {}
+        for day, line in dated:
+            days.setdefault(day, []).append(line)
+        for day, lines in days.items():
+            append_lines(self._day(day), lines)
+        return [None] * len(dated)
 
     def get(self, answer_id: str) -> Answer:
         """One answer.
@@ -215,6 +231,13 @@ class AnswerLog:
                 reverse=True,
             )
         ]
+
+
+def _line(answer: Answer) -> tuple[str, str]:
+    """The day of an answer, as its id has it, and its line of the log."""
+    match = _ID.fullmatch(answer.id)
+    assert match, "ids of answers come from new_answer_id"
+    return match.group(1), dump_line(answer.model_dump(mode="json"))
 
 
 def _read(path: Path, kind: type[_Line], containing: str = "") -> Iterator[_Line | None]:

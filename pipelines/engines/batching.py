@@ -1,8 +1,8 @@
 """Answers to whoever asks, generated together: a prompt joins the running batch at its next step.
 
-Continuous batching, as Orca does it (Yu et al., OSDI 2022): what waits is read prompt by prompt,
-exactly as if it were alone, and then every step of all answers is one forward pass. An answer that
-ends leaves its row at once, and the next one takes it.
+Continuous batching, as Orca does it (Yu et al., OSDI 2022): prompts that wait are read together,
+those of like length in one pass, and then every step of all answers is one forward pass. An answer
+that ends leaves its row at once, and the next one takes it.
 
 One thread per model does the work while there is any; those who ask read their own queue. So a
 reader that is slow, or gone, holds up nobody.
@@ -12,20 +12,18 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections import OrderedDict, deque
-from collections.abc import Callable, Generator, Iterator
-from copy import copy
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from pipelines.engines.causal import LoadedModel
-from pipelines.engines.decoding import Job, forward, read_prompt
+from pipelines.engines.decoding import Job, forward, pick_each
+from pipelines.engines.prefixes import Prefixes, mergeable
 from store.errors import FtiError
 
 _IDLE_S = 5.0  # a thread costs little, but a new one for every answer would start torch's anew
 _TRIM = 64  # columns of padding that all rows share are cut off when they are this many
-_LEAST_PREFIX = 16  # ids; copying a cache costs about as much as reading fewer
-_PREFIXES = 4  # kept: one per contract and adapter in use
 _END = object()
 
 
@@ -51,6 +49,16 @@ class _Asked:
         if job.finish_reason is None and len(job.ids) >= job.max_new_tokens:
             job.finish_reason = "length"
 
+    def pieces(self) -> Iterator[str]:
+        """What is given out, until the job has ended; raises what broke it off."""
+        while (item := self.out.get()) is not _END:
+            if isinstance(item, FtiError):
+                # An error of its own for each reader: a shared one would mix their tracebacks.
+                raise type(item)(item.message, hint=item.hint) from item
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+
 
 class Batcher:
     """Runs the jobs of all threads on one model, at most ``batch_size`` at a time.
@@ -66,6 +74,7 @@ class Batcher:
         self._waiting: deque[_Asked] = deque()
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
+        self._prefixes = Prefixes(loaded)  # only the thread's
 
     def run(
         self, job: Job, adapter: str | None, push: Callable[[int], str]
@@ -81,33 +90,47 @@ class Batcher:
         Raises:
             GenerationFailed: the model broke off.
         """
-        asked = _Asked(job, adapter, push)
+        (asked,) = self._submit([(job, push)], adapter)
+        try:
+            yield from asked.pieces()
+        finally:
+            job.finish_reason = job.finish_reason or "cancelled"
+
+    def finish(self, jobs: Sequence[tuple[Job, Callable[[int], str]]], adapter: str | None) -> None:
+        """Run jobs to their ends, each with its ``push``; see ``run``.
+
+        Raises:
+            GenerationFailed: the model broke off; the other jobs end as cancelled.
+        """
+        submitted = self._submit(jobs, adapter)
+        try:
+            for asked in submitted:
+                for _ in asked.pieces():
+                    pass
+        finally:
+            for job, _ in jobs:
+                job.finish_reason = job.finish_reason or "cancelled"
+
+    def _submit(
+        self, jobs: Sequence[tuple[Job, Callable[[int], str]]], adapter: str | None
+    ) -> list[_Asked]:
+        submitted = [_Asked(job, adapter, push) for job, push in jobs]
         with self._changed:
-            self._waiting.append(asked)
-            if self._thread is None:
+            self._waiting.extend(submitted)
+            if self._thread is None and submitted:
                 self._thread = threading.Thread(target=self._work, name="generate", daemon=True)
                 self._thread.start()
             self._changed.notify()
-        try:
-            while (item := asked.out.get()) is not _END:
-                if isinstance(item, FtiError):
-                    # An error of its own for each reader: a shared one would mix their tracebacks.
-                    raise type(item)(item.message, hint=item.hint) from item
-                if isinstance(item, BaseException):
-                    raise item
-                yield item
-        finally:
-            job.finish_reason = job.finish_reason or "cancelled"
+        return submitted
 
     # The thread
 
     def _work(self) -> None:
         rows = _Rows(self._loaded)
-        prefixes = _Prefixes(self._loaded)
         try:
             while self._has_work(rows):
-                for asked in self._joining(rows):
-                    rows.join(asked, prefixes)
+                while joining := self._joining(rows):
+                    self._put_back(rows.join(joining, self._prefixes))
                 rows.step()
         except BaseException as error:  # whatever happens here, nobody waits for ever
             with self._changed:
@@ -126,17 +149,21 @@ class Batcher:
                 return False
         return True
 
-    def _joining(self, rows: _Rows) -> Iterator[_Asked]:
+    def _joining(self, rows: _Rows) -> list[_Asked]:
         """Those that may join now, in the order asked: one adapter at a time acts on the model."""
-        while True:
-            size = self._size if rows.mergeable else 1
-            with self._changed:
-                if not self._waiting or len(rows.asked) >= size:
-                    return
-                if rows.asked and rows.asked[0].adapter != self._waiting[0].adapter:
-                    return
-                asked = self._waiting.popleft()
-            yield asked
+        joining: list[_Asked] = []
+        with self._changed:
+            room = self._size - len(rows.asked) if rows.open else 0
+            while self._waiting and len(joining) < room:
+                first = next(iter((*rows.asked, *joining)), self._waiting[0])
+                if first.adapter != self._waiting[0].adapter:
+                    break
+                joining.append(self._waiting.popleft())
+        return joining
+
+    def _put_back(self, asked: Sequence[_Asked]) -> None:
+        with self._changed:
+            self._waiting.extendleft(reversed(asked))
 
 
 class _Rows:
@@ -150,35 +177,61 @@ class _Rows:
         self._mask: Any = None  # 1 where a token is; the cache's columns
         self._last: list[int] = []  # the id that each row goes on from
 
-    def join(self, asked: _Asked, prefixes: _Prefixes) -> None:
-        """Read a prompt, give out its first id, and put it into the batch unless that was all."""
-        import torch
+    @property
+    def open(self) -> bool:
+        """Whether more may join: caches that cannot be put together are left to end first."""
+        return self.mergeable or not self.asked
 
-        job = asked.job
-        try:
-            logits, cache = prefixes.read(job, asked.adapter)
-            if logits is None:
-                job.finish_reason = job.finish_reason or "cancelled"
-            else:
-                index = job.pick(logits[0])
-                asked.take(index, self._loaded.stop_ids)
-        except FtiError as error:
-            asked.out.put(error)
+    def join(self, asking: Sequence[_Asked], prefixes: Prefixes) -> list[_Asked]:
+        """Read prompts, give out their first ids, and take in those that go on.
+
+        Returns:
+            Those that cannot join now, unread.
+        """
+        for asked in asking:
+            if asked.job.cancel.is_set() or asked.job.finish_reason is not None:
+                asked.job.finish_reason = asked.job.finish_reason or "cancelled"
+                asked.out.put(_END)
+        asking = [asked for asked in asking if asked.job.finish_reason is None]
+        places = prefixes.groups([asked.job for asked in asking])
+        groups = deque([asking[place] for place in group] for group in places)
+        while groups and self.open:
+            group = groups.popleft()
+            try:
+                self._read(group, prefixes)
+            except FtiError as error:
+                if len(group) > 1:  # each by itself, so that only the culprit fails
+                    groups.extendleft([asked] for asked in reversed(group))
+                else:
+                    group[0].out.put(error)
+            except BaseException as error:
+                # They stand in no list any more, where the thread's end would find them.
+                for asked in (*group, *(asked for later in groups for asked in later)):
+                    asked.out.put(error)
+                raise
+        return [asked for group in groups for asked in group]
+
+    def _read(self, group: list[_Asked], prefixes: Prefixes) -> None:
+        jobs = [asked.job for asked in group]
+        logits, cache, mask = prefixes.read(jobs, group[0].adapter)
+        if logits is None:
+            group[0].job.finish_reason = group[0].job.finish_reason or "cancelled"
+            group[0].out.put(_END)
             return
-        except BaseException as error:  # it stands in no list any more: the thread's end skips it
-            asked.out.put(error)
-            raise
-        if job.finish_reason is not None:
-            asked.out.put(_END)
-            return
-        self.mergeable = _mergeable(cache)
-        mask = torch.ones((1, len(job.prompt)), dtype=torch.long)
+        picked = pick_each(jobs, logits)
+        self.mergeable = mergeable(cache)
         if self._cache is None:
             self._cache, self._mask = cache, mask
         else:
             self._cache, self._mask = _merged(self._cache, self._mask, cache, mask)
-        self.asked.append(asked)
-        self._last.append(index)
+        self.asked += group
+        self._last += picked
+        self._give_out(group, picked)
+        self._drop_ended()
+
+    def _give_out(self, asked: Sequence[_Asked], picked: Sequence[int]) -> None:
+        for each, index in zip(asked, picked, strict=True):
+            each.take(index, self._loaded.stop_ids)
 
     def step(self) -> None:
         """One id more for every row."""
@@ -193,15 +246,14 @@ class _Rows:
         try:
             shown = None if bool(mask.all()) else mask
             logits, self._cache = forward(self._loaded, adapter, ids, shown, self._cache)
-            self._last = [a.job.pick(row) for a, row in zip(self.asked, logits, strict=True)]
+            self._last = pick_each([asked.job for asked in self.asked], logits)
         except FtiError as error:
             for asked in self.asked:
                 asked.out.put(error)
             self._clear()
             return
         self._mask = mask
-        for asked, index in zip(self.asked, self._last, strict=True):
-            asked.take(index, self._loaded.stop_ids)
+        self._give_out(self.asked, self._last)
         self._drop_ended()
 
     def _drop_ended(self) -> None:
@@ -237,51 +289,6 @@ class _Rows:
     def _clear(self) -> None:
         self.asked, self._last = [], []
         self._cache = self._mask = None
-
-
-class _Prefixes:
-    """Caches of the ids that prompts begin with again and again: the system turn of a contract.
-
-    A prompt is read in two pieces, its fixed part and the rest, whether the first was kept or not:
-    so what is reused is bit for bit what would be computed.
-    """
-
-    def __init__(self, loaded: LoadedModel) -> None:
-        self._loaded = loaded
-        self._kept: OrderedDict[tuple[str | None, tuple[int, ...]], Any] = OrderedDict()
-
-    def read(self, job: Job, adapter: str | None) -> tuple[Any, Any]:
-        """The logits after a job's prompt, None where it was cancelled, and its cache."""
-        at = job.fixed
-        if at < _LEAST_PREFIX or at >= len(job.prompt):
-            return read_prompt(self._loaded, adapter, job.prompt, job.cancel)
-        key = (adapter, tuple(job.prompt[:at]))
-        if key not in self._kept:
-            logits, cache = read_prompt(self._loaded, adapter, job.prompt[:at], job.cancel)
-            if logits is None:
-                return None, cache
-            if not _mergeable(cache):
-                return read_prompt(self._loaded, adapter, job.prompt[at:], job.cancel, cache)
-            self._kept[key] = cache
-            while len(self._kept) > _PREFIXES:
-                self._kept.popitem(last=False)
-        self._kept.move_to_end(key)
-        begun = _copied(self._kept[key])
-        return read_prompt(self._loaded, adapter, job.prompt[at:], job.cancel, begun)
-
-
-def _mergeable(cache: Any) -> bool:
-    """Whether every layer keeps the keys and values of all tokens, and nothing else."""
-    from transformers.cache_utils import DynamicLayer
-
-    return all(type(layer) is DynamicLayer for layer in cache.layers)
-
-
-def _copied(cache: Any) -> Any:
-    """A cache that grows by itself: layers make new tensors and never write into old ones."""
-    other = copy(cache)
-    other.layers = [copy(layer) for layer in cache.layers]
-    return other
 
 
 def _merged(cache: Any, mask: Any, other: Any, other_mask: Any) -> tuple[Any, Any]:

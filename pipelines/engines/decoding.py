@@ -1,7 +1,7 @@
-"""The token loop: prompts as ids in, generated ids out, one step at a time.
+"""The parts of the token loop: a prompt read, a step taken, a token picked, ids become text.
 
-A plain loop over the model's forward pass with its key-value cache. It runs in the caller's own
-thread, so an error is simply raised, a stream stops where the caller stops, and nothing can hang.
+Plain calls of the model's forward pass with its key-value cache; ``engines.batching`` makes a loop
+of them.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from store.types import FinishReason
 
 # A prompt is read in pieces of this many tokens, so that a cancelled one stops within a piece and
 # memory stays bounded.
-_PREFILL_TOKENS = 512
+PREFILL_TOKENS = 512
 _LEAST_TEMPERATURE = 1e-4  # below it, dividing by it overflows, and the choice is greedy anyway
 
 
@@ -41,19 +41,10 @@ class Job:
     finish_reason: FinishReason | None = None
     _random: Any = None
 
-    def pick(self, logits: Any) -> int:
-        """The next token by this job's temperature, from a row of logits."""
+    def sample(self, logits: Any) -> int:
+        """A token by this job's temperature, above 0, from a row of logits."""
         import torch
 
-        best = logits.argmax()
-        if not torch.isfinite(logits[best]):
-            raise GenerationFailed(
-                "The model's output is not a number.",
-                hint="Its weights or adapter may be damaged, or float16 is too narrow for it: "
-                "try dtype bfloat16 or float32.",
-            )
-        if self.temperature < _LEAST_TEMPERATURE:
-            return int(best)
         if self._random is None:
             self._random = torch.Generator().manual_seed(self.seed)
         # On the CPU in float32: the same seed gives the same text on every device.
@@ -65,53 +56,26 @@ class Job:
         return int(torch.multinomial(chances, 1, generator=self._random))
 
 
-def decode(
-    loaded: LoadedModel, adapter: str | None, jobs: Sequence[Job]
-) -> Iterator[tuple[Job, int]]:
-    """Continue all jobs together; yield each new id with its job as soon as it is known.
-
-    A job ends (``finish_reason``) at a stop id, which is not yielded, at its token limit, when its
-    ``cancel`` is set, or when the caller gives it a ``finish_reason``. Ended jobs leave the batch
-    at once.
+def pick_each(jobs: Sequence[Job], logits: Any) -> list[int]:
+    """The next token of each job by its temperature, from its row of logits.
 
     Raises:
-        GenerationFailed: the forward pass broke off.
+        GenerationFailed: the logits of one are no numbers.
     """
     import torch
 
-    active = list(jobs)
-    cache: Any = None
-    mask = _left_padding_mask(active)
-    step = _padded(active)
-    while active:
-        keep = [row for row, job in enumerate(active) if not _cancelled(job)]
-        if len(keep) < len(active):
-            active, step, mask, cache = _select(keep, active, step, mask, cache)
-            continue
-        logits = None
-        # Only a lone prompt is read in pieces: a piece of a padded batch could be all padding.
-        pieces = step.split(_PREFILL_TOKENS, dim=1) if mask is None else (step,)
-        for piece in pieces:
-            if len(active) == 1 and active[0].cancel.is_set():
-                break
-            logits, cache = forward(loaded, adapter, piece, mask, cache)
-        if logits is None or (len(active) == 1 and _cancelled(active[0])):
-            continue
-        picked = [job.pick(row) for job, row in zip(active, logits, strict=True)]
-        for job, index in zip(active, picked, strict=True):
-            if index in loaded.stop_ids:
-                job.finish_reason = "stop"
-                continue
-            job.ids.append(index)
-            if len(job.ids) >= job.max_new_tokens:
-                job.finish_reason = "length"
-            yield job, index
-        step = torch.tensor(picked).unsqueeze(1)
-        if mask is not None:
-            mask = torch.cat([mask, mask.new_ones((len(active), 1))], dim=1)
-        keep = [row for row, job in enumerate(active) if job.finish_reason is None]
-        if len(keep) < len(active):
-            active, step, mask, cache = _select(keep, active, step, mask, cache)
+    best = logits.argmax(dim=-1, keepdim=True)  # NaN counts as the largest
+    if not torch.isfinite(logits.gather(-1, best)).all():
+        raise GenerationFailed(
+            "The model's output is not a number.",
+            hint="Its weights or adapter may be damaged, or float16 is too narrow for it: "
+            "try dtype bfloat16 or float32.",
+        )
+    picked: list[int] = best.squeeze(-1).tolist()
+    for row, job in enumerate(jobs):
+        if job.temperature >= _LEAST_TEMPERATURE:
+            picked[row] = job.sample(logits[row])
+    return picked
 
 
 def read_prompt(
@@ -136,51 +100,42 @@ def read_prompt(
     import torch
 
     logits = None
-    for piece in torch.tensor([list(prompt)]).split(_PREFILL_TOKENS, dim=1):
+    for piece in torch.tensor([list(prompt)]).split(PREFILL_TOKENS, dim=1):
         if cancel.is_set():
             return None, cache
         logits, cache = forward(loaded, adapter, piece, None, cache)
     return logits, cache
 
 
-def _cancelled(job: Job) -> bool:
-    if job.cancel.is_set() and job.finish_reason is None:
-        job.finish_reason = "cancelled"
-    return job.finish_reason == "cancelled"
+def read_together(
+    loaded: LoadedModel,
+    adapter: str | None,
+    prompts: Sequence[Sequence[int]],
+    before: int = 0,
+    cache: Any = None,
+) -> tuple[Any, Any, Any]:
+    """The logits after several prompts, or the rests of them, in one pass; their cache and mask.
 
+    Args:
+        loaded: the model.
+        adapter: under which adapter.
+        prompts: ids; at least one each.
+        before: ids that all of the prompts begin with and that ``cache`` holds.
+        cache: of those, with a row per prompt.
 
-def _padded(jobs: Sequence[Job]) -> Any:
+    Returns:
+        The logits, the cache, and which of its columns hold a token of a row (1) or padding (0).
+
+    Raises:
+        GenerationFailed: the forward pass broke off.
+    """
     import torch
 
-    width = max((len(job.prompt) for job in jobs), default=0)
-    return torch.tensor([[0] * (width - len(job.prompt)) + job.prompt for job in jobs])
-
-
-def _left_padding_mask(jobs: Sequence[Job]) -> Any:
-    """1 where a token is, 0 where padding is; None when nothing is padded."""
-    import torch
-
-    width = max((len(job.prompt) for job in jobs), default=0)
-    if all(len(job.prompt) == width for job in jobs):
-        return None
-    return torch.tensor([[0] * (width - len(job.prompt)) + [1] * len(job.prompt) for job in jobs])
-
-
-def _select(
-    keep: list[int], active: list[Job], step: Any, mask: Any, cache: Any
-) -> tuple[list[Job], Any, Any, Any]:
-    import torch
-
-    rows = torch.tensor(keep, dtype=torch.long)
-    if cache is not None and keep:
-        with torch.inference_mode():
-            cache.batch_select_indices(rows)
-    return (
-        [active[row] for row in keep],
-        step[rows],
-        None if mask is None else mask[rows],
-        cache,
-    )
+    width = max(map(len, prompts))
+    ids = torch.tensor([[0] * (width - len(p)) + list(p) for p in prompts])
+    mask = torch.tensor([[1] * before + [0] * (width - len(p)) + [1] * len(p) for p in prompts])
+    logits, cache = forward(loaded, adapter, ids, None if bool(mask.all()) else mask, cache)
+    return logits, cache, mask
 
 
 def forward(

@@ -30,6 +30,7 @@ from pipelines.engines.weights import (
     require_safetensors,
     tokenizer_sha256,
 )
+from store.combining import Combining
 from store.errors import EngineError, IntegrityError, ModelUnavailable
 from store.types import EmbedderIdentity, Value, sha256_hex
 
@@ -203,6 +204,7 @@ class SentenceTransformerEmbedder:
         self._batch = batch_size or 64
         # A batch at a time, so that a question need not wait for a whole ingest.
         self._lock = threading.Lock()
+        self._questions = Combining(lambda texts: list(self._embed(texts, self._query)))
         prompts = self._model.prompts or {}
         self._query = query_prefix if query_prefix is not None else prompts.get("query", "")
         self._document = (
@@ -258,9 +260,8 @@ class SentenceTransformerEmbedder:
         return self._embed(texts, self._document)
 
     def embed_query(self, text: str) -> NDArray[np.float32]:
-        """Unit vector of a question."""
-        vector: NDArray[np.float32] = self._embed([text], self._query)[0]
-        return vector
+        """Unit vector of a question; those of other threads that wait are embedded with it."""
+        return self._questions(text)
 
     def embed_queries(self, texts: Sequence[str]) -> Vectors:
         """Unit vectors of many questions."""

@@ -40,11 +40,21 @@ def nearest_sentences(
 
 
 def nearest_sentences_each(
-    asked: Sequence[tuple[str, Sequence[Passage]]], embedder: Embedder, *, count: int
+    asked: Sequence[tuple[str, Sequence[Passage]]],
+    embedder: Embedder,
+    *,
+    count: int,
+    known: Sequence[NDArray[np.float32] | None] | None = None,
 ) -> list[tuple[Passage, ...]]:
     """``nearest_sentences`` for many questions, each with its passages.
 
     Everything is embedded together, and a sentence that several questions found only once.
+
+    Args:
+        asked: questions with their passages.
+        embedder: compares sentences with the questions.
+        count: how many sentences to keep of each question's passages.
+        known: the questions' vectors, where they were embedded already.
     """
     spans = [_sentences(passages) for _, passages in asked]
     wanted = dict.fromkeys(text for found in spans for *_, text in found)
@@ -52,7 +62,10 @@ def nearest_sentences_each(
         return [tuple(passages) for _, passages in asked]
     row = {text: number for number, text in enumerate(wanted)}
     vectors = embedder.embed_documents(list(wanted))
-    questions = embedder.embed_queries([question for question, _ in asked])
+    given = known or [None] * len(asked)
+    new = [question for (question, _), vector in zip(asked, given, strict=True) if vector is None]
+    embedded = iter(embedder.embed_queries(new) if new else ())
+    questions = [next(embedded) if vector is None else vector for vector in given]
     return [
         _nearest(passages, found, vectors[[row[text] for *_, text in found]] @ question, count)
         if found

@@ -9,7 +9,7 @@ sentence nearest to the question.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +19,7 @@ from pydantic import Field, SecretStr, model_validator
 
 from pipelines.engines.batching import Batcher
 from pipelines.engines.causal import LoadedModel, ModelConfig, load_causal_lm
-from pipelines.engines.decoding import Job, TextStream, before_stop, decode
+from pipelines.engines.decoding import Job, TextStream, before_stop
 from pipelines.engines.embedding import Embedder
 from pipelines.engines.encoding import PromptEncoder
 from pipelines.engines.sentences import split_sentences
@@ -202,22 +202,20 @@ class TransformersGenerator:
     """A causal LM in this process, with a LoRA adapter or without.
 
     Generators may share one ``LoadedModel``: each forward pass runs under its own adapter, and
-    streams in several threads go on together, a step of all in one pass (``engines.batching``).
-    Decoding is greedy at temperature 0; the
-    sampling settings that a model's files suggest are not used, because the contract decides.
+    what several threads ask for goes on together, a step of all in one pass (``engines.batching``).
+    Decoding is greedy at temperature 0; the sampling settings that a model's files suggest are not
+    used, because the contract decides.
 
     Args:
         loaded: the model.
         adapter: folder of a PEFT LoRA adapter, as safetensors.
-        batch_size: answers that are made together; the first generator of a model decides for
-            streams.
+        batch_size: answers that are made together; the first generator of a model decides.
     """
 
     def __init__(
         self, loaded: LoadedModel, adapter: Path | None = None, *, batch_size: int = 8
     ) -> None:
         self.loaded = loaded
-        self._batch_size = batch_size
         self._encoder = PromptEncoder(loaded.tokenizer)
         self._adapter = loaded.add_adapter(adapter) if adapter is not None else None
         with loaded.lock:
@@ -255,42 +253,29 @@ class TransformersGenerator:
         """
         job = self._job(request)
         text = TextStream(self.loaded.tokenizer, request.stop)
-
-        def push(index: int) -> str:
-            piece = text.push(index)
-            if text.stopped:
-                job.finish_reason = "stop"
-            return piece
-
-        with closing(self._batcher.run(job, self._adapter, push)) as pieces:
+        running = self._batcher.run(job, self._adapter, _pushing(job, text))
+        with closing(running) as pieces:
             for piece in pieces:
                 yield Delta(piece)
         yield Delta(text.finish(), job.finish_reason, _usage(job))
 
     def generate(self, requests: Sequence[GenerationRequest]) -> list[Generation]:
-        """Generate whole answers in padded batches of prompts of like length.
+        """Generate whole answers, in one batch with all others that are asked for meanwhile.
 
         Raises:
             QuestionTooLong: a prompt leaves no room in the context.
             GenerationFailed: the model broke off.
         """
         jobs = [self._job(request) for request in requests]
-        texts = {
-            id(job): TextStream(self.loaded.tokenizer, request.stop)
-            for job, request in zip(jobs, requests, strict=True)
-        }
-        by_length = sorted(jobs, key=lambda job: len(job.prompt))
-        for at in range(0, len(by_length), self._batch_size):
-            batch = by_length[at : at + self._batch_size]
-            for job, index in decode(self.loaded, self._adapter, batch):
-                texts[id(job)].push(index)
-                if texts[id(job)].stopped:
-                    job.finish_reason = "stop"
+        texts = [TextStream(self.loaded.tokenizer, request.stop) for request in requests]
+        pushes = [_pushing(job, text) for job, text in zip(jobs, texts, strict=True)]
+        # Prompts of like length are read with little padding, and answers to them end alike.
+        order = sorted(range(len(jobs)), key=lambda n: len(jobs[n].prompt))
+        self._batcher.finish([(jobs[n], pushes[n]) for n in order], self._adapter)
         generations = []
-        for job in jobs:
-            text = texts[id(job)]
+        for job, text in zip(jobs, texts, strict=True):
             text.finish()
-            assert job.finish_reason is not None  # decode ends every job
+            assert job.finish_reason is not None  # every job is ended
             generations.append(Generation(text.text, job.finish_reason, _usage(job)))
         return generations
 
@@ -313,6 +298,18 @@ class TransformersGenerator:
             cancel=request.cancel,
             fixed=self._encoder.fixed(request.messages),
         )
+
+
+def _pushing(job: Job, text: TextStream) -> Callable[[int], str]:
+    """What a new id adds to the text; a stop string ends the job."""
+
+    def push(index: int) -> str:
+        piece = text.push(index)
+        if text.stopped:
+            job.finish_reason = "stop"
+        return piece
+
+    return push
 
 
 def _usage(job: Job) -> Usage:

@@ -125,6 +125,7 @@ class _Draft:
     created_at: datetime = field(default_factory=now)
     started: float = field(default_factory=time.perf_counter)
     features_version: int = 0
+    vector: NDArray[np.float32] | None = None  # of what was asked, where retrieval needed it
     passages: tuple[Passage, ...] = ()
     usage: Usage = field(default_factory=Usage)
     timings: dict[str, float] = field(default_factory=dict)
@@ -364,7 +365,7 @@ class Assistant:
             draft.passages = retrieved[: self.contract.max_passages]
             draft.timings["total_s"] = sum(draft.timings.values())
             refusal = _refusal(self.contract.form.abstention)
-            found[place] = self._done(draft, refusal, reason=reason).answer
+            found[place] = self._finished(draft, refusal, reason=reason)
         requests = {
             place: self._request(drafts[place], selected, (), threading.Event())
             for place, selected in self._evidence_many(drafts, evidence).items()
@@ -379,12 +380,13 @@ class Assistant:
             shown = ShownText(self.contract.form, len(draft.passages))
             shown.feed(generated.text)
             parsed = self._understand(shown, generated.finish_reason, draft.passages)
-            found[place] = self._done(
+            found[place] = self._finished(
                 draft,
                 parsed,
                 reason="model" if parsed.abstained else None,
                 finish=generated.finish_reason,
-            ).answer
+            )
+        self.store.answers.append_all([each for each in found if isinstance(each, Answer)])
         return [each for each in found if each is not None]
 
     def _draft(
@@ -489,6 +491,7 @@ class Assistant:
             [(drafts[place].asked, found[:most]) for place, found in retrieved.items()],
             self.evidence_embedder,
             count=self.contract.evidence_sentences,
+            known=[drafts[place].vector for place in retrieved],
         )
         return dict(zip(retrieved, selected, strict=True))
 
@@ -505,6 +508,9 @@ class Assistant:
         k = max(self.config.retrieval.k, self.contract.max_passages)
         with span("retrieve", draft.span, fti__mode=self.config.retrieval.mode) as searching:
             query = retrieval_query(draft.question, turns)
+            if vector is None:
+                (vector,) = self.retriever.embed([query])
+            draft.vector = vector if query == draft.asked else None
             found = self.retriever.retrieve(query, k, vector=vector, collections=draft.collections)
             note(searching, fti__passages=len(found.passages))
         draft.timings["retrieve_s"] = time.perf_counter() - started
@@ -605,12 +611,22 @@ class Assistant:
         finish: FinishReason = "stop",
     ) -> AnswerEvent:
         """Log the answer; its last event."""
+        answer = self._finished(draft, parsed, reason=reason, finish=finish)
+        self.store.answers.append(answer)
+        return draft.event("done", answer=answer)
+
+    def _finished(
+        self,
+        draft: _Draft,
+        parsed: ParsedResponse,
+        *,
+        reason: AbstentionReason | None = None,
+        finish: FinishReason = "stop",
+    ) -> Answer:
         draft.timings.setdefault("total_s", draft.since_start())
         outcome = "abstained" if parsed.abstained else finish
         note(draft.span, fti__outcome=outcome, fti__citations=len(parsed.markers))
-        answer = self._composed(draft, parsed, reason, finish)
-        self.store.answers.append(answer)
-        return draft.event("done", answer=answer)
+        return self._composed(draft, parsed, reason, finish)
 
     @ANSWER.enforced
     def _composed(

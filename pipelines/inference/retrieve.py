@@ -117,6 +117,8 @@ class Retriever:
         texts = [plain(query) for query in queries]
         if self.config.mode == "text":
             return [None] * len(texts)
+        if len(texts) == 1:
+            return [self.embedder.embed_query(texts[0])]
         return list(self.embedder.embed_queries(texts))
 
     def retrieve(

@@ -40,13 +40,17 @@ def test_decoding(benchmark: Any, loaded_lm: Any, way: str) -> None:
 @pytest.mark.parametrize("part", ["prefill of 700 tokens", "24 tokens"])
 @pytest.mark.parametrize("quantization", ["none", "int8"])
 def test_quantization(benchmark: Any, quantization: Any, part: str) -> None:
+    from pipelines.engines.batching import Batcher
     from pipelines.engines.causal import ModelConfig, load_causal_lm
-    from pipelines.engines.decoding import Job, decode
+    from pipelines.engines.decoding import Job
 
     loaded = load_causal_lm(ModelConfig(device="cpu", quantization=quantization))
+    batcher = Batcher(loaded, batch_size=1)
     prompt, most = ([7] * 700, 1) if part.startswith("prefill") else ([7] * 8, 24)
     benchmark.pedantic(
-        lambda: list(decode(loaded, None, [Job(prompt, most)])), rounds=5, warmup_rounds=1
+        lambda: batcher.finish([(Job(prompt, most), lambda index: "")], None),
+        rounds=5,
+        warmup_rounds=1,
     )
 
 

@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 
-from pipelines.engines.batching import Batcher, _Asked, _Prefixes, _Rows
+from pipelines.engines.batching import Batcher, _Asked, _Rows
 from pipelines.engines.causal import LoadedModel
 from pipelines.engines.decoding import Job
 from pipelines.engines.encoding import PromptEncoder, encode_prompt
 from pipelines.engines.generation import GenerationRequest, TransformersGenerator
+from pipelines.engines.prefixes import Prefixes
 from store.contract import PromptForm
 from store.errors import GenerationFailed
 from store.types import Message
@@ -35,13 +36,17 @@ class Watched:
         self.go = threading.Event()
         self.go.set()
         self.fails_at: int | None = None
+        self.fails_on: int | None = None
 
     def forward(self, logits_to_keep: int = 0) -> None: ...
+
+    def _has(self, ids: Any) -> bool:
+        return self.fails_on is not None and bool((ids == self.fails_on).any())
 
     def __call__(self, **inputs: Any) -> Any:
         assert self.go.wait(30)
         self.shapes.append(tuple(inputs["input_ids"].shape))
-        if len(self.shapes) == self.fails_at:
+        if len(self.shapes) == self.fails_at or self._has(inputs["input_ids"]):
             raise RuntimeError("weights on two devices")
         return self._model(**inputs)
 
@@ -99,6 +104,7 @@ def test_steps_are_shared_and_answers_are_those_of_each_alone(
         assert "".join(d.text for d in ours) == "".join(d.text for d in mine)
         assert ours[-1] == replace(mine[-1], text=ours[-1].text)
     assert len(watched.shapes) < passes / 2
+    assert any(rows > 1 and columns > 1 for rows, columns in watched.shapes), "prompts are too"
     assert max(rows for rows, _ in watched.shapes) == len(asked)
 
 
@@ -132,7 +138,7 @@ def test_a_broken_step_fails_those_in_it_and_the_next_are_served(
     loaded: LoadedModel, watched: Watched
 ) -> None:
     generator = TransformersGenerator(loaded)
-    watched.fails_at = 6  # three prompts, then the third step
+    watched.fails_at = 5  # a prompt, two prompts, then the third step
     failed = at_once(generator, [request(text, max_new_tokens=20) for text in TEXTS], watched)
     assert [str(error) for error in failed] == [str(failed[0])] * 3
     assert "weights on two devices" in str(failed[0])
@@ -141,10 +147,12 @@ def test_a_broken_step_fails_those_in_it_and_the_next_are_served(
 
 
 def test_a_broken_prompt_fails_its_own_answer_only(loaded: LoadedModel, watched: Watched) -> None:
-    watched.fails_at = 2
+    asked = [request(text, max_new_tokens=5) for text in [*TEXTS, "Whence?"]]
     generator = TransformersGenerator(loaded)
-    results = at_once(generator, [request(text, max_new_tokens=5) for text in TEXTS], watched)
-    assert sum(isinstance(result, GenerationFailed) for result in results) == 1
+    ids = [generator.counter.encode(one.messages) for one in asked]
+    (watched.fails_on, *_) = set(ids[3]).difference(*ids[:3])
+    results = at_once(generator, asked, watched)
+    assert [isinstance(result, GenerationFailed) for result in results] == [False] * 3 + [True]
 
 
 def test_a_defect_in_the_thread_reaches_those_who_wait(loaded: LoadedModel) -> None:
@@ -162,10 +170,9 @@ def asked(prompt: list[int], most: int) -> _Asked:
 
 
 def test_padding_that_no_row_needs_any_more_is_cut_off(loaded_lm: LoadedModel) -> None:
-    rows, prefixes = _Rows(loaded_lm), _Prefixes(loaded_lm)
+    rows, prefixes = _Rows(loaded_lm), Prefixes(loaded_lm)
     long, short = asked([7] * 300, 3), asked([9, 8, 7], 40)
-    rows.join(long, prefixes)
-    rows.join(short, prefixes)
+    assert rows.join([long], prefixes) == rows.join([short], prefixes) == []
     assert rows._mask.shape == (2, 300)
     while long.job.finish_reason is None:
         rows.step()
@@ -175,7 +182,7 @@ def test_padding_that_no_row_needs_any_more_is_cut_off(loaded_lm: LoadedModel) -
         rows.step()
     alone = _Rows(loaded_lm)
     other = asked([9, 8, 7], 40)
-    alone.join(other, prefixes)
+    alone.join([other], prefixes)
     while other.job.finish_reason is None:
         alone.step()
     assert other.job.ids == short.job.ids
@@ -213,13 +220,13 @@ def test_logits_with_the_fixed_part_kept_are_bit_equal_to_those_without(
     import torch
 
     fixed = prompts[0][1]
-    kept = _Prefixes(loaded)
-    kept.read(Job(prompts[0][0], 1, fixed=fixed), None)
+    kept = Prefixes(loaded)
+    kept.read([Job(prompts[0][0], 1, fixed=fixed)], None)
     for ids, _ in prompts:
         watched.shapes.clear()
-        with_kept, cache = kept.read(Job(ids, 1, fixed=fixed), None)
+        with_kept, cache, _ = kept.read([Job(ids, 1, fixed=fixed)], None)
         assert watched.shapes == [(1, len(ids) - fixed)], "the fixed part is not read again"
-        anew, fresh = _Prefixes(loaded).read(Job(ids, 1, fixed=fixed), None)
+        anew, fresh, _ = Prefixes(loaded).read([Job(ids, 1, fixed=fixed)], None)
         assert torch.equal(with_kept, anew)
         for layer, other in zip(cache.layers, fresh.layers, strict=True):
             assert torch.equal(layer.keys, other.keys)
@@ -230,9 +237,57 @@ def test_a_prompt_of_another_form_or_adapter_does_not_get_anothers_beginning(
     loaded: LoadedModel, watched: Watched, prompts: list[tuple[list[int], int]]
 ) -> None:
     ids, fixed = prompts[0]
-    kept = _Prefixes(loaded)
-    kept.read(Job(ids, 1, fixed=fixed), None)
+    kept = Prefixes(loaded)
+    kept.read([Job(ids, 1, fixed=fixed)], None)
     watched.shapes.clear()
     other = [ids[0] + 1, *ids[1:]]
-    kept.read(Job(other, 1, fixed=fixed), None)
+    kept.read([Job(other, 1, fixed=fixed)], None)
     assert watched.shapes == [(1, fixed), (1, len(ids) - fixed)]
+
+
+def test_prompts_read_together_have_the_logits_and_the_cache_of_each_alone(
+    loaded: LoadedModel, watched: Watched, prompts: list[tuple[list[int], int]]
+) -> None:
+    import torch
+
+    jobs = [Job(ids, 1, fixed=fixed) for ids, fixed in prompts]
+    kept = Prefixes(loaded)
+    alone = [kept.read([job], None) for job in jobs]
+    watched.shapes.clear()
+    logits, cache, mask = kept.read(jobs, None)
+    rests = [len(ids) - fixed for ids, fixed in prompts]
+    assert watched.shapes == [(len(jobs), max(rests))]
+    for row, (expected, other, _) in enumerate(alone):
+        torch.testing.assert_close(logits[row], expected[0])
+        there = mask[row].bool()
+        assert int(there.sum()) == len(prompts[row][0])
+        for layer, mine in zip(cache.layers, other.layers, strict=True):
+            torch.testing.assert_close(layer.keys[row][:, there], mine.keys[0])
+            torch.testing.assert_close(layer.values[row][:, there], mine.values[0])
+
+
+def test_only_prompts_of_one_beginning_and_like_length_are_read_together(
+    loaded_lm: LoadedModel,
+) -> None:
+    head, other = list(range(20)), list(range(40, 60))
+    lengths = [3, 9, 300, 4, 700, 310]
+    jobs = [Job(head + [7] * n, 1, fixed=20) for n in lengths]
+    jobs += [Job(other + [7] * 5, 1, fixed=20), Job(head[:5], 1, fixed=20)]
+    assert Prefixes(loaded_lm).groups(jobs) == [[0, 3, 1], [2, 5], [4], [6], [7]]
+
+
+def test_a_cache_that_cannot_be_merged_is_shared_by_those_who_begin_together_only(
+    loaded: LoadedModel, watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As with sliding windows: the others wait until the batch has ended."""
+    generator = TransformersGenerator(loaded)
+    alone = [list(generator.stream(request(text, max_new_tokens=9))) for text in TEXTS]
+    for module in ("batching", "prefixes"):
+        monkeypatch.setattr(f"pipelines.engines.{module}.mergeable", lambda cache: False)
+    watched.shapes.clear()
+    requests = [request(text, max_new_tokens=9) for text in TEXTS]
+    together = TransformersGenerator(replace(loaded)).generate(requests)
+    for mine, ours in zip(alone, together, strict=True):
+        assert "".join(delta.text for delta in mine) == ours.text
+    steps = [shape for shape in watched.shapes if shape[1] == 1]
+    assert max(rows for rows, _ in steps) > 1

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from pipelines.engines import decoding
+from pipelines.engines.batching import Batcher
 from pipelines.engines.causal import LoadedModel, ModelConfig, load_causal_lm
-from pipelines.engines.decoding import Job, TextStream, decode
+from pipelines.engines.decoding import Job, TextStream
 from pipelines.engines.embedding import HashingEmbedder
 from pipelines.engines.generation import (
     ExtractiveGenerator,
@@ -80,11 +81,17 @@ def test_the_token_loop_gives_what_generate_gives(loaded_lm: LoadedModel, batch:
     encoder = TransformersGenerator(loaded_lm).counter
     prompts = [encoder.encode(request(text).messages) for text in QUESTIONS[:batch]]
     jobs = [Job(prompt, 48) for prompt in prompts]
+    seen: list[int] = []
 
-    seen = list(decode(loaded_lm, None, jobs))
+    def push(index: int) -> str:
+        seen.append(index)
+        return ""
+
+    pushes = [push, *[lambda index: ""] * (batch - 1)]
+    Batcher(loaded_lm, batch_size=batch).finish(list(zip(jobs, pushes, strict=True)), None)
 
     assert [job.ids for job in jobs] == reference_ids(loaded_lm, prompts, 48)
-    assert [index for job, index in seen if job is jobs[0]] == jobs[0].ids
+    assert seen == jobs[0].ids
 
 
 def test_streams_batches_and_single_answers_are_the_same(generator: TransformersGenerator) -> None:
@@ -144,7 +151,7 @@ def test_a_long_prompt_is_read_in_pieces_with_the_same_result(
 ) -> None:
     whole = streamed(generator, request("word " * 150))
 
-    monkeypatch.setattr(decoding, "_PREFILL_TOKENS", 37)
+    monkeypatch.setattr(decoding, "PREFILL_TOKENS", 37)
 
     assert streamed(generator, request("word " * 150)) == whole
 
@@ -155,7 +162,7 @@ def test_generation_ends_at_a_stop_id_which_is_no_part_of_the_text(
     free = streamed(generator, request(max_new_tokens=12))
     assert free.finish_reason == "length"
     job = Job(generator.counter.encode(request().messages), 12)
-    list(decode(loaded_lm, None, [job]))
+    Batcher(loaded_lm, batch_size=1).finish([(job, lambda index: "")], None)
     stop = job.ids[7]
     first = job.ids.index(stop)
     stopping = TransformersGenerator(replace(loaded_lm, stop_ids=frozenset({stop})))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
@@ -46,6 +48,41 @@ def test_a_logged_answer_comes_back_whole(log: AnswerLog, tmp_path: Path) -> Non
 def test_half_a_surrogate_pair_in_a_question_does_not_lose_the_answer(log: AnswerLog) -> None:
     answer = _log(log, question="broken \ud83d emoji")
     assert log.get(answer.id) == answer
+
+
+def test_answers_of_several_threads_are_flushed_together(
+    log: AnswerLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = [_log(log)]
+    begun, go = threading.Event(), threading.Event()
+    flushed: list[int] = []
+
+    def flush(handle: int) -> None:
+        flushed.append(handle)
+        begun.set()
+        assert go.wait(30)
+
+    monkeypatch.setattr("store.atomic.os.fsync", flush)
+    answers += [an_answer(new_answer_id(NOON), created_at=NOON) for _ in range(6)]
+    with ThreadPoolExecutor(6) as pool:
+        waiting = [pool.submit(log.append, answers[1])]
+        assert begun.wait(30)
+        waiting += [pool.submit(log.append, answer) for answer in answers[2:]]
+        while len(log._commit._waiting) < 5:
+            threading.Event().wait(0.001)
+        go.set()
+    assert all(future.exception() is None for future in waiting)
+    assert len(flushed) == 2
+    assert [log.get(answer.id) for answer in answers] == answers
+    assert (tmp_path / "answers" / "2026-03-01.jsonl").read_bytes().count(b"\n") == 7
+
+
+def test_answers_logged_together_go_to_their_days(log: AnswerLog) -> None:
+    days = [NOON, NOON + timedelta(days=1), NOON]
+    answers = [an_answer(new_answer_id(at), created_at=at) for at in days]
+    log.append_all(answers)
+    log.append_all([])
+    assert log.many(answer.id for answer in answers) == {a.id: a for a in answers}
 
 
 def test_an_answer_with_a_foreign_id_is_refused(log: AnswerLog) -> None:
