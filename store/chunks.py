@@ -243,12 +243,15 @@ class ChunkReader(LedgerReader):
 
     def _searchable(self) -> Any:
         table = self._snapshot()
+        if table is self._filled:
+            return table
         with self._lance.reading():
             if not table.count_rows():
                 raise StoreEmpty(
                     f"The store {str(self.layout.root)!r} holds no passages yet.",
                     hint=INGEST_HINT,
                 )
+        self._filled = table
         return table
 
     def _chunk_hashes(self) -> dict[str, dict[str, int]]:

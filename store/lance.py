@@ -50,7 +50,7 @@ class Lance:
         self._lock = threading.RLock()
         self._connection: Any = None
         self._handles: dict[str, Any] = {}
-        self._pinned: dict[str, Any] = {}
+        self._pinned: dict[str, tuple[int, Any]] = {}  # with their versions: asking takes as long
 
     def open(self, name: str) -> Any:
         """The table, following its latest version; None when there is none."""
@@ -134,7 +134,7 @@ class Lance:
             return latest
         with self._lock, self.reading():
             if tables.DOCUMENTS in self._pinned:
-                return self._pinned[tables.DOCUMENTS]
+                return self._pinned[tables.DOCUMENTS][1]
             if self._documents_at is None:
                 self._documents_at = self.documents_beside(self.at)
             return self._pin(tables.DOCUMENTS, self._documents_at)
@@ -204,8 +204,8 @@ class Lance:
         the index with the rows; between the two, a search for words would fail.
         """
         held = self._pinned.get(self.chunks)
-        if held is not None and int(held.version) == latest:
-            return held
+        if held is not None and held[0] == latest:
+            return held[1]
         for version in range(latest, max(0, latest - _LOOK_BACK), -1):
             try:
                 table = self._pin(self.chunks, version)
@@ -217,9 +217,9 @@ class Lance:
 
     def _pin(self, name: str, version: int) -> Any:
         held = self._pinned.get(name)
-        if held is None or int(held.version) != version:
-            self._pinned[name] = held = self._at(name, version)
-        return held
+        if held is None or held[0] != version:
+            self._pinned[name] = held = (version, self._at(name, version))
+        return held[1]
 
     def _at(self, name: str, version: int) -> Any:
         table = self._connect().open_table(name)

@@ -45,6 +45,9 @@ class OpenedFeatures:
             at=at,
             documents_at=documents_at,
         )
+        # What is read off a table at one version, which never changes: each takes a round trip.
+        self._passport: tuple[Any, EmbedderIdentity] | None = None
+        self._filled: Any = None
 
     def exists(self) -> bool:
         """Whether anything was ever ingested, even if nothing remains."""
@@ -59,7 +62,13 @@ class OpenedFeatures:
 
     def identity(self) -> EmbedderIdentity | None:
         """Which embedder made the vectors; None before the first ingest."""
-        return tables.passport(self._snapshot().schema) if self.exists() else None
+        if not self.exists():
+            return None
+        table = self._snapshot()
+        held = self._passport
+        if held is None or held[0] is not table:
+            self._passport = held = (table, tables.passport(table.schema))
+        return held[1]
 
     # Inside
 

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from store import indexing
 from store.errors import EmbedderMismatch, EngineError
-from store.tables import PASSAGE_COLUMNS, decode_metadata, utf8
+from store.tables import PASSAGE_COLUMNS, decode_metadata, matrix, utf8
 from store.types import Passage, Value
 
 if TYPE_CHECKING:
@@ -79,12 +79,8 @@ def by_both(
         EmbedderMismatch, EngineError: as ``by_vector``.
     """
     near = {row["id"]: row for row in _nearest(table, vector, depth, condition)}
-    worded = {row["id"]: row for row in _matching(table, text, depth, condition, vectors=True)}
-    far = [key for key in worded if key not in near]
-    if far:
-        stored = np.asarray([worded[key]["vector"] for key in far], dtype=np.float32)
-        for key, value in zip(far, cosine(stored, np.asarray(vector, np.float32)), strict=True):
-            worded[key]["similarity"] = float(value)
+    matching = _matching(table, text, depth, condition, compared_with=vector)
+    worded = {row["id"]: row for row in matching}
     fusion = fusion or Fusion()
     if fusion.method == "rrf":
         weights = (fusion.vector_weight, 1 - fusion.vector_weight)
@@ -184,15 +180,29 @@ def _nearest(
 
 
 def _matching(
-    table: Any, text: str, k: int, condition: Expr | None, *, vectors: bool = False
+    table: Any,
+    text: str,
+    k: int,
+    condition: Expr | None,
+    *,
+    compared_with: NDArray[np.float32] | None = None,
 ) -> list[dict[str, Any]]:
+    """Rows that hold words of the text, with their ``similarity`` to a vector that is given."""
     query = table.search(utf8(text), query_type="fts").limit(k)
     if condition is not None:
         query = query.where(condition)
-    columns = [*PASSAGE_COLUMNS, "_score", *(["vector"] if vectors else [])]
-    found = rows(query.select(columns))
-    for row in found:
+    columns = [*PASSAGE_COLUMNS, "_score", *(["vector"] if compared_with is not None else [])]
+    read = query.select(columns).to_arrow()
+    if compared_with is not None:
+        # As an array from end to end: as lists of Python's numbers it took as long as the search.
+        stored = matrix(read["vector"])
+        read = read.drop_columns(["vector"])
+        similarities = cosine(stored, np.asarray(compared_with, np.float32)).tolist()
+    found: list[dict[str, Any]] = read.to_pylist()
+    for place, row in enumerate(found):
         row["text_score"] = row["_score"]
+        if compared_with is not None:
+            row["similarity"] = similarities[place]
     return sorted(found, key=lambda r: (-r["text_score"], r["id"]))
 
 

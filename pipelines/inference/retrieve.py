@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 _COPY_WORDS = 12  # shorter equal texts ("No.", "See above.") differ by what stands above them
 _RUN_WORDS = 5
 _STABLE_TRIES = 3
+_REMEMBERED = 1024  # texts; with their runs of words they take about 25 MB at 100 words each
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,10 +201,9 @@ def without_copies(passages: Iterable[Passage], *, resemblance: float = 1.0) -> 
     """
     seen: list[tuple[str, str, frozenset[tuple[str, ...]]]] = []
     for passage in passages:
-        folded = folded_words(passage.text)
-        text = " ".join(["", *folded, ""])
-        short = len(folded) < _COPY_WORDS
-        runs = frozenset() if short or resemblance >= 1 else _runs(folded)
+        text, count = _folded(passage.text)
+        short = count < _COPY_WORDS
+        runs = frozenset() if short or resemblance >= 1 else _runs(text)
         if any(
             text == better and heading == passage.heading
             if short
@@ -214,7 +215,17 @@ def without_copies(passages: Iterable[Passage], *, resemblance: float = 1.0) -> 
         seen.append((text, passage.heading, runs))
 
 
-def _runs(folded: Sequence[str]) -> frozenset[tuple[str, ...]]:
+# The same chunks are found for question after question.
+@lru_cache(maxsize=_REMEMBERED)
+def _folded(text: str) -> tuple[str, int]:
+    """The words of a text as they compare, each between spaces, and how many they are."""
+    folded = folded_words(text)
+    return " ".join(["", *folded, ""]), len(folded)
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def _runs(text: str) -> frozenset[tuple[str, ...]]:
+    folded = text.split(" ")[1:-1]
     return frozenset(zip(*(folded[i:] for i in range(_RUN_WORDS)), strict=False))
 
 
