@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
+from pipelines.engines.embedding import HashingEmbedder
 from pipelines.engines.generation import GenerationRequest, TransformersGenerator
 from store.errors import GenerationFailed
-from store.types import Answer
+from store.types import Answer, Message
 from tests.unit.inference.conftest import World
 
 ASKED = [
@@ -85,3 +86,46 @@ def test_without_retrieval_nothing_is_searched(world: World) -> None:
     (answer,) = assistant.answer_many(["How many?"])
     assert isinstance(answer, Answer)
     assert (answer.text, answer.passages) == ("Six", ())
+
+
+class Counting(HashingEmbedder):
+    """Notes what it embeds."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[str] = []
+
+    def embed_query(self, text: str) -> Any:
+        self.seen.append(text)
+        return super().embed_query(text)
+
+
+@pytest.mark.parametrize("together", [False, True])
+def test_a_question_is_embedded_once_for_search_and_evidence(world: World, together: bool) -> None:
+    world.embedder = embedder = Counting()
+    generator = world.scripted()
+    assistant = world.assistant(
+        generator, contract=world.contract(generator, evidence_sentences=1), min_similarity=-1
+    )
+    if together:
+        assistant.answer_many(ASKED)
+    else:
+        for question in ASKED:
+            assistant.answer(question)
+    assert [embedder.seen.count(question) for question in ASKED] == [1] * len(ASKED)
+
+
+def test_a_follow_up_is_searched_and_compared_under_its_own_wordings(world: World) -> None:
+    """The search is told the questions that it leans on, the evidence what it means alone."""
+    world.embedder = embedder = Counting()
+    generator = world.scripted()
+    assistant = world.assistant(
+        generator, contract=world.contract(generator, evidence_sentences=1), min_similarity=-1
+    )
+    history = [Message(role="user", content="When is the workshop open on Saturdays?")]
+    assistant.answer("And on Sundays?", history)
+    asked = [text for text in embedder.seen if "open on" in text]
+    assert asked == [
+        "When is the workshop open on Saturdays? And on Sundays?",
+        "When is the workshop open on Sundays?",
+    ]
