@@ -6,16 +6,17 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-FTI = str(Path(sys.executable).parent / "fti")
+from tests.support.forked import FTI, ForkedCommand
+
+COMMAND = ForkedCommand()
 
 #: Weight-free engines: the commands and the store are real, and no model needs loading.
 LIGHT_PROFILE = """\
@@ -32,6 +33,8 @@ class Fti:
 
     home: Path
     env: dict[str, str] = field(default_factory=dict)
+    installed: bool = False
+    """Start the installed script each time: see ``tests.support.forked`` for what else there is."""
 
     def environment(self) -> dict[str, str]:
         kept = {k: v for k, v in os.environ.items() if not k.startswith("FTI_")}
@@ -47,15 +50,17 @@ class Fti:
         return json.loads(lines[0])
 
     def raw(self, *args: str, timeout: float = 120) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [FTI, *args],
-            cwd=self.home,
-            env=self.environment(),
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-            check=False,
-        )
+        if self.installed:
+            return subprocess.run(
+                [FTI, *args],
+                cwd=self.home,
+                env=self.environment(),
+                capture_output=True,
+                text=True,
+                timeout=timeout,
+                check=False,
+            )
+        return COMMAND.run(args, cwd=self.home, env=self.environment(), timeout=timeout)
 
     def start(self, *args: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
@@ -78,6 +83,13 @@ class Fti:
             time.sleep(0.01)
         process.send_signal(signal.SIGKILL)
         process.communicate(timeout=30)  # waits, and closes the pipes
+
+
+@pytest.fixture(scope="session", autouse=True)
+def command() -> Iterator[None]:
+    """End what answers the calls of the command when the tests are done."""
+    yield
+    COMMAND.close()
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from tests.e2e.conftest import Fti
 
 
 def test_ingest_search_ask_and_trace_from_another_directory(fti: Fti, handbook: Path) -> None:
+    fti.installed = True
     report = fti.run("ingest", str(handbook))
     assert (report["added"], report["failed"], report["deleted"]) == (3, [], 0)
     assert report["chunks"] == report["embedded_chunks"] >= 3

@@ -1,0 +1,117 @@
+"""The ``fti`` command run many times without its slowest imports being paid each time.
+
+Half of a command's processor time is importing what LanceDB brings along, the same each time. A
+server that has imported it forks once for every call; the child has the arguments, directory,
+environment and output files of a process of its own, and ends as one. Nothing that starts a thread
+is imported before the fork. Tests that kill a process, or look at how the command starts, run the
+installed script itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+FTI = str(Path(sys.executable).parent / "fti")
+
+SERVER = """
+import importlib, json, os, sys
+for name in ("lance_namespace", "pandas", "pyarrow.dataset", "app.cli"):
+    importlib.import_module(name)
+for line in sys.stdin:
+    call = json.loads(line)
+    child = os.fork()
+    if not child:
+        break
+    print(json.dumps({"pid": child}), flush=True)
+    status = os.waitpid(child, 0)[1]
+    print(json.dumps({"code": os.waitstatus_to_exitcode(status)}), flush=True)
+else:
+    os._exit(0)
+for target, path in ((0, os.devnull), (1, call["out"]), (2, call["err"])):
+    opened = os.open(path, os.O_RDWR)
+    os.dup2(opened, target)
+    os.close(opened)
+sys.stdin = open(0)
+os.chdir(call["cwd"])
+os.environ.clear()
+os.environ.update(call["env"])
+sys.argv = [call["fti"], *call["args"]]
+from app.cli import main
+sys.exit(main())
+"""
+
+
+class ForkedCommand:
+    """One server for the calls of a test process, which come one after the other."""
+
+    def __init__(self) -> None:
+        self._server: subprocess.Popen[str] | None = None
+
+    def run(
+        self, args: Sequence[str], *, cwd: Path, env: Mapping[str, str], timeout: float
+    ) -> subprocess.CompletedProcess[str]:
+        """Run ``fti`` with the arguments to its end, like ``subprocess.run``."""
+        with tempfile.NamedTemporaryFile() as out, tempfile.NamedTemporaryFile() as err:
+            call = {"args": list(args), "cwd": str(cwd), "env": dict(env), "fti": FTI}
+            self._send(call | {"out": out.name, "err": err.name})
+            code = self._wait(timeout, [FTI, *args])
+            return subprocess.CompletedProcess(
+                [FTI, *args], code, out.read().decode(), err.read().decode()
+            )
+
+    def _send(self, call: Mapping[str, object]) -> None:
+        if self._server is None or self._server.poll() is not None:
+            self._server = subprocess.Popen(
+                [sys.executable, "-c", SERVER],
+                cwd=ROOT,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+        assert self._server.stdin is not None
+        self._server.stdin.write(json.dumps(call) + "\n")
+        self._server.stdin.flush()
+
+    def _read(self) -> dict[str, int]:
+        assert self._server is not None
+        assert self._server.stdout is not None
+        line = self._server.stdout.readline()
+        assert line, "the server of forked commands ended"
+        answer: dict[str, int] = json.loads(line)
+        return answer
+
+    def _wait(self, timeout: float, command: list[str]) -> int:
+        child = self._read()["pid"]
+        late = False
+
+        def kill() -> None:
+            nonlocal late
+            late = True
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(child, signal.SIGKILL)
+
+        timer = threading.Timer(timeout, kill)
+        timer.start()
+        try:
+            code = self._read()["code"]
+        finally:
+            timer.cancel()
+        if late:
+            raise subprocess.TimeoutExpired(command, timeout)
+        return code
+
+    def close(self) -> None:
+        """End the server."""
+        if self._server is not None:
+            self._server.communicate(timeout=30)
+            self._server = None
