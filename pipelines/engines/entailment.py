@@ -9,26 +9,26 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from pipelines.engines.pairs import CrossEncoderConfig
 from pipelines.engines.weights import (
     LOAD_ERRORS,
     ModelFolder,
-    find_model,
     pick_device,
     quiet_loading,
 )
 from store.errors import ConfigError, EngineError, IntegrityError
-from store.types import ModelIdentity, Value
+from store.types import ModelIdentity
 
 Probabilities = NDArray[np.float32]
 
 
-class EntailmentConfig(Value):
+class EntailmentConfig(CrossEncoderConfig):
     """Which NLI model, and how it runs."""
 
     id: str = Field(
@@ -36,27 +36,10 @@ class EntailmentConfig(Value):
         description="Local folder or Hub model of an NLI cross-encoder; empty: none, and "
         "groundedness is measured by words alone.",
     )
-    revision: str = Field(default="", description="Full commit of a Hub model.")
     label: str = Field(
         default="entailment",
         min_length=1,
         description="What the model's configuration calls entailment, in any case.",
-    )
-    device: Literal["auto", "cpu", "cuda", "mps"] = Field(
-        default="auto",
-        description="Where it runs; ``auto`` takes an accelerator when there is one.",
-    )
-    batch_size: int | None = Field(
-        default=None,
-        ge=1,
-        le=4096,
-        description="Pairs per forward pass; None: 8 on a CPU, else 64.",
-    )
-    max_tokens: int = Field(
-        default=512, ge=16, description="Tokens of both together; the longer one is cut to fit."
-    )
-    allow_download: bool = Field(
-        default=False, description="Fetch a Hub model that is not on this machine."
     )
 
 
@@ -83,9 +66,8 @@ def load_entailment(config: EntailmentConfig) -> Entailment | None:
     """
     if not config.id:
         return None
-    folder = find_model(config.id, revision=config.revision, allow_download=config.allow_download)
     return NliModel(
-        folder,
+        config.files(),
         label=config.label,
         device=config.device,
         batch_size=config.batch_size,

@@ -18,43 +18,25 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
+from pipelines.engines.pairs import CrossEncoderConfig
 from pipelines.engines.weights import (
     LOAD_ERRORS,
     ModelFolder,
-    find_model,
     pick_device,
     quiet_loading,
     require_safetensors,
 )
 from store.errors import EngineError, IntegrityError
-from store.types import ModelIdentity, Passage, Value
+from store.types import ModelIdentity, Passage
 
 Scores = NDArray[np.float32]
 
 
-class RerankerConfig(Value):
+class RerankerConfig(CrossEncoderConfig):
     """Which reranker, and how it runs."""
 
     engine: Literal["none", "cross-encoder", "lexical"] = Field(
         default="none", description="``lexical`` needs no weights; it counts shared words."
-    )
-    id: str = Field(default="", description="Local folder or Hub model of a cross-encoder.")
-    revision: str = Field(default="", description="Full commit of a Hub model.")
-    device: Literal["auto", "cpu", "cuda", "mps"] = Field(
-        default="auto",
-        description="Where it runs; ``auto`` takes an accelerator when there is one.",
-    )
-    batch_size: int | None = Field(
-        default=None,
-        ge=1,
-        le=4096,
-        description="Pairs per forward pass; None: 8 on a CPU, else 64.",
-    )
-    max_tokens: int = Field(
-        default=512, ge=16, description="Tokens of question and passage together; the rest is cut."
-    )
-    allow_download: bool = Field(
-        default=False, description="Fetch a Hub model that is not on this machine."
     )
 
     @model_validator(mode="after")
@@ -87,9 +69,8 @@ def load_reranker(config: RerankerConfig) -> Reranker | None:
         return None
     if config.engine == "lexical":
         return LexicalReranker()
-    folder = find_model(config.id, revision=config.revision, allow_download=config.allow_download)
     return CrossEncoderReranker(
-        folder,
+        config.files(),
         device=config.device,
         batch_size=config.batch_size,
         max_tokens=config.max_tokens,
