@@ -179,6 +179,7 @@ def base_contract(settings: Settings, base: ModelIdentity, embedder: EmbedderIde
         max_passage_tokens=prompt.max_passage_tokens,
         evidence_sentences=prompt.evidence_sentences,
         abstain_below=prompt.abstain_below,
+        refuse_above=prompt.refuse_above,
     )
 
 

@@ -63,6 +63,13 @@ class PromptConfig(Value):
         description="Cosine of question and nearest passage below which the model is not asked, as "
         "fti calibrate finds it; none: inference.retrieval.min_similarity.",
     )
+    refuse_above: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="How likely the model must think its own refusal for it to stand; below that "
+        "it must answer. 0: every refusal stands. For the engine transformers, when greedy.",
+    )
 
 
 class Settings(BaseSettings):

@@ -154,6 +154,9 @@ class Contract(Value):
     whose retrieval the model was trained behind. ``abstain_below`` is the cosine of question and
     nearest passage below which the model is not asked, as it was calibrated on questions with and
     without an answer (``inference.calibration``); None leaves that to the profile.
+    ``refuse_above`` is how likely the model must think its own refusal for it to stand: an answer
+    can be worded in many ways and a refusal in one, so the refusal is often the likeliest text
+    though an answer of some wording is likelier by far. At 0, every refusal stands.
     """
 
     format: Literal[1] = 1
@@ -166,6 +169,7 @@ class Contract(Value):
     max_passage_tokens: int = Field(ge=16)
     evidence_sentences: int = Field(default=0, ge=0)
     abstain_below: float | None = Field(default=None, ge=-1, le=1)
+    refuse_above: float = Field(default=0.0, ge=0, le=1)
 
     @property
     def digest(self) -> str:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pipelines.engines.causal import LoadedModel
+from pipelines.engines.refusals import Refusal
 from store.errors import GenerationFailed
 from store.types import FinishReason
 
@@ -27,7 +28,8 @@ _LEAST_TEMPERATURE = 1e-4  # below it, dividing by it overflows, and the choice 
 class Job:
     """One sequence to continue: what is asked, and what has come of it.
 
-    ``fixed`` ids at the prompt's beginning are the same in every prompt of its kind.
+    ``fixed`` ids at the prompt's beginning are the same in every prompt of its kind. ``refusal`` is
+    weighed when decoding is greedy.
     """
 
     prompt: list[int]
@@ -37,6 +39,7 @@ class Job:
     seed: int = 0
     cancel: threading.Event = field(default_factory=threading.Event)
     fixed: int = 0
+    refusal: Refusal | None = None
     ids: list[int] = field(default_factory=list)
     finish_reason: FinishReason | None = None
     _random: Any = None
@@ -75,6 +78,8 @@ def pick_each(jobs: Sequence[Job], logits: Any) -> list[int]:
     for row, job in enumerate(jobs):
         if job.temperature >= _LEAST_TEMPERATURE:
             picked[row] = job.sample(logits[row])
+        elif job.refusal is not None:
+            picked[row] = job.refusal.weigh(job.ids, picked[row], logits[row])
     return picked
 
 

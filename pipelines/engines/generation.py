@@ -9,9 +9,9 @@ sentence nearest to the question.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -21,7 +21,8 @@ from pipelines.engines.batching import Batcher
 from pipelines.engines.causal import LoadedModel, ModelConfig, load_causal_lm
 from pipelines.engines.decoding import Job, TextStream, before_stop
 from pipelines.engines.embedding import Embedder
-from pipelines.engines.encoding import PromptEncoder
+from pipelines.engines.encoding import PromptEncoder, encode_text
+from pipelines.engines.refusals import DECISIVE, Refusal
 from pipelines.engines.sentences import split_sentences
 from store.contract import TokenCounter
 from store.errors import ContractError, QuestionTooLong
@@ -35,6 +36,8 @@ class GenerationRequest:
     ``messages`` is the fitted prompt. ``question`` and ``passages`` are its parts, for generators
     that do not read prompts. ``temperature`` 0 is greedy; ``top_p`` and ``seed`` matter above it.
     The text ends before the first of ``stop``. Setting ``cancel`` stops within a token or two.
+    ``refusal`` is how the model would refuse to answer, and ``refuse_above`` how likely it must be
+    for that to stand; generators that do not see probabilities let every refusal stand.
     """
 
     messages: tuple[Message, ...]
@@ -46,6 +49,8 @@ class GenerationRequest:
     seed: int = 0
     stop: tuple[str, ...] = ()
     cancel: threading.Event = field(default_factory=threading.Event)
+    refusal: str = ""
+    refuse_above: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,13 +256,14 @@ class TransformersGenerator:
             QuestionTooLong: the prompt leaves no room in the context.
             GenerationFailed: the model broke off.
         """
-        job = self._job(request)
-        text = TextStream(self.loaded.tokenizer, request.stop)
-        running = self._batcher.run(job, self._adapter, _pushing(job, text))
-        with closing(running) as pieces:
-            for piece in pieces:
-                yield Delta(piece)
-        yield Delta(text.finish(), job.finish_reason, _usage(job))
+        writing = _Writing(self._job(request), self._text(request))
+        while True:
+            with closing(self._batcher.run(writing.job, self._adapter, writing.push)) as pieces:
+                for piece in pieces:
+                    yield Delta(piece)
+            if not writing.begins_anew():
+                break
+        yield Delta(writing.finish(), writing.job.finish_reason, _usage(writing.job))
 
     def generate(self, requests: Sequence[GenerationRequest]) -> list[Generation]:
         """Generate whole answers, in one batch with all others that are asked for meanwhile.
@@ -266,18 +272,28 @@ class TransformersGenerator:
             QuestionTooLong: a prompt leaves no room in the context.
             GenerationFailed: the model broke off.
         """
-        jobs = [self._job(request) for request in requests]
-        texts = [TextStream(self.loaded.tokenizer, request.stop) for request in requests]
-        pushes = [_pushing(job, text) for job, text in zip(jobs, texts, strict=True)]
+        writings = [_Writing(self._job(request), self._text(request)) for request in requests]
         # Prompts of like length are read with little padding, and answers to them end alike.
-        order = sorted(range(len(jobs)), key=lambda n: len(jobs[n].prompt))
-        self._batcher.finish([(jobs[n], pushes[n]) for n in order], self._adapter)
+        open_ones = sorted(writings, key=lambda writing: len(writing.job.prompt))
+        while open_ones:
+            self._batcher.finish([(w.job, w.push) for w in open_ones], self._adapter)
+            open_ones = [writing for writing in open_ones if writing.begins_anew()]
         generations = []
-        for job, text in zip(jobs, texts, strict=True):
-            text.finish()
+        for writing in writings:
+            writing.finish()
+            job = writing.job
             assert job.finish_reason is not None  # every job is ended
-            generations.append(Generation(text.text, job.finish_reason, _usage(job)))
+            generations.append(Generation(writing.text.text, job.finish_reason, _usage(job)))
         return generations
+
+    def _text(self, request: GenerationRequest) -> TextStream:
+        return TextStream(self.loaded.tokenizer, request.stop)
+
+    def _refusal(self, request: GenerationRequest) -> Refusal | None:
+        if not (request.refusal and request.refuse_above):
+            return None
+        ids = encode_text(self.loaded.tokenizer, request.refusal)[:DECISIVE]
+        return Refusal(tuple(ids), request.refuse_above)
 
     def _job(self, request: GenerationRequest) -> Job:
         prompt = self._encoder.encode(request.messages)
@@ -297,19 +313,49 @@ class TransformersGenerator:
             seed=request.seed,
             cancel=request.cancel,
             fixed=self._encoder.fixed(request.messages),
+            refusal=self._refusal(request),
         )
 
 
-def _pushing(job: Job, text: TextStream) -> Callable[[int], str]:
-    """What a new id adds to the text; a stop string ends the job."""
+class _Writing:
+    """A job and its text; what may be a refusal that will not stand is held back."""
 
-    def push(index: int) -> str:
-        piece = text.push(index)
-        if text.stopped:
-            job.finish_reason = "stop"
+    def __init__(self, job: Job, text: TextStream) -> None:
+        self.job = job
+        self.text = text
+        self._held: list[int] = []
+
+    def push(self, index: int) -> str:
+        """What a new id, the job's last, adds to the text; a stop string ends the job."""
+        refusal = self.job.refusal
+        if refusal is not None and refusal.dropped(self.job.ids):
+            self.job.finish_reason = "stop"
+            return ""
+        self._held.append(index)
+        return "" if refusal is not None and refusal.begun(self.job.ids) else self._release()
+
+    def _release(self) -> str:
+        piece = ""
+        for index in self._held:
+            if not self.text.stopped:
+                piece += self.text.push(index)
+        self._held.clear()
+        if self.text.stopped:
+            self.job.finish_reason = "stop"
         return piece
 
-    return push
+    def begins_anew(self) -> bool:
+        """Whether the job ended as a refusal that does not stand; it is then one to run again."""
+        job = self.job
+        if job.finish_reason != "stop" or not (job.refusal and job.refusal.dropped(job.ids)):
+            return False
+        self._held.clear()
+        self.job = replace(job, ids=[], finish_reason=None)
+        return True
+
+    def finish(self) -> str:
+        """The rest of the text, when no id will follow."""
+        return self._release() + self.text.finish()
 
 
 def _usage(job: Job) -> Usage:

@@ -478,6 +478,8 @@ class Assistant:
             seed=draft.sampling.seed,
             stop=draft.sampling.stop,
             cancel=cancel,
+            refusal=self.contract.form.response(""),
+            refuse_above=self.contract.refuse_above,
         )
 
     def _evidence_many(

@@ -358,6 +358,7 @@ def test_the_digest_changes_with_every_field() -> None:
         "max_passage_tokens": 61,
         "evidence_sentences": 1,
         "abstain_below": 0.5,
+        "refuse_above": 0.5,
     }
     assert set(changed) == set(Contract.model_fields) - {"format"}
     digests = {a_contract(**{name: value}).digest for name, value in changed.items()}
