@@ -204,7 +204,9 @@ class SentenceTransformerEmbedder:
         self._batch = batch_size or 64
         # A batch at a time, so that a question need not wait for a whole ingest.
         self._lock = threading.Lock()
-        self._questions = Combining(lambda texts: list(self._embed(texts, self._query)))
+        self._questions = Combining[str, NDArray[np.float32]](
+            lambda texts: list(self._embed(texts, self._query))
+        )
         prompts = self._model.prompts or {}
         self._query = query_prefix if query_prefix is not None else prompts.get("query", "")
         self._document = (

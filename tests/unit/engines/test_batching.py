@@ -35,6 +35,7 @@ class Watched:
         self.shapes: list[tuple[int, int]] = []
         self.go = threading.Event()
         self.go.set()
+        self.reading = threading.Event()
         self.fails_at: int | None = None
         self.fails_on: int | None = None
 
@@ -44,6 +45,7 @@ class Watched:
         return self.fails_on is not None and bool((ids == self.fails_on).any())
 
     def __call__(self, **inputs: Any) -> Any:
+        self.reading.set()
         assert self.go.wait(30)
         self.shapes.append(tuple(inputs["input_ids"].shape))
         if len(self.shapes) == self.fails_at or self._has(inputs["input_ids"]):
@@ -64,7 +66,7 @@ def loaded(loaded_lm: LoadedModel, watched: Watched) -> LoadedModel:
 def at_once(
     generator: TransformersGenerator, requests: Sequence[GenerationRequest], watched: Watched
 ) -> list[Any]:
-    """What each gets, when all ask before the first is begun: deltas, or the error."""
+    """What each gets, when all others ask while the first is read: deltas, or the error."""
     results: list[Any] = [None] * len(requests)
 
     def ask(n: int) -> None:
@@ -74,10 +76,12 @@ def at_once(
             results[n] = error
 
     watched.go.clear()
+    watched.reading.clear()
     threads = [threading.Thread(target=ask, args=(n,)) for n in range(len(requests))]
     for thread in threads:
         thread.start()
-    while len(generator._batcher._waiting) < len(requests) - 1:  # one is being read, and held
+        assert watched.reading.wait(30)  # the first is being read, and held
+    while len(generator._batcher._waiting) < len(requests) - 1:
         threading.Event().wait(0.001)
     watched.go.set()
     for thread in threads:
