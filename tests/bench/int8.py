@@ -60,7 +60,7 @@ def main() -> None:
             report = evaluate(assistant, cases, store=store, system=quantization)
             seconds[quantization] = time.process_time() - began
             rows[quantization] = case_rows(store, report.run)
-            found[quantization] = report.answers.model_dump(mode="json") if report.answers else {}
+            found[quantization] = report.model_dump(mode="json")["answers"]
             print(quantization, "done", file=sys.stderr)
     said = {name: {row["id"]: row.get("answer") for row in mine} for name, mine in rows.items()}
     differences = compare(rows["int8"], rows["none"])
