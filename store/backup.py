@@ -3,7 +3,8 @@
     blobs/<2 digits>/<sha256>     contents; one is shared by all backups that have it
     backups/<id>.json             which files a backup holds; written last
 
-The features are copied while nobody writes them. What refers to something is copied before what it
+The features are copied while nobody writes them, also from an object store; what is restored has
+them in its folder. What refers to something is copied before what it
 refers to (answers, models, datasets, runs, features), so that a backup never names a version that
 it does not hold. Caches, locks and training in progress are left out.
 """
@@ -16,8 +17,9 @@ import re
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -107,7 +109,11 @@ def back_up(
         copying.take(part)
     if layout.features.is_dir():
         with layout.writing("store backup", timeout_s=lock_timeout_s):
-            copying.take(_FEATURES)
+            if layout.features_url:
+                copying.take(_FEATURES, without=".lance")
+                copying.take_tables(Place(layout.features_url))
+            else:
+                copying.take(_FEATURES)
     at = now()
     backup = Backup(
         id=f"b-{at:%Y%m%d-%H%M%S-%f}",  # ids sort by time, also within a second,
@@ -195,6 +201,7 @@ def restore(
             if found != file.sha256:
                 raise _damaged(place, backup, f"{file.path} differs from its digest")
             progress(ProgressEvent("restore", number, len(backup.files), file.path))
+        layouts.unplace(staged)
         fsync_tree(staged)
         staged.rename(root)
     return backup
@@ -231,28 +238,56 @@ class _Copying:
         self.files: list[BackupFile] = []
         self.new_files = self.new_bytes = 0
 
-    def take(self, part: str) -> None:
-        """Copy what lies under one name of the store's root."""
+    def take(self, part: str, *, without: str = "") -> None:
+        """Copy what lies under one name of the store's root, but for folders that end so."""
         for path in sorted(_walk(self._root, part), key=_pointers_first):
-            try:
-                self.files.append(self._take(path))
-            except FileNotFoundError as error:
-                raise StoreError(
-                    f"{path!r} went away while the store was backed up.",
-                    hint="Run it again when nothing is removed from the store.",
-                ) from error
-            self._progress(ProgressEvent("backup", len(self.files), None, path))
+            if without and any(name.endswith(without) for name in path.split("/")[:-1]):
+                continue
+            self._add(path, self._take)
+
+    def take_tables(self, there: Place) -> None:
+        """Copy the features' tables from where they lie in an object store."""
+        for key, (size, changed_ns) in sorted(there.listing("").items()):
+            if key.split("/")[0].endswith(".lance"):
+                path = f"{_FEATURES}/{key}"
+                put = partial(self._put_from, there, key, size=size, changed_ns=changed_ns)
+                self._add(path, put)
+
+    def _add(self, path: str, take: Callable[[str], BackupFile]) -> None:
+        try:
+            self.files.append(take(path))
+        except FileNotFoundError as error:
+            raise StoreError(
+                f"{path!r} went away while the store was backed up.",
+                hint="Run it again when nothing is removed from the store.",
+            ) from error
+        self._progress(ProgressEvent("backup", len(self.files), None, path))
+
+    def _kept(self, path: str, size: int, changed_ns: int) -> BackupFile | None:
+        """The file as an earlier backup has it, when it was not changed since."""
+        before = self._known.get(path)
+        if (
+            before is None
+            or not changed_ns
+            or (before.bytes, before.mtime_ns) != (size, changed_ns)
+        ):
+            return None
+        return before if self._has(before.sha256, before.bytes) else None
+
+    def _put_from(
+        self, there: Place, key: str, path: str, *, size: int, changed_ns: int
+    ) -> BackupFile:
+        if before := self._kept(path, size, changed_ns):
+            return before
+        with tempfile.TemporaryDirectory(prefix="fti-backup-") as folder:
+            aside = Path(folder) / "file"
+            there.fetch(key, aside)
+            return self._put(path, aside, changed_ns)
 
     def _take(self, path: str) -> BackupFile:
         source = self._root / path
         status = source.stat()
-        before = self._known.get(path)
-        now_is = (status.st_size, status.st_mtime_ns)
-        if (
-            before
-            and (before.bytes, before.mtime_ns) == now_is
-            and self._has(before.sha256, before.bytes)
-        ):
+        if before := self._kept(path, status.st_size, status.st_mtime_ns):
             return before
         if path.startswith(_IMMUTABLE) and not path.endswith(_MAY_CHANGE):
             return self._put(path, source, status.st_mtime_ns)

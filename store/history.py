@@ -233,7 +233,7 @@ class History:
         if _has_pylance():
             import lance
 
-            lance.dataset(str(self._lance.folder / f"{name}.lance")).cleanup_old_versions(
+            lance.dataset(self._lance.address(name)).cleanup_old_versions(
                 older_than=now() - cutoff, error_if_tagged_old_versions=False
             )
             return
@@ -299,8 +299,7 @@ class History:
             ]
 
     def _size(self) -> int:
-        folders = (self._lance.folder / f"{n}.lance" for n in (tables.CHUNKS, tables.DOCUMENTS))
-        return sum(f.stat().st_size for folder in folders for f in folder.rglob("*") if f.is_file())
+        return sum(map(self._lance.size, (tables.CHUNKS, tables.DOCUMENTS)))
 
     def _tables(self) -> tuple[Any, Any]:
         chunks, documents = self._lance.open(tables.CHUNKS), self._lance.open(tables.DOCUMENTS)

@@ -1,5 +1,7 @@
 """The LanceDB connection of one feature store: its tables opened, made, pinned and dropped.
 
+They lie in a folder or, by its URL, in an object store, which LanceDB reaches by itself with the
+credentials that the environment has (``AWS_…``, ``GOOGLE_…``).
 Handles follow the latest version; ``snapshot`` is one version, so that several queries agree.
 What LanceDB raises is renamed here and nowhere else.
 """
@@ -9,13 +11,14 @@ from __future__ import annotations
 import contextlib
 import errno
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from store import tables
 from store.errors import StoreError, StoreFull, VersionNotFound
+from store.places import Place
 
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -31,6 +34,8 @@ class Lance:
         max_age: how old a reader's view may be.
         at: a version of the chunks to stay at; None follows the latest.
         documents_at: the version of the documents that belongs to it, where that is known.
+        url: where they lie instead, in an object store.
+        guard: called before each change; raises where this process may write no more.
     """
 
     def __init__(
@@ -41,8 +46,12 @@ class Lance:
         max_age: timedelta,
         at: int | None = None,
         documents_at: int | None = None,
+        url: str = "",
+        guard: Callable[[], None] = lambda: None,
     ) -> None:
         self.folder = folder
+        self.url = url
+        self._guard = guard
         self.chunks = chunks
         self.at = at
         self._documents_at = documents_at
@@ -56,13 +65,14 @@ class Lance:
         """The table, following its latest version; None when there is none."""
         with self._lock:
             if name not in self._handles:
-                if not (self.folder / f"{name}.lance").is_dir():
+                if not self.url and not (self.folder / f"{name}.lance").is_dir():
                     return None
                 with self.reading():
                     try:
                         self._handles[name] = self._connect().open_table(name)
                     except ValueError as error:
-                        if "not found" in str(error):  # a folder that a crash left empty
+                        # A folder that a crash left empty; in an object store, any absent one.
+                        if "not found" in str(error):
                             return None
                         raise
             return self._handles[name]
@@ -103,15 +113,26 @@ class Lance:
         """Remove a table with all its versions, if there is one."""
         with self._lock, self.writing():
             self._handles.pop(name, None)
-            if (self.folder / f"{name}.lance").is_dir():
+            if self.url or (self.folder / f"{name}.lance").is_dir():
                 self._connect().drop_table(name, ignore_missing=True)
 
     def names(self) -> list[str]:
         """The tables there are."""
-        if not self.folder.is_dir():
+        if not self.url and not self.folder.is_dir():
             return []
         with self.reading():
             return list(self._connect().list_tables().tables)
+
+    def address(self, name: str) -> str:
+        """Where a table lies, as other tools open it."""
+        return f"{self.url.rstrip('/') or self.folder}/{name}.lance"
+
+    def size(self, name: str) -> int:
+        """Bytes of a table with all its versions."""
+        if self.url:
+            return sum(Place(self.url).sizes(f"{name}.lance").values())
+        folder = self.folder / f"{name}.lance"
+        return sum(f.stat().st_size for f in folder.rglob("*") if f.is_file())
 
     def snapshot(self) -> Any:
         """The chunks at one version, for reading; None when there are none.
@@ -180,12 +201,17 @@ class Lance:
             yield
         except RuntimeError as error:
             raise StoreError(
-                f"The features in {str(self.folder)!r} cannot be used: {error}"
+                f"The features in {self.url or str(self.folder)!r} cannot be used: {error}"
             ) from error
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[None]:
-        """Name a full disk. What was committed stays, the rest never becomes visible."""
+        """Name a full disk. What was committed stays, the rest never becomes visible.
+
+        Raises:
+            StoreLocked: the right to write was lost.
+        """
+        self._guard()
         try:
             with self.reading():
                 yield
@@ -236,9 +262,15 @@ class Lance:
         import lancedb
 
         if self._connection is None:
-            self._connection = lancedb.connect(
-                str(self.folder), read_consistency_interval=self._max_age
-            )
+            try:
+                self._connection = lancedb.connect(
+                    self.url or str(self.folder), read_consistency_interval=self._max_age
+                )
+            except ValueError as error:  # by LanceDB's word for it
+                raise StoreError(
+                    f"The features at {self.url or str(self.folder)!r} cannot be reached: {error}",
+                    hint="Check the address, the credentials and the rights, then run it again.",
+                ) from error
         return self._connection
 
 

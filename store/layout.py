@@ -2,7 +2,7 @@
 
 format.json              the format marker, written once
 writer.lock              held by the one process that writes features
-features/                LanceDB: documents, chunks, embeddings
+features/                LanceDB: documents, chunks, embeddings; what versions there were
 datasets/<name>/<n>/     immutable dataset versions
 cases/<name>/<n>/        frozen case sets
 models/<name>/<n>/       immutable model versions; models/<name>/aliases.json
@@ -18,24 +18,47 @@ tables/                  LanceDB: tables of answers that batches keep
 batches/                 rows of a batch that are not in its Parquet file yet
 pipelines/<name>.json    what became of each step of a pipeline
 locks/                   one per output of a batch and per pipeline; held by its process
+
+The root is a folder. The features' tables, and they alone, may lie in an object store instead: the
+format marker then says where (``place_features`` of ``store.moving``), and several roots, on
+several machines, may share them.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from store.atomic import write_json, writer_lock
 from store.errors import StoreError, StoreFormatError
+from store.lease import Lease, leased
+from store.places import Place
 from store.types import now
 
 FORMAT = 1
 #: How a store of a format becomes one of the next, by the older format; ``migrate`` runs them in
 #: order. None is needed yet.
 MIGRATIONS: dict[int, Callable[[Path], None]] = {}
+
+_SCHEME = re.compile(r"[a-z][a-z0-9+.-]+:/")  # a Path has lost one of the slashes
+
+
+def unplace(root: Path) -> None:
+    """Let a copy of a store look for its features in its own folder, not where the original's lie.
+
+    Args:
+        root: a folder with a copy of all of the store, its features among them.
+    """
+    marker = root / "format.json"
+    if not marker.is_file():
+        return
+    body = json.loads(marker.read_text("utf-8"))
+    if body.pop("features", ""):
+        write_json(marker, body)
 
 
 class Layout:
@@ -55,6 +78,15 @@ class Layout:
 
     def __init__(self, root: Path, *, migrating: bool = False) -> None:
         self._migrating = migrating
+        self._features_url: str | None = None
+        self._lease: Lease | None = None
+        if _SCHEME.match(str(root)):
+            raise StoreError(
+                f"The store's root {str(root)!r} is not a folder; of a store, only the features "
+                "can lie in an object store.",
+                hint="Name a folder with --store, and put its features there with: "
+                "fti store place s3://bucket/prefix",
+            )
         try:
             self.root = root.expanduser().absolute()
             if self.root.exists() and not self.root.is_dir():
@@ -82,8 +114,10 @@ class Layout:
                 self._marker,
                 {"format": FORMAT, "created_at": now().isoformat(), "roots": [str(self.root)]},
             )
+            self._features_url = ""
             return
-        found = self.format()
+        marker = self._read_marker()
+        found = int(marker["format"])
         if found < FORMAT and not self._migrating:
             raise StoreFormatError(
                 f"The store {str(self.root)!r} has format {found}; this fti writes {FORMAT}.",
@@ -94,6 +128,13 @@ class Layout:
                 f"The store {str(self.root)!r} has format {found}; this fti reads up to {FORMAT}.",
                 hint="Upgrade with: pip install --upgrade fti-llm",
             )
+        url = str(marker.get("features", ""))
+        if self._features_url not in (None, url):
+            raise StoreError(
+                f"The features were put to {url!r} since this process opened the store.",
+                hint="Start it again.",
+            )
+        self._features_url = url
 
     def format(self) -> int:
         """The format that the store has now.
@@ -118,6 +159,11 @@ class Layout:
         marker = self._read_marker()
         roots = [root for root in marker.get("roots", []) if root != str(self.root)]
         write_json(self._marker, {**marker, "roots": [*roots, str(self.root)]})
+
+    def place_features(self, url: str) -> None:
+        """Say that the features' tables lie at a URL; whoever moves them calls this last."""
+        write_json(self._marker, {**self._read_marker(), "features": url})
+        self._features_url = url
 
     def migrate(self) -> list[int]:
         """Bring an older store up to our format; the formats it went through, oldest first.
@@ -155,8 +201,13 @@ class Layout:
 
     @property
     def features(self) -> Path:
-        """The LanceDB folder."""
+        """The LanceDB folder, and the notes on its versions, which are always here."""
         return self.root / "features"
+
+    @property
+    def features_url(self) -> str:
+        """Where the features' tables lie in an object store; empty when in ``features``."""
+        return self._features_url or ""
 
     @property
     def datasets(self) -> Path:
@@ -232,10 +283,29 @@ class Layout:
     def writing(self, what: str, *, timeout_s: float = 10.0) -> Iterator[None]:
         """Be the store's one writer of features while the block runs.
 
+        Where they lie in an object store, the only one among all machines.
+
         Raises:
             StoreLocked: another process writes for longer than ``timeout_s``.
             StoreFormatError: another fti changed the store's format since it was opened.
         """
         with writer_lock(self.root / "writer.lock", timeout_s=timeout_s, what=what):
             self.require_format()
-            yield
+            if not self.features_url:
+                yield
+                return
+            place = Place(self.features_url)
+            with leased(place, timeout_s=timeout_s, what=what) as self._lease:
+                try:
+                    yield
+                finally:
+                    self._lease = None
+
+    def require_writer(self) -> None:
+        """Refuse a change of features where the right to it was lost on the way.
+
+        Raises:
+            StoreLocked: another machine writes by now.
+        """
+        if (lease := self._lease) is not None:
+            lease.require()

@@ -44,6 +44,8 @@ class OpenedFeatures:
             max_age=timedelta(seconds=read_consistency_s),
             at=at,
             documents_at=documents_at,
+            url=layout.features_url,
+            guard=layout.require_writer,
         )
         # What is read off a table at one version, which never changes: each takes a round trip.
         self._passport: tuple[Any, EmbedderIdentity] | None = None

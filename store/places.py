@@ -1,6 +1,7 @@
-"""Where backups lie: a folder, or a bucket by its URL, through fsspec.
+"""Where backups, and tables in an object store, lie: a folder, or a bucket by its URL.
 
-Files are written whole: aside and renamed in a folder, by one PUT in an object store.
+Through fsspec. Files are written whole: aside and renamed in a folder, by one PUT in an object
+store.
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ import hashlib
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,8 @@ class Place:
     Args:
         url: a path, or a URL that fsspec knows, such as ``s3://bucket/prefix``.
 
+    ``local`` says whether it is a folder.
+
     Raises:
         ConfigError: the package for this kind of URL is not installed.
         InputError: there is no such kind of URL, or the path is a file.
@@ -38,9 +42,7 @@ class Place:
         if not separator:
             path = Path(url).expanduser().absolute()
             if path.exists() and not path.is_dir():
-                raise InputError(
-                    f"{str(path)!r} is a file, not a folder for backups.", hint="Name a folder."
-                )
+                raise InputError(f"{str(path)!r} is a file, not a folder.", hint="Name a folder.")
             url = str(path)
         self.url = url
         from fsspec.core import url_to_fs
@@ -57,15 +59,15 @@ class Place:
             ) from error
         except ValueError as error:
             raise InputError(
-                f"{url!r} is no place for backups: {error}.",
+                f"{url!r} is no place to write to: {error}.",
                 hint="Name a folder, or a URL like s3://bucket/prefix",
             ) from error
-        self._local = "file" in _protocols(self._files)
+        self.local = "file" in _protocols(self._files)
 
     def put(self, key: str, source: Path) -> None:
         """Copy a file to a key."""
-        with self._using(key):
-            if not self._local:
+        with self._writing(key):
+            if not self.local:
                 self._files.put_file(str(source), self._at(key))
                 return
             target = Path(self._at(key))
@@ -83,11 +85,33 @@ class Place:
 
     def write(self, key: str, data: bytes) -> None:
         """Put bytes at a key."""
-        with self._using(key):
-            if self._local:
+        with self._writing(key):
+            if self.local:
                 write_bytes(Path(self._at(key)), data)
             else:
                 self._files.pipe_file(self._at(key), data)
+
+    def create(self, key: str, data: bytes) -> None:
+        """Put bytes at a key where nothing is: of several that do so at once, one succeeds.
+
+        An object store must know conditional writes (``If-None-Match: *``), as S3 and GCS do.
+
+        Raises:
+            FileExistsError: something is there.
+        """
+        with self._writing(key):
+            if self.local:
+                target = Path(self._at(key))
+                target.parent.mkdir(parents=True, exist_ok=True)
+                with target.open("xb") as kept:
+                    kept.write(data)
+            else:
+                self._files.pipe_file(self._at(key), data, mode="create")
+
+    def delete(self, key: str) -> None:
+        """Remove what lies at a key, if anything does."""
+        with self._using(key), contextlib.suppress(FileNotFoundError):
+            self._files.rm_file(self._at(key))
 
     def read(self, key: str) -> bytes:
         """The bytes at a key.
@@ -128,6 +152,10 @@ class Place:
 
     def sizes(self, prefix: str) -> dict[str, int]:
         """What lies under a prefix: bytes by key."""
+        return {key: size for key, (size, _) in self.listing(prefix).items()}
+
+    def listing(self, prefix: str) -> dict[str, tuple[int, int]]:
+        """What lies under a prefix: bytes, and when it was changed in ns (0: unknown), by key."""
         with self._using(prefix):
             try:
                 # Listings may be cached from before; what others wrote meanwhile must be seen.
@@ -136,7 +164,7 @@ class Place:
             except FileNotFoundError:
                 return {}
         begin = len(self._root.rstrip("/")) + 1
-        return {path[begin:]: int(info["size"]) for path, info in found.items()}
+        return {path[begin:]: (int(info["size"]), _changed(info)) for path, info in found.items()}
 
     def _blocks(self, key: str) -> Iterator[bytes]:
         with self._using(key), self._files.open(self._at(key), "rb") as stream:
@@ -147,18 +175,37 @@ class Place:
         return f"{self._root.rstrip('/')}/{key}"
 
     @contextlib.contextmanager
+    def _writing(self, key: str) -> Iterator[None]:
+        try:
+            with self._using(key):
+                yield
+        except FileNotFoundError as error:  # no such bucket
+            raise self._unusable(error) from error
+
+    @contextlib.contextmanager
     def _using(self, key: str) -> Iterator[None]:
-        errors: tuple[type[Exception], ...] = (OSError, *_client_errors())
+        errors: tuple[type[Exception], ...] = (OSError, *client_errors())
         try:
             with full_disk_named(Path(self._at(key))):
                 yield
-        except FileNotFoundError:
+        except (FileNotFoundError, FileExistsError):
             raise
         except errors as error:
-            raise StoreError(
-                f"The place {self.url!r} cannot be used: {error}.",
-                hint="Check the address, the credentials and the rights, then run it again.",
-            ) from error
+            raise self._unusable(error) from error
+
+    def _unusable(self, error: Exception) -> StoreError:
+        return StoreError(
+            f"The place {self.url!r} cannot be used: {error}.",
+            hint="Check the address, the credentials and the rights, then run it again.",
+        )
+
+
+def _changed(info: Mapping[str, Any]) -> int:
+    # By the name that S3, folders, GCS and fsspec's memory have for it.
+    at = next((info[n] for n in ("LastModified", "mtime", "updated", "created") if n in info), 0)
+    if isinstance(at, str):
+        at = datetime.fromisoformat(at)
+    return int((at.timestamp() if isinstance(at, datetime) else at) * 1e9)
 
 
 def _protocols(files: Any) -> tuple[str, ...]:
@@ -166,7 +213,7 @@ def _protocols(files: Any) -> tuple[str, ...]:
     return (named,) if isinstance(named, str) else tuple(named)
 
 
-def _client_errors() -> tuple[type[Exception], ...]:
+def client_errors() -> tuple[type[Exception], ...]:
     """What the client of an object store raises that is no OSError."""
     try:
         from botocore.exceptions import BotoCoreError, ClientError

@@ -225,5 +225,33 @@ def migrate(
         report.say(f"the store lies here now; {len(brought)} uploaded documents came along")
 
 
+@group.command("place")
+def place(
+    url: Annotated[
+        str, typer.Argument(help="A URL such as s3://bucket/prefix or gs://bucket/prefix.")
+    ],
+    store: StoreOption = None,
+    config: ConfigOption = None,
+    set_: SetOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Keep the features (documents, chunks, vectors, indexes) in an object store.
+
+    Everything else stays in the folder --store. What features there are is copied; features that
+    lie at the URL already are shared, when this store has none. Stop what else uses the store
+    first, a service too. Example: fti store place s3://bucket/prefix --store new
+    """
+    from store.moving import place_features
+
+    session = open_session(store, config, set_, json)
+    with session.report.progress() as progress:
+        done = place_features(session.store, url, progress=progress)
+    session.report.result(done.model_dump(mode="json"))
+    session.report.say(
+        f"the features lie at {done.features} now: "
+        + ("those that were there" if done.shared else f"{done.files} files, {_mb(done.bytes)}")
+    )
+
+
 def _mb(size: int) -> str:
     return f"{size / 1e6:.1f} MB"

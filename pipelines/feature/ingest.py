@@ -700,14 +700,20 @@ class Ingest:
     def _settle_missing(self, discovery: Discovery, present: set[str], delete_missing: bool) -> int:
         """How many served documents lost their file; those are removed where that was asked.
 
-        A file that is there but cannot be looked at is not missing.
+        A file that is there but cannot be looked at is not missing. An object is, when all under an
+        address was listed without it.
         """
+        seen = present | {failed.source for failed in discovery.failed}
         gone = [
             entry.record
             for entry in self.features.ledger()
             if entry.file not in present
             and (
                 entry.file in discovery.gone
+                or (
+                    entry.file not in seen
+                    and any(_lies_under(entry.file, address) for address in discovery.listed)
+                )
                 or (
                     any(_lies_under(entry.file, root) for root in discovery.roots)
                     and _is_gone(entry.file)

@@ -23,7 +23,7 @@ from pipelines.feature.archives import ARCHIVES, Archive, Budget
 from pipelines.feature.cleaning import clean_line
 from pipelines.feature.parsing import Parser, parse
 from pipelines.feature.readers import READERS, Extracted, SourcesConfig
-from pipelines.feature.web import NotFetched, fetch, is_address
+from pipelines.feature.web import NotFetched, fetch, is_address, is_object_store
 from store.errors import ExtractionError, SourceNotFound
 from store.types import sha256_hex
 
@@ -69,6 +69,7 @@ class Discovery:
         failed: what should be read but cannot, such as a folder without permission.
         skipped: what is not read on purpose, such as hidden files and links out of the folder.
         gone: addresses that do not exist any more.
+        listed: addresses of object stores under which everything was seen.
     """
 
     files: list[SourceFile] = field(default_factory=list)
@@ -76,6 +77,7 @@ class Discovery:
     failed: list[FailedSource] = field(default_factory=list)
     skipped: list[FailedSource] = field(default_factory=list)
     gone: set[str] = field(default_factory=set)
+    listed: set[str] = field(default_factory=set)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +125,7 @@ def discover(
         if downloads is not None and is_address(given):
             _fetch(given, downloads, config, files, found)
             continue
-        path = _existing(given)
+        path = existing(given)
         found.roots.append(_name(path))
         if path.is_dir():
             _search(path, config, files, found)
@@ -308,16 +310,20 @@ def _fetch(
     found: Discovery,
 ) -> None:
     found.roots.append(address)
+    whole = is_object_store(address)
     for one in fetch(address, folder=downloads, config=config):
         if isinstance(one, NotFetched):
             found.failed.append(FailedSource(one.address, one.reason))
             if one.gone:
                 found.gone.add(one.address)
+            whole = whole and one.address != address  # the listing was cut
         else:
             files[one.address] = SourceFile(one.address, one.path, one.size)
+    if whole:
+        found.listed.add(address)
 
 
-def _existing(given: str) -> Path:
+def existing(given: str) -> Path:
     if is_address(given):
         raise SourceNotFound(
             f"{given!r} is an address; here only files and folders are read.",

@@ -28,6 +28,7 @@ from urllib.parse import quote, urljoin, urlsplit
 from pipelines.feature.readers import READERS, SourcesConfig
 from store.atomic import write_bytes
 from store.errors import ExtractionError, SourceNotFound
+from store.places import client_errors
 from store.types import sha256_hex
 
 if TYPE_CHECKING:
@@ -68,6 +69,11 @@ def is_address(text: str) -> bool:
     return re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", text) is not None
 
 
+def is_object_store(address: str) -> bool:
+    """Whether everything under an address can be listed."""
+    return urlsplit(address).scheme.lower() in _OBJECT_STORES
+
+
 def fetch(address: str, *, folder: Path, config: SourcesConfig) -> Iterable[Fetched | NotFetched]:
     """What an address names: one page or object, all of a sitemap, all under a prefix.
 
@@ -82,7 +88,7 @@ def fetch(address: str, *, folder: Path, config: SourcesConfig) -> Iterable[Fetc
     scheme = urlsplit(address).scheme.lower()
     if scheme in ("http", "https"):
         return _Site(folder, config).take(address)
-    if scheme in _OBJECT_STORES:
+    if is_object_store(address):
         return _objects(address, folder, config)
     raise SourceNotFound(
         f"{address!r} is an address that is not read.",
@@ -338,6 +344,7 @@ def _objects(address: str, folder: Path, config: SourcesConfig) -> list[Fetched 
     import fsspec
 
     scheme = urlsplit(address).scheme
+    unusable: tuple[type[Exception], ...] = (OSError, ValueError, *client_errors())
     try:
         system, root = fsspec.core.url_to_fs(address)
     except ImportError as error:
@@ -346,8 +353,9 @@ def _objects(address: str, folder: Path, config: SourcesConfig) -> list[Fetched 
             hint="Install it with: pip install 'fti-llm[remote]'",
         ) from error
     try:
+        system.invalidate_cache()  # of listings, in a process that looked before
         listed = system.find(root, detail=True)
-    except (OSError, ValueError) as error:
+    except unusable as error:
         raise SourceNotFound(f"{address!r} cannot be listed: {error}.") from error
     files = {n: i for n, i in sorted(listed.items()) if i.get("type") == "file"}
     if not files:
@@ -367,7 +375,7 @@ def _objects(address: str, folder: Path, config: SourcesConfig) -> list[Fetched 
             continue
         try:
             data = system.cat_file(name)
-        except OSError as error:
+        except unusable as error:
             found.append(NotFetched(source, f"it cannot be read: {error}"))
             continue
         found.append(_kept(source, folder, PurePosixPath(name).name, data))

@@ -244,10 +244,12 @@ def test_objects_under_an_address_become_documents(tmp_path: Path) -> None:
 def test_a_store_whose_reader_is_not_installed_says_how_to_get_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import sys
+    import fsspec.core
 
-    for name in ("s3fs", "aiobotocore"):
-        monkeypatch.setitem(sys.modules, name, None)
+    def missing(address: str) -> None:
+        raise ImportError("Install s3fs to access S3")
+
+    monkeypatch.setattr(fsspec.core, "url_to_fs", missing)
     with pytest.raises(SourceNotFound, match="not installed") as refused:
         got("s3://bucket/folder", tmp_path)
     assert "fti-llm[remote]" in refused.value.hint

@@ -218,7 +218,7 @@ def test_a_backup_waits_for_a_writer_and_says_so(store: Store, place: Place) -> 
 def test_an_unknown_kind_of_place_and_a_missing_package_are_named(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    with pytest.raises(InputError, match="is no place for backups"):
+    with pytest.raises(InputError, match="is no place to write to"):
         Place("nowhere://bucket")
     import fsspec.core
 

@@ -202,3 +202,11 @@ def test_an_older_fti_that_still_runs_refuses_to_write_after_a_migration(tmp_pat
     assert out.split() == ["features", "models", "runs", "answers"], err
     left = {p.name for p in root.rglob("*") if p.is_file()} - {p.name for p in before}
     assert left <= {"added.json", "writer.lock", "reader.lock"}
+
+
+def test_a_url_is_no_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(StoreError, match="is not a folder") as refused:
+        Layout(Path("s3://bucket/prefix"))
+    assert "fti store place" in refused.value.hint
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,229 @@
+"""Features, backups and sources in an object store: a real S3-compatible server, over HTTP."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from app.cli import app
+from store.checking import check_store
+from store.errors import FtiError, InputError, StoreError
+from store.features import FeatureStore
+from store.layout import Layout
+from store.moving import place_features
+from store.places import Place
+from store.store import Store
+from tests.support.features import IDENTITY, an_update
+from tests.support.object_store import BUCKET, s3_server
+from tests.support.processes import kill, start_python, wait_for_line
+
+pytestmark = pytest.mark.heavy
+
+INGEST = """
+import sys
+from pathlib import Path
+from pipelines.engines.embedding import HashingEmbedder
+from pipelines.feature.config import FeatureConfig
+from pipelines.feature.ingest import ingest
+from store.errors import StoreLocked
+from store.store import Store
+
+store = Store(Path(sys.argv[1]))
+print("ready", flush=True)
+sys.stdin.readline()
+while True:
+    try:
+        report = ingest(sys.argv[2:], store=store, embedder=HashingEmbedder(64),
+                        config=FeatureConfig())
+        break
+    except StoreLocked:
+        continue
+print(report.added, report.unchanged, len(report.failed), flush=True)
+"""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def server() -> Iterator[dict[str, str]]:
+    """The server, and the variables by which this process and its children reach it."""
+    with s3_server() as variables, pytest.MonkeyPatch.context() as patch:
+        for name, value in variables.items():
+            patch.setenv(name, value)
+        from s3fs import S3FileSystem
+
+        S3FileSystem.clear_instance_cache()
+        yield variables
+        S3FileSystem.clear_instance_cache()
+
+
+@pytest.fixture
+def url(request: pytest.FixtureRequest) -> str:
+    """A prefix of this test's own."""
+    return f"s3://{BUCKET}/{request.node.name}"
+
+
+@pytest.fixture
+def docs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    profile = tmp_path / "light.yaml"
+    profile.write_text(
+        "model: extractive\n"
+        "embedder: {engine: hashing, dimension: 64}\n"
+        "generator: {engine: extractive, min_similarity: 0.1}\n",
+        "utf-8",
+    )
+    monkeypatch.setenv("FTI_CONFIG", str(profile))
+    monkeypatch.setenv("FTI_STORE", str(tmp_path / "store"))
+    folder = tmp_path / "docs"
+    folder.mkdir()
+    (folder / "kiln.md").write_text("# Kiln\n\nThe kiln is fired on Thursdays.\n", "utf-8")
+    (folder / "loans.md").write_text("# Loans\n\nBooks are lent for three weeks.\n", "utf-8")
+    return folder
+
+
+def fti(*words: str, code: int = 0) -> Any:
+    done = CliRunner().invoke(app, [*words, "--json"])
+    if isinstance(done.exception, FtiError):
+        raise done.exception
+    assert done.exit_code == code, (done.exception, done.output)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def titles(query: str, *words: str) -> list[str]:
+    found = fti("search", query, "--mode", "text", *words)["passages"]
+    return [passage["title"] for passage in found]
+
+
+def test_a_store_whose_features_lie_in_a_bucket_is_used_like_any(
+    docs: Path, url: str, tmp_path: Path
+) -> None:
+    first = fti("ingest", str(docs / "kiln.md"))
+    placed = fti("store", "place", url)
+    assert placed["features"] == url
+    assert placed["files"] > 0
+    assert list((tmp_path / "store" / "features").glob("*.lance")) == []
+
+    assert titles("kiln") == ["Kiln"], "what was ingested before is found there"
+    assert fti("ingest", str(docs))["added"] == 1
+    assert titles("books lent") == ["Loans"]
+    assert titles("books lent", "--at", str(first["features_version"])) == []
+    (docs / "kiln.md").unlink()
+    assert fti("ingest", str(docs), "--delete-missing")["deleted"] == 1
+    assert titles("kiln") == []
+    with pytest.raises(InputError, match="already"):
+        fti("store", "place", f"{url}/other")
+
+    # A backup holds them, and what is restored has them in its own folder.
+    backups = f"{url}/backups"
+    made = fti("store", "backup", backups)
+    assert made["new_bytes"] > 0
+    again = fti("store", "backup", backups)
+    assert (again["files"], again["new_files"]) == (made["files"], 0)
+    assert fti("store", "verify", backups)["ok"]
+    new = str(tmp_path / "new")
+    fti("store", "restore", backups, "--store", new)
+    fti("store", "migrate", "--store", new)
+    assert fti("store", "verify", "--store", new)["checked"]["documents"] == 1
+    assert titles("books lent", "--store", new) == ["Loans"]
+    assert list((tmp_path / "new" / "features").glob("*.lance"))
+    fti("ingest", str(docs), "--delete-missing", "--store", new)
+    (docs / "loans.md").unlink()
+    fti("ingest", str(docs), "--delete-missing", "--store", new)
+    assert titles("books lent") == ["Loans"], "the original is another store"
+
+
+def test_a_damaged_backup_in_a_bucket_is_found(docs: Path, url: str, tmp_path: Path) -> None:
+    fti("ingest", str(docs))
+    fti("store", "backup", url)
+    place = Place(url)
+    blob = max(place.sizes("blobs"), key=place.sizes("blobs").__getitem__)
+    place.write(blob, b"something else")
+    assert fti("store", "verify", url, code=1)["problems"]
+    with pytest.raises(StoreError, match="damaged"):
+        fti("store", "restore", url, "--store", str(tmp_path / "new"))
+
+
+def test_two_writers_of_one_place_lose_and_double_nothing(url: str, tmp_path: Path) -> None:
+    (tmp_path / "shared").mkdir()
+    (tmp_path / "shared" / "both.md").write_text("# Both\n\nBoth bring this.\n", "utf-8")
+    writers = []
+    try:
+        for name in ("one", "two"):
+            folder = tmp_path / name
+            folder.mkdir()
+            for number in range(3):
+                text = f"# {name} {number}\n\nNumber {number} of {name}.\n"
+                (folder / f"{number}.md").write_text(text, "utf-8")
+            root = tmp_path / f"root-{name}"
+            place_features(Store(root), url)
+            writers.append(start_python(INGEST, root, folder, tmp_path / "shared", stdin=True))
+        for writer in writers:
+            assert wait_for_line(writer) == "ready"
+        for writer in writers:
+            assert writer.stdin is not None
+            writer.stdin.write("go\n")
+            writer.stdin.flush()
+        done = sorted(wait_for_line(writer) for writer in writers)
+    finally:
+        for writer in writers:
+            kill(writer)
+    assert done == ["3 1 0", "4 0 0"], "what both bring is taken once"
+    for name in ("one", "two"):
+        store = Store(tmp_path / f"root-{name}")
+        found = check_store(store)
+        assert found.ok, found.problems
+        assert found.checked["documents"] == 7
+        assert found.checked["chunks"] == 7
+    assert Place(url).sizes("writer"), "each held the lease"
+
+
+def test_of_two_conditional_puts_one_succeeds(url: str) -> None:
+    place = Place(url)
+    place.create("here", b"1")
+    with pytest.raises(FileExistsError):
+        place.create("here", b"2")
+    assert place.read("here") == b"1"
+    place.delete("here")
+    place.delete("here")
+    assert place.sizes("") == {}
+
+
+def test_features_are_not_put_where_others_are(url: str, tmp_path: Path) -> None:
+    first, second = Store(tmp_path / "first"), Store(tmp_path / "second")
+    for store in (first, second):
+        store.features.create(IDENTITY)
+        store.features.replace([an_update("/a.md", ["one"])])
+    place_features(first, url)
+    with pytest.raises(InputError, match="both hold features"):
+        place_features(second, url)
+    assert second.features.stats().chunks == 1, "and nothing was lost"
+    Layout(tmp_path / "first").place_features("s3://elsewhere/x")
+    with pytest.raises(StoreError, match="since this process opened"):
+        first.layout.require_format()
+
+
+def test_a_bucket_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="s3://nowhere/x"):
+        place_features(Store(tmp_path), "s3://nowhere/x")
+    layout = Layout(tmp_path)
+    layout.place_features("s3://nowhere/x")
+    with pytest.raises(StoreError, match="s3://nowhere/x"):
+        FeatureStore(layout).create(IDENTITY)
+
+
+def test_objects_of_a_bucket_become_documents(docs: Path, url: str) -> None:
+    place = Place(url)
+    place.write("a.md", b"# Apple\n\nAn apple a day.")
+    place.write("deep/b.txt", b"Bread is baked at night.")
+    assert fti("ingest", url)["added"] == 2
+    assert titles("baked bread") == ["B"]
+    place.write("a.md", b"# Apple\n\nTwo apples a day.")
+    place.delete("deep/b.txt")
+    again = fti("ingest", url, "--delete-missing")
+    assert (again["updated"], again["deleted"]) == (1, 1)
+    place.write("b.md", b"# Bread\n\nBread is baked at night.")
+    cut = fti("ingest", url, "--delete-missing", "--set", "features.sources.max_pages=1", code=3)
+    assert cut["deleted"] == 0, "what was not looked at is not gone"
