@@ -234,6 +234,21 @@ class AnswerTables:
                             f"The table {name!r} holds a row that is no answer: {error}"
                         ) from error
 
+    def showing(self, source: str) -> dict[str, int]:
+        """How many answers of each table were shown passages of a document; none are left out."""
+        found: dict[str, int] = {}
+        for name in self.names():
+            table = self._lance.open(name)
+            if table is None or "passages" not in table.schema.names:
+                continue
+            with self._lance.reading():
+                for batch in table.search().select(["passages"]).to_batches(8192):
+                    shown = batch.column("passages").to_pylist()
+                    count = sum(any(p["document"] == source for p in row or ()) for row in shown)
+                    if count:
+                        found[name] = found.get(name, 0) + count
+        return found
+
     def put(self, name: str, rows: Sequence[AnswerRow]) -> int:
         """Write rows, each in the place of the one with its key; the table's version."""
         new = self._lance.open(check_name(name, "table")) is None

@@ -28,12 +28,13 @@ def forget(
 
     Removed are its text, chunks, vectors and ledger line, in earlier versions of the features too,
     cached scores, and an uploaded file. What is published stays, and is listed with the commands
-    that make it anew: datasets, models, answers. Backups are not looked at.
+    that make it anew: datasets, models, and the answers that quote it, in the log, in tables and
+    files of batches and in evaluations. Backups and copies are not looked at.
 
     Example: fti forget handbook/hours.md
     """
     from pipelines.inference.trace import trace_document
-    from store.forgetting import Erased, erase
+    from store.forgetting import Erased, erase, remains
 
     session = open_session(store, config, set_, json)
     report = session.report
@@ -42,6 +43,7 @@ def forget(
     if not dry_run:
         with report.progress() as progress:
             erased = erase(session.store, lineage.document_id, lineage.source, progress=progress)
+    standing = remains(session.store, lineage.source, [use.run for use in lineage.answers])
     report.result(
         {
             "source": lineage.source,
@@ -51,6 +53,7 @@ def forget(
             "datasets": [use.model_dump(mode="json") for use in lineage.datasets],
             "models": [use.model_dump(mode="json") for use in lineage.models],
             "answers": [use.answer for use in lineage.answers],
+            "remains": [place.model_dump(mode="json") for place in standing],
             "case_sets": list(lineage.case_sets),
             "rebuild": [step.model_dump(mode="json") for step in lineage.rebuild],
         }
@@ -64,10 +67,10 @@ def forget(
         )
     for step in lineage.rebuild:
         report.say(f"  {step.ref}: {step.why}; anew with: {step.command}", style="yellow")
-    if lineage.answers:
+    for place in standing:
         report.say(
-            f"  {len(lineage.answers)} logged answers were shown passages of it and stay as they "
-            "are",
+            f"  {place.kind} {place.where}: {place.answers} answers that were shown passages of it "
+            f"stay as they are; {place.remove}",
             style="yellow",
         )
     if erased.kept_by_tags:

@@ -157,6 +157,7 @@ def answer_all(
         "model": assistant.model,
         "contract": assistant.contract.digest,
         "features_version": str(store.features.version()),
+        "out": out.identity,
     }
     settings = {
         "inference": assistant.config.model_dump(mode="json"),

@@ -146,12 +146,13 @@ class ModelUse(Value):
 
 
 class AnswerUse(Value):
-    """An answer that was shown passages of a document."""
+    """An answer that was shown passages of a document, and the batch or evaluation it is of."""
 
     answer: str
     created_at: datetime
     question: str
     cited: bool
+    run: str = ""
 
 
 class Rebuild(Value):
@@ -348,6 +349,7 @@ def trace_document(store: Store, reference: str) -> DocumentLineage:
             created_at=a.created_at,
             question=a.question,
             cited=any(c.document_id == identity for c in a.citations),
+            run=a.run_id,
         )
         for a in store.answers.by_document(identity)
     ]

@@ -12,6 +12,9 @@ from typer.testing import CliRunner
 
 from app.cli import app
 from app.reports.lineage import as_svg, graph_of_answer, graph_of_document
+from pipelines.inference.batch import answer_batch
+from pipelines.inference.evaluation import evaluate
+from pipelines.inference.outputs import open_output
 from pipelines.inference.trace import trace_answer, trace_document
 from store.errors import DocumentNotFound, InputError
 from store.types import Answer, Case
@@ -138,6 +141,31 @@ def test_forget_removes_and_names_what_rests_on_it(
     assert world.store.features.record(KILN) is None
     assert not [p for p in world.store.features.search_text("kiln", 9) if p.source == KILN]
     assert trace_document(world.store, KILN).state == "deleted"
+
+
+def test_forget_names_where_answers_that_quote_it_still_stand(world: World, tmp_path: Path) -> None:
+    assistant, asked = world.assistant(), [{"id": "k", "question": "When is the kiln fired?"}]
+    out = tmp_path / "answers.jsonl"
+    for output in (open_output(world.store, out, None), open_output(world.store, None, "asked")):
+        answer_batch(asked, assistant=assistant, store=world.store, out=output)
+    case = Case(id="1", question=asked[0]["question"], answers=("Thursdays",), document="kiln.md")
+    run = evaluate(assistant, [case], store=world.store).run
+    journal = world.store.layout.batches / "cut.jsonl"
+    journal.parent.mkdir()
+    journal.write_text(out.read_text("utf-8"), "utf-8")
+    assert "kiln.md" in out.read_text("utf-8")
+
+    remains = fti(world, "forget", "workshop/kiln.md", "--dry-run")["remains"]
+    assert fti(world, "forget", "workshop/kiln.md")["remains"] == remains
+    assert [(r["kind"], r["where"], r["answers"]) for r in remains] == [
+        ("log", str(world.store.layout.answers / "*.jsonl"), 3),
+        ("table", "asked", 1),
+        ("evaluation", str(world.store.layout.runs / run), 1),
+        ("file", str(out), 1),
+        ("file", str(journal), 1),
+    ]
+    world.put({"/docs/bell.md": "# Bell\n\nThe bell rings on Sundays."})
+    assert fti(world, "forget", "bell.md", "--dry-run")["remains"] == []
 
 
 def test_an_unknown_document_cannot_be_forgotten(world: World) -> None:
