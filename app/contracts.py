@@ -9,14 +9,21 @@ from store.conditions import PipelineContract
 
 def contracts() -> tuple[PipelineContract, ...]:
     """The contracts, as the pipelines themselves enforce them."""
+    from app.promotion import PROMOTE
+    from pipelines.feature.follow import FOLLOW
     from pipelines.feature.ingest import INGEST
     from pipelines.feature.instructions import DATASET
+    from pipelines.feature.monitoring import MONITOR
+    from pipelines.feature.watch import WATCH
     from pipelines.inference.answer import ANSWER, ASK, SERVE
     from pipelines.inference.batch import BATCH
     from pipelines.inference.evaluation import EVALUATE, EVALUATE_RETRIEVAL
     from pipelines.training.finetune import FINETUNE
 
-    return (INGEST, DATASET, FINETUNE, SERVE, ASK, ANSWER, EVALUATE, EVALUATE_RETRIEVAL, BATCH)
+    return (
+        INGEST, WATCH, FOLLOW, DATASET, FINETUNE, EVALUATE, EVALUATE_RETRIEVAL, PROMOTE, SERVE, ASK,
+        ANSWER, BATCH, MONITOR,
+    )  # fmt: skip
 
 
 def contract_json(contract: PipelineContract) -> dict[str, Any]:

@@ -13,19 +13,20 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from app.evaluating import rival_of
-from store.errors import GateRefused, InputError
+from app.settings import Settings
+from store.conditions import PipelineContract
+from store.errors import GateRefused, InputError, ModelNotFound, PostconditionFailed
 from store.gate import bootstrap_interval, decide
 from store.progress import Progress, quiet
 from store.registry import CHAMPION
+from store.store import Store
 from store.types import Interval, Run, Value
 
 if TYPE_CHECKING:
-    from app.settings import Settings
     from store.casesets import CaseSetVersion
     from store.gate import GateConfig
     from store.registry import ModelVersion
     from store.significance import Difference
-    from store.store import Store
 
 _Rows = Mapping[str, Mapping[str, Any]]
 
@@ -60,6 +61,59 @@ class Promotion(Value):
         )
 
 
+PROMOTE = PipelineContract("promote")
+
+
+@PROMOTE.precondition("The version was published", raises=ModelNotFound)
+def is_published(store: Store, model: str) -> None:
+    """What an alias points at can be loaded."""
+    store.models.get(model)
+
+
+@PROMOTE.precondition("Who leaves the gate out says why", raises=InputError)
+def force_has_a_reason(alias: str, force: bool, reason: str) -> None:
+    """The reason stays in the alias history."""
+    if alias == CHAMPION and force:
+        require_reason(reason)
+
+
+@PROMOTE.precondition("The version is not the champion already", raises=GateRefused)
+def is_a_challenger(store: Store, model: str, alias: str) -> None:
+    """Nothing is proved by comparing a version with itself. An embedder may have to be switched to
+    again, which ``app.switching`` sees to."""
+    version = store.models.get(model)
+    held = store.models.aliases(version.name).get(CHAMPION)
+    if alias == CHAMPION and version.kind != "embedder" and held == version.version:
+        raise GateRefused(
+            f"{version.ref} is the champion already.",
+            hint=f"See its history with: fti models show {version.ref}",
+        )
+
+
+@PROMOTE.postcondition("A champion has the gate's proof, or the reason why it has none")
+def champion_has_proof(alias: str, result: Promotion) -> None:
+    """Figures that decided, or who went past them and why."""
+    if alias != CHAMPION:
+        return
+    forced = bool(result.evidence.get("forced")) and bool(result.reason.strip())
+    if not forced and not result.evidence.get("differences"):
+        raise PostconditionFailed(
+            f"{result.model}/{result.version} became the champion without the gate's proof."
+        )
+
+
+@PROMOTE.postcondition("The alias history says so")
+def is_in_the_history(store: Store, result: Promotion) -> None:
+    """Also when another has moved the alias on since."""
+    moves = store.models.history(result.model, result.alias)
+    if not any((m.to_version, m.reason) == (result.version, result.reason) for m in moves):
+        raise PostconditionFailed(
+            f"The history of {result.model}@{result.alias} does not say that it was moved to "
+            f"version {result.version}."
+        )
+
+
+@PROMOTE.enforced
 def promote(
     settings: Settings,
     store: Store,
@@ -84,8 +138,9 @@ def promote(
         progress: told where an embedder becomes the champion, which is measured here.
 
     Raises:
-        GateRefused: the gate found no proof that the version is better; says what was found and
-            what to do.
+        ModelNotFound: there is no such version.
+        GateRefused: the gate found no proof that the version is better, or it is the champion
+            already; says what was found and what to do.
         InputError: force without a reason.
     """
     version = store.models.get(model)
@@ -96,14 +151,7 @@ def promote(
         return promote_embedder(
             settings, store, version, reason=reason, force=force, cases=cases, progress=progress
         )
-    if alias == CHAMPION and force:
-        require_reason(reason)
     if alias == CHAMPION:
-        if store.models.aliases(version.name).get(CHAMPION) == version.version:
-            raise GateRefused(
-                f"{version.ref} is the champion already.",
-                hint=f"See its history with: fti models show {version.ref}",
-            )
         try:
             evidence = _proof(settings, store, version.ref, cases)
         except (GateRefused, InputError) as refusal:

@@ -27,7 +27,8 @@ from pipelines.feature.ingest import Ingest, NotTaken
 from pipelines.feature.parsing import Parser
 from pipelines.feature.records import AT, Record, named_source, parse_record, raw_document
 from pipelines.feature.streams import Delivery, RecordStream
-from store.errors import ExtractionError, StoreLocked
+from store.conditions import PipelineContract
+from store.errors import EmbedderMismatch, ExtractionError, PostconditionFailed, StoreLocked
 from store.progress import Progress, ProgressEvent, quiet
 from store.store import Store
 from store.tables import STREAM, Held
@@ -94,6 +95,42 @@ class FollowReport(Value):
     features_version: int = 0
 
 
+FOLLOW = PipelineContract("follow")
+
+
+@FOLLOW.precondition("The store's vectors are this embedder's", raises=EmbedderMismatch)
+def same_embedder(store: Store, embedder: Embedder) -> None:
+    """Vectors of two embedders do not compare."""
+    store.features.require_identity(embedder.identity)
+
+
+@FOLLOW.postcondition("Each record that was read is counted once")
+def records_add_up(result: FollowReport) -> None:
+    """Taken, passed over, or refused with its reason; none disappears."""
+    counted = sum(
+        (
+            result.added, result.updated, result.unchanged, result.deleted, result.superseded,
+            result.empty_records, result.failed_records,
+        )
+    )  # fmt: skip
+    if counted != result.records:
+        raise PostconditionFailed(
+            f"{result.records} records were read, and {counted} are accounted for."
+        )
+
+
+@FOLLOW.postcondition("What the report counts can be found")
+def can_be_found(store: Store, result: FollowReport) -> None:
+    """Readers see the version that the report names, or a later one."""
+    seen = store.features.version()
+    if seen < result.features_version:
+        raise PostconditionFailed(
+            f"The session left version {result.features_version} of the features, and readers see "
+            f"{seen}."
+        )
+
+
+@FOLLOW.enforced
 def follow(
     stream: RecordStream,
     *,

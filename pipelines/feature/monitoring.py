@@ -21,7 +21,15 @@ from pipelines.feature.config import MonitoringConfig
 from pipelines.feature.drift import Shift, psi, psi_of_kinds, shift
 from pipelines.feature.languages import language
 from pipelines.feature.sources import SourceFile, fingerprint
-from store.errors import ExtractionError, RunNotFound
+from store.conditions import PipelineContract
+from store.errors import (
+    CaseSetNotFound,
+    ExtractionError,
+    InputError,
+    PostconditionFailed,
+    RunNotFound,
+    VersionNotFound,
+)
 from store.features import FeatureStats
 from store.store import Store
 from store.tables import STREAM, LedgerEntry
@@ -161,6 +169,56 @@ class MonitorReport(Value):
     alerts: tuple[Alert, ...] = ()
 
 
+MONITOR = PipelineContract("monitor")
+
+
+@MONITOR.precondition("At least one day is looked back", raises=InputError)
+def looks_back(days: int) -> None:
+    """Answers of no days would be nothing to say something of."""
+    if days < 1:
+        raise InputError(f"{days} days are nothing to look at.", hint="Look back at least 1 day.")
+
+
+@MONITOR.precondition(
+    "The case set that questions are compared with is frozen", raises=CaseSetNotFound
+)
+def cases_are_frozen(store: Store, cases: str, config: MonitoringConfig | None) -> None:
+    """Where one is named."""
+    if wanted := cases or (config or MonitoringConfig()).cases:
+        store.cases.get(wanted)
+
+
+@MONITOR.precondition(
+    "The version that documents are compared with is there", raises=VersionNotFound
+)
+def reference_is_there(store: Store, reference: int | None) -> None:
+    """Where one is named; what is compared by default may be pruned, and is then left out."""
+    if reference is not None:
+        store.features.history.resolve(str(reference))
+
+
+@MONITOR.postcondition("An alert is of a value beyond its threshold")
+def alerts_are_due(result: MonitorReport) -> None:
+    """No alarm without its figures."""
+    for alert in result.alerts:
+        if not alert.value > alert.threshold:
+            raise PostconditionFailed(
+                f"The alert {alert.what!r} is of {alert.value}, which is not beyond "
+                f"{alert.threshold}."
+            )
+
+
+@MONITOR.postcondition("Each answer is counted for one model")
+def answers_add_up(result: MonitorReport) -> None:
+    """So that shares by model are shares of all."""
+    counted = sum(result.answers.by_model.values())
+    if counted != result.answers.count:
+        raise PostconditionFailed(
+            f"{result.answers.count} answers were looked at, and {counted} are of a model."
+        )
+
+
+@MONITOR.enforced
 def monitor(
     store: Store,
     *,
@@ -183,8 +241,10 @@ def monitor(
         config: thresholds.
 
     Raises:
+        InputError: it is to look back no day.
         CaseSetNotFound: there is no such case set.
-        StoreError: there is no such version of the features.
+        VersionNotFound: there is no such version of the features.
+        StoreError: nothing was ingested that a version could be of.
     """
     config = config or MonitoringConfig()
     at = now()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import queue
 import threading
@@ -17,8 +18,9 @@ from pipelines.feature.config import FeatureConfig
 from pipelines.feature.gathering import gather
 from pipelines.feature.ingest import IngestReport, take
 from pipelines.feature.parsing import Parser
-from pipelines.feature.sources import Discovery, discover
-from store.errors import InputError, StoreLocked
+from pipelines.feature.sources import Discovery, discover, existing
+from store.conditions import PipelineContract
+from store.errors import EmbedderMismatch, InputError, SourceNotFound, StoreLocked
 from store.progress import Progress, quiet
 from store.store import Store
 from store.types import now
@@ -36,6 +38,32 @@ class ChangeSet(IngestReport):
     paths: tuple[str, ...] = ()
 
 
+WATCH = PipelineContract("watch")
+
+
+@WATCH.precondition("What is watched is there, as files or folders", raises=SourceNotFound)
+def sources_are_there(sources: Sequence[str]) -> None:
+    """At the beginning; a file may come and go afterwards."""
+    for source in sources:
+        existing(source)
+
+
+@WATCH.precondition("The store's vectors are this embedder's", raises=EmbedderMismatch)
+def same_embedder(store: Store, embedder: Embedder) -> None:
+    """Vectors of two embedders do not compare; also each set of changes is held to this."""
+    store.features.require_identity(embedder.identity)
+
+
+@WATCH.precondition("A burst of changes is gathered for a time", raises=InputError)
+def burst_ends(debounce_s: float) -> None:
+    """Not for ever, and not for less than nothing."""
+    if not 0 <= debounce_s < math.inf:
+        raise InputError(
+            f"Changes cannot be gathered for {debounce_s} s.", hint="Give seconds, such as 0.5."
+        )
+
+
+@WATCH.enforced
 def watch(
     sources: Sequence[str],
     *,
@@ -65,6 +93,7 @@ def watch(
 
     Raises:
         SourceNotFound: a source does not exist at the beginning.
+        InputError: the burst has no bounds, or the sources cannot be watched.
         EmbedderMismatch, StoreFull: as ``ingest``.
     """
     roots = discover(sources, config=config.sources).roots

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import functools
 import json
+import math
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -18,12 +20,18 @@ from typing import Any
 import pytest
 
 from app.contracts import contracts
+from app.promotion import PROMOTE, Promotion, promote
+from app.settings import Settings
 from pipelines.engines.embedding import HashingEmbedder
-from pipelines.feature.config import FeatureConfig
+from pipelines.feature.config import FeatureConfig, StreamConfig
 from pipelines.feature.dataset.config import DatasetConfig
+from pipelines.feature.follow import FOLLOW, FollowReport, follow
 from pipelines.feature.ingest import INGEST, IngestReport, ingest, take
 from pipelines.feature.instructions import DATASET, build_dataset
+from pipelines.feature.monitoring import MONITOR, Alert, AnswerHealth, monitor
 from pipelines.feature.sources import Discovery
+from pipelines.feature.streams import LineStream
+from pipelines.feature.watch import watch
 from pipelines.inference import answer, batch, evaluation
 from pipelines.inference.config import BatchConfig
 from pipelines.inference.outputs import JsonLines
@@ -108,6 +116,36 @@ class Works(World):
         }
         return arguments | how
 
+    def promoting(self, **changes: Any) -> dict[str, Any]:
+        return {"settings": Settings(), "store": self.store, "alias": "champion"} | changes
+
+    def published(self) -> str:
+        return str(self.version(a_contract(), self.dataset()).ref)
+
+    def crowned(self) -> str:
+        """A version that is the champion."""
+        ref = self.published()
+        self.store.models.promote("reader", 1, "champion", reason="the only one")
+        return ref
+
+    def followed(self, **changes: Any) -> Any:
+        """What a session that reports this is stopped for."""
+        result = FollowReport(**changes)
+        return self.under(FOLLOW, result, LineStream(0, StreamConfig()), **self.following())
+
+    def following(self, **how: Any) -> dict[str, Any]:
+        arguments = {
+            "store": self.store,
+            "embedder": self.embedder,
+            "config": FeatureConfig(),
+            "stop": threading.Event(),
+        }
+        return arguments | how
+
+    def monitored(self, **changes: Any) -> Any:
+        report = monitor(self.store)
+        return self.under(MONITOR, report.model_copy(update=changes), self.store)
+
     def evaluated(self, rows: list[str], cases: int) -> Any:
         with self.store.runs.running("evaluate") as run:
             self.store.runs.attach(run.id, "cases", [{"id": name} for name in rows])
@@ -147,6 +185,36 @@ VIOLATIONS: dict[str, Violate] = {
     "ingest.can_be_found": lambda w: w.under(
         INGEST, IngestReport(features_version=99), Discovery(), store=w.store,
         embedder=w.embedder, config=FeatureConfig(),
+    ),
+    "watch.sources_are_there": lambda w: watch([str(w.root / "lost")], **w.following()),
+    "watch.same_embedder": lambda w: watch([str(w.root)], **w.following(embedder=OTHER)),
+    "watch.burst_ends": lambda w: watch([str(w.root)], **w.following(debounce_s=math.inf)),
+    "follow.same_embedder": lambda w: follow(
+        LineStream(0, StreamConfig()), **w.following(embedder=OTHER)
+    ),
+    "follow.records_add_up": lambda w: w.followed(records=2, added=1),
+    "follow.can_be_found": lambda w: w.followed(features_version=99),
+    "promote.is_published": lambda w: promote(model="reader/7", **w.promoting()),
+    "promote.force_has_a_reason": lambda w: promote(
+        model=w.published(), **w.promoting(force=True, reason=" ")
+    ),
+    "promote.is_a_challenger": lambda w: promote(model=w.crowned(), **w.promoting()),
+    "promote.champion_has_proof": lambda w: w.under(
+        PROMOTE, Promotion(model="reader", version=1, alias="champion", reason="better"),
+        model=w.published(), **w.promoting(),
+    ),
+    "promote.is_in_the_history": lambda w: w.under(
+        PROMOTE, Promotion(model="reader", version=1, alias="trial", reason="tried"),
+        model=w.crowned(), **w.promoting(alias="trial"),
+    ),
+    "monitor.looks_back": lambda w: monitor(w.store, days=0),
+    "monitor.cases_are_frozen": lambda w: monitor(w.store, cases="lost"),
+    "monitor.reference_is_there": lambda w: monitor(w.store, reference=99),
+    "monitor.alerts_are_due": lambda w: w.monitored(
+        alerts=(Alert(what="unanswered", value=0.1, threshold=0.2, message="Fine."),)
+    ),
+    "monitor.answers_add_up": lambda w: w.monitored(
+        answers=AnswerHealth(days=7, count=2, by_model={"base": 1})
     ),
     "dataset.same_embedder": lambda w: build_dataset("halls", **w.build(embedder=OTHER)),
     "dataset.has_documents": lambda w: build_dataset(
@@ -278,6 +346,10 @@ def test_no_violation_is_of_a_condition_that_is_gone() -> None:
 def test_each_contract_is_around_the_function_that_everybody_calls() -> None:
     boundaries = {
         "ingest": take,
+        "watch": watch,
+        "follow": follow,
+        "promote": promote,
+        "monitor": monitor,
         "dataset": build_dataset,
         "finetune": finetune,
         "serve": answer.Assistant.__init__,
@@ -340,7 +412,7 @@ def test_the_table_lists_what_is_enforced(capsys: pytest.CaptureFixture[str]) ->
     shown = " ".join(capsys.readouterr().out.split())
     assert "Every question has its row" in shown
     assert "finetune" not in shown
-    with pytest.raises(InputError, match=r"no pipeline 'train'.*ingest, dataset"):
+    with pytest.raises(InputError, match=r"no pipeline 'train'.*ingest, watch"):
         command("train", json=False)
 
 
