@@ -3,7 +3,8 @@
 A request holds its assistant from its beginning to its end, so an answer never changes models on
 the way. A name that means a version (``reader@champion``) is looked up again and again; the new
 version is loaded beside the old one and takes its place only when it is whole. One that cannot be
-served is logged, and the old one stays.
+served is logged, and the old one stays. So it is with the embedder, where the store is switched to
+another.
 """
 
 from __future__ import annotations
@@ -131,6 +132,8 @@ class Answerers:
     def give_back(self, held: Held) -> None:
         """The request is over."""
         held.users -= 1
+        if not held.users and held not in self._held.values():  # of before a switch
+            _close(held.assistant)
         self._drop_unused()
 
     async def follow(self) -> None:
@@ -141,6 +144,7 @@ class Answerers:
 
     async def refresh(self) -> None:
         """Serve what each alias means now; where that cannot be loaded, keep what it meant."""
+        await self._follow_embedder()
         for name, served in list(self._meant.items()):
             if self._build is None or name in _BUILT_IN or "/" in name:
                 continue
@@ -160,6 +164,37 @@ class Answerers:
             self._meant[name] = wanted
             log.info("model_swapped", name=name, before=served, now=wanted)
             self._drop_unused()
+
+    async def _follow_embedder(self) -> None:
+        """Serve with the embedder that made the store's vectors, if it can be loaded.
+
+        What answers by default is made anew with it, and everything else when it is asked for.
+        """
+        ours = self.first.retriever.embedder.identity
+        try:
+            held = await asyncio.to_thread(self.store.features.identity)
+        except FtiError as error:
+            log.error("store_unreadable", reason=str(error))
+            return
+        if self._build is None or held is None or held == ours or self._refused_lately(held.id):
+            return
+        ref = self._meant[self.default]
+        try:
+            async with self._loading:
+                fresh = Held(await asyncio.to_thread(self._build, ref))
+                before, self._held = self._held, {ref: fresh}
+                self.first = fresh.assistant
+        except FtiError as error:
+            self._refuse("embedder", held.id, ours.id, error)
+            return
+        except Exception as error:  # as for models
+            log.error("defect", model=ref, exc_info=error)
+            self._refuse("embedder", held.id, ours.id, error)
+            return
+        log.info("embedder_swapped", before=ours.id, now=held.id)
+        for each in before.values():
+            if not each.users:
+                _close(each.assistant)
 
     def _refuse(self, name: str, wanted: str, served: str, error: Exception) -> None:
         if not self._refused_lately(wanted):

@@ -64,7 +64,7 @@ def create_app(
     app.state.worker = Worker(answerers, config, metrics)
     app.state.documents = Documents(
         assistant.store,
-        assistant.retriever.embedder,
+        lambda: answerers.first.retriever.embedder,
         features or FeatureConfig(),
         max_waiting=config.max_queue,
     )

@@ -53,6 +53,12 @@ class Engines:
 
         return load_profile_embedder(self.settings)
 
+    def follow(self, store: Store) -> None:
+        """Let go of the embedder where the store was switched to another since it was loaded."""
+        held = store.features.identity()
+        if held is not None and "embedder" in self.__dict__ and self.embedder.identity != held:
+            del self.embedder
+
     @cached_property
     def reranker(self) -> Reranker | None:
         """The reranker, if the profile has one."""

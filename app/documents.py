@@ -13,7 +13,7 @@ import shutil
 import threading
 import time
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
@@ -65,13 +65,18 @@ class Documents:
 
     Args:
         store: where to; a writer of its own is opened on it.
-        embedder: whose vectors the store holds.
+        embedder: gives the one whose vectors the store holds, at the time.
         config: how documents become features.
         max_waiting: uploads that may wait.
     """
 
     def __init__(
-        self, store: Store, embedder: Embedder, config: FeatureConfig, *, max_waiting: int
+        self,
+        store: Store,
+        embedder: Callable[[], Embedder],
+        config: FeatureConfig,
+        *,
+        max_waiting: int,
     ) -> None:
         # A reader may be a second behind; a writer must not be.
         self._store = Store(store.layout.root)
@@ -219,7 +224,7 @@ class Documents:
                 report = ingest(
                     [str(path)],
                     store=self._store,
-                    embedder=self._embedder,
+                    embedder=self._embedder(),
                     config=self._config,
                     progress=note,
                 )

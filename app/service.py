@@ -47,7 +47,10 @@ class ServiceConfig(Value):
         default=4, ge=1, description="Model versions kept loaded over the one base."
     )
     alias_poll_s: float = Field(
-        default=1.0, gt=0, le=60, description="How often moved aliases are looked for."
+        default=1.0,
+        gt=0,
+        le=60,
+        description="How often is looked for moved aliases, and for another embedder.",
     )
     read_consistency_s: float = Field(
         default=1.0, ge=0, description="How old the service's view of the documents may be."

@@ -72,6 +72,7 @@ def serve(
     engines = Engines(settings)
 
     def build(ref: str) -> Assistant:
+        engines.follow(opened)
         return build_assistant(settings, opened, model=ref, engines=engines, may_be_empty=True)
 
     assistant = build(name)

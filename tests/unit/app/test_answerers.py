@@ -16,6 +16,9 @@ from app.api import create_app
 from app.build import Engines, build_assistant
 from app.service import ServiceConfig
 from app.settings import Settings, load_settings
+from pipelines.engines.embedding import HashingEmbedder
+from pipelines.feature.config import FeatureConfig
+from pipelines.feature.reembedding import re_embedded
 from pipelines.inference.answer import Assistant
 from store.errors import IntegrityError
 from store.store import Store
@@ -133,6 +136,40 @@ def test_a_moved_alias_is_served_at_once_and_rolled_back_as_fast(service: Servic
         eventually(lambda: ask(base).json()["model"] == "reader/1")
         assert text(ask(base)) == one
         assert service.built == ["reader/2"], "what is loaded is not loaded again"
+
+
+def test_a_switch_to_another_embedder_is_taken_up(
+    service: Service, tmp_path: Path, logged: list[Any]
+) -> None:
+    other = service.settings.embedder.model_copy(update={"dimension": 128})
+    switched = service.settings.model_copy(update={"embedder": other})
+
+    def build(ref: str) -> Assistant:
+        held = service.store.features.identity()
+        assert held is not None
+        settings = switched if held.dimension == 128 else service.settings
+        return build_assistant(settings, service.store, model=ref)
+
+    app = create_app(
+        build("base"), ServiceConfig(alias_poll_s=0.05), build=build, features=FeatureConfig()
+    )
+    with serving(app) as base:
+        assert text(ask(base, "extractive"))
+        reader = Store(service.settings.store)
+        embedder = HashingEmbedder(128)
+        with re_embedded(reader, embedder, config=FeatureConfig()) as made:
+            made.adopt()
+        eventually(lambda: any(line["event"] == "embedder_swapped" for line in logged))
+        assert httpx.get(f"{base}/readyz").status_code == 200
+        assert all(text(ask(base, name)) for name in ("base", "extractive"))
+        body = {"model": embedder.identity.id, "input": "kiln"}
+        vectors = httpx.post(f"{base}/v1/embeddings", json=body).json()["data"]
+        assert len(vectors[0]["embedding"]) == 128
+        page = {"file": ("kiln.md", b"# Kiln\n\nIt is fired on Thursdays.", "text/markdown")}
+        job = httpx.post(f"{base}/v1/documents", files=page).json()["id"]
+        eventually(
+            lambda: httpx.get(f"{base}/v1/documents/jobs/{job}").json()["state"] == "done", 30
+        )
 
 
 def test_no_request_is_dropped_while_models_change_and_none_mixes_two(service: Service) -> None:

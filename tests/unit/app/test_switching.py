@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from app.build import build_embedder, build_retriever
+from app.build import Engines, build_embedder, build_retriever
 from app.embedders import make_pairs, standing_on
 from app.promotion import Promotion, promote
 from app.settings import Settings, load_settings
@@ -101,6 +101,8 @@ def test_a_better_embedder_takes_the_store_over_and_gives_it_back(workshop: Work
     store = workshop.store
     better = workshop.register("better")
     before, version, hits = store.features.identity(), store.features.version(), workshop.hits()
+    engines = Engines(workshop.settings)  # as a service holds them
+    assert engines.embedder.identity == before
     found = workshop.promote(better.ref)
     assert found.against == f"{workshop.tiny.name}"
     assert found.reason.startswith("recall@1 +")
@@ -115,6 +117,8 @@ def test_a_better_embedder_takes_the_store_over_and_gives_it_back(workshop: Work
     held = standing_on(store)
     assert held is not None
     assert held.ref == "finder/1"
+    engines.follow(store)
+    assert engines.embedder.identity == store.features.identity()
 
     again = ingest([str(workshop.root / "docs")], store=store, config=workshop.settings.features,
                    embedder=build_embedder(workshop.settings))  # fmt: skip
