@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from lancedb.expr import Expr
 
 _MIN_CANDIDATES = 50
+_PLACES = 100_000  # chunks whose places are remembered for reads by key: about 20 MB
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,7 @@ class ChunkReader(LedgerReader):
     """Chunks with their vectors, and the three searches over them."""
 
     _metadata: tuple[int, dict[str, set[str]]] | None = None  # as of a version of the chunks
+    _places: tuple[Any, dict[str, int] | None] | None = None
 
     def chunks(self, documents: str | Sequence[str] | None = None) -> list[Chunk]:
         """The chunks of documents by id, or all, in order of source and place."""
@@ -79,10 +81,34 @@ class ChunkReader(LedgerReader):
         if not self.exists() or not chunk_ids:
             return {}
         columns = ["id", "document_id", "ordinal", "start", "end", "text", "content_hash"]
-        query = self._snapshot().search().where(one_of("id", chunk_ids)).limit(len(set(chunk_ids)))
+        table = self._snapshot()
         with self._lance.reading():
+            places = self._row_ids(table)
+            if places is None:
+                wanted = set(chunk_ids)
+                query = table.search().where(one_of("id", wanted)).limit(len(wanted))
+            else:
+                rows = [places[key] for key in dict.fromkeys(chunk_ids) if key in places]
+                if not rows:
+                    return {}
+                query = table.take_row_ids(rows)
             found = search.rows(query.select([*columns, "section"]))
         return {row["id"]: tables.read_chunk(row) for row in found}
+
+    def _row_ids(self, table: Any) -> dict[str, int] | None:
+        """Where each chunk lies in this version of the table; None where there are too many.
+
+        Taking rows costs half of what any condition does, with an index of ids or without.
+        """
+        held = self._places
+        if held is None or held[0] is not table:
+            places = None
+            if table.count_rows() <= _PLACES:
+                ids = table.search().select(["id"]).with_row_id(True).to_arrow()
+                pairs = zip(ids["id"].to_pylist(), ids["_rowid"].to_pylist(), strict=True)
+                places = dict(pairs)
+            self._places = held = (table, places)
+        return held[1]
 
     def sample(
         self, limit: int, *, documents: Sequence[str] | None = None, seed: int = 0

@@ -11,7 +11,7 @@ from store.features import FeatureStore
 from store.store import Store
 from tests.bench.scale import IDENTITY, documents
 
-ROWS = 30_000  # from 20,000 on, keys have an index
+ROWS = 30_000
 
 
 @pytest.fixture(scope="module")

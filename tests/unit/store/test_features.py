@@ -431,5 +431,24 @@ def test_chunks_are_looked_up_by_key(features: FeatureStore) -> None:
     assert features.lookup([]) == {}
 
 
+@pytest.mark.parametrize("remembered", [0, 100])
+def test_chunks_are_read_by_key_as_they_are_at_the_version(
+    features: FeatureStore, monkeypatch: pytest.MonkeyPatch, remembered: int
+) -> None:
+    from store import chunks
+
+    monkeypatch.setattr(chunks, "_PLACES", remembered)
+    features.replace([an_update("/a.md", ["one", "two"]), an_update("/b.md", ["three"])])
+    keys = [chunk.id for chunk in features.chunks()]
+    before = features.version()
+    assert [c.text for c in features.lookup([*keys, *keys]).values()] == ["one", "two", "three"]
+    features.replace([an_update("/a.md", ["one", "other"])])
+    features.delete([an_update("/b.md", ["three"]).document.id])
+    now = [chunk.id for chunk in features.chunks()]
+    assert sorted(c.text for c in features.lookup([*keys, *now]).values()) == ["one", "other"]
+    assert sorted(features.checkout(before).lookup(keys)) == sorted(keys)
+    assert features.lookup(["c-unknown"]) == {}
+
+
 def test_an_unused_store_holds_no_key(layout: Layout) -> None:
     assert FeatureStore(layout).lookup(["c1"]) == {}
