@@ -123,6 +123,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
 
     from pipelines.engines.embedding import EmbedderConfig, load_embedder
     from pipelines.training.builtin.evaluate import (
+        REFUSE_ABOVE,
         answers,
         evaluate,
         repeat_nearest,
@@ -161,7 +162,8 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         "questions of SQuAD's development set (fixed samples, seed 0), greedy, citation markers "
         "taken off, 95 % intervals. The retrieved paragraphs are those of all test articles whose "
         "embeddings lie nearest. The nearest sentence is what the default profile shows; it holds "
-        "no answer to some of the questions. Medians of 20 on "
+        "no answer to some of the questions. A refusal stands when the model gives it a chance of "
+        f"at least {REFUSE_ABOVE}, as the default profile has it. Medians of 20 on "
         f"{torch.get_num_threads()} CPU threads. F1 and exact match count a refusal as 0. "
         f"The untrained model was asked {max(1, count // 10)} of each.",
         "models": models,

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipelines.engines.encoding import encode_prompt
+from pipelines.engines.encoding import encode_prompt, encode_text
 from pipelines.engines.evidence import nearest_sentences
 from pipelines.training.builtin.rows import FORM, jsonl
 from store.gate import bootstrap_interval
@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 NEW_TOKENS = 48
 EVIDENCE_SENTENCES = 1
 """How many sentences the default profile shows of what was retrieved."""
+
+REFUSE_ABOVE = 0.5
+"""How likely a refusal must be to stand: what the default profile says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,9 +152,22 @@ def repeat_nearest(asked: Sequence[Case], embedder: Embedder) -> list[str]:
 
 
 def generate(
-    model: Any, tokenizer: Any, prompts: Sequence[list[int]], *, batch: int = 8
+    model: Any,
+    tokenizer: Any,
+    prompts: Sequence[list[int]],
+    *,
+    batch: int = 8,
+    never_first: Sequence[int] = (),
 ) -> list[str]:
-    """Greedy responses, prompts of similar length together, the longest cut at the front."""
+    """Greedy responses, prompts of similar length together, the longest cut at the front.
+
+    Args:
+        model: a causal LM.
+        tokenizer: its own.
+        prompts: encoded.
+        batch: prompts at a time.
+        never_first: ids that no response may begin with.
+    """
     import torch
 
     room = model.config.max_position_embeddings - NEW_TOKENS
@@ -165,7 +181,12 @@ def generate(
             return_tensors="pt",
         ).to(model.device)
         with torch.inference_mode():
-            made = model.generate(**padded, max_new_tokens=NEW_TOKENS, do_sample=False)
+            made = model.generate(
+                **padded,
+                max_new_tokens=NEW_TOKENS,
+                do_sample=False,
+                begin_suppress_tokens=list(never_first) or None,
+            )
         made = made[:, padded["input_ids"].shape[1] :]
         for i, text in zip(
             group, tokenizer.batch_decode(made, skip_special_tokens=True), strict=True
@@ -175,9 +196,24 @@ def generate(
 
 
 def answers(model: Any, tokenizer: Any, asked: Sequence[Case]) -> list[str]:
-    """What a model says to each case."""
+    """What a model says to each case; a refusal stands if it is likelier than not, as served."""
+    import torch
+
     prompts = [encode_prompt(tokenizer, FORM.messages(c.question, c.passages)) for c in asked]
-    return generate(model, tokenizer, prompts)
+    texts = generate(model, tokenizer, prompts)
+    refusal = encode_text(tokenizer, FORM.response(""))[:2]
+    doubted = []
+    for at, (prompt, text) in enumerate(zip(prompts, texts, strict=True)):
+        if FORM.parse(text, 1).abstained:
+            ids = torch.tensor([[*prompt, *refusal]], device=model.device)
+            with torch.inference_mode():
+                chances = model(ids).logits[0, len(prompt) - 1 : -1].float().softmax(-1)
+            if chances[range(len(refusal)), refusal].prod() < REFUSE_ABOVE:
+                doubted.append(at)
+    again = generate(model, tokenizer, [prompts[at] for at in doubted], never_first=refusal[:1])
+    for at, text in zip(doubted, again, strict=True):
+        texts[at] = text
+    return texts
 
 
 def scored(texts: Sequence[str], sample: Sequence[Case]) -> dict[str, Interval]:

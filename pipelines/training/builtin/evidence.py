@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pipelines.engines.evidence import cut, nearest_sentences
@@ -18,22 +19,38 @@ from store.types import Passage
 if TYPE_CHECKING:
     from pipelines.engines.embedding import Embedder
 
-MISSED = 0.25
-"""Share of the questions whose answer was not selected that stay so, to be abstained from."""
-FOREIGN = 0.10
-"""Share of the questions that are exchanged for one that the evidence does not answer."""
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """How much evidence a row shows, and how often it does not hold the answer."""
+
+    counts: tuple[int, ...] = (40, 30, 30)
+    """Weights of showing one sentence, two, three."""
+    missed: float = 0.25
+    """Share of the questions whose answer was not selected that stay so, to be abstained from."""
+    foreign: float = 0.10
+    """Share of the questions that are exchanged for one that the evidence does not answer."""
+    altered: float = 0.5
+    """Share of those that are the question itself with a name or year exchanged."""
+    unanswerable: bool = True
+    """Whether questions come up that were written to look answerable and are not."""
 
 
 def evidence_row(
-    text: Text, neighbours: Sequence[Text], rng: random.Random, embedder: Embedder
+    text: Text,
+    neighbours: Sequence[Text],
+    rng: random.Random,
+    embedder: Embedder,
+    selection: Selection = Selection(),
 ) -> Row:
-    """A question about a text, with one to three sentences of it and of up to three neighbours.
+    """A question about a text, with the nearest sentences of it and of up to three neighbours.
 
     Further questions whose answers happen to be shown follow as turns of their own: they cost
     little, since the sentences are read once.
     """
-    asked = rng.choice(text.asked)
-    count = rng.choices((1, 2, 3), (40, 30, 30))[0]
+    choices = text.asked if selection.unanswerable else [a for a in text.asked if a.answer]
+    asked = rng.choice(choices or text.asked)
+    count = rng.choices(range(1, len(selection.counts) + 1), selection.counts)[0]
     others = [
         t for t in rng.sample(list(neighbours), min(len(neighbours), 4)) if t.text != text.text
     ]
@@ -44,13 +61,15 @@ def evidence_row(
     own = next(p.chunk_id for p, t in zip(passages, texts, strict=True) if t is text)
     evidence = nearest_sentences(asked.question, passages, embedder, count=count)
     place = holding(evidence, own, asked.answer)
-    if asked.answer and not place and rng.random() >= MISSED:
+    if asked.answer and not place and rng.random() >= selection.missed:
         evidence = with_answer(evidence, passages, own, asked.answer)
         place = holding(evidence, own, asked.answer)
     turns = [Turn(asked.question, FORM.response(asked.answer if place else "", place))]
-    if place and spare and rng.random() < FOREIGN:
+    if place and spare and rng.random() < selection.foreign:
         foreign = [q.question for t in spare for q in t.asked]
-        changed = altered(asked.question, spare[0].text, rng) if rng.random() < 0.5 else ""
+        changed = (
+            altered(asked.question, spare[0].text, rng) if rng.random() < selection.altered else ""
+        )
         if changed or foreign:
             turns = [Turn(changed or rng.choice(foreign), FORM.response(""))]
     more = [a for a in text.asked if a is not asked and a.answer]

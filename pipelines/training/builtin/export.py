@@ -67,11 +67,13 @@ def curve(log: Sequence[Mapping[str, float]]) -> str:
         "held-out articles": (
             "#dc2626", [(e["tokens"], e["dev_loss"]) for e in log if "dev_loss" in e],
         ),
-        "their nearest sentences": (
-            "#16a34a",
-            [(e["tokens"], e["evidence_dev_loss"]) for e in log if "evidence_dev_loss" in e],
-        ),
     }  # fmt: skip
+    for colour, form, name in (
+        ("#16a34a", "evidence_", "two nearest sentences"),
+        ("#9333ea", "sentence_", "nearest sentence"),
+    ):
+        key = f"{form}dev_loss"
+        lines[name] = (colour, [(e["tokens"], e[key]) for e in log if key in e])
     across = max((x for _, points in lines.values() for x, _ in points), default=1.0)
     up = max((y for _, points in lines.values() for _, y in points), default=1.0)
 
@@ -120,7 +122,7 @@ def write_card(folder: Path) -> None:
         results = f"{figures['what']}\n\n{table(figures)}"
     figures = "\n".join(
         f"| {e['step']} | {e['tokens']:,} | {e['loss']:.2f} | {development(e, '')} "
-        f"| {development(e, 'evidence_')} |"
+        f"| {development(e, 'evidence_')} | {development(e, 'sentence_')} |"
         for e in log["log"]
         if "dev_loss" in e
     )
@@ -146,11 +148,7 @@ def development(entry: Mapping[str, float], form: str) -> str:
 
 def account(recipe: Recipe) -> str:
     """How long each stage is and what it shows."""
-    parts = [
-        f"{stage.steps} steps over "
-        + ("the sentences nearest to the question" if stage.evidence else "whole passages")
-        for stage in recipe.stages
-    ]
+    parts = [f"{stage.steps} steps over {stage.shows}" for stage in recipe.stages]
     return f"Its stages: {', then '.join(parts)}."
 
 
@@ -234,16 +232,17 @@ with padding, {minutes:.0f} minutes.
 {stages}
 `training_log.json` holds the curve. Held-out articles (Kenya, Construction) gave the development
 figures: loss a token of the response, and the shares of answers and of abstentions that are right
-token for token given the right beginning; each over the whole paragraph, and over its two
-sentences nearest to the question.
+token for token given the right beginning; each over the whole paragraph, over its two sentences
+nearest to the question, and over the nearest one.
 
 {note}
 
 ![learning curve]({picture})
 
 | step | tokens | training loss | paragraph: loss | answers right | abstentions right \
-| evidence: loss | answers right | abstentions right |
-|---|---|---|---|---|---|---|---|---|
+| two sentences: loss | answers right | abstentions right \
+| one: loss | answers right | abstentions right |
+|---|---|---|---|---|---|---|---|---|---|---|---|
 {curve}
 
 ## Measured

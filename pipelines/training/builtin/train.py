@@ -43,12 +43,12 @@ def losses(model: LlamaForCausalLM, batch: Batch, device: str) -> tuple[Tensor, 
 
 
 def development_rows(
-    tokenizer: Any, corpus: Corpus, limit: int, embedder: Embedder | None = None
+    tokenizer: Any, corpus: Corpus, limit: int, embedder: Embedder | None = None, count: int = 2
 ) -> list[tuple[Encoded, bool]]:
     """Held-out questions over their own paragraph, one a row, always the same.
 
     Each comes with whether what is shown answers it. With an embedder, what is shown are the
-    paragraph's two sentences nearest to the question.
+    paragraph's ``count`` sentences nearest to the question.
     """
     rng = random.Random(0)
     asked = [(text, a) for text in corpus.held_out for a in text.asked]
@@ -57,7 +57,7 @@ def development_rows(
     for text, a in asked[:limit]:
         passages = shown([text], rng)
         if embedder is not None:
-            passages = nearest_sentences(a.question, passages, embedder, count=2)
+            passages = nearest_sentences(a.question, passages, embedder, count=count)
         answer = a.answer if a.answer in passages[0].text else ""
         row = Row(passages, (Turn(a.question, FORM.response(answer, [1] if answer else [])),))
         out.append((encode_row(tokenizer, row), bool(answer)))
@@ -117,6 +117,7 @@ class Trainer:
         self.dev = {
             "": development_rows(tokenizer, corpus, 160),
             "evidence_": development_rows(tokenizer, corpus, 160, remembering),
+            "sentence_": development_rows(tokenizer, corpus, 160, remembering, count=1),
         }
         self.named = dict(model.named_parameters())
         decayed = [p for p in self.named.values() if p.ndim > 1]

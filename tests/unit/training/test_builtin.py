@@ -17,9 +17,9 @@ from pipelines.engines.encoding import encode_example
 from pipelines.engines.evidence import Remembering, nearest_sentences
 from pipelines.training.builtin import evaluate, gaps, invented, rows
 from pipelines.training.builtin.batches import encode_row
-from pipelines.training.builtin.evidence import evidence_row
+from pipelines.training.builtin.evidence import Selection, evidence_row
 from pipelines.training.builtin.initial import Base, cut_down, find_base, load_base
-from pipelines.training.builtin.recipe import EVIDENCE, PASSAGES, Recipe, Stage, Stream
+from pipelines.training.builtin.recipe import EVIDENCE, PASSAGES, SENTENCE, Recipe, Stage, Stream
 from pipelines.training.builtin.tokenizer import (
     END,
     PAD,
@@ -255,7 +255,7 @@ def test_follow_up_turns_are_encoded_as_the_chat_template_spells_them(tokenizer:
 # Rows
 
 
-@pytest.mark.parametrize("stage", [PASSAGES, EVIDENCE])
+@pytest.mark.parametrize("stage", [PASSAGES, EVIDENCE, SENTENCE])
 def test_answers_stand_in_the_passage_they_cite(corpus: rows.Corpus, stage: Stage) -> None:
     checked = 0
     for row in all_rows(corpus, stage=stage):
@@ -269,12 +269,15 @@ def test_answers_stand_in_the_passage_they_cite(corpus: rows.Corpus, stage: Stag
     assert checked > 200
 
 
-def evidence_rows(corpus: rows.Corpus, count: int = 100) -> list[rows.Row]:
+def evidence_rows(
+    corpus: rows.Corpus, count: int = 100, selection: Selection = EVIDENCE.selection
+) -> list[rows.Row]:
     texts = corpus.reading["squad_articles"]
     assert len(texts) == 1
     others = [rows.Text("Sund", OTHER, (rows.Asked("Who drew maps?", "Carl Benz"),), "Sund")] * 4
     rng = random.Random(0)
-    return [evidence_row(texts[0], others, rng, Remembering(EMBEDDER)) for _ in range(count)]
+    embedder = Remembering(EMBEDDER)
+    return [evidence_row(texts[0], others, rng, embedder, selection) for _ in range(count)]
 
 
 def test_evidence_is_what_serving_would_select_or_holds_the_answer(corpus: rows.Corpus) -> None:
@@ -309,6 +312,26 @@ def test_evidence_without_the_answer_is_to_be_refused(corpus: rows.Corpus) -> No
     assert 10 < refused < 150
 
 
+def test_a_selection_says_how_many_sentences_and_how_many_refusals(corpus: rows.Corpus) -> None:
+    def refusals(found: list[rows.Row]) -> int:
+        return sum(row.turns[0].response == rows.FORM.response("") for row in found)
+
+    none = Selection(counts=(1,), missed=0.0, foreign=0.0, unanswerable=False)
+    one = evidence_rows(corpus, 200, none)
+    assert {len(row.passages) for row in one} == {1}
+    assert refusals(one) == 0
+    many = evidence_rows(corpus, 200, Selection(counts=(1,), missed=1.0, foreign=1.0))
+    assert refusals(many) > 50
+
+
+def test_a_stage_says_what_it_shows() -> None:
+    assert [stage.shows for stage in (PASSAGES, EVIDENCE, SENTENCE)] == [
+        "whole passages",
+        "the sentences nearest to the question",
+        "the sentence nearest to the question",
+    ]
+
+
 def test_a_recipe_comes_back_from_its_record() -> None:
     assert Recipe.read(json.loads(json.dumps(RECIPE.written()))) == RECIPE
 
@@ -320,8 +343,8 @@ def test_a_scaled_recipe_keeps_the_proportions_of_its_stages() -> None:
     assert abs(half.stages[0].steps - whole.stages[0].steps / 2) <= 1
     assert whole.scaled(whole.steps) == whole
     ends = [half.at(step) for step in (0, half.stages[0].steps, half.steps - 1)]
-    assert [stage for stage, _ in ends] == [half.stages[0], half.stages[1], half.stages[1]]
-    assert [done for _, done in ends] == [0, 0, half.stages[1].steps - 1]
+    assert [stage for stage, _ in ends] == [half.stages[0], half.stages[1], half.stages[-1]]
+    assert [done for _, done in ends] == [0, 0, half.stages[-1].steps - 1]
 
 
 def test_citations_and_abstentions_are_spread(corpus: rows.Corpus) -> None:
@@ -492,6 +515,8 @@ def test_the_model_folder_loads_as_any_causal_lm_does(
     entry = {"step": 6, "tokens": 9, "loss": 2.0, "dev_loss": 2.5}
     entry |= {"dev_answered": 0.25, "dev_abstained": 0.5, "evidence_dev_loss": 1.5}
     entry |= {"evidence_dev_answered": 0.75, "evidence_dev_abstained": 1.0}
+    entry |= {"sentence_dev_loss": 1.25, "sentence_dev_answered": 0.5}
+    entry |= {"sentence_dev_abstained": 0.0}
     state = {"seed": 0, "step": 6, "tokens": 9, "seconds": 60.0, "log": [entry]}
     write_model(model, tokenizer, tmp_path, {**state, "recipe": RECIPE.written()})
     loaded = AutoModelForCausalLM.from_pretrained(tmp_path)
@@ -505,7 +530,7 @@ def test_the_model_folder_loads_as_any_causal_lm_does(
     assert text == "<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n"
     card = (tmp_path / "README.md").read_text(encoding="utf-8")
     assert "<svg" in (tmp_path / "learning_curve.svg").read_text(encoding="utf-8")
-    assert "| 6 | 9 | 2.00 | 2.50 | 25.0 % | 50.0 % | 1.50 | 75.0 % | 100.0 % |" in card
+    assert "| 6 | 9 | 2.00 | 2.50 | 25.0 % | 50.0 % | 1.50 | 75.0 % | 100.0 % | 1.25" in card
     ours, theirs = model.get_input_embeddings().weight, loaded.get_input_embeddings().weight
     torch.testing.assert_close(theirs, ours, rtol=1e-3, atol=1e-4)
 
