@@ -254,8 +254,10 @@ nearest to the question, and over the nearest one.
 - English only. It is small: it confuses people, dates and numbers of the same kind that stand
   near each other, and it can cut an answer short or cite a passage that merely looks similar.
   Check the cited passage.
-- It abstains on some questions that the passages answer, and answers some that they do not,
-  especially where only one name or year in the question is wrong.
+- It answers nearly every question that it is asked about a passage, also those that the passage
+  does not answer: a model this small does not tell them apart. `prompt.refuse_above: 0` lets it
+  refuse more of both kinds. What is far from every passage is kept from it by the search's
+  threshold, and datasets made for fine-tuning have rows without an answer.
 - No arithmetic, no comparison, no combination of passages, no yes or no.
 - Passages are untrusted text to it only by habit: it was never trained against instructions
   hidden in them.
