@@ -103,6 +103,8 @@ export function setUp({ announce, changed }) {
   function open() {
     $("documents").showModal();
     $("documents-title").focus();
+    // What was listed before may be gone, and must not be pressed while the list is fetched anew.
+    $("documents-list").replaceChildren();
     list();
   }
 
