@@ -13,6 +13,7 @@ the passport, another embedder's vectors, versions.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,6 @@ from store.frames import WriteReport
 from store.health import Diagnosis, ErasedRows, FeatureUpkeep, Health
 from store.history import FeatureVersion, History
 from store.lance import with_schema
-from store.layout import Layout
 from store.types import EmbedderIdentity, Value
 from store.validation import ValidationConfig
 from store.writing import ReplaceResult
@@ -58,27 +58,13 @@ class FeatureStats(Value):
 class FeatureStore(FeatureUpkeep):
     """Documents and chunks under one store root. Opening is cheap and reads nothing.
 
-    ``history`` has the versions of the store, and their tags.
-
-    Args:
-        layout: where the store lies.
-        read_consistency_s: how old, in seconds, a reader's view may be.
-        at: a version of the chunks to read as it was; such a store cannot be written.
-        documents_at: the version of the documents that belongs to it, where that is known.
+    See ``OpenedFeatures`` for how one is opened.
     """
 
-    def __init__(
-        self,
-        layout: Layout,
-        *,
-        read_consistency_s: float = 0.0,
-        at: int | None = None,
-        documents_at: int | None = None,
-    ) -> None:
-        super().__init__(
-            layout, read_consistency_s=read_consistency_s, at=at, documents_at=documents_at
-        )
-        self.history = History(layout, self._lance)
+    @cached_property
+    def history(self) -> History:
+        """The versions of the store, and their tags."""
+        return History(self.layout, self._lance)
 
     def stats(self) -> FeatureStats:
         """The feature store in numbers; all zero before the first ingest."""

@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from store import tables
-from store.errors import StoreEmpty, StoreError
+from store.errors import PostconditionFailed, StoreEmpty, StoreError
 from store.lance import Lance
 from store.layout import Layout
 from store.types import EmbedderIdentity
@@ -54,6 +54,18 @@ class OpenedFeatures:
     def exists(self) -> bool:
         """Whether anything was ever ingested, even if nothing remains."""
         return self._lance.open(tables.CHUNKS) is not None
+
+    def require_version(self, version: int) -> None:
+        """Make sure that readers see a version that was made, or a later one.
+
+        Raises:
+            PostconditionFailed: they see an earlier one.
+        """
+        seen = self.version()
+        if seen < version:
+            raise PostconditionFailed(
+                f"Version {version} of the features was made, and readers see {seen}."
+            )
 
     def version(self) -> int:
         """The version of the chunks as a reader sees them now; 0 when there are none."""

@@ -122,12 +122,7 @@ def records_add_up(result: FollowReport) -> None:
 @FOLLOW.postcondition("What the report counts can be found")
 def can_be_found(store: Store, result: FollowReport) -> None:
     """Readers see the version that the report names, or a later one."""
-    seen = store.features.version()
-    if seen < result.features_version:
-        raise PostconditionFailed(
-            f"The session left version {result.features_version} of the features, and readers see "
-            f"{seen}."
-        )
+    store.features.require_version(result.features_version)
 
 
 @FOLLOW.enforced

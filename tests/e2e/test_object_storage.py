@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from typer.testing import CliRunner
 
-from app.cli import app
 from store.checking import check_store
-from store.errors import FtiError, InputError, StoreError
+from store.errors import InputError, StoreError
 from store.features import FeatureStore
 from store.layout import Layout
 from store.moving import place_features
 from store.places import Place
 from store.store import Store
+from tests.support.command import fti, light_store
 from tests.support.features import IDENTITY, an_update
 from tests.support.object_store import BUCKET, s3_server
 from tests.support.processes import kill, start_python, wait_for_line
@@ -38,7 +35,7 @@ print("ready", flush=True)
 sys.stdin.readline()
 while True:
     try:
-        report = ingest(sys.argv[2:], store=store, embedder=HashingEmbedder(64),
+        report = ingest(sys.argv[2:], store=store, embedder=HashingEmbedder(256),
                         config=FeatureConfig())
         break
     except StoreLocked:
@@ -68,28 +65,7 @@ def url(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def docs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    profile = tmp_path / "light.yaml"
-    profile.write_text(
-        "model: extractive\n"
-        "embedder: {engine: hashing, dimension: 64}\n"
-        "generator: {engine: extractive, min_similarity: 0.1}\n",
-        "utf-8",
-    )
-    monkeypatch.setenv("FTI_CONFIG", str(profile))
-    monkeypatch.setenv("FTI_STORE", str(tmp_path / "store"))
-    folder = tmp_path / "docs"
-    folder.mkdir()
-    (folder / "kiln.md").write_text("# Kiln\n\nThe kiln is fired on Thursdays.\n", "utf-8")
-    (folder / "loans.md").write_text("# Loans\n\nBooks are lent for three weeks.\n", "utf-8")
-    return folder
-
-
-def fti(*words: str, code: int = 0) -> Any:
-    done = CliRunner().invoke(app, [*words, "--json"])
-    if isinstance(done.exception, FtiError):
-        raise done.exception
-    assert done.exit_code == code, (done.exception, done.output)
-    return json.loads(done.stdout.splitlines()[-1])
+    return light_store(tmp_path, monkeypatch)
 
 
 def titles(query: str, *words: str) -> list[str]:

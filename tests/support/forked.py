@@ -20,7 +20,8 @@ import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
+from tests.support.processes import start_python
+
 FTI = str(Path(sys.executable).parent / "fti")
 
 SERVER = """
@@ -71,13 +72,7 @@ class ForkedCommand:
 
     def _send(self, call: Mapping[str, object]) -> None:
         if self._server is None or self._server.poll() is not None:
-            self._server = subprocess.Popen(
-                [sys.executable, "-c", SERVER],
-                cwd=ROOT,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                text=True,
-            )
+            self._server = start_python(SERVER, stdin=True)
         assert self._server.stdin is not None
         self._server.stdin.write(json.dumps(call) + "\n")
         self._server.stdin.flush()

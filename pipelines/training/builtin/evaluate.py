@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipelines.engines.encoding import encode_prompt, encode_text
 from pipelines.engines.evidence import nearest_sentences
+from pipelines.engines.refusals import DECISIVE, Refusal
 from pipelines.training.builtin.rows import FORM, jsonl
 from store.gate import bootstrap_interval
 from store.squad import normalised, overlap
@@ -201,17 +202,20 @@ def answers(model: Any, tokenizer: Any, asked: Sequence[Case]) -> list[str]:
 
     prompts = [encode_prompt(tokenizer, FORM.messages(c.question, c.passages)) for c in asked]
     texts = generate(model, tokenizer, prompts)
-    refusal = encode_text(tokenizer, FORM.response(""))[:2]
-    doubted = []
+    words = encode_text(tokenizer, FORM.response(""))[:DECISIVE]
+    overruled = []
     for at, (prompt, text) in enumerate(zip(prompts, texts, strict=True)):
         if FORM.parse(text, 1).abstained:
-            ids = torch.tensor([[*prompt, *refusal]], device=model.device)
+            ids = torch.tensor([[*prompt, *words]], device=model.device)
             with torch.inference_mode():
-                chances = model(ids).logits[0, len(prompt) - 1 : -1].float().softmax(-1)
-            if chances[range(len(refusal)), refusal].prod() < REFUSE_ABOVE:
-                doubted.append(at)
-    again = generate(model, tokenizer, [prompts[at] for at in doubted], never_first=refusal[:1])
-    for at, text in zip(doubted, again, strict=True):
+                logits = model(ids).logits[0, len(prompt) - 1 : -1]
+            refusal = Refusal(tuple(words), REFUSE_ABOVE)
+            for place, word in enumerate(words):
+                refusal.weigh(words[:place], word, logits[place])
+            if refusal.overruled:
+                overruled.append(at)
+    again = generate(model, tokenizer, [prompts[at] for at in overruled], never_first=words[:1])
+    for at, text in zip(overruled, again, strict=True):
         texts[at] = text
     return texts
 

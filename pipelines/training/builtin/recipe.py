@@ -166,7 +166,12 @@ class Recipe:
                 **{
                     **stage,
                     "shares": tuple(tuple(share) for share in stage["shares"]),
-                    "selection": selection_read(stage.get("selection", {})),
+                    "selection": Selection(
+                        **{
+                            **stage["selection"],
+                            "counts": tuple(stage["selection"]["counts"]),
+                        }
+                    ),
                 }
             )
             for stage in values["stages"]
@@ -176,14 +181,6 @@ class Recipe:
     def written(self) -> dict[str, Any]:
         """The recipe as JSON can hold it."""
         return asdict(self)
-
-
-def selection_read(values: dict[str, Any]) -> Selection:
-    """The selection that ``asdict`` wrote to JSON."""
-    kept = dict(values)
-    if "counts" in kept:
-        kept["counts"] = tuple(kept["counts"])
-    return Selection(**kept)
 
 
 class Stream:

@@ -2,44 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner
 
-from app.cli import app
-from store.errors import CollectionNotFound, FtiError, InvalidFilter, InvalidName
+from store.errors import CollectionNotFound, InvalidFilter, InvalidName
 from store.store import Store
 from store.tables import CHUNKS
+from tests.support.command import fti, light_store
 
 
 @pytest.fixture
 def docs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    profile = tmp_path / "light.yaml"
-    profile.write_text(
-        "model: extractive\n"
-        "embedder: {engine: hashing, dimension: 256}\n"
-        "generator: {engine: extractive, min_similarity: 0.1}\n"
-        "inference: {retrieval: {min_similarity: 0.05}}\n",
-        "utf-8",
-    )
-    monkeypatch.setenv("FTI_CONFIG", str(profile))
-    monkeypatch.setenv("FTI_STORE", str(tmp_path / "store"))
-    docs = tmp_path / "docs"
-    docs.mkdir()
-    (docs / "kiln.md").write_text("# Kiln\n\nThe kiln is fired on Thursdays.\n", "utf-8")
-    (docs / "loans.md").write_text("# Loans\n\nBooks are lent for three weeks.\n", "utf-8")
-    return docs
-
-
-def fti(*words: str, code: int = 0) -> Any:
-    done = CliRunner().invoke(app, [*words, "--json"])
-    if isinstance(done.exception, FtiError):
-        raise done.exception
-    assert done.exit_code == code, (done.exception, done.output)
-    return json.loads(done.stdout.splitlines()[-1])
+    return light_store(tmp_path, monkeypatch)
 
 
 def test_a_search_and_an_answer_keep_within_a_collection(docs: Path) -> None:
