@@ -156,7 +156,8 @@ def decide(
     if better and sure:
         reason = f"The challenger is better: {spread}."
     elif better:
-        reason = f"The difference may be chance: {spread}; its lower end is below {-margin:g}."
+        # 0 - 0.0 is 0; -0.0 would be printed as -0.
+        reason = f"The difference may be chance: {spread}; its lower end is below {0 - margin:g}."
     else:
         reason = f"The challenger is not better: {spread}."
     return GateDecision(
