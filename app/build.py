@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from pipelines.feature.dataset.config import DatasetConfig
     from pipelines.feature.dataset.reviewed import Review
     from pipelines.feature.dataset.writer import QuestionWriter
+    from pipelines.feature.executors import ExecutorName
     from pipelines.feature.ingest import IngestReport
     from pipelines.inference.answer import Assistant
     from pipelines.inference.batch import BatchReport
@@ -246,6 +247,8 @@ def ingest_documents(
     re_embed: bool = False,
     collection: str | None = None,
     retry_failed: bool = False,
+    executor: ExecutorName = "local",
+    workers: int | None = None,
     progress: Progress,
 ) -> IngestReport:
     """Bring the feature store up to date with files and folders."""
@@ -260,6 +263,8 @@ def ingest_documents(
         re_embed=re_embed,
         collection=collection,
         retry_failed=retry_failed,
+        executor=executor,
+        workers=workers,
         progress=progress,
     )
 

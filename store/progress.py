@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -30,3 +31,14 @@ Progress = Callable[[ProgressEvent], None]
 
 def quiet(event: ProgressEvent) -> None:
     """Listen to nothing."""
+
+
+def one_at_a_time(progress: Progress) -> Progress:
+    """The same listener, for several threads: told of one event after the other."""
+    lock = threading.Lock()
+
+    def tell(event: ProgressEvent) -> None:
+        with lock:
+            progress(event)
+
+    return tell

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -80,6 +80,23 @@ def ingest(
         bool,
         typer.Option("--retry-failed", help="Try again what failed, although it has not changed."),
     ] = False,
+    executor: Annotated[
+        Literal["local", "process"],
+        typer.Option(
+            "--executor",
+            help="Where files are read and texts embedded: local (here) or process (processes of "
+            "this machine, each with the embedder).",
+        ),
+    ] = "local",
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            "--workers",
+            min=1,
+            help="How many processes.",
+            show_default="one for each core",
+        ),
+    ] = None,
     collection: IntoCollectionOption = None,
     store: StoreOption = None,
     config: ConfigOption = None,
@@ -97,6 +114,11 @@ def ingest(
     if follow:
         from app.following import follow_stream
 
+        if executor != "local":
+            raise InputError(
+                "A stream is taken record by record, in this process.",
+                hint="Leave --executor out, or start several with --group.",
+            )
         if delete_missing or re_embed:
             raise InputError(
                 "--delete-missing and --re-embed are about files; a stream has none.",
@@ -124,6 +146,8 @@ def ingest(
             re_embed=re_embed,
             collection=collection,
             retry_failed=retry_failed,
+            executor=executor,
+            workers=workers,
             progress=progress,
         )
     report.result(result.model_dump(mode="json"))

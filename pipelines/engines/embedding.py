@@ -6,6 +6,7 @@ deterministic one without weights, for tests and for machines where no model may
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 import threading
@@ -181,6 +182,13 @@ class SentenceTransformerEmbedder:
                 hint="Name an embedding model; a bare language model does not say how its tokens "
                 "become one vector.",
             )
+        self._folder = folder
+        self._made_with: dict[str, Any] = {
+            "device": device,
+            "batch_size": batch_size,
+            "query_prefix": query_prefix,
+            "document_prefix": document_prefix,
+        }
         parts = [folder.path, *(p.parent for p in folder.path.glob("*/config.json"))]
         require_safetensors(parts, model=folder.id)
         device = pick_device(device)
@@ -230,6 +238,10 @@ class SentenceTransformerEmbedder:
             document_prefix=self._document,
             max_tokens=room - longest,
         )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Sent to another process, it is loaded anew there from the same files."""
+        return functools.partial(SentenceTransformerEmbedder, **self._made_with), (self._folder,)
 
     @property
     def identity(self) -> EmbedderIdentity:

@@ -22,6 +22,7 @@ import numpy as np
 
 from pipelines.engines.embedding import Embedder
 from pipelines.feature.config import FeatureConfig
+from pipelines.feature.executors import InProcess
 from pipelines.feature.gathering import gather
 from pipelines.feature.ingest import Ingest, NotTaken
 from pipelines.feature.parsing import Parser
@@ -249,9 +250,12 @@ class _Session:
         while True:
             try:
                 with self.store.layout.writing("ingest --follow"):
-                    taking = _Taking(self.store, self.embedder, self.config, self.progress, parser)
-                    taking.broken = self.broken
-                    batch = taking.take(deliveries, self.stream.name)
+                    executor = InProcess(self.embedder, self.config, parser)
+                    with _Taking(
+                        self.store, self.embedder, self.config, self.progress, executor
+                    ) as taking:
+                        taking.broken = self.broken
+                        batch = taking.take(deliveries, self.stream.name, parser)
             except StoreLocked:  # an ingest is at work; each wait is bounded by the lock
                 if self.stop.is_set():
                     raise
@@ -301,7 +305,7 @@ class _Taking(Ingest):
     lags: list[float]
     mended: frozenset[str]
 
-    def take(self, deliveries: Sequence[Delivery], stream: str) -> StreamBatch:
+    def take(self, deliveries: Sequence[Delivery], stream: str, parser: Parser) -> StreamBatch:
         began = time.monotonic()
         newest, bad, counts = self._sort(deliveries)
         held = self.features.held(newest)
@@ -313,13 +317,13 @@ class _Taking(Ingest):
                 counts["superseded"] += 1
                 continue
             try:
-                raw = raw_document(record, self.parser)
+                raw = raw_document(record, parser)
             except ExtractionError as error:
                 bad.append((delivery, source, error.message))
                 continue
             done = self.added + self.updated
             entry = before.entry if before else None
-            self._take_document(raw, STREAM, record.digest, 1, entry)
+            self._take_record(raw, record.digest, entry)
             gone = record.deleted and entry is not None and entry.record.chunks > 0
             if record.deleted:
                 ended.add(source)
@@ -327,7 +331,7 @@ class _Taking(Ingest):
             if gone or self.added + self.updated > done:
                 changed.append(record)
             self._commit(when_full=True)
-        self._commit()
+        self._finish()
         committed = now()
         self.lags = [max(0.0, (committed - _moment(r)).total_seconds()) for r in changed]
         self.mended = frozenset(h.entry.record.id for h in held.values())
@@ -348,7 +352,7 @@ class _Taking(Ingest):
             superseded=counts["superseded"],
             empty=tuple(e for e in self.empty if e.source not in ended),
             failed=tuple(self.failed),
-            embedded_chunks=self.embedded,
+            embedded_chunks=self.committing.embedded,
             freshness=_summary(self.lags),
             seconds=round(time.monotonic() - began, 3),
         )
@@ -413,7 +417,7 @@ class _Taking(Ingest):
             )
         # A source has one line, that of its last record: a commit may name it once.
         self.batch.lines = list({line.record.id: line for line in self.batch.lines}.values())
-        self._commit()
+        self._finish()
 
 
 class _Lags:

@@ -4,6 +4,9 @@
 The order makes it so. Vectors are remembered first, then the chunks of a batch of documents change
 in one commit, then their texts and ledger lines. What a crash leaves between the last two is found
 by ``FeatureStore.heal`` and taken again, with the vectors at hand.
+
+This module decides, by the ledger, what is taken. Files are read and split by ``preparing``, where
+``executors`` says; ``committing`` embeds and writes, at the same time.
 """
 
 from __future__ import annotations
@@ -14,23 +17,19 @@ import stat
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Literal
+from types import TracebackType
+from typing import Literal, Self
 
-import numpy as np
-
-from pipelines.engines.embedding import Embedder, Vectors
-from pipelines.feature.chunking import chunk, embedding_text
-from pipelines.feature.cleaning import clean
+from pipelines.engines.embedding import Embedder
+from pipelines.feature.committing import Batch, Committing, Pending
 from pipelines.feature.config import FeatureConfig
+from pipelines.feature.executors import Executor, ExecutorName, InProcess, open_executor
 from pipelines.feature.parsing import Parser
-from pipelines.feature.resemblance import (
-    document_signature,
-    read_signature,
-    similar_groups,
-)
+from pipelines.feature.preparing import Job, Prepared, Same, Split, split, with_texts
+from pipelines.feature.resemblance import read_signature, similar_groups
 from pipelines.feature.sources import (
     Discovery,
     FailedSource,
@@ -38,20 +37,18 @@ from pipelines.feature.sources import (
     SourceFile,
     discover,
     fingerprint,
-    read,
 )
 from pipelines.feature.web import is_address
 from store.conditions import PipelineContract
 from store.errors import EmbedderMismatch, ExtractionError, PostconditionFailed
 from store.features import FeatureStore
-from store.progress import Progress, ProgressEvent, quiet
+from store.progress import Progress, ProgressEvent, one_at_a_time, quiet
 from store.store import Store
-from store.tables import COLLECTION, STREAM, DocumentUpdate, LedgerEntry
-from store.types import Chunk, Document, SourceRecord, Value, document_id, now, sha256_hex
-from store.validation import FeatureStatistics, StatisticsCounter, violation
+from store.tables import COLLECTION, STREAM, LedgerEntry
+from store.types import SourceRecord, Value, document_id, now
+from store.validation import FeatureStatistics
 from store.versions import check_name
 
-_REMEMBER_EVERY = 256  # embedded chunks; what a kill can cost
 # What failed for a reason that may pass is tried again after a minute, then after twice as long
 # each time, at last once a day.
 _FIRST_RETRY = timedelta(minutes=1)
@@ -138,6 +135,8 @@ def ingest(
     re_embed: bool = False,
     collection: str | None = None,
     retry_failed: bool = False,
+    executor: ExecutorName = "local",
+    workers: int | None = None,
     progress: Progress = quiet,
 ) -> IngestReport:
     """Bring the feature store up to date with files and folders.
@@ -156,6 +155,9 @@ def ingest(
         collection: put what lies under ``sources`` into this collection; a document is in one at
             most. None leaves documents in theirs; new ones are in none.
         retry_failed: try again what failed before, although nothing has changed.
+        executor: where files are read and texts embedded; see ``executors``. The store is the
+            same afterwards.
+        workers: how many of its processes; None: one for each core.
         progress: told after each file and each embedded batch.
 
     Raises:
@@ -165,17 +167,21 @@ def ingest(
         EmbedderMismatch: the store's vectors come from another embedder.
         InvalidName: the collection's name is not plain.
     """
-    return take(
-        discover(sources, config=config.sources, downloads=store.layout.downloads),
-        store=store,
-        embedder=embedder,
-        config=config,
-        delete_missing=delete_missing,
-        re_embed=re_embed,
-        collection=collection,
-        retry_failed=retry_failed,
-        progress=progress,
-    )
+    with ExitStack() as stack:
+        return take(
+            discover(sources, config=config.sources, downloads=store.layout.downloads),
+            store=store,
+            embedder=embedder,
+            config=config,
+            delete_missing=delete_missing,
+            re_embed=re_embed,
+            collection=collection,
+            retry_failed=retry_failed,
+            progress=progress,
+            executor=open_executor(
+                executor, embedder=embedder, config=config, workers=workers, stack=stack
+            ),
+        )
 
 
 def retry_failed(
@@ -215,10 +221,12 @@ def take(
     retry_failed: bool = False,
     progress: Progress = quiet,
     parser: Parser | None = None,
+    executor: Executor | None = None,
 ) -> IngestReport:
     """``ingest`` of files already found; documents under ``discovery.roots`` may be missing.
 
-    A ``parser`` that is given stays open, so that the next call need not start its process again.
+    A ``parser`` or ``executor`` that is given stays open, so that the next call need not start its
+    processes again.
     """
     if collection is not None:
         check_name(collection, "collection")
@@ -237,7 +245,10 @@ def take(
         ExitStack() as owned,
     ):
         parser = parser or owned.enter_context(Parser(config.sources))
-        work = Ingest(store, embedder, config, progress, parser, collection, retry_failed)
+        executor = executor or InProcess(embedder, config, parser)
+        work = owned.enter_context(
+            Ingest(store, embedder, config, progress, executor, collection, retry_failed)
+        )
         report = work.run(discovery, delete_missing=delete_missing, re_embed=re_embed)
         left = store.features.record_version(run.id)
         report = report.model_copy(update={"run": run.id, "features_version": left.version})
@@ -247,29 +258,6 @@ def take(
         run.metrics["empty"] = len(report.empty)
         run.status = "partial" if report.failed else "done"
     return report
-
-
-@dataclass(slots=True)
-class _Pending:
-    """A document that is read and split, and not embedded yet."""
-
-    document: Document
-    entry: LedgerEntry
-    chunks: list[Chunk]
-    texts: list[str]
-    keys: list[str]
-    counted: Literal["added", "updated", "empty", ""] = ""
-    before: LedgerEntry | None = None
-
-
-@dataclass(slots=True)
-class _Batch:
-    """What the next commit will hold."""
-
-    documents: list[_Pending] = field(default_factory=list)
-    lines: list[LedgerEntry] = field(default_factory=list)
-    dropped: list[SourceRecord] = field(default_factory=list)
-    chunks: int = 0
 
 
 class Ingest:
@@ -284,7 +272,7 @@ class Ingest:
         embedder: Embedder,
         config: FeatureConfig,
         progress: Progress,
-        parser: Parser,
+        executor: Executor,
         collection: str | None = None,
         retry_failed: bool = False,
     ) -> None:
@@ -292,23 +280,34 @@ class Ingest:
         self.features: FeatureStore = store.features  # or, while re-embedding, the one beside it
         self.embedder = embedder
         self.config = config
-        self.progress = progress
-        self.parser = parser
+        self.progress = one_at_a_time(progress)
+        self.executor = executor
         self.collection = collection
         self.retry_failed = retry_failed
         self.taking = config.taking_digest(embedder.identity)
         self.began_at = now()
         self.digest = config.digest(embedder.identity)
-        self.batch = _Batch()
+        self.batch = Batch()
+        self.committing = Committing(embedder, executor.embed, config, self.progress)
         self.by_file: dict[str, list[LedgerEntry]] = {}
         self.broken: frozenset[str] = frozenset()
         self.fresh = False  # whether every file is taken, unchanged or not
-        self.added = self.updated = self.unchanged = self.deleted = self.embedded = 0
+        self.added = self.updated = self.unchanged = self.deleted = 0
         self.failed: list[NotTaken] = []
         self.empty: list[NotTaken] = []
         self.waiting = 0
-        self.refused: list[LedgerEntry] = []
-        self.statistics = StatisticsCounter()
+
+    def __enter__(self) -> Self:
+        self.committing.__enter__()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.committing.__exit__(kind, error, traceback)
 
     def run(self, discovery: Discovery, *, delete_missing: bool, re_embed: bool) -> IngestReport:
         """Take the files, then settle what is gone and bring the indexes up to date."""
@@ -325,12 +324,10 @@ class Ingest:
             if entries and refused.source in discovery.gone:
                 continue  # no failure: it is settled with what is missing
             self._note_failure(refused.source, entries, "", refused.reason, line=bool(entries))
-        for number, file in enumerate(files):
-            self.progress(ProgressEvent("read", number, len(files), file.source))
-            self._take_file(file)
-            self._commit(when_full=True)
+        for prepared in self.executor.prepare(self._jobs(files)):
+            self._take_file(prepared)
         self.progress(ProgressEvent("read", len(files), len(files)))
-        self._commit()
+        self._finish()
         missing = self._settle_missing(discovery, {f.source for f in files}, delete_missing)
         if self.features is not self.store.features:
             self._end_rebuild()
@@ -349,53 +346,66 @@ class Ingest:
             near_duplicates=near_duplicates,
             missing=missing,
             chunks=kept.rows,
-            embedded_chunks=self.embedded,
+            embedded_chunks=self.committing.embedded,
             seconds=round(time.monotonic() - began, 3),
-            statistics=self.statistics.result(),
+            statistics=self.committing.statistics.result(),
         )
 
     # One file
 
-    def _take_file(self, file: SourceFile) -> None:
-        entries = self.by_file.get(file.source, [])
-        file_hash = ""
-        try:
-            file_hash = fingerprint(file)
+    def _jobs(self, files: Sequence[SourceFile]) -> Iterator[Job]:
+        """The files that are to be read; of the others it is noted why they are not."""
+        for number, file in enumerate(files):
+            self.progress(ProgressEvent("read", number, len(files), file.source))
+            entries = self.by_file.get(file.source, [])
+            try:
+                file_hash = fingerprint(file)
+            except ExtractionError as error:
+                self._note_failure(
+                    file.source, entries, "", error.message, transient=error.transient
+                )
+                continue
             if self._is_unchanged(entries, file_hash):
                 self._count_unchanged(entries)
-                return
+                continue
             whole = [e for e in entries if e.record.source == file.source]
             if whole and self._waits(whole[0].record, file_hash):
                 self._count_unchanged(whole)
-                return
-            found = read(file, config=self.config.sources, parser=self.parser)
-        except ExtractionError as error:
+                continue
+            yield Job(file, file_hash, self._served(entries))
+
+    def _take_file(self, prepared: Prepared) -> None:
+        file, file_hash = prepared.job.file, prepared.job.file_hash
+        entries = self.by_file.get(file.source, [])
+        if (failure := prepared.failure) is not None:
             self._note_failure(
-                file.source, entries, file_hash, error.message, transient=error.transient
+                file.source, entries, file_hash, failure.reason, transient=failure.transient
             )
+            self._commit(when_full=True)
             return
-        ids = list(dict.fromkeys(document_id(raw.source) for raw in found))
+        sources = [_source(one) for one in prepared.found]
+        ids = list(dict.fromkeys(document_id(source) for source in sources))
         known = {e.record.id: e for e in entries}
         taken: set[str] = set()
-        for raw in found:
-            key = document_id(raw.source)
+        for one, source in zip(prepared.found, sources, strict=True):
+            key = document_id(source)
             if key in taken:
                 reason = "the file has this record twice; the first one counts"
-                self.failed.append(NotTaken(source=raw.source, reason=reason))
+                self.failed.append(NotTaken(source=source, reason=reason))
                 continue
             taken.add(key)
-            if isinstance(raw, FailedSource):
+            if isinstance(one, FailedSource):
                 self._note_failure(
-                    raw.source,
+                    source,
                     entries,
                     file_hash,
-                    raw.reason,
-                    transient=raw.transient,
+                    one.reason,
+                    transient=one.transient,
                     file=file.source,
                     file_documents=len(ids),
                 )
             else:
-                self._take_document(raw, file.source, file_hash, len(ids), known.get(key))
+                self._take_document(one, file.source, file_hash, len(ids), known.get(key))
             self._commit(when_full=True)
         # Last, so that a crash before it leaves lines of another hash, and the file is taken again.
         self.batch.dropped += [e.record for e in entries if e.record.id not in taken]
@@ -437,14 +447,15 @@ class Ingest:
             return self.collection
         return before.collection if before else ""
 
-    def _is_served(self, record: SourceRecord, content_hash: str) -> bool:
-        """Whether the store holds just this content, be it from before the file failed."""
-        return (
-            not self.fresh
-            and self._is_current(record)
-            and record.content_hash == content_hash
-            and (record.chunks > 0 or record.state == "empty")
-        )
+    def _served(self, entries: Sequence[LedgerEntry]) -> dict[str, str]:
+        """By document id the content that the store holds, be it from before the file failed."""
+        return {
+            e.record.id: e.record.content_hash
+            for e in entries
+            if not self.fresh
+            and self._is_current(e.record)
+            and (e.record.chunks > 0 or e.record.state == "empty")
+        }
 
     def _count_unchanged(self, entries: Sequence[LedgerEntry]) -> None:
         for entry in entries:
@@ -457,20 +468,27 @@ class Ingest:
             else:
                 self.unchanged += 1
 
+    def _take_record(self, raw: RawDocument, file_hash: str, before: LedgerEntry | None) -> None:
+        """A document that came alone and from no file."""
+        served = self._served([before] if before else [])
+        found = split(raw, served=served, embedder=self.embedder, chunking=self.config.chunking)
+        self._take_document(found, STREAM, file_hash, 1, before)
+
     def _take_document(
         self,
-        raw: RawDocument,
+        found: Same | Split,
         file: str,
         file_hash: str,
         file_documents: int,
         before: LedgerEntry | None,
     ) -> None:
         record = before.record if before else None
-        if record and self._is_served(record, raw.content_hash):
+        if isinstance(found, Same):
+            assert record is not None, "only what the ledger has is the same"
             again = {
                 "state": "indexed" if record.chunks else "empty",
                 "cause": "" if record.chunks else record.cause,
-                "attempted_hash": raw.content_hash,
+                "attempted_hash": found.content_hash,
                 "attempted_at": now(),
                 "attempts": 0,
                 "retry_at": None,
@@ -480,25 +498,12 @@ class Ingest:
             self.batch.lines.append(entry)
             return
         collection = self._collection_of(record)
-        document = Document(
-            id=document_id(raw.source),
-            source=raw.source,
-            title=raw.title,
-            text=clean(raw.text),
-            content_hash=raw.content_hash,
-            media_type=raw.media_type,
-            metadata=_in_collection(raw.metadata, collection),
-        )
-        chunks = chunk(
-            document,
-            token_spans=self.embedder.token_spans,
-            config=self.config.chunking,
-            embedder_max_tokens=self.embedder.identity.max_tokens,
-        )
-        cause = "" if chunks else raw.empty_reason or "no visible text"
+        metadata = _in_collection(found.document.metadata, collection)
+        document = found.document.model_copy(update={"metadata": metadata})
+        cause = "" if found.chunks else found.empty_reason or "no visible text"
         counted: Literal["added", "updated", "empty"] = "empty"
-        if not chunks:
-            self.empty.append(NotTaken(source=raw.source, reason=cause))
+        if not found.chunks:
+            self.empty.append(NotTaken(source=document.source, reason=cause))
         elif record and record.chunks:
             self.updated += 1
             counted = "updated"
@@ -509,31 +514,22 @@ class Ingest:
             id=document.id,
             source=document.source,
             title=document.title,
-            state="indexed" if chunks else "empty",
+            state="indexed" if found.chunks else "empty",
             collection=collection,
             cause=cause,
             content_hash=document.content_hash,
             attempted_hash=document.content_hash,
             settings_digest=self.digest,
-            chunks=len(chunks),
+            chunks=len(found.chunks),
             attempted_at=document.ingested_at,
             ingested_at=document.ingested_at,
         )
         entry = LedgerEntry(line, file, file_hash, file_documents)
-        self._add(document, entry, chunks, counted, before)
+        self._add(Pending(replace(found, document=document), entry, counted, before))
 
-    def _add(
-        self,
-        document: Document,
-        entry: LedgerEntry,
-        chunks: list[Chunk],
-        counted: Literal["added", "updated", "empty", ""] = "",
-        before: LedgerEntry | None = None,
-    ) -> None:
-        texts = [embedding_text(document.title, c.section, c.text) for c in chunks]
-        keys = [sha256_hex(text) for text in texts]
-        self.batch.documents.append(_Pending(document, entry, chunks, texts, keys, counted, before))
-        self.batch.chunks += len(chunks)
+    def _add(self, pending: Pending) -> None:
+        self.batch.documents.append(pending)
+        self.batch.chunks += len(pending.split.chunks)
 
     def _note_failure(
         self,
@@ -613,6 +609,7 @@ class Ingest:
     # A batch
 
     def _commit(self, *, when_full: bool = False) -> None:
+        """Hand over what came together; it is written in the order in which it is handed over."""
         batch = self.batch
         full = (
             len(batch.documents) + len(batch.lines) >= self.config.batch_documents
@@ -620,75 +617,35 @@ class Ingest:
         )
         if when_full and not full:
             return
-        self.batch = _Batch()
-        if batch.documents:
-            vectors = self._vectors(batch.documents)
-            updates = [self._valid(p, vectors) for p in batch.documents]
-            if good := [u for u in updates if u is not None]:
-                self.features.replace(good)
-            batch.lines += self.refused
-            self.refused = []
-        if batch.lines:
-            self.features.note(batch.lines)
-        if batch.dropped:
-            self._delete(batch.dropped)
+        self.batch = Batch()
+        if batch.documents or batch.lines or batch.dropped:
+            self._count_deleted(batch.dropped)
+            self.committing.submit(self.features, batch)
+        self._note_refused()
 
-    def _valid(self, pending: _Pending, vectors: Mapping[str, Vectors]) -> DocumentUpdate | None:
-        """What is to be committed of a document; None, and a line, where it breaks the contract."""
-        update = DocumentUpdate(
-            document=pending.document,
-            entry=pending.entry,
-            chunks=tuple(pending.chunks),
-            vectors=_stack([vectors[key] for key in pending.keys], self.embedder),
-            search_texts=tuple(pending.texts),
-            signature=document_signature(pending.document.text) if pending.chunks else b"",
-        )
-        wrong = violation(update, self.embedder.identity, self.config.validation)
-        if wrong is None:
-            self.statistics.add(c.text for c in pending.chunks)
-            return update
-        entry = pending.entry
-        source = entry.record.source
-        self.added -= pending.counted == "added"
-        self.updated -= pending.counted == "updated"
-        reason = f"its features are not stored: {wrong}"
-        entries = [pending.before] if pending.before else []
-        self.refused.append(
-            self._failure(
+    def _finish(self) -> None:
+        """Wait until everything is written."""
+        self._commit()
+        self.committing.drain()
+        self._note_refused()
+        if self.batch.lines:
+            self._finish()
+
+    def _note_refused(self) -> None:
+        """Lines of what broke the contract of features, into the next batch."""
+        for refused in self.committing.refused():
+            entry = refused.pending.entry
+            source = entry.record.source
+            self.added -= refused.pending.counted == "added"
+            self.updated -= refused.pending.counted == "updated"
+            self._note_failure(
                 source,
-                entries,
+                [refused.pending.before] if refused.pending.before else [],
                 entry.file_hash,
-                reason,
+                refused.reason,
                 file="" if entry.file == source else entry.file,
                 file_documents=entry.file_documents,
             )
-        )
-        return None
-
-    def _vectors(self, documents: Sequence[_Pending]) -> dict[str, Vectors]:
-        """A vector for every key: remembered ones, and the others embedded now."""
-        texts = {key: text for p in documents for key, text in zip(p.keys, p.texts, strict=True)}
-        identity = self.embedder.identity
-        found: dict[str, Vectors] = dict(self.features.known_vectors(list(texts), identity))
-        # Texts of like length together: a batch is padded to its longest.
-        wanted = sorted((k for k in texts if k not in found), key=lambda k: (-len(texts[k]), k))
-        new: list[str] = []
-        for keys in _slices(wanted, self.config.embed_batch):
-            made = self.embedder.embed_documents([texts[key] for key in keys])
-            found.update(zip(keys, made, strict=True))
-            new += keys
-            self.embedded += len(keys)
-            self.progress(ProgressEvent("embed", self.embedded, None, f"{len(keys)} chunks"))
-            if len(new) >= _REMEMBER_EVERY:
-                self._remember(new, found)
-                new = []
-        self._remember(new, found)
-        return found
-
-    def _remember(self, keys: Sequence[str], vectors: dict[str, Vectors]) -> None:
-        if keys:
-            stacked = _stack([vectors[key] for key in keys], self.embedder)
-            self.features.remember_vectors(keys, stacked, self.embedder.identity)
 
     # What is gone
 
@@ -749,6 +706,9 @@ class Ingest:
 
     def _delete(self, records: Sequence[SourceRecord]) -> None:
         self.features.delete([r.id for r in records])
+        self._count_deleted(records)
+
+    def _count_deleted(self, records: Sequence[SourceRecord]) -> None:
         self.deleted += sum(r.chunks > 0 for r in records)
 
     def _is_ours(self, file: SourceFile) -> bool:
@@ -791,9 +751,9 @@ class Ingest:
             # Cut for another embedder: without a digest they are cut again once there is a file.
             line = entry.record.model_copy(update={"settings_digest": ""})
             kept = LedgerEntry(line, entry.file, entry.file_hash, entry.file_documents)
-            self._add(document, kept, self.store.features.chunks(document.id))
+            self._add(Pending(with_texts(document, self.store.features.chunks(document.id)), kept))
             self._commit(when_full=True)
-        self._commit()
+        self._finish()
         self.store.features.adopt(self.features)
         self.features = self.store.features
 
@@ -804,15 +764,8 @@ def _in_collection(metadata: Mapping[str, str], collection: str) -> dict[str, st
     return {**found, COLLECTION: collection} if collection else found
 
 
-def _slices(keys: Sequence[str], size: int) -> Iterator[Sequence[str]]:
-    for start in range(0, len(keys), size):
-        yield keys[start : start + size]
-
-
-def _stack(vectors: Sequence[Vectors], embedder: Embedder) -> Vectors:
-    if not vectors:
-        return np.zeros((0, embedder.identity.dimension), np.float32)
-    return np.stack(vectors).astype(np.float32, copy=False)
+def _source(found: Same | Split | FailedSource) -> str:
+    return found.document.source if isinstance(found, Split) else found.source
 
 
 def _lies_under(file: str, root: str) -> bool:

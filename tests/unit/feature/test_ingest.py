@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 
 from pipelines.engines.embedding import HashingEmbedder
-from pipelines.feature import ingest as module
-from pipelines.feature import parsing
+from pipelines.feature import parsing, preparing
 from pipelines.feature.chunking import ChunkingConfig
 from pipelines.feature.config import FeatureConfig
 from pipelines.feature.ingest import IngestReport, ingest
@@ -150,7 +149,7 @@ def test_unchanged_files_are_not_read_again(
 ) -> None:
     run(store, docs)
     version = store.features.version()
-    monkeypatch.setattr(module, "read", lambda *a, **k: pytest.fail("read an unchanged file"))
+    monkeypatch.setattr(preparing, "read", lambda *a, **k: pytest.fail("read an unchanged file"))
     os.utime(docs / "tools.md")
     report = run(store, docs)
     assert counts(report) == (0, 0, 3, 0, 0, 0)
