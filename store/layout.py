@@ -270,6 +270,11 @@ class Layout:
         return self.root / "tables"
 
     @property
+    def machine(self) -> Path:
+        """What was measured of the machines that the store was used on."""
+        return self.root / "machine.json"
+
+    @property
     def pipelines(self) -> Path:
         """States of pipelines' steps."""
         return self.root / "pipelines"

@@ -86,6 +86,7 @@ def _checks(session: Session) -> Iterator[Check]:
     yield _machine()
     yield from _packages()
     yield _guarded("embedder", lambda: _embedder(session))
+    yield _guarded("embedding speed", lambda: _speed(session))
     yield _guarded("language model", lambda: _generator(session))
     yield _guarded("store", lambda: _store(session))
     yield _guarded("features", lambda: _features(session))
@@ -141,6 +142,31 @@ def _embedder(session: Session) -> Check:
 
     identity = build_embedder(session.settings).identity
     return "embedder", "ok", f"{identity.id}, {identity.dimension} dimensions"
+
+
+def _speed(session: Session) -> Check:
+    from app.build import build_embedder
+    from pipelines.engines.embedding import SentenceTransformerEmbedder
+    from pipelines.feature.probing import kept_probe
+
+    embedder = build_embedder(session.settings)
+    if not isinstance(embedder, SentenceTransformerEmbedder) or embedder.tokens_at_once is None:
+        return "embedding speed", "ok", "the profile says how much is embedded at once"
+    probe = kept_probe(session.store, embedder)
+    if probe is None:
+        return (
+            "embedding speed",
+            "ok",
+            f"{embedder.tokens_at_once} tokens at once; what is quickest here is measured by the "
+            "first ingest of a megabyte or more",
+        )
+    tried = ", ".join(f"{tokens}: {rate:.1f}" for tokens, rate in probe.texts_per_s.items())
+    return (
+        "embedding speed",
+        "ok",
+        f"{probe.tokens_at_once} tokens at once, the quickest on this machine ({probe.machine}) "
+        f"on {probe.at:%Y-%m-%d}; passages a second: {tried}",
+    )
 
 
 def _generator(session: Session) -> Check:

@@ -208,7 +208,9 @@ class SentenceTransformerEmbedder:
         self._model.eval()
         # On a CPU a batch that stays in the caches is quickest: of 1,024 tokens it took 0.67 of the
         # processor's time of sentence-transformers' 32 texts, where 8 texts took 0.76.
-        self._budget = _CPU_TOKENS if batch_size is None and device == "cpu" else None
+        #: Tokens of a batch with their padding; None where only the number of texts counts. Which
+        #: number is quickest differs from machine to machine; the vectors do not, but for rounding.
+        self.tokens_at_once = _CPU_TOKENS if batch_size is None and device == "cpu" else None
         self._batch = batch_size or 64
         # A batch at a time, so that a question need not wait for a whole ingest.
         self._lock = threading.Lock()
@@ -241,7 +243,8 @@ class SentenceTransformerEmbedder:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Sent to another process, it is loaded anew there from the same files."""
-        return functools.partial(SentenceTransformerEmbedder, **self._made_with), (self._folder,)
+        make = functools.partial(SentenceTransformerEmbedder, **self._made_with)
+        return make, (self._folder,), {"tokens_at_once": self.tokens_at_once}
 
     @property
     def identity(self) -> EmbedderIdentity:
@@ -304,7 +307,7 @@ class SentenceTransformerEmbedder:
             some = self._tokenizer.encode_batch(texts[at : at + _TOKENIZED_AT_ONCE])
             for i, encoded in enumerate(some, start=at):
                 lengths[i] = min(len(encoded), int(self._model.max_seq_length))
-        yield from like_lengths(lengths, most_texts=self._batch, most_tokens=self._budget)
+        yield from like_lengths(lengths, most_texts=self._batch, most_tokens=self.tokens_at_once)
 
     def _encode(self, texts: list[str]) -> Vectors:
         try:

@@ -29,6 +29,7 @@ from pipelines.feature.config import FeatureConfig
 from pipelines.feature.executors import Executor, ExecutorName, InProcess, open_executor
 from pipelines.feature.parsing import Parser
 from pipelines.feature.preparing import Job, Prepared, Same, Split, split, with_texts
+from pipelines.feature.probing import WORTHWHILE_BYTES, settle
 from pipelines.feature.resemblance import read_signature, similar_groups
 from pipelines.feature.sources import (
     Discovery,
@@ -167,9 +168,12 @@ def ingest(
         EmbedderMismatch: the store's vectors come from another embedder.
         InvalidName: the collection's name is not plain.
     """
+    found = discover(sources, config=config.sources, downloads=store.layout.downloads)
+    worthwhile = sum(file.size for file in found.files) >= WORTHWHILE_BYTES
+    settle(embedder, store=store, worthwhile=worthwhile, progress=progress)
     with ExitStack() as stack:
         return take(
-            discover(sources, config=config.sources, downloads=store.layout.downloads),
+            found,
             store=store,
             embedder=embedder,
             config=config,
