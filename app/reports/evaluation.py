@@ -91,6 +91,29 @@ class EvaluationDocument:
         return self.found.report
 
 
+def score_tables(
+    document: EvaluationDocument,
+) -> list[tuple[str, list[str], dict[str, EvaluationReport]]]:
+    """What the scores are about, their names, and the systems that have any of them.
+
+    Scores of answers and of retrieval apart: a search alone has no answers, and a system that was
+    given the right passages has searched for none.
+    """
+    at = list(MEANINGS).index("recall@1")
+    tables = []
+    for about, all_names in (("answers", [*MEANINGS][:at]), ("retrieval", [*MEANINGS][at:])):
+        reports = {
+            system: report
+            for system, report in document.found.reports.items()
+            if any(has(report, name) for name in all_names)
+            and not (about == "retrieval" and report.oracle)
+        }
+        names = [n for n in all_names if any(has(r, n) for r in reports.values())]
+        if names:
+            tables.append((about, names, reports))
+    return tables
+
+
 def gather(
     found: Compared, store: Store, *, cases: str, command: str, failed: Sequence[str] = ()
 ) -> EvaluationDocument:

@@ -7,7 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from app.reports import charts
-from app.reports.evaluation import MEANINGS, EvaluationDocument, has, lead, score, versions
+from app.reports.evaluation import (
+    MEANINGS,
+    EvaluationDocument,
+    lead,
+    score,
+    score_tables,
+    versions,
+)
 from app.reports.markup import Markup, el, join, table
 from app.reports.page import card, page, section
 from store.types import Interval
@@ -92,22 +99,21 @@ def _charts(document: EvaluationDocument) -> Markup:
 
 
 def _headline(document: EvaluationDocument) -> Markup:
-    reports = document.found.reports
-    names = [n for n in MEANINGS if any(has(r, n) for r in reports.values())]
-    rows: list[list[object]] = [
-        [
-            join(el("b", name), el("div", MEANINGS[name], class_="ci")),
-            *(_interval(score(report, name)) for report in reports.values()),
+    tables = []
+    for about, names, reports in score_tables(document):
+        rows: list[list[object]] = [
+            [
+                join(el("b", name), el("div", MEANINGS[name], class_="ci")),
+                *(_interval(score(report, name)) for report in reports.values()),
+            ]
+            for name in names
         ]
-        for name in names
-    ]
-    rows.append(
-        [
-            join(el("b", "median time"), el("div", "seconds per case", class_="ci")),
-            *(f"{r.latency['p50']:.2f}" if "p50" in r.latency else "" for r in reports.values()),
-        ]
-    )
-    return table(["score", *reports], rows)
+        times = [f"{r.latency['p50']:.2f}" if "p50" in r.latency else "" for r in reports.values()]
+        if any(times):
+            name = join(el("b", "median time"), el("div", "seconds per case", class_="ci"))
+            rows.append([name, *times])
+        tables.append(table([about, *reports], rows))
+    return join(*tables)
 
 
 def _interval(value: Interval | None) -> Markup | str:
@@ -120,11 +126,12 @@ def _differences(document: EvaluationDocument) -> Markup | None:
     found = document.found
     if not found.differences:
         return None
-    names = [n for n in MEANINGS if any(n in d for d in found.differences.values())]
+    compared = {system: d for system, d in found.differences.items() if d}
+    names = [n for n in MEANINGS if any(n in d for d in compared.values())]
     rows: list[list[object]] = []
     for name in names:
         cells: list[object] = [el("b", name)]
-        for differences in found.differences.values():
+        for differences in compared.values():
             value = differences.get(name)
             if value is None:
                 cells.append("")
@@ -145,7 +152,7 @@ def _differences(document: EvaluationDocument) -> Markup | None:
             "Mean paired difference with its bootstrap interval; p is of the paired randomisation "
             "test, corrected by Holm's rule over the scores of a system. Coloured: below 0.05.",
         ),
-        el("div", table(["score", *found.differences], rows), class_="wide"),
+        el("div", table(["score", *compared], rows), class_="wide"),
     )
 
 

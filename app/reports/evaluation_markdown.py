@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from app.reports.evaluation import MEANINGS, EvaluationDocument, has, lead, score, versions
+from app.reports.evaluation import EvaluationDocument, lead, score, score_tables, versions
 from app.reports.verdicts import JUDGE_NOTE, PAIR_COLUMNS, SCORE_COLUMNS, pair_rows, score_rows
 from store.types import Interval
 
@@ -20,12 +20,15 @@ def as_markdown(document: EvaluationDocument) -> str:
         "",
         *(f"**Failed:** {_md(sentence)}\n" for sentence in document.failed),
     ]
-    names = [n for n in MEANINGS if any(has(r, n) for r in reports.values())]
-    lines += _md_table(
-        ["score", *reports],
-        [[name, *(_md_interval(score(r, name)) for r in reports.values())] for name in names],
-    )
+    for about, names, shown in score_tables(document):
+        lines += _md_table(
+            [about, *shown],
+            [[name, *(_md_interval(score(r, name)) for r in shown.values())] for name in names],
+        )
+        lines.append("")
     for system, differences in document.found.differences.items():
+        if not differences:
+            continue
         lines += ["", f"## {_md(system)} against {_md(document.found.reference)}", ""]
         lines += _md_table(
             ["score", "difference", "95 % interval", "p (Holm)", "cases"],
