@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from store import search, tables
+from store import fragments, search, tables
 from store.errors import StoreError
 from store.opened import OpenedFeatures, one_of
 from store.tables import DocumentUpdate, LedgerEntry
@@ -130,6 +130,18 @@ class FeatureWriter(OpenedFeatures):
         with self._lance.writing():
             table = self._lance.ensure(tables.vectors_name(identity), schema)
             table.add(tables.vectors_table(keys, vectors, schema))
+
+    def vectors_address(self, identity: EmbedderIdentity) -> str:
+        """Where the remembered vectors of one embedder lie, for ``store.fragments``."""
+        with self._lance.writing():
+            self._lance.ensure(tables.vectors_name(identity), tables.vectors_schema(identity))
+        return self._lance.address(tables.vectors_name(identity))
+
+    def commit_fragments(self, written: Sequence[str], identity: EmbedderIdentity) -> None:
+        """Remember the vectors that others wrote as fragments, all of them in one commit."""
+        with self._lance.writing():
+            fragments.commit(self._lance.address(tables.vectors_name(identity)), written)
+        self._lance.refresh()
 
     def forget_vectors(self, identity: EmbedderIdentity) -> None:
         """Drop the remembered vectors of one embedder."""

@@ -81,11 +81,12 @@ def ingest(
         typer.Option("--retry-failed", help="Try again what failed, although it has not changed."),
     ] = False,
     executor: Annotated[
-        Literal["local", "process"],
+        Literal["local", "process", "ray"],
         typer.Option(
             "--executor",
-            help="Where files are read and texts embedded: local (here) or process (processes of "
-            "this machine, each with the embedder).",
+            help="Where files are read and texts embedded: local (here), process (processes of "
+            "this machine, each with the embedder) or ray (the cluster of RAY_ADDRESS, else one on "
+            "this machine; needs the extra scale).",
         ),
     ] = "local",
     workers: Annotated[
@@ -93,7 +94,7 @@ def ingest(
         typer.Option(
             "--workers",
             min=1,
-            help="How many processes.",
+            help="How many processes or actors.",
             show_default="one for each core",
         ),
     ] = None,

@@ -79,8 +79,8 @@ class Committing:
     def __init__(
         self, embedder: Embedder, embed: Embed, config: FeatureConfig, progress: Progress
     ) -> None:
-        self.embedded = 0
         self.statistics = StatisticsCounter()
+        self._embedded = 0
         self._embedder = embedder
         self._embed = embed
         self._config = config
@@ -194,8 +194,8 @@ class Committing:
         for keys, vectors in zip(slices, made, strict=True):
             found.update(zip(keys, vectors, strict=True))
             new += keys
-            self.embedded += len(keys)
-            self._progress(ProgressEvent("embed", self.embedded, None, f"{len(keys)} chunks"))
+            self._embedded += len(keys)
+            self._progress(ProgressEvent("embed", self._embedded, None, f"{len(keys)} chunks"))
             if len(new) >= _REMEMBER_EVERY:
                 self._remember(features, new, found)
                 new = []

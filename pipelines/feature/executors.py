@@ -1,7 +1,8 @@
 """Where the work of an ingest is done: files read and split, texts embedded.
 
 ``InProcess`` does it where it is asked; ``Processes`` on processes of this machine, each with the
-embedder's weights. What is committed, and in which order, is the same for all of them.
+embedder's weights; ``ray_workers`` on the machines of a cluster. What is committed, and in which
+order, is the same for all of them.
 """
 
 from __future__ import annotations
@@ -24,12 +25,19 @@ from pipelines.feature.config import FeatureConfig
 from pipelines.feature.parsing import Parser
 from pipelines.feature.preparing import Job, Prepared, prepare
 from store.errors import EngineError
+from store.features import FeatureStore
+from store.progress import Progress
 
-ExecutorName = Literal["local", "process"]
+ExecutorName = Literal["local", "process", "ray"]
 
 
 class Executor(Protocol):
-    """Does the work of an ingest that needs no store."""
+    """Does the work of an ingest that needs no store.
+
+    ``embedded`` counts the texts that it was the first to embed.
+    """
+
+    embedded: int
 
     def prepare(self, jobs: Iterable[Job]) -> Iterator[Prepared]:
         """Read and split files, in their order; ``jobs`` may be asked for more than was given."""
@@ -47,6 +55,7 @@ class InProcess:
         self._embedder = embedder
         self._config = config
         self._parser = parser
+        self.embedded = 0
 
     def prepare(self, jobs: Iterable[Job]) -> Iterator[Prepared]:
         """One file after the other, each when it is asked for."""
@@ -55,7 +64,9 @@ class InProcess:
 
     def embed(self, slices: Sequence[Sequence[str]]) -> Iterator[Vectors]:
         """One slice after the other."""
-        return (self._embedder.embed_documents(texts) for texts in slices)
+        for texts in slices:
+            self.embedded += len(texts)
+            yield self._embedder.embed_documents(texts)
 
 
 class Processes:
@@ -77,6 +88,7 @@ class Processes:
         self._config = config
         self._workers = workers or os.cpu_count() or 1
         self._pool: ProcessPoolExecutor | None = None
+        self.embedded = 0
         self._lock = threading.Lock()
 
     def __enter__(self) -> Self:
@@ -107,7 +119,9 @@ class Processes:
         if not slices:
             return
         with _whole_pool():
-            yield from self._started().map(_embed_there, [list(texts) for texts in slices])
+            for vectors in self._started().map(_embed_there, [list(texts) for texts in slices]):
+                self.embedded += len(vectors)
+                yield vectors
 
     def _started(self) -> ProcessPoolExecutor:
         with self._lock:  # files are prepared on one thread, texts embedded on another
@@ -128,12 +142,18 @@ def open_executor(
     *,
     embedder: Embedder,
     config: FeatureConfig,
+    features: FeatureStore,
     workers: int | None,
+    progress: Progress,
     stack: contextlib.ExitStack,
 ) -> Executor | None:
     """The executor of that name, closed with the stack; None for the one that each ingest makes."""
     if name == "process":
         return stack.enter_context(Processes(embedder, config, workers=workers))
+    if name == "ray":
+        from pipelines.feature.ray_workers import RayWorkers
+
+        return RayWorkers(embedder, config, features, workers=workers, progress=progress)
     return None
 
 

@@ -352,7 +352,7 @@ class _Taking(Ingest):
             superseded=counts["superseded"],
             empty=tuple(e for e in self.empty if e.source not in ended),
             failed=tuple(self.failed),
-            embedded_chunks=self.committing.embedded,
+            embedded_chunks=self.executor.embedded,
             freshness=_summary(self.lags),
             seconds=round(time.monotonic() - began, 3),
         )

@@ -183,7 +183,13 @@ def ingest(
             retry_failed=retry_failed,
             progress=progress,
             executor=open_executor(
-                executor, embedder=embedder, config=config, workers=workers, stack=stack
+                executor,
+                embedder=embedder,
+                config=config,
+                features=store.features,
+                workers=workers,
+                progress=progress,
+                stack=stack,
             ),
         )
 
@@ -350,7 +356,7 @@ class Ingest:
             near_duplicates=near_duplicates,
             missing=missing,
             chunks=kept.rows,
-            embedded_chunks=self.committing.embedded,
+            embedded_chunks=self.executor.embedded,
             seconds=round(time.monotonic() - began, 3),
             statistics=self.committing.statistics.result(),
         )

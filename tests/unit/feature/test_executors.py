@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -21,7 +23,7 @@ from pipelines.feature.executors import InProcess, Processes
 from pipelines.feature.ingest import Ingest, ingest
 from pipelines.feature.parsing import Parser
 from pipelines.feature.sources import discover
-from store.errors import EngineError
+from store.errors import ConfigError, EngineError
 from store.progress import quiet
 from store.store import Store
 from tests.support.documents import a_pdf, zipped
@@ -211,3 +213,60 @@ def test_a_loaded_embedder_can_be_sent_to_another_process(tmp_path: Path) -> Non
     assert printed[0] == embedder.identity.digest
     here = embedder.embed_documents(["a kiln"])[0][:3]
     np.testing.assert_allclose([float(v) for v in printed[1:]], here, atol=1e-6)
+
+
+RAY = """
+import json, sys
+from pathlib import Path
+from pipelines.engines.embedding import HashingEmbedder
+from pipelines.feature.ingest import ingest
+from store.store import Store
+from tests.unit.feature.test_executors import CONFIG, content
+
+root, docs = Path(sys.argv[1]), Path(sys.argv[2])
+
+def take(name, embedder=None, **options):
+    store = Store(root / name)
+    embedder = embedder or HashingEmbedder(64)
+    report = ingest([str(docs)], store=store, embedder=embedder, config=CONFIG, **options)
+    return store, [report.added, report.updated, report.unchanged, len(report.failed),
+                   len(report.empty), report.embedded_chunks]
+
+def on_ray():
+    return take("ray", executor="ray", workers=2)
+
+local, first = take("local")
+store, report = on_ray()
+name = next(n for n in store.features._lance.names() if n.startswith("vectors_"))
+versions = len(store.features._lance.open(name).list_versions())
+equal = content(local) == content(store)
+again = on_ray()[1]
+(docs / "00.md").write_text("# Page 0\\n\\nThe kiln 0 is cold now.\\n", "utf-8")
+print(json.dumps({"local": first, "ray": report, "equal": equal, "versions": versions,
+                  "again": again, "edited": on_ray()[1]}))
+"""
+
+
+@pytest.mark.heavy
+def test_ray_leaves_the_store_that_one_process_leaves(tmp_path: Path, docs: Path) -> None:
+    for package in ("ray", "lance"):
+        pytest.importorskip(package)
+    said = json.loads(run_python(RAY, tmp_path, docs).splitlines()[-1])
+    assert said["equal"]
+    assert said["ray"] == said["local"]
+    assert said["local"][:5] == [16, 0, 0, 2, 1]
+    assert said["versions"] == 2  # the empty table, and one commit of all fragments
+    assert said["again"] == [0, 0, 16, 2, 1, 0]
+    assert said["edited"] == [0, 1, 15, 2, 1, 1]
+
+
+def test_a_package_that_ray_needs_is_named(
+    tmp_path: Path, docs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(ConfigError, match="not installed: ray") as caught:
+        ingest(
+            [str(docs)], store=Store(tmp_path / "store"), embedder=HashingEmbedder(64),
+            config=CONFIG, executor="ray",
+        )  # fmt: skip
+    assert "fti-llm[scale]" in caught.value.hint
