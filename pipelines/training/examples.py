@@ -7,7 +7,7 @@ The prompt is composed and fitted by the contract, with the model's own tokenize
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from pipelines.engines.embedding import Embedder
@@ -16,11 +16,12 @@ from pipelines.engines.evidence import Remembering, nearest_sentences
 from store.contract import Contract, FittedPrompt
 from store.errors import ContractError, QuestionTooLong
 from store.progress import Progress, ProgressEvent, quiet
-from store.types import InstructionExample, Passage, PreferenceExample
+from store.types import InstructionExample, Passage, PreferenceExample, sha256_hex
 
 TOO_LONG_RESPONSE = "response_too_long"
 TOO_LONG_QUESTION = "question_too_long"
 ANSWER_CUT = "answer_cut_away"
+TOO_MANY_REFUSALS = "refusal_above_share"
 REJECTED_HIDDEN = "rejected_cites_what_is_not_shown"
 
 
@@ -72,7 +73,9 @@ def encode_rows(
 
     Dropped are rows whose response is longer than serving generates, whose question alone fills
     the prompt, and whose cited passage is cut so that the answer is no longer to be seen: they
-    would teach the model to answer from nothing.
+    would teach the model to answer from nothing. Where rows with an answer are dropped, refusals
+    are thinned to the share that they have in the dataset: a model that saw twice as many would
+    refuse twice as readily. Which ones stay depends on their ids alone.
 
     Args:
         rows: of a dataset.
@@ -87,8 +90,7 @@ def encode_rows(
     _require_embedder(contract, embedder)
     if embedder is not None:
         embedder = Remembering(embedder)
-    examples: list[EncodedExample] = []
-    ids: list[str] = []
+    examples: dict[str, EncodedExample] = {}
     dropped: Counter[str] = Counter()
     for number, row in enumerate(rows, start=1):
         progress(ProgressEvent("encode", number, len(rows), row.id))
@@ -96,9 +98,23 @@ def encode_rows(
         if isinstance(found, str):
             dropped[found] += 1
         else:
-            examples.append(found[0])
-            ids.append(row.id)
-    return EncodedRows(examples, ids, dict(sorted(dropped.items())))
+            examples[row.id] = found[0]
+    for surplus in _surplus_refusals(rows, examples):
+        del examples[surplus]
+        dropped[TOO_MANY_REFUSALS] += 1
+    return EncodedRows([*examples.values()], [*examples], dict(sorted(dropped.items())))
+
+
+def _surplus_refusals(rows: Sequence[InstructionExample], kept: Collection[str]) -> list[str]:
+    """Ids of kept refusals beyond the share that refusals have among all rows."""
+    refusals = [row.id for row in rows if not row.answer]
+    answered = len(rows) - len(refusals)
+    if not answered:
+        return []
+    left = sum(bool(row.answer) and row.id in kept for row in rows)
+    room = -(-left * len(refusals) // answered)  # rounded up
+    there = sorted((i for i in refusals if i in kept), key=sha256_hex)
+    return there[room:]
 
 
 def encode_pairs(

@@ -162,3 +162,19 @@ def test_a_row_whose_evidence_is_not_selected_is_dropped(encoder: PromptEncoder)
 def test_evidence_cannot_be_selected_without_an_embedder(encoder: PromptEncoder) -> None:
     with pytest.raises(ContractError, match="no embedder was given"):
         encode_rows([row()], contract=contract(evidence_sentences=2), encoder=encoder)
+
+
+def test_refusals_keep_their_share_where_answers_are_cut_away(encoder: PromptEncoder) -> None:
+    late = "The hall is old and cold. " * 20 + "It opens at nine."
+    answered = [row(row_id=f"a{n}") for n in range(6)]
+    cut = [row(row_id=f"c{n}", passages=(a_passage(late),)) for n in range(6)]
+    refusals = [row(row_id=f"u{n}", answer="", citations=()) for n in range(4)]
+
+    encoded = encode_rows([*refusals, *cut, *answered], contract=contract(), encoder=encoder)
+    again = encode_rows([*answered, *refusals, *cut], contract=contract(), encoder=encoder)
+    whole = encode_rows([*refusals, *answered], contract=contract(), encoder=encoder)
+
+    assert encoded.dropped == {"answer_cut_away": 6, "refusal_above_share": 2}
+    assert [i for i in encoded.ids if i.startswith("a")] == [a.id for a in answered]
+    assert set(again.ids) == set(encoded.ids)  # whatever the order of rows
+    assert whole.dropped == {}
