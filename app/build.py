@@ -457,6 +457,7 @@ def train(
     from pipelines.training.finetune import finetune
 
     begun = None if start is None else store.models.get(start)
+    store.models.check_name(name)  # before the base model is loaded
     version, parts = _to_train(settings, store, dataset, begun)
     return finetune(version, name=name, store=store, progress=progress, **parts)
 

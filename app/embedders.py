@@ -98,6 +98,7 @@ def train_embedder(
     from pipelines.training.embedder import finetune_embedder
 
     # What can be refused without an hour of searching is refused first.
+    store.models.check_name(name)
     base = open_embedder(settings.embedder)
     pairs = make_pairs(settings, store, source=source, name=name, progress=progress)
     return finetune_embedder(

@@ -25,7 +25,7 @@ from store.types import (
     now,
     sha256_hex,
 )
-from store.versions import VersionedFolders, file_sha256
+from store.versions import VersionedFolders, check_name, file_sha256
 
 Example = InstructionExample | PreferenceExample
 _Row = TypeVar("_Row", InstructionExample, PreferenceExample)
@@ -50,6 +50,14 @@ class DatasetStore:
             allowed_suffixes={".jsonl"},
             before_change=layout.require_format,
         )
+
+    def check_name(self, name: str) -> None:
+        """Refuse a name that no dataset can have, before the work of making one.
+
+        Raises:
+            InvalidName: it is not a plain name.
+        """
+        check_name(name, "dataset")
 
     def publish(
         self,

@@ -166,6 +166,17 @@ class ModelRegistry:
             before_change=layout.require_format,
         )
 
+    def check_name(self, name: str) -> None:
+        """Refuse a name that no version can have, before the work of making one.
+
+        Raises:
+            InvalidName: it is not a plain name, or is one of "base" and "extractive".
+        """
+        if check_name(name, "model") in ("base", "extractive"):
+            raise InvalidName(
+                f"{name!r} means an answerer that is no version.", hint="Choose another name."
+            )
+
     def publish(
         self,
         name: str,
@@ -196,10 +207,7 @@ class ModelRegistry:
             InvalidName: ``name`` is not a plain name, or is one of "base" and "extractive".
             StoreError: ``files`` holds something that a model version may not.
         """
-        if name in ("base", "extractive"):
-            raise InvalidName(
-                f"{name!r} means an answerer that is no version.", hint="Choose another name."
-            )
+        self.check_name(name)
         if not files.is_dir():
             raise StoreError(f"{str(files)!r} is not a folder to publish.")
 

@@ -113,10 +113,12 @@ def build_dataset(
         progress: told as questions become rows.
 
     Raises:
+        InvalidName: ``name`` is not a plain name.
         StoreEmpty: nothing was ingested.
         EmbedderMismatch: the store's vectors come from another embedder.
         InputError: no row could be made; says what was left out and why. What a source raises.
     """
+    store.datasets.check_name(name)
     version = store.features.version()
     frozen = FrozenQuestions(store.cases, config) if config.decontaminate else None
     inputs = {

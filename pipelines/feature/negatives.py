@@ -109,6 +109,7 @@ def mine_negatives(
         "dataset_digest": source.digest,
         "features_version": str(version),
     }
+    store.datasets.check_name(name)
     with store.runs.running("dataset", inputs=inputs, settings=settings) as run:
         split_of: dict[str, Split] = {
             document: split for split in SPLITS for document in source.documents.get(split, ())

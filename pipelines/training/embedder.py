@@ -157,6 +157,7 @@ def finetune_embedder(
     """
     digest = _digest(dataset, base, config)
     folder = store.layout.checkpoints / digest[:32]
+    store.models.check_name(name)
     inputs = {
         "dataset": dataset.ref,
         "dataset_digest": dataset.digest,

@@ -171,6 +171,7 @@ def finetune(
         progress: told after every step, with the loss and the seconds left.
 
     Raises:
+        InvalidName: ``name`` is none that a model can have.
         ContractError: the contract names another base, or the rows another embedder, or it
             selects evidence and there is no embedder.
         TrainingError: the base cannot be trained so, memory does not suffice, rows hold text that
@@ -178,6 +179,7 @@ def finetune(
         StoreLocked: another process trains the very same.
         IntegrityError: the dataset's files are not as published.
     """
+    store.models.check_name(name)
     if dataset.kind == "preference":
         # What dropout does to a likelihood would drown what training does to it.
         config = config.model_copy(update={"dropout": 0.0})

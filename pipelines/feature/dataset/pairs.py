@@ -75,6 +75,7 @@ def build_pairs(
     rows = [row for split in SPLITS for row in store.datasets.rows(source.ref, split)]
     settings = config.model_dump(mode="json") | {"source": source.ref}
     inputs = {"dataset": source.ref, "dataset_digest": source.digest, "reviews": str(len(reviews))}
+    store.datasets.check_name(name)
     with store.runs.running("dataset", inputs=inputs, settings=settings) as run:
         tally = Tally()
         mask = [kind for kind in PERSONAL if kind in source.settings.get("mask", ())]

@@ -15,7 +15,7 @@ from app.exporting import export_merged
 from app.settings import load_settings
 from pipelines.training import tracking
 from pipelines.training.choices import Tracker
-from store.errors import ConfigError, ContractError, TrainingError
+from store.errors import ConfigError, ContractError, InvalidName, TrainingError
 from store.store import Store
 from tests.support import boxes
 
@@ -48,6 +48,17 @@ def fti(store: Store, profile: Path, *words: str) -> Any:
     done = CliRunner().invoke(app, [*words, *args], catch_exceptions=False)
     assert done.exit_code == 0, done.output
     return json.loads(done.stdout)
+
+
+@pytest.mark.parametrize("name", ["../reader", "base", "Reader"])
+def test_a_name_that_no_version_can_have_is_refused_before_any_work(
+    store: Store, profile: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.build._to_train", lambda *a: pytest.fail("loaded the base model"))
+    runs = len(store.runs.list())
+    with pytest.raises(InvalidName, match=name):
+        fti(store, profile, "finetune", "boxes", "--name", name)
+    assert len(store.runs.list()) == runs
 
 
 def test_a_dry_run_foretells_and_leaves_nothing(store: Store, profile: Path) -> None:

@@ -37,6 +37,14 @@ def _publish(datasets: DatasetStore, name: str = "faq", **changes: Any) -> Datas
     return datasets.publish(name, **(fields | changes))
 
 
+def test_a_name_that_no_dataset_can_have_can_be_refused_before_the_work(
+    datasets: DatasetStore,
+) -> None:
+    datasets.check_name("hand-book")
+    with pytest.raises(InvalidName, match="hand/book"):
+        datasets.check_name("hand/book")
+
+
 def test_a_published_version_says_what_it_holds(datasets: DatasetStore) -> None:
     version = _publish(datasets, settings={"seed": 1})
     assert version.ref == "faq/1"
