@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from store import filters, frames, search, tables
+from store.bykey import RowsByKey
 from store.errors import DocumentNotFound, StoreEmpty
 from store.filters import Where
 from store.ledger import LedgerReader
@@ -21,7 +22,9 @@ if TYPE_CHECKING:
     from lancedb.expr import Expr
 
 _MIN_CANDIDATES = 50
-_PLACES = 100_000  # chunks whose places are remembered for reads by key: about 20 MB
+_LOOKED_UP = (
+    "id", "document_id", "ordinal", "start", "end", "text", "content_hash", "section",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +41,7 @@ class ChunkReader(LedgerReader):
     """Chunks with their vectors, and the three searches over them."""
 
     _metadata: tuple[int, dict[str, set[str]]] | None = None  # as of a version of the chunks
-    _places: tuple[Any, dict[str, int] | None] | None = None
+    _by_key: tuple[Any, RowsByKey] | None = None
 
     def chunks(self, documents: str | Sequence[str] | None = None) -> list[Chunk]:
         """The chunks of documents by id, or all, in order of source and place."""
@@ -80,35 +83,14 @@ class ChunkReader(LedgerReader):
         """The chunks that are there of these ids: an online read by key, without a search."""
         if not self.exists() or not chunk_ids:
             return {}
-        columns = ["id", "document_id", "ordinal", "start", "end", "text", "content_hash"]
         table = self._snapshot()
         with self._lance.reading():
-            places = self._row_ids(table)
-            if places is None:
-                wanted = set(chunk_ids)
-                query = table.search().where(one_of("id", wanted)).limit(len(wanted))
-            else:
-                rows = [places[key] for key in dict.fromkeys(chunk_ids) if key in places]
-                if not rows:
-                    return {}
-                query = table.take_row_ids(rows)
-            found = search.rows(query.select([*columns, "section"]))
+            held = self._by_key
+            if held is None or held[0] is not table:
+                by_key = RowsByKey(table, self._lance.address(self._lance.chunks), _LOOKED_UP)
+                self._by_key = held = (table, by_key)
+            found = held[1].rows(chunk_ids)
         return {row["id"]: tables.read_chunk(row) for row in found}
-
-    def _row_ids(self, table: Any) -> dict[str, int] | None:
-        """Where each chunk lies in this version of the table; None where there are too many.
-
-        Taking rows costs half of what any condition does, with an index of ids or without.
-        """
-        held = self._places
-        if held is None or held[0] is not table:
-            places = None
-            if table.count_rows() <= _PLACES:
-                ids = table.search().select(["id"]).with_row_id(True).to_arrow()
-                pairs = zip(ids["id"].to_pylist(), ids["_rowid"].to_pylist(), strict=True)
-                places = dict(pairs)
-            self._places = held = (table, places)
-        return held[1]
 
     def sample(
         self, limit: int, *, documents: Sequence[str] | None = None, seed: int = 0

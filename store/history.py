@@ -7,7 +7,6 @@ table of chunks, so that any tool which prunes that table meets them.
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ from pydantic import ValidationError
 
 from store import tables
 from store.atomic import append_line, iter_lines
+from store.bykey import has_pylance
 from store.errors import InvalidName, StoreEmpty, VersionNotFound
 from store.indexing import NEVER
 from store.lance import Lance
@@ -230,7 +230,7 @@ class History:
 
     def _remove(self, name: str, wanted: set[int], cutoff: datetime) -> None:
         table = self._lance.open(name)
-        if _has_pylance():
+        if has_pylance():
             import lance
 
             lance.dataset(self._lance.address(name)).cleanup_old_versions(
@@ -309,10 +309,6 @@ class History:
                 hint="Ingest documents first: fti ingest PATH",
             )
         return chunks, documents
-
-
-def _has_pylance() -> bool:
-    return importlib.util.find_spec("lance") is not None
 
 
 def _no_tag(name: str, tags: Mapping[str, int]) -> VersionNotFound:

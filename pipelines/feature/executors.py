@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import sys
 import threading
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
@@ -175,6 +176,14 @@ def _prepare(job: Job, embedder: Embedder, config: FeatureConfig, parser: Parser
     )
 
 
+def limit_threads(threads: int) -> None:
+    """Let torch use so many of this process's cores, where the embedder has brought it in."""
+    if "torch" in sys.modules:  # an embedder without weights needs none, and loading it takes long
+        import torch
+
+        torch.set_num_threads(threads)
+
+
 # In the other processes
 
 _there: tuple[Embedder, FeatureConfig, Parser] | None = None
@@ -187,9 +196,7 @@ def _begin(embedder: Embedder, config: FeatureConfig, threads: int) -> None:
     if parent is not None:
         # One that is killed cannot say so.
         threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
-    import torch
-
-    torch.set_num_threads(threads)
+    limit_threads(threads)
     _there = (embedder, config, Parser(config.sources))
 
 

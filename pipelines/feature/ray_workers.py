@@ -21,6 +21,7 @@ from typing import Any
 
 from pipelines.engines.embedding import Embedder, Vectors
 from pipelines.feature.config import FeatureConfig
+from pipelines.feature.executors import limit_threads
 from pipelines.feature.parsing import Parser
 from pipelines.feature.preparing import Job, Prepared, Split, prepare
 from store.errors import ConfigError, EngineError, FtiError
@@ -153,7 +154,7 @@ class _Reading:
     """An actor that reads and splits files."""
 
     def __init__(self, embedder: Embedder, config: FeatureConfig) -> None:
-        _one_thread()
+        limit_threads(1)  # as many actors as processors
         self._embedder = embedder
         self._config = config
         self._parser = Parser(config.sources)
@@ -175,7 +176,7 @@ class _Embedding:
     """An actor that embeds texts and writes their vectors where nobody sees them yet."""
 
     def __init__(self, embedder: Embedder, address: str) -> None:
-        _one_thread()
+        limit_threads(1)  # as many actors as processors
         self._embedder = embedder
         self._address = address
 
@@ -191,12 +192,6 @@ def _read_back(row: dict[str, Any]) -> Prepared:
     """What an actor of ours made; nothing else puts anything into these rows."""
     prepared: Prepared = pickle.loads(row["prepared"])
     return prepared
-
-
-def _one_thread() -> None:
-    import torch
-
-    torch.set_num_threads(1)  # as many actors as processors
 
 
 def _started() -> Any:

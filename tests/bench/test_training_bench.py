@@ -54,6 +54,7 @@ def mixed(tmp_path: Path) -> list[EncodedExample]:
     return rows
 
 
+@pytest.mark.timeout(0)  # six fine-tunings, and bare loops are slow
 @pytest.mark.benchmark(group="fine-tuning the built-in model")
 @pytest.mark.parametrize("lengths", ["uniform", "mixed"])
 def test_training(benchmark: Any, tmp_path: Path, lengths: str, capsys: Any) -> None:

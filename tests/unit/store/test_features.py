@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from store import bykey
 from store.errors import (
     DocumentNotFound,
     EmbedderMismatch,
@@ -431,13 +432,14 @@ def test_chunks_are_looked_up_by_key(features: FeatureStore) -> None:
     assert features.lookup([]) == {}
 
 
-@pytest.mark.parametrize("remembered", [0, 100])
+@pytest.mark.parametrize(("most", "pylance"), [(0, False), (100, False), (100, True)])
 def test_chunks_are_read_by_key_as_they_are_at_the_version(
-    features: FeatureStore, monkeypatch: pytest.MonkeyPatch, remembered: int
+    features: FeatureStore, monkeypatch: pytest.MonkeyPatch, most: int, pylance: bool
 ) -> None:
-    from store import chunks
-
-    monkeypatch.setattr(chunks, "_PLACES", remembered)
+    if pylance:
+        pytest.importorskip("lance")
+    monkeypatch.setattr(bykey, "MOST", most)
+    monkeypatch.setattr(bykey, "has_pylance", lambda: pylance)
     features.replace([an_update("/a.md", ["one", "two"]), an_update("/b.md", ["three"])])
     keys = [chunk.id for chunk in features.chunks()]
     before = features.version()

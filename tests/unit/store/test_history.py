@@ -148,7 +148,7 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(params=["with pylance", "without"])
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     if request.param == "without":
-        monkeypatch.setattr(history, "_has_pylance", lambda: False)
+        monkeypatch.setattr(history, "has_pylance", lambda: False)
     else:
         pytest.importorskip("lance", reason="pylance is an extra")
     return str(request.param)
