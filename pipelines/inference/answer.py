@@ -486,8 +486,9 @@ class Assistant:
         self, drafts: Mapping[int, _Draft], retrieved: Mapping[int, tuple[Passage, ...]]
     ) -> dict[int, tuple[Passage, ...]]:
         """What of the passages the model is to be shown, as the contract says."""
-        if not self.contract.evidence_sentences:
+        if not self.contract.evidence_sentences or not retrieved:
             return dict(retrieved)
+        started = time.perf_counter()
         most = self.contract.max_passages
         selected = nearest_sentences_each(
             [(drafts[place].asked, found[:most]) for place, found in retrieved.items()],
@@ -495,6 +496,9 @@ class Assistant:
             count=self.contract.evidence_sentences,
             known=[drafts[place].vector for place in retrieved],
         )
+        share = (time.perf_counter() - started) / len(retrieved)
+        for place in retrieved:
+            drafts[place].timings["select_s"] = share
         return dict(zip(retrieved, selected, strict=True))
 
     def _retrieve(

@@ -32,6 +32,8 @@ FTI = str(Path(sys.executable).parent / "fti")
 CORPUS = Path(__file__).parents[2] / "app" / "demo" / "corpus"
 CASES = Path(__file__).parents[2] / "app" / "demo" / "cases.jsonl"
 
+STAGES = ("retrieve", "select", "generate")  # whose time an answer's record has
+
 
 @dataclass
 class Seen:
@@ -114,7 +116,10 @@ def percentiles(values: Sequence[float]) -> dict[str, float]:
 
 
 def overhead(base: str, questions: Sequence[str], count: int) -> dict[str, float]:
-    """What one answer costs beyond retrieval and generation, as its own record has these."""
+    """What one answer costs beyond retrieval, the choice of sentences and generation.
+
+    Its own record says how long these took.
+    """
     beyond = []
     with httpx.Client(base_url=base, timeout=300) as client:
         for n in range(count + 2):
@@ -123,7 +128,7 @@ def overhead(base: str, questions: Sequence[str], count: int) -> dict[str, float
             answer = client.post("/v1/chat/completions", json=body).json()
             took = time.perf_counter() - began
             timings = client.get(f"/v1/answers/{answer['id']}").json()["timings"]
-            own = timings.get("retrieve_s", 0.0) + timings.get("generate_s", 0.0)
+            own = sum(timings.get(f"{stage}_s", 0.0) for stage in STAGES)
             if n >= 2:  # the first ones warm up
                 beyond.append((took - own) * 1000)
     return {"p50_ms": round(median(beyond), 2), "max_ms": round(max(beyond), 2)}

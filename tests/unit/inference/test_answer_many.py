@@ -48,6 +48,10 @@ def test_answers_together_are_the_answers_one_by_one(
     assert [said(answer) for answer in together] == [said(answer) for answer in alone]
     assert any(answer.abstention_reason for answer in alone), "an abstention is among them"
     assert any(answer.usage.completion_tokens for answer in alone)
+    for answer in (*together, *alone):  # the time of choosing sentences is in the answer's record
+        assert isinstance(answer, Answer)
+        chosen = bool(evidence) and "generate_s" in answer.timings
+        assert (answer.timings.get("select_s", 0.0) > 0) == chosen
 
 
 def test_each_is_logged_with_its_run_and_its_share_of_the_time(world: World) -> None:
