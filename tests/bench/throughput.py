@@ -60,12 +60,19 @@ def main() -> None:
                 lambda: model.encode(texts, batch_size=batch, show_progress_bar=False), clock
             )
 
-        default, ours = bare(32), bare(8)
+        default, eight = bare(32), bare(8)
+        path = seconds(lambda: embedder.embed_documents(texts), clock)
         again = bare(32)
+        made = embedder.embed_documents(texts[:200])
+        plain = model.encode(texts[:200], show_progress_bar=False)
         print(f"{len(files)} files, {len(texts)} chunks; bare encode 32: {again / default:.2f} of "
               "the first time when it was repeated")  # fmt: skip
         print(f"ingest reaches {default / whole:.2f} of the throughput of bare encode (batch 32), "
-              f"{ours / whole:.2f} of bare encode (batch 8)")  # fmt: skip
+              f"{eight / whole:.2f} of bare encode (batch 8)")  # fmt: skip
+        best = min(default, again)
+        print(f"our embedder gives {best / path:.2f} times the chunks a second of bare encode "
+              f"(batch 32) and {eight / path:.2f} times those of batch 8; no component of a "
+              f"vector differs by more than {float(abs(made - plain).max()):.1e}")  # fmt: skip
 
     with tempfile.TemporaryDirectory() as aside:
         folder = Path(aside) / "files"
