@@ -44,7 +44,7 @@ def mixed(tmp_path: Path) -> list[EncodedExample]:
     form = PromptForm(system="", question_position="both", response_lead=" ")
     rows = []
     lines = (demo / "cases.jsonl").read_text("utf-8").splitlines()
-    for number, line in enumerate(lines[::3][:64]):
+    for number, line in enumerate(lines[::3][:32]):
         case = json.loads(line)
         found: list[Passage] = retriever.search(case["question"], 1 + number % 4)
         answer = (case["answers"] or [""])[0]
