@@ -32,6 +32,7 @@ class Evaluated(Value):
     run: str
     at: str
     cases: str
+    system: str
     scores: Mapping[str, Interval]
 
 
@@ -235,13 +236,15 @@ def _evaluated(evaluated: Sequence[Evaluated]) -> Markup:
     if not evaluated:
         return el("p", "It was not evaluated yet.")
     names = list(dict.fromkeys(name for each in evaluated for name in each.scores))
+    # A row for each score: there are more of them than evaluations, and paper is narrow.
     rows: list[list[object]] = [
-        [each.at, each.cases, each.run,
-         *(_score(each.scores.get(name)) for name in names)]
-        for each in evaluated
-    ]  # fmt: skip
-    columns = ["when", "cases", "run", *names]
-    return el("div", table(columns, rows, text_columns=3), class_="wide")
+        ["cases", *(each.cases for each in evaluated)],
+        ["asked as", *(each.system for each in evaluated)],
+        ["run", *(each.run for each in evaluated)],
+    ]
+    for name in names:
+        rows.append([name, *(_score(each.scores.get(name)) for each in evaluated)])
+    return el("div", table(["when", *(each.at for each in evaluated)], rows), class_="wide")
 
 
 def _score(value: Interval | None) -> Markup:
@@ -255,8 +258,12 @@ def _standing(facts: CardFacts) -> Markup:
     for change in facts.history:
         moved: AliasChange = change
         before = "nothing" if moved.from_version is None else str(moved.from_version)
-        rows.append([f"{moved.at:%Y-%m-%d %H:%M}", f"{moved.kind} {moved.alias}: {before} → "
-                     f"{moved.to_version}", moved.reason])  # fmt: skip
+        evidence = moved.evidence or {}
+        against = evidence.get("refusal") if evidence.get("forced") else None
+        kind = f"{moved.kind}, against the gate," if against else moved.kind
+        why = f"{moved.reason}. The gate had said: {against}" if against else moved.reason
+        rows.append([f"{moved.at:%Y-%m-%d %H:%M}",
+                     f"{kind} {moved.alias}: {before} → {moved.to_version}", why])  # fmt: skip
     for each in facts.marks:
         mark: Mark = each
         rows.append([f"{mark.at:%Y-%m-%d %H:%M}", mark.kind, mark.reason])
@@ -290,6 +297,7 @@ def _evaluations(store: Store, version: ModelVersion) -> Sequence[Evaluated]:
                 run=run.id,
                 at=f"{run.started_at:%Y-%m-%d %H:%M}",
                 cases=run.inputs.get("frozen") or "cases that are not frozen",
+                system=run.inputs.get("system", ""),
                 scores=scores,
             )
         )

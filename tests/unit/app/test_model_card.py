@@ -100,3 +100,13 @@ def test_show_writes_the_card(store: Store, tmp_path: Path) -> None:
     body = json.loads(done.stdout)
     assert (body["html"], body["kind"]) == (str(out), "llm")
     assert out.read_text("utf-8").startswith("<!doctype html>")
+
+
+def test_a_card_says_that_a_promotion_went_against_the_gate(store: Store) -> None:
+    refusal = "f1: the challenger is not better"
+    store.models.promote(
+        "reader", 2, "champion", reason="asked for", evidence={"forced": True, "refusal": refusal}
+    )
+    page = as_html(gather(store, store.models.get("reader/2")))
+    assert "promote, against the gate, champion: nothing → 2" in page
+    assert f"asked for. The gate had said: {refusal}" in page
