@@ -163,6 +163,10 @@ class Overlapping:
         self.read_on = threading.Event()
         self.met = False
 
+    @property
+    def embedded(self) -> int:
+        return int(self.inner.embedded)
+
     def prepare(self, jobs: Any) -> Iterator[Any]:
         for number, prepared in enumerate(self.inner.prepare(jobs)):
             if number > CONFIG.batch_documents and self.embedding.wait(20):
