@@ -10,6 +10,7 @@ import typer
 from app.options import ConfigOption, JsonOption, SetOption, StoreOption, open_session
 
 if TYPE_CHECKING:
+    from app.build import Engines
     from app.options import Session
 
 Check = tuple[str, str, str]
@@ -83,11 +84,14 @@ def _repair(session: Session) -> dict[str, Any] | None:
 
 
 def _checks(session: Session) -> Iterator[Check]:
+    from app.build import Engines
+
+    engines = Engines(session.settings)  # each model is loaded once
     yield _machine()
     yield from _packages()
-    yield _guarded("embedder", lambda: _embedder(session))
-    yield _guarded("embedding speed", lambda: _speed(session))
-    yield _guarded("language model", lambda: _generator(session))
+    yield _guarded("embedder", lambda: _embedder(engines))
+    yield _guarded("embedding speed", lambda: _speed(session, engines))
+    yield _guarded("language model", lambda: _generator(session, engines))
     yield _guarded("store", lambda: _store(session))
     yield _guarded("features", lambda: _features(session))
     yield _guarded("near-duplicates", lambda: _near_duplicates(session))
@@ -137,19 +141,16 @@ def _packages() -> Iterator[Check]:
         yield "packages", "ok", "every version is within what fti was written for"
 
 
-def _embedder(session: Session) -> Check:
-    from app.build import build_embedder
-
-    identity = build_embedder(session.settings).identity
+def _embedder(engines: Engines) -> Check:
+    identity = engines.embedder.identity
     return "embedder", "ok", f"{identity.id}, {identity.dimension} dimensions"
 
 
-def _speed(session: Session) -> Check:
-    from app.build import build_embedder
+def _speed(session: Session, engines: Engines) -> Check:
     from pipelines.engines.embedding import SentenceTransformerEmbedder
     from pipelines.feature.probing import kept_probe
 
-    embedder = build_embedder(session.settings)
+    embedder = engines.embedder
     if not isinstance(embedder, SentenceTransformerEmbedder) or embedder.tokens_at_once is None:
         return "embedding speed", "ok", "the profile says how much is embedded at once"
     probe = kept_probe(session.store, embedder)
@@ -169,10 +170,8 @@ def _speed(session: Session) -> Check:
     )
 
 
-def _generator(session: Session) -> Check:
-    from app.build import Engines
-
-    generator = Engines(session.settings).generator(store=session.store)
+def _generator(session: Session, engines: Engines) -> Check:
+    generator = engines.generator(store=session.store)
     return "language model", "ok", f"{generator.identity.id}, {generator.context_tokens} tokens"
 
 

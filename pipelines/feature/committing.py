@@ -8,6 +8,7 @@ batches are on their way: an ingest's memory does not grow with its sources.
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -85,7 +86,7 @@ class Committing:
         self._embed = embed
         self._config = config
         self._progress = progress
-        self._refused: list[Refused] = []
+        self._refused: deque[Refused] = deque()  # one thread adds while another takes
         self._stop = threading.Event()
         self._room = threading.Semaphore(_ON_THEIR_WAY)
         self._embedding = ThreadPoolExecutor(1, thread_name_prefix="fti-embed")
@@ -130,8 +131,7 @@ class Committing:
 
     def refused(self) -> list[Refused]:
         """What was not stored, since this was last asked."""
-        taken, self._refused = self._refused, []
-        return taken
+        return [self._refused.popleft() for _ in range(len(self._refused))]
 
     # On the threads
 
