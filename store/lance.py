@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import threading
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -131,8 +132,13 @@ class Lance:
         """Bytes of a table with all its versions."""
         if self.url:
             return sum(Place(self.url).sizes(f"{name}.lance").values())
-        folder = self.folder / f"{name}.lance"
-        return sum(f.stat().st_size for f in folder.rglob("*") if f.is_file())
+        total = 0
+        # Others may prune meanwhile: what goes while it is counted does not count.
+        for parent, _, files in os.walk(self.folder / f"{name}.lance"):
+            for file in files:
+                with contextlib.suppress(FileNotFoundError):
+                    total += (Path(parent) / file).stat().st_size
+        return total
 
     def snapshot(self) -> Any:
         """The chunks at one version, for reading; None when there are none.

@@ -1,14 +1,19 @@
 """Which way of searching finds the answer: vectors, words, or both, with paired intervals.
 
-    python -m tests.bench.retrieval --data DIR [--corpus squad|docs] [--questions 1000]
+    python -m tests.bench.retrieval --data DIR [--corpus squad|docs|headings] [--questions 1000]
 
 ``DIR`` holds ``squad/`` (``corpus/``, ``questions.jsonl``, ``train/articles/``,
-``train/questions.jsonl``) or ``docs_site/`` (Markdown files of any site). All articles are ingested
-together. How the two lists are fused is chosen on training questions, and reported on the others.
+``train/questions.jsonl``) or ``docs_site/fastapi/`` (FastAPI's documentation in Markdown, ``en/``
+and translations). All articles are ingested together. How the two lists are fused is chosen on
+training questions, and reported on the others.
 
-A SQuAD passage is right when it is of the gold article and holds an answer. Questions about
-``docs`` are made of its headings, and a passage is right when it stands under that heading; since
-the path of headings is part of what is searched, this favours words.
+A SQuAD passage is right when it is of the gold article and holds an answer. The questions of
+``docs`` were written by hand from headings of the English pages, as people ask who do not know the
+page's words (``fastapi_questions.tsv``: page, heading, question); a passage is right when it stands
+under that heading. The pages are halved, and the fusion for each half is chosen on the other (two
+folds of cross-fitting), so that every question is reported and none was tuned on. ``headings`` asks
+the headings themselves, word for word; since the path of headings is part of what is searched, this
+favours words.
 """
 
 from __future__ import annotations
@@ -16,6 +21,7 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import re
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -34,6 +40,7 @@ from store.significance import differences
 from store.store import Store
 from store.types import Passage
 
+QUESTIONS = Path(__file__).with_name("fastapi_questions.tsv")
 DEPTH = 50
 GRID = [
     *(Fusion(vector_weight=w / 10, rrf_k=k) for w, k in product(range(1, 10), (10, 30, 60))),
@@ -105,6 +112,30 @@ def squad(data: Path) -> tuple[list[str], list[Asked], list[Asked]]:
 
 
 def docs(data: Path) -> tuple[list[str], list[Asked], list[Asked]]:
+    """Sources, and the questions that were written by hand: by halves of the pages."""
+    root = data / "docs_site"
+    rows = [line.split("\t") for line in QUESTIONS.read_text("utf-8").splitlines()]
+    even = set(sorted({page for page, _, _ in rows})[::2])
+    halves: tuple[list[Asked], list[Asked]] = ([], [])
+    for page, written, question in rows:
+        source, heading = str(root / "fastapi" / "en" / page), _plain(written)
+        halves[page not in even].append(
+            Asked(
+                question,
+                lambda p, source=source, heading=heading: (
+                    p.source == source and heading in map(_plain, p.section)
+                ),
+            )
+        )
+    return [str(root)], *halves
+
+
+def _plain(heading: str) -> str:
+    """A heading without its marks."""
+    return re.sub(r"[`*]|\{.*", "", heading).strip()
+
+
+def headings(data: Path) -> tuple[list[str], list[Asked], list[Asked]]:
     """Sources, and questions from headings: those of even documents for training."""
     root = data / "docs_site"
     train: list[Asked] = []
@@ -129,36 +160,41 @@ def main() -> None:
     """Ingest, ask, tune, report."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--corpus", choices=["squad", "docs"], default="squad")
+    parser.add_argument("--corpus", choices=["squad", "docs", "headings"], default="squad")
     parser.add_argument("--questions", type=int, default=1000, help="of either part, at most")
     parser.add_argument("--store", type=Path, help="keep the store here, to ask again quickly")
     options = parser.parse_args()
-    sources, train, held_out = {"squad": squad, "docs": docs}[options.corpus](options.data)
+    corpus = {"squad": squad, "docs": docs, "headings": headings}[options.corpus]
+    sources, *asked = corpus(options.data)
     rng = random.Random(7)
-    parts = [rng.sample(p, min(options.questions, len(p))) for p in (train, held_out)]
+    parts = [rng.sample(p, min(options.questions, len(p))) for p in asked]
     with tempfile.TemporaryDirectory() as aside:
         store = Store(options.store or Path(aside))
         embedder = load_embedder(EmbedderConfig())
         report = ingest(sources, store=store, embedder=embedder, config=FeatureConfig())
         print(f"{options.corpus}: {report.chunks} chunks, {[len(p) for p in parts]} questions")
-        tuning, testing = (
+        first, second = (
             [ask(store, question, vector) for question, vector in zip(
                 part, embedder.embed_queries([q.text for q in part]), strict=True
             )]
             for part in parts
         )  # fmt: skip
+    # (chosen on, reported on)
+    folds = [(first, second), (second, first)] if options.corpus == "docs" else [(first, second)]
+    chosen = [choose(tuning) for tuning, _ in folds]
+    print(f"chosen on the training questions: {[f.model_dump() for f in chosen]}")
 
-    def worth(fusion: Fusion) -> float:
-        return float(sum(s.mean() for s in scores(tuning, "hybrid", fusion).values()))
+    def of(mode: str, fusions: Sequence[Fusion]) -> dict[str, np.ndarray]:
+        parts = [scores(t, mode, f) for (_, t), f in zip(folds, fusions, strict=True)]
+        return {metric: np.concatenate([part[metric] for part in parts]) for metric in parts[0]}
 
-    tuned = max(GRID, key=worth)
-    print(f"chosen on the training questions: {tuned.model_dump()}")
+    plain, default = [Fusion()] * len(folds), [RetrievalConfig().fusion] * len(folds)
     systems = {
-        "vector": scores(testing, "vector", Fusion()),
-        "text": scores(testing, "text", Fusion()),
-        "hybrid, by rank": scores(testing, "hybrid", Fusion()),
-        "hybrid, default": scores(testing, "hybrid", RetrievalConfig().fusion),
-        "hybrid, tuned": scores(testing, "hybrid", tuned),
+        "vector": of("vector", plain),
+        "text": of("text", plain),
+        "hybrid, by rank": of("hybrid", plain),
+        "hybrid, default": of("hybrid", default),
+        "hybrid, tuned": of("hybrid", chosen),
     }
     for name, found in systems.items():
         print(f"{name:16}" + "".join(f"  {m} {v.mean():.3f}" for m, v in found.items()))
@@ -171,6 +207,15 @@ def main() -> None:
                 f"{hybrid} - {single}: {metric} {d.mean:+.3f} [{d.low:+.3f}, {d.high:+.3f}], "
                 f"p {d.p_holm:.2g}"
             )
+
+
+def choose(found: Sequence[Found]) -> Fusion:
+    """The fusion that does best on these questions."""
+
+    def worth(fusion: Fusion) -> float:
+        return float(sum(s.mean() for s in scores(found, "hybrid", fusion).values()))
+
+    return max(GRID, key=worth)
 
 
 def ask(store: Store, question: Asked, vector: np.ndarray) -> Found:

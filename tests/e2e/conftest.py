@@ -14,9 +14,10 @@ from typing import Any
 
 import pytest
 
-from tests.support.forked import FTI, ForkedCommand
+from tests.support.forked import FTI, LIGHT, MODELS, ForkedCommand
 
 COMMAND = ForkedCommand()
+COMMAND_WITH_MODELS = ForkedCommand((*LIGHT, *MODELS))
 
 #: Weight-free engines: the commands and the store are real, and no model needs loading.
 LIGHT_PROFILE = """\
@@ -33,6 +34,7 @@ class Fti:
 
     home: Path
     env: dict[str, str] = field(default_factory=dict)
+    command: ForkedCommand = COMMAND
     installed: bool = False
     """Start the installed script each time: see ``tests.support.forked`` for what else there is."""
 
@@ -60,7 +62,7 @@ class Fti:
                 timeout=timeout,
                 check=False,
             )
-        return COMMAND.run(args, cwd=self.home, env=self.environment(), timeout=timeout)
+        return self.command.run(args, cwd=self.home, env=self.environment(), timeout=timeout)
 
     def start(self, *args: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
@@ -90,6 +92,7 @@ def command() -> Iterator[None]:
     """End what answers the calls of the command when the tests are done."""
     yield
     COMMAND.close()
+    COMMAND_WITH_MODELS.close()
 
 
 @pytest.fixture
@@ -107,7 +110,7 @@ def fti_default(tmp_path: Path) -> Fti:
     """The command with the default profile: the real embedder and the built-in model."""
     home = tmp_path / "home"
     home.mkdir()
-    return Fti(home)
+    return Fti(home, command=COMMAND_WITH_MODELS)
 
 
 @pytest.fixture

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import Fti
+from pipelines.training.watch import MARKER
+from tests.e2e.conftest import COMMAND_WITH_MODELS, Fti
 
 pytestmark = pytest.mark.heavy
 
@@ -29,6 +30,7 @@ def workshop(fti: Fti, tiny_lm: Path, tmp_path: Path) -> Fti:
         "utf-8",
     )
     fti.env["FTI_CONFIG"] = str(profile)
+    fti.command = COMMAND_WITH_MODELS
     corpus = Path(__file__).parents[2] / "app" / "demo" / "corpus"
     assert fti.run("ingest", *(str(corpus / part) for part in PARTS))["failed"] == []
     return fti
@@ -105,7 +107,7 @@ def test_kill_in_the_middle_of_a_finetune_resumes_and_registers_once(workshop: F
     checkpoints = workshop.home / "store" / "checkpoints"
 
     process = workshop.start(*args)
-    workshop.kill_when(process, lambda: bool(list(checkpoints.glob("**/trainer_state.json"))))
+    workshop.kill_when(process, lambda: bool(list(checkpoints.glob(f"**/{MARKER}"))))
     assert workshop.run("models", "list")["models"] == []
 
     resumed = workshop.run(*args)

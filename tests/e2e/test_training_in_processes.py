@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from app.cli import app
 from store.store import Store
-from tests.e2e.conftest import FTI, Fti
+from tests.e2e.conftest import COMMAND_WITH_MODELS, FTI, Fti
 from tests.support import boxes
 
 pytestmark = [pytest.mark.heavy, pytest.mark.timeout(600)]
@@ -33,6 +33,7 @@ def trained(fti: Fti, tiny_lm: Path, tmp_path: Path) -> Fti:
         "utf-8",
     )
     fti.env["FTI_CONFIG"] = str(profile)
+    fti.command = COMMAND_WITH_MODELS
     boxes.dataset(Store(fti.home / "store"))
     return fti
 

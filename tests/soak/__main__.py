@@ -11,7 +11,9 @@ waits, errors, and how files, bytes and memory grew. Exits with 1 when anything 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
+import os
 import random
 import shutil
 import subprocess
@@ -123,12 +125,11 @@ def produce(client: Any, stop: threading.Event, rng: random.Random, last: dict[s
 def measure(folder: Path) -> dict[str, float]:
     """How large the store is."""
     sizes = []
-    for path in (folder / "store").rglob("*"):
-        try:
-            if path.is_file():
-                sizes.append(path.stat().st_size)
-        except FileNotFoundError:
-            continue
+    # os.walk passes over a folder that goes while it looks, as staged ones do; rglob raises.
+    for parent, _, names in os.walk(folder / "store"):
+        for name in names:
+            with contextlib.suppress(FileNotFoundError):
+                sizes.append((Path(parent) / name).stat().st_size)
     versions = len(list((folder / "store" / "features").glob("*.lance/_versions/*")))
     return {"files": len(sizes), "mb": round(sum(sizes) / 1e6, 2), "versions": versions}
 

@@ -1,10 +1,10 @@
 """The ``fti`` command run many times without its slowest imports being paid each time.
 
-Half of a command's processor time is importing what LanceDB brings along, the same each time. A
-server that has imported it forks once for every call; the child has the arguments, directory,
-environment and output files of a process of its own, and ends as one. Nothing that starts a thread
-is imported before the fork. Tests that kill a process, or look at how the command starts, run the
-installed script itself.
+Most of a command's processor time is importing what LanceDB and the model libraries bring along,
+the same each time. A server that has imported it forks once for every call; the child has the
+arguments, directory, environment and output files of a process of its own, and ends as one.
+LanceDB itself, whose threads would not survive a fork, is not imported before. Tests that kill a
+process, or look at how the command starts, run the installed script itself.
 """
 
 from __future__ import annotations
@@ -24,10 +24,21 @@ from tests.support.processes import start_python
 
 FTI = str(Path(sys.executable).parent / "fti")
 
+#: What every command that opens a store imports, and what those with models do besides.
+LIGHT = ("lance_namespace", "pandas", "pyarrow.dataset", "app.cli")
+MODELS = (
+    "torch",
+    "sentence_transformers",
+    "transformers.models.llama.modeling_llama",
+    "peft.tuners.lora",
+)
+
 SERVER = """
-import importlib, json, os, sys
-for name in ("lance_namespace", "pandas", "pyarrow.dataset", "app.cli"):
+import gc, importlib, json, os, sys
+for name in sys.argv[1:]:
     importlib.import_module(name)
+gc.collect()
+gc.freeze()  # a collection in a child would copy every page of what is shared
 for line in sys.stdin:
     call = json.loads(line)
     child = os.fork()
@@ -53,9 +64,14 @@ sys.exit(main())
 
 
 class ForkedCommand:
-    """One server for the calls of a test process, which come one after the other."""
+    """One server for the calls of a test process, which come one after the other.
 
-    def __init__(self) -> None:
+    Args:
+        imported: names of the modules that are there before the fork.
+    """
+
+    def __init__(self, imported: Sequence[str] = LIGHT) -> None:
+        self._imported = tuple(imported)
         self._server: subprocess.Popen[str] | None = None
 
     def run(
@@ -72,7 +88,7 @@ class ForkedCommand:
 
     def _send(self, call: Mapping[str, object]) -> None:
         if self._server is None or self._server.poll() is not None:
-            self._server = start_python(SERVER, stdin=True)
+            self._server = start_python(SERVER, *self._imported, stdin=True)
         assert self._server.stdin is not None
         self._server.stdin.write(json.dumps(call) + "\n")
         self._server.stdin.flush()

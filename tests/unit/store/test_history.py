@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -217,3 +219,22 @@ def test_datasets_and_their_models_name_the_version_they_were_made_from(tmp_path
         run_id="r-20260301-130000-0123ab", metrics={},
     )  # fmt: skip
     assert store.features_in_use() == {version: "dataset faq/1, dataset faq/2, model reader/1"}
+
+
+def test_a_size_is_taken_while_others_remove_files(
+    features: FeatureStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left(features, "apple")
+    table = features._lance.folder / "chunks.lance"
+    (table / "data" / "gone").write_bytes(b"x" * 100)
+    before = features._lance.size("chunks")
+
+    def walk(folder: Path) -> Iterator[tuple[str, list[str], list[str]]]:
+        for found in os_walk(folder):
+            if "gone" in found[2]:
+                (table / "data" / "gone").unlink()
+            yield found
+
+    os_walk = os.walk
+    monkeypatch.setattr("os.walk", walk)
+    assert features._lance.size("chunks") == before - 100
