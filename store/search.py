@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+import os
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -78,9 +81,10 @@ def by_both(
     Raises:
         EmbedderMismatch, EngineError: as ``by_vector``.
     """
+    # Side by side: either waits for the disk and for threads of its own most of the time.
+    matching = _aside().submit(_matching, table, text, depth, condition, compared_with=vector)
     near = {row["id"]: row for row in _nearest(table, vector, depth, condition)}
-    matching = _matching(table, text, depth, condition, compared_with=vector)
-    worded = {row["id"]: row for row in matching}
+    worded = {row["id"]: row for row in matching.result()}
     fusion = fusion or Fusion()
     if fusion.method == "rrf":
         weights = (fusion.vector_weight, 1 - fusion.vector_weight)
@@ -100,6 +104,12 @@ def by_both(
         )
         for rank, (key, score) in enumerate(fused, start=1)
     ]
+
+
+@functools.cache
+def _aside() -> ThreadPoolExecutor:
+    """Threads for the searches by words that go beside one by vectors."""
+    return ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="search-words")
 
 
 def rows(query: Any) -> list[dict[str, Any]]:
