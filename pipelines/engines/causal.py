@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from pipelines.engines.eightbit import in_eight_bits
 from pipelines.engines.encoding import stop_ids
 from pipelines.engines.weights import (
     LOAD_ERRORS,
@@ -232,6 +233,8 @@ def load_causal_lm(config: ModelConfig) -> LoadedModel:
     device = pick_device(config.device)
     tokenizer = load_tokenizer(folder)
     model = _load_weights(folder, config, device)
+    if config.quantization == "int8":
+        model = in_eight_bits(model, tokenizer)
     limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
     context = min(limit or 2048, config.context_tokens or limit or 2048)
     # PEFT writes this name into an adapter's settings; a path of this machine would not travel.
@@ -391,7 +394,7 @@ def _load_weights(folder: ModelFolder, config: ModelConfig, device: str) -> Any:
         model.to(device)
     model.requires_grad_(False)
     model.eval()
-    return _int8(model) if config.quantization == "int8" else model
+    return model
 
 
 def _dtype(name: str, device: str) -> Any:
@@ -412,22 +415,6 @@ def _require_int8(config: ModelConfig, device: str) -> None:
             f"Quantization 'int8' is for float32 weights on a CPU; this model would be "
             f"{config.dtype!r} on {device!r}.",
             hint="Set generator.device: cpu and generator.dtype: auto, or quantization: none.",
-        )
-
-
-def _int8(model: Any) -> Any:
-    """Linear layers with 8-bit weights; activations are quantized as they come (dynamic).
-
-    torch says that this is to go in favour of torchao, whose kernels for CPUs want compilation.
-    """
-    import warnings
-
-    import torch
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return torch.ao.quantization.quantize_dynamic(
-            model, {torch.nn.Linear}, dtype=torch.qint8, inplace=True
         )
 
 
