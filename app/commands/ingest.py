@@ -112,6 +112,11 @@ def ingest(
     Examples: fti ingest handbook/ notes.pdf --delete-missing    tail -f new.jsonl | fti ingest
     --follow    fti ingest --follow redis://localhost:6379/0 --stream tickets
     """
+    if workers is not None and executor == "local":
+        raise InputError(
+            f"--workers {workers} is for other processes, and this one reads and embeds itself.",
+            hint="Add --executor process, or --executor ray.",
+        )
     if follow:
         from app.following import follow_stream
 

@@ -162,6 +162,8 @@ def test_a_broken_case_file_names_the_line(fti: Fti, handbook: Path, tmp_path: P
 
 def test_a_wrong_option_is_misuse(fti: Fti) -> None:
     assert fti.raw("ingest").returncode == 2
+    alone = fti.run("ingest", ".", "--workers", "2", code=2)
+    assert "--executor process" in alone["error"]["hint"]
     assert fti.raw("search", "x", "--mode", "psychic").returncode == 2
     assert fti.run("search", "x", "--set", "nonsense=1", code=2)["error"]["code"] == "config"
 
