@@ -92,6 +92,10 @@ class History:
             if version in there
         ]
 
+    def extent(self) -> tuple[int, int]:
+        """How many versions of the chunks there are, and the bytes that all of them take."""
+        return len(self._existing(tables.CHUNKS)), self._size()
+
     def tags(self) -> dict[str, int]:
         """Versions by tag, in order of name."""
         table = self._lance.open(tables.CHUNKS)

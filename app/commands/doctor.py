@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 Check = tuple[str, str, str]
 """Name, verdict (ok, note or fail), and what was found."""
 
+_MANY_VERSIONS = 1000
+
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
@@ -95,6 +97,7 @@ def _checks(session: Session) -> Iterator[Check]:
     yield _guarded("store", lambda: _store(session))
     yield _guarded("features", lambda: _features(session))
     yield _guarded("near-duplicates", lambda: _near_duplicates(session))
+    yield _guarded("versions", lambda: _versions(session))
     yield _guarded("registry", lambda: _registry(session))
     yield _disk(session)
 
@@ -217,6 +220,19 @@ def _near_duplicates(session: Session) -> Check:
     shown = "; ".join(f"{one} is like {other}" for one, other in list(found.items())[:5])
     more = f"; and {len(found) - 5} more" if len(found) > 5 else ""
     return "near-duplicates", "note", f"{len(found)}: {shown}{more}"
+
+
+def _versions(session: Session) -> Check:
+    # A stream leaves a version with each commit, several in a second: days of them are many files.
+    count, size = session.store.features.history.extent()
+    said = f"{count:,} of the features, in {size / 1e6:,.1f} MB"
+    if count <= _MANY_VERSIONS:
+        return "versions", "ok", said
+    return (
+        "versions",
+        "note",
+        f"{said}; remove those that nothing needs with: fti versions prune --older-than 1 --yes",
+    )
 
 
 def _registry(session: Session) -> Check:

@@ -69,3 +69,21 @@ def test_the_doctor_names_damage_and_repairs_it(docs: Path, tmp_path: Path) -> N
     mended = fti("doctor", "--repair")
     assert mended["repaired"]["documents_remade"] == 1
     assert checks(mended)["features"][0] == "ok"
+
+
+def test_the_doctor_says_when_many_versions_are_kept(
+    docs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fti("ingest", str(docs))
+
+    def versions() -> tuple[str, str]:
+        (found,) = (c for c in fti("doctor")["checks"] if c["name"] == "versions")
+        return found["verdict"], found["found"]
+
+    verdict, found = versions()
+    assert verdict == "ok"
+    assert "MB" in found
+    monkeypatch.setattr("app.commands.doctor._MANY_VERSIONS", 1)
+    verdict, found = versions()
+    assert verdict == "note"
+    assert "fti versions prune --older-than 1 --yes" in found
