@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import os
 import threading
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -19,7 +18,7 @@ from typing import Any
 
 from store import tables
 from store.errors import StoreError, StoreFull, VersionNotFound
-from store.places import Place
+from store.places import Place, file_sizes
 
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -132,13 +131,7 @@ class Lance:
         """Bytes of a table with all its versions."""
         if self.url:
             return sum(Place(self.url).sizes(f"{name}.lance").values())
-        total = 0
-        # Others may prune meanwhile: what goes while it is counted does not count.
-        for parent, _, files in os.walk(self.folder / f"{name}.lance"):
-            for file in files:
-                with contextlib.suppress(FileNotFoundError):
-                    total += (Path(parent) / file).stat().st_size
-        return total
+        return sum(file_sizes(self.folder / f"{name}.lance"))
 
     def snapshot(self) -> Any:
         """The chunks at one version, for reading; None when there are none.

@@ -11,9 +11,7 @@ waits, errors, and how files, bytes and memory grew. Exits with 1 when anything 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
-import os
 import random
 import shutil
 import subprocess
@@ -29,6 +27,7 @@ from typing import Any
 
 from app.reports.charts import PALETTE
 from app.reports.markup import el
+from store.places import file_sizes
 from tests.soak.roles import GROUP, QUESTIONS, STREAM, Work, page
 from tests.support.processes import ROOT
 from tests.support.redis import redis_server
@@ -124,12 +123,7 @@ def produce(client: Any, stop: threading.Event, rng: random.Random, last: dict[s
 
 def measure(folder: Path) -> dict[str, float]:
     """How large the store is."""
-    sizes = []
-    # os.walk passes over a folder that goes while it looks, as staged ones do; rglob raises.
-    for parent, _, names in os.walk(folder / "store"):
-        for name in names:
-            with contextlib.suppress(FileNotFoundError):
-                sizes.append((Path(parent) / name).stat().st_size)
+    sizes = list(file_sizes(folder / "store"))
     versions = len(list((folder / "store" / "features").glob("*.lance/_versions/*")))
     return {"files": len(sizes), "mb": round(sum(sizes) / 1e6, 2), "versions": versions}
 
