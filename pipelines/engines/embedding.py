@@ -20,6 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from pipelines.engines.bert import BertEncoder, bert_encoder
+from pipelines.engines.cores import shared_cores
 from pipelines.engines.encoding import encodable
 from pipelines.engines.weights import (
     LOAD_ERRORS,
@@ -37,7 +39,8 @@ from store.types import EmbedderIdentity, Value, sha256_hex
 
 Vectors = NDArray[np.float32]
 
-_CPU_TOKENS = 1024
+_CPU_TOKENS = 768
+_FEWEST_TOKENS = 128  # of a batch that is made smaller so that every core gets one
 _TOKENIZED_AT_ONCE = 256
 
 
@@ -68,8 +71,8 @@ class EmbedderConfig(Value):
         default=None,
         ge=1,
         le=4096,
-        description="Texts per forward pass; None: on a CPU as many of like length as have 1,024 "
-        "tokens together, on an accelerator 64.",
+        description="Texts per forward pass; None: on a CPU as many of like length as have 768 "
+        "tokens together, a batch on each core; on an accelerator 64.",
     )
     query_prefix: str | None = Field(
         default=None,
@@ -206,13 +209,14 @@ class SentenceTransformerEmbedder:
                 f"The embedder {folder.id!r} in {str(folder.path)!r} cannot be loaded: {error}",
             ) from error
         self._model.eval()
-        # On a CPU a batch that stays in the caches is quickest: of 1,024 tokens it took 0.67 of the
-        # processor's time of sentence-transformers' 32 texts, where 8 texts took 0.76.
         #: Tokens of a batch with their padding; None where only the number of texts counts. Which
         #: number is quickest differs from machine to machine; the vectors do not, but for rounding.
         self.tokens_at_once = _CPU_TOKENS if batch_size is None and device == "cpu" else None
         self._batch = batch_size or 64
-        # A batch at a time, so that a question need not wait for a whole ingest.
+        self._cores = shared_cores() if device == "cpu" else None
+        self._encoder = self._lean_encoder() if device == "cpu" else None
+        # The tokenizer's settings change as it is used, and a device does one batch at a time: so
+        # that a question need not wait for a whole ingest, it waits for one batch.
         self._lock = threading.Lock()
         self._questions = Combining[str, NDArray[np.float32]](
             lambda texts: list(self._embed(texts, self._query))
@@ -287,9 +291,17 @@ class SentenceTransformerEmbedder:
     def _embed(self, texts: Sequence[str], prefix: str) -> Vectors:
         vectors = np.zeros((len(texts), self._identity.dimension), dtype=np.float32)
         prepared = [encodable(prefix + text) for text in texts]
-        for batch in self._batches(prepared):
-            with self._lock:
-                vectors[batch] = self._encode([prepared[i] for i in batch])
+
+        def fill(batch: list[int]) -> None:
+            vectors[batch] = self._encode([prepared[i] for i in batch])
+
+        # The longest first: what is left for the end, when a core may be idle, is short.
+        batches = list(self._batches(prepared))[::-1]
+        if self._cores is not None:
+            self._cores.map(fill, batches)
+        else:
+            for batch in batches:
+                fill(batch)
         if not np.isfinite(vectors).all():
             raise EngineError(
                 f"The embedder {self._identity.id!r} gave vectors that are not numbers.",
@@ -307,24 +319,63 @@ class SentenceTransformerEmbedder:
             some = self._tokenizer.encode_batch(texts[at : at + _TOKENIZED_AT_ONCE])
             for i, encoded in enumerate(some, start=at):
                 lengths[i] = min(len(encoded), int(self._model.max_seq_length))
-        yield from like_lengths(lengths, most_texts=self._batch, most_tokens=self.tokens_at_once)
+        tokens = self.tokens_at_once
+        if tokens is not None and self._cores is not None:
+            share = -(-sum(lengths) // self._cores.workers)
+            tokens = min(tokens, max(share, _FEWEST_TOKENS))
+        yield from like_lengths(lengths, most_texts=self._batch, most_tokens=tokens)
 
     def _encode(self, texts: list[str]) -> Vectors:
         try:
-            vectors: Vectors = self._model.encode(
-                texts,
-                prompt="",  # the prefix is in the texts: a default prompt must not join it
-                batch_size=self._batch,
-                convert_to_numpy=True,
-                normalize_embeddings=True,
-                show_progress_bar=False,
-            )
+            if self._cores is not None:
+                return self._encode_here(texts)
+            with self._lock:
+                vectors: Vectors = self._model.encode(
+                    texts,
+                    prompt="",  # the prefix is in the texts: a default prompt must not join it
+                    batch_size=self._batch,
+                    convert_to_numpy=True,
+                    normalize_embeddings=True,
+                    show_progress_bar=False,
+                )
         except (RuntimeError, MemoryError) as error:
             raise EngineError(
                 f"The embedder {self._identity.id!r} failed on {len(texts)} texts: {error}",
                 hint="If memory ran out, set a smaller embedder.batch_size.",
             ) from error
         return vectors
+
+    def _encode_here(self, texts: list[str]) -> Vectors:
+        """What ``encode`` of sentence-transformers does, less what threads would wait for."""
+        import torch
+
+        with torch.inference_mode():
+            with self._lock:
+                features = self._model.preprocess(texts, prompt="")
+            if self._encoder is None:
+                features = self._model(features)
+            else:
+                first, *rest = self._model.children()
+                features[first.module_output_name] = self._encoder(
+                    features["input_ids"],
+                    features["attention_mask"],
+                    features.get("token_type_ids"),
+                )
+                for module in rest:
+                    features = module(features)
+            vectors = features["sentence_embedding"]
+            if self._model.truncate_dim is not None:
+                vectors = vectors[..., : self._model.truncate_dim]
+            return np.asarray(torch.nn.functional.normalize(vectors, p=2, dim=1).numpy())
+
+    def _lean_encoder(self) -> BertEncoder | None:
+        """Stands in for the first module, where that is a plain BERT."""
+        from sentence_transformers.sentence_transformer.modules import Transformer
+
+        first = self._model[0]
+        if type(first) is not Transformer or first.module_output_name != "token_embeddings":
+            return None
+        return bert_encoder(first.model)
 
 
 def like_lengths(

@@ -1,9 +1,10 @@
 """How this machine embeds quickest, measured once and kept in the store.
 
-On a CPU the time of a text depends on how many tokens go through the model at once: too few waste
-the cores, too many the caches. Which number is best differs from machine to machine. It is measured
-before the first ingest that is long enough to be worth it, on texts of our own, and noted in the
-store's ``machine.json`` under the machine, the versions and the embedder that it holds for.
+On a CPU the time of a text depends on how many tokens each core puts through the model at once: too
+few waste its arithmetic, too many its caches. Which number is best differs from machine to machine.
+It is measured before the first ingest that is long enough to be worth it, on texts of our own, and
+noted in the store's ``machine.json`` under the machine, the versions and the embedder that it holds
+for.
 """
 
 from __future__ import annotations
@@ -26,9 +27,9 @@ from store.types import Value, now
 
 #: Bytes of files from which on an ingest takes minutes, and a probe pays.
 WORTHWHILE_BYTES = 1 << 20
-#: Tokens given to the model at once, with padding, that are tried.
-TRIED = (512, 1024, 2048, 4096)
-_TEXTS = 24
+#: Tokens given to the model at once on each core, with padding, that are tried.
+TRIED = (512, 768, 1024, 2048)
+_TEXTS = 48
 _ROUNDS = 2
 
 
@@ -47,8 +48,8 @@ class MachineProbe(Value):
 
 
 def machine() -> str:
-    """This machine, as far as the speed of embedding depends on it."""
-    return f"{_processor()}, {os.cpu_count() or 1} cores, torch {version('torch')}"
+    """This machine, as far as the speed of embedding depends on it, and how it is used."""
+    return f"{_processor()}, {os.cpu_count() or 1} cores, torch {version('torch')}, by core"
 
 
 def kept_probe(store: Store, embedder: Embedder) -> MachineProbe | None:

@@ -35,7 +35,7 @@ def embedder(
 ) -> SentenceTransformerEmbedder:
     """The real one, with texts that take no time."""
     monkeypatch.setattr(probing, "_texts", lambda: ["The kiln is hot.", "The lathe is oiled."])
-    monkeypatch.setattr(loaded, "tokens_at_once", 1024)
+    monkeypatch.setattr(loaded, "tokens_at_once", 768)
     return loaded
 
 
@@ -58,18 +58,18 @@ def test_the_quickest_is_kept_for_this_machine_and_embedder(
 ) -> None:
     store = Store(tmp_path / "store")
     assert settle(embedder, store=store, worthwhile=False) is None
-    assert embedder.tokens_at_once == 1024
-    clock = ticking({512: 2.0, 1024: 1.0, 2048: 0.5, 4096: 4.0}, embedder)
+    assert embedder.tokens_at_once == 768
+    clock = ticking({512: 2.0, 768: 1.0, 1024: 0.5, 2048: 4.0}, embedder)
     real = measure
     monkeypatch.setattr(probing, "measure", lambda e, progress: real(e, clock=clock))
     found = settle(embedder, store=store, worthwhile=True)
     assert found is not None
-    assert (found.tokens_at_once, embedder.tokens_at_once) == (2048, 2048)
-    assert found.texts_per_s == {512: 1.0, 1024: 2.0, 2048: 4.0, 4096: 0.5}
+    assert (found.tokens_at_once, embedder.tokens_at_once) == (1024, 1024)
+    assert found.texts_per_s == {512: 1.0, 768: 2.0, 1024: 4.0, 2048: 0.5}
     monkeypatch.setattr(probing, "measure", lambda *a, **k: pytest.fail("measured twice"))
-    embedder.tokens_at_once = 1024
+    embedder.tokens_at_once = 768
     assert settle(embedder, store=Store(tmp_path / "store"), worthwhile=True) == found
-    assert embedder.tokens_at_once == 2048
+    assert embedder.tokens_at_once == 1024
     monkeypatch.setattr(probing, "machine", lambda: "another one")
     assert kept_probe(store, embedder) is None
 
