@@ -51,7 +51,12 @@ class FeatureWriter(OpenedFeatures):
             if rows.num_rows:
                 merge = table.merge_insert("id").when_matched_update_all()
                 merge = merge.when_not_matched_insert_all()
-                done = merge.when_not_matched_by_source_delete(of_batch).execute(rows)
+                # To find what to delete, LanceDB reads the whole table into memory.
+                table.checkout_latest()  # another process may have written since this one looked
+                held = table.search().where(of_batch).select(["id"]).to_arrow()["id"]
+                if not set(held.to_pylist()) <= set(rows["id"].to_pylist()):
+                    merge = merge.when_not_matched_by_source_delete(of_batch)
+                done = merge.execute(rows)
                 counts = (done.num_inserted_rows, done.num_updated_rows, done.num_deleted_rows)
             else:
                 counts = (0, 0, int(table.count_rows(of_batch.to_sql())))

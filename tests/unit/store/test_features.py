@@ -116,6 +116,17 @@ def test_another_reader_sees_the_change_at_once_and_never_a_part(
     assert sorted(texts(reader)) == ["new one", "new two"]
 
 
+def test_a_writer_that_looks_seldom_removes_what_another_wrote_meanwhile(
+    layout: Layout, features: FeatureStore
+) -> None:
+    other = FeatureStore(layout, read_consistency_s=600)
+    other.replace([an_update("/b.md", ["b1"])])
+    features.replace([an_update("/a.md", ["a1", "a2", "a3"])])
+    result = other.replace([an_update("/a.md", ["a1"])])
+    assert (result.inserted, result.updated, result.deleted) == (0, 1, 2)
+    assert sorted(texts(FeatureStore(layout))) == ["a1", "b1"]
+
+
 def test_the_same_store_reads_alike_in_another_process(
     layout: Layout, features: FeatureStore
 ) -> None:
