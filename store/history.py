@@ -13,10 +13,10 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from store import tables
-from store.atomic import append_line, iter_lines
+from store.atomic import append_line, iter_lines, write_bytes, write_json
 from store.bykey import has_pylance
 from store.errors import InvalidName, StoreEmpty, VersionNotFound
 from store.indexing import NEVER
@@ -43,6 +43,23 @@ class FeatureVersion(Value):
     tags: tuple[str, ...] = ()
 
 
+class RetentionConfig(Value):
+    """When versions of the features are let go of without being told to."""
+
+    versions: int | None = Field(
+        default=1000,
+        ge=1,
+        description="So many of the latest versions stay; earlier ones are removed once they are "
+        "``hours`` old, except what `fti versions prune` keeps too. None: only that command "
+        "removes any.",
+    )
+    hours: float = Field(
+        default=1.0,
+        ge=0,
+        description="Age below which all stay; at least the last hour does, for readers.",
+    )
+
+
 class PruneReport(Value):
     """What pruning removed: versions of the chunks, and bytes on disk. ``kept`` says why others
     that are as old stayed."""
@@ -62,6 +79,7 @@ class History:
 
     def __init__(self, layout: Layout, lance: Lance) -> None:
         self._file = layout.features / "versions.jsonl"
+        self._expired_file = layout.features / "expired.json"
         self._lance = lance
 
     def record(self, *, documents: int, chunks: int, embedder: str, run: str) -> FeatureVersion:
@@ -221,6 +239,7 @@ class History:
                 self._remove(name, wanted, cutoff)
         self._lance.refresh()
         after = {version for version, _ in self._existing(tables.CHUNKS)}
+        self._forget_records(after)
         return PruneReport(
             removed=tuple(sorted(old - after)),
             freed_bytes=max(0, size - self._size()),
@@ -229,6 +248,46 @@ class History:
                 for v in sorted(old & after)
             },
         )
+
+    def last(self, count: int) -> dict[int, str]:
+        """The last versions and those that the last ingests left, with why they stay."""
+        recorded = self.versions()
+        ingests = [found for found in recorded if found.run]
+        return {v.version: f"of the last {count}" for v in (*recorded[-count:], *ingests[-count:])}
+
+    def due(self, retention: RetentionConfig) -> bool:
+        """Whether there may be more versions than are to stay, without counting them.
+
+        They are numbered one by one, and a tenth of them more than was looked at last is awaited.
+        """
+        table = self._lance.open(tables.CHUNKS)
+        if retention.versions is None or table is None:
+            return False
+        try:
+            looked = int(json.loads(self._expired_file.read_bytes())["version"])
+        except (OSError, ValueError, KeyError, TypeError):
+            looked = 0  # nothing was ever removed: so many there are at most
+        version = int(table.version)
+        if looked > version:  # a table that was made anew counts from 1
+            looked = 0
+        return version - looked > (
+            max(1, retention.versions // 10) if looked else retention.versions
+        )
+
+    def expire(self, retention: RetentionConfig, keep: Mapping[int, str]) -> PruneReport | None:
+        """Remove what is not to stay; None when there are not too many versions.
+
+        Args:
+            retention: how many stay, and which are old enough.
+            keep: as in ``prune``.
+        """
+        table, _ = self._tables()
+        write_json(self._expired_file, {"version": int(table.version)})
+        there = sorted(at for _, at in self._existing(tables.CHUNKS))
+        if retention.versions is None or len(there) <= retention.versions:
+            return None
+        beyond = now() - there[-retention.versions]
+        return self.prune(keep, older_than=max(beyond, timedelta(hours=retention.hours)))
 
     # Inside
 
@@ -292,6 +351,14 @@ class History:
                     continue
                 found[entry.version] = entry
         return found
+
+    def _forget_records(self, there: set[int]) -> None:
+        """Leave out what was noted about versions that are gone."""
+        recorded = self._recorded()
+        kept = [found for version, found in sorted(recorded.items()) if version in there]
+        if len(kept) < len(recorded):
+            lines = (found.model_dump_json(exclude={"tags"}) for found in kept)
+            write_bytes(self._file, "".join(f"{line}\n" for line in lines).encode())
 
     def _existing(self, name: str) -> Sequence[tuple[int, datetime]]:
         table = self._lance.open(name)

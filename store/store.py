@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 
 from store.answers import AnswerLog
@@ -9,6 +10,7 @@ from store.answertables import AnswerTables
 from store.casesets import CaseSets
 from store.datasets import DatasetStore
 from store.features import FeatureStore
+from store.history import PruneReport, RetentionConfig
 from store.keys import KeyStore
 from store.layout import Layout
 from store.pipelines import PipelineStates
@@ -16,6 +18,9 @@ from store.registry import ModelRegistry
 from store.rejected import RejectedLog
 from store.results import CaseResults
 from store.runs import RunLog
+
+#: Ingests whose versions stay whatever their age.
+KEPT_INGESTS = 5
 
 
 class Store:
@@ -42,6 +47,27 @@ class Store:
         self.tables = AnswerTables(self.layout)
         self.keys = KeyStore(self.layout)
         self.pipelines = PipelineStates(self.layout)
+
+    def prune_features(
+        self, *, older_than: timedelta, keep_last: int, dry: bool = False
+    ) -> PruneReport:
+        """Remove old versions of the features; the caller holds ``Layout.writing``.
+
+        Those that nothing names go: no tag, dataset or model, nor one of the last ingests.
+        """
+        history = self.features.history
+        keep = history.last(keep_last) | self.features_in_use()
+        return history.prune(keep, older_than=older_than, dry=dry)
+
+    def expire_features(self, retention: RetentionConfig) -> PruneReport | None:
+        """Remove versions beyond what is to stay, now and then; None when none had to go.
+
+        The caller holds ``Layout.writing``. What ``prune_features`` keeps stays.
+        """
+        history = self.features.history
+        if not history.due(retention):
+            return None
+        return history.expire(retention, history.last(KEPT_INGESTS) | self.features_in_use())
 
     def features_in_use(self) -> dict[int, str]:
         """Versions of the features that a dataset was made from, with who refers to each.

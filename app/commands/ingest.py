@@ -184,6 +184,11 @@ def show_ingest(report: Reporter, result: IngestReport) -> None:
             "names them",
             style="yellow",
         )
+    if result.removed_versions:
+        report.say(
+            f"  {result.removed_versions} old versions of the features were let go of, as "
+            "features.retention says"
+        )
     for nothing in result.empty:
         report.say(f"  nothing to index: {nothing.source}: {nothing.reason}", style="yellow")
     if result.missing:

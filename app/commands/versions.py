@@ -148,13 +148,9 @@ def prune(
     At least the last hour stays, for readers. Example: fti versions prune --older-than 30 --yes
     """
     session = open_session(store, config, set_, json)
-    history = session.store.features.history
     with session.store.layout.writing("prune"):
-        last = {v.version: f"of the last {keep_last}" for v in history.versions()[-keep_last:]}
-        done = history.prune(
-            last | session.store.features_in_use(),
-            older_than=timedelta(days=older_than),
-            dry=not yes,
+        done = session.store.prune_features(
+            older_than=timedelta(days=older_than), keep_last=keep_last, dry=not yes
         )
     session.report.result(done.model_dump(mode="json") | {"done": yes})
     verb = "removed" if yes else "would remove"

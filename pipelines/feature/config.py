@@ -8,6 +8,7 @@ from pydantic import Field
 
 from pipelines.feature.chunking import ChunkingConfig
 from pipelines.feature.sources import SourcesConfig
+from store.history import RetentionConfig
 from store.indexing import ANN_THRESHOLD
 from store.types import EmbedderIdentity, Value, sha256_hex
 from store.validation import ValidationConfig
@@ -51,6 +52,7 @@ class FeatureConfig(Value):
     chunking: ChunkingConfig = ChunkingConfig()
     stream: StreamConfig = StreamConfig()
     validation: ValidationConfig = ValidationConfig()
+    retention: RetentionConfig = RetentionConfig()
     batch_documents: int = Field(
         default=64,
         ge=1,

@@ -272,6 +272,7 @@ class _Session:
                     ann_threshold=self.config.ann_threshold, progress=self.progress
                 )
                 self.store.features.record_version()
+                self.store.expire_features(self.config.retention)
         except StoreLocked:  # whoever holds the lock maintains too, or the next one does
             return
 

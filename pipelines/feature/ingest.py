@@ -72,6 +72,7 @@ class IngestReport(Value):
     are marked as saying nearly the same as another. ``missing`` counts documents whose file is gone
     and that are still served; with ``delete_missing`` they are ``deleted`` instead. ``chunks`` is
     how many the store holds now; ``statistics`` is of those that were committed.
+    ``removed_versions`` of the features were too many and old (``store.history``).
     """
 
     added: int = 0
@@ -88,6 +89,7 @@ class IngestReport(Value):
     seconds: float = 0.0
     run: str = ""
     features_version: int = 0
+    removed_versions: int = 0
     statistics: FeatureStatistics | None = None
 
     @property
@@ -261,7 +263,14 @@ def take(
         )
         report = work.run(discovery, delete_missing=delete_missing, re_embed=re_embed)
         left = store.features.record_version(run.id)
-        report = report.model_copy(update={"run": run.id, "features_version": left.version})
+        expired = store.expire_features(config.retention)
+        report = report.model_copy(
+            update={
+                "run": run.id,
+                "features_version": left.version,
+                "removed_versions": len(expired.removed) if expired else 0,
+            }
+        )
         run.outputs["features_version"] = str(report.features_version)
         run.metrics.update(report.model_dump(mode="json", exclude={"failed", "empty", "run"}))
         run.metrics["failed"] = len(report.failed)

@@ -4,8 +4,10 @@
 
 At the end everything is run once more undisturbed, and the store must be what the sources say:
 every file and every record as it last was, one answer a question, every published version whole,
-every backup readable. ``soak.json`` and ``soak.svg`` in FOLDER have the figures: turns, kills,
-waits, errors, and how files, bytes and memory grew. Exits with 1 when anything is wrong.
+every backup readable. Versions of the features beyond 200 go once they are two minutes old, where
+by default it is 1,000 and an hour. ``soak.json`` and ``soak.svg`` in FOLDER have the figures:
+turns, kills, waits, errors, and how files, bytes and memory grew. Exits with 1 when anything is
+wrong.
 """
 
 from __future__ import annotations

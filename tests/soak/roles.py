@@ -14,6 +14,7 @@ import resource
 import sys
 import time
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from pipelines.engines.embedding import HashingEmbedder
 from pipelines.engines.generation import ExtractiveGenerator
 from pipelines.feature.config import FeatureConfig, StreamConfig
 from pipelines.inference.config import InferenceConfig, RetrievalConfig
+from store import history
 from store.errors import FtiError, StoreEmpty, StoreLocked
 from store.store import Store
 
@@ -51,7 +53,12 @@ class Work:
         self.seed = seed
         self.store = Store(folder / "store")
         self.embedder = HashingEmbedder(64)
-        self.config = FeatureConfig(stream=StreamConfig(reconnect_s=1))
+        # What hours are to a store, minutes are to a soak.
+        history.SHORTEST_AGE = timedelta(minutes=2)
+        self.config = FeatureConfig(
+            stream=StreamConfig(reconnect_s=1),
+            retention=history.RetentionConfig(versions=200, hours=0),
+        )
 
     # Each of these is one turn.
 

@@ -6,6 +6,7 @@ import json
 import os
 import threading
 from collections.abc import Iterator, Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from pipelines.feature.config import FeatureConfig, StreamConfig
 from pipelines.feature.follow import FollowReport, StreamBatch, follow
 from pipelines.feature.ingest import ingest
 from pipelines.feature.streams import Delivery, LineStream
+from store import history
 from store.errors import EmbedderMismatch, SourceNotFound, StoreLocked
 from store.store import Store
 from store.types import now
@@ -91,6 +93,28 @@ def test_records_become_documents_that_searches_find(store: Store) -> None:
     assert report.freshness is not None
     assert report.freshness.n == 2
     assert 0 <= report.freshness.p50_s <= report.freshness.p99_s <= report.freshness.max_s
+
+
+def test_a_stream_does_not_keep_every_version(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(history, "SHORTEST_AGE", timedelta(0))
+    monkeypatch.setattr(module, "_MAINTAIN_S", 0.0)
+    config = FeatureConfig(
+        stream=StreamConfig(linger_s=0),
+        batch_documents=1,
+        retention=history.RetentionConfig(versions=10, hours=0),
+    )
+    follow(
+        Given(*(record(f"t/{n % 3}", f"Note number {n}.") for n in range(40))),
+        store=store,
+        embedder=HashingEmbedder(64),
+        config=config,
+        stop=threading.Event(),
+    )
+    kept, _ = store.features.history.extent()
+    assert kept < 20 < store.features.version()
+    assert texts(store) == {f"t/{n % 3}": f"Note number {n}." for n in (37, 38, 39)}
 
 
 def test_a_session_is_one_run(store: Store) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from pipelines.feature.chunking import ChunkingConfig
 from pipelines.feature.config import FeatureConfig
 from pipelines.feature.ingest import IngestReport, ingest
 from pipelines.feature.readers import READERS, Reader
+from store import history
 from store.errors import EmbedderMismatch, SourceNotFound, StoreFull, StoreLocked
 from store.progress import ProgressEvent
 from store.store import Store
@@ -124,9 +126,31 @@ def test_the_report_has_the_fields_that_scripts_rely_on(store: Store, docs: Path
     assert set(body) == {
         "added", "updated", "unchanged", "deleted", "failed", "chunks", "embedded_chunks",
         "seconds", "missing", "empty", "waiting", "near_duplicates", "run",
-        "features_version", "statistics",
+        "features_version", "removed_versions", "statistics",
     }  # fmt: skip
     assert body["failed"] == [{"source": str(docs / "bad.md"), "reason": "the file is empty"}]
+
+
+def test_old_versions_go_by_themselves_and_what_is_named_stays(
+    store: Store, docs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(history, "SHORTEST_AGE", timedelta(0))
+    config = FeatureConfig(retention=history.RetentionConfig(versions=2, hours=0))
+    first = run(store, docs).features_version
+    store.features.history.tag("before", first)
+    left, removed = [], 0
+    for turn in range(8):
+        write(docs / "note.md", f"# Note\n\nThis is turn {turn}.\n".encode())
+        report = ingest([str(docs)], store=store, embedder=HashingEmbedder(64), config=config)
+        left.append(report.features_version)
+        removed += report.removed_versions
+    there = [v.version for v in store.features.history.versions()]
+    assert removed > 0
+    assert first in there, "it has a tag"
+    assert set(left[-5:]) <= set(there), "the last five ingests stay"
+    assert not set(left[:2]) & set(there)
+    assert store.features.checkout("before").search_text("kiln", 1)
+    consistent(store)
 
 
 def test_the_run_is_recorded_with_settings_and_outcome(store: Store, docs: Path) -> None:

@@ -187,6 +187,52 @@ def test_pruning_removes_the_old_and_keeps_what_is_tagged_or_in_use(
     assert features.maintain().rows == 1
 
 
+def test_versions_beyond_those_to_stay_go_and_their_records_too(
+    features: FeatureStore, at_once: None, tmp_path: Path
+) -> None:
+    retention = history.RetentionConfig(versions=6, hours=0)
+    versions = [left(features, f"text {number}") for number in range(8)]
+    features.history.tag("prod", versions[1])
+
+    assert features.history.due(retention)
+    done = features.history.expire(retention, {versions[2]: "dataset faq/1"})
+
+    assert done is not None
+    assert versions[0] in done.removed
+    assert not {versions[1], versions[2], *versions[-3:]} & set(done.removed)
+    recorded = [v.version for v in features.history.versions()]
+    assert {versions[1], versions[2], versions[-1]} <= set(recorded)
+    lines = (tmp_path / "store" / "features" / "versions.jsonl").read_text("utf-8").splitlines()
+    assert len(lines) == len(recorded)
+    assert texts(features) == ["text 7"]
+    assert not features.history.due(retention), "it was looked at just now"
+    left(features, "text 8")
+    left(features, "text 9")
+    assert features.history.due(retention)
+
+
+def test_versions_to_stay_and_young_ones_are_not_let_go_of(features: FeatureStore) -> None:
+    versions = [left(features, f"text {number}") for number in range(4)]
+    many, never = (history.RetentionConfig(versions=n) for n in (1000, None))
+    assert not features.history.due(many)
+    assert not features.history.due(never)
+    few = history.RetentionConfig(versions=1)
+    assert features.history.due(few)
+    done = features.history.expire(few, {})
+    assert done is not None
+    assert done.removed == (), "none is an hour old"
+    assert features.history.expire(many, {}) is None
+    assert texts(features.checkout(versions[0])) == ["text 0"]
+
+
+def test_the_last_ingests_stay_behind_any_number_of_a_stream_s_versions(
+    features: FeatureStore,
+) -> None:
+    ingests = [left(features, f"ingest {n}", run=f"r{n}") for n in range(3)]
+    stream = [left(features, f"record {n}") for n in range(4)]
+    assert set(features.history.last(2)) == {*ingests[-2:], *stream[-2:]}
+
+
 def test_nothing_younger_than_an_hour_is_pruned(features: FeatureStore) -> None:
     first = left(features, "apple")
     left(features, "pear")
