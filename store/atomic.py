@@ -133,12 +133,12 @@ def append_lines(path: Path, lines: Sequence[str]) -> None:
     assert not any("\n" in line for line in lines), "a line has no line end inside"
     with _write_errors_named(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
         try:
             _lock_append(handle)
             data = "".join(line + "\n" for line in lines).encode("utf-8")
             size = os.fstat(handle).st_size
-            if size and not _ends_with_newline(path, size):
+            if size and os.pread(handle, 1, size - 1) != b"\n":
                 data = b"\n" + data  # a crash cut the last line: close it, readers skip it
             try:
                 written = os.write(handle, data)
@@ -156,12 +156,6 @@ def _lock_append(handle: int) -> None:
     import fcntl
 
     fcntl.flock(handle, fcntl.LOCK_EX)
-
-
-def _ends_with_newline(path: Path, size: int) -> bool:
-    with path.open("rb") as reader:
-        reader.seek(size - 1)
-        return reader.read(1) == b"\n"
 
 
 @contextlib.contextmanager

@@ -13,6 +13,7 @@ import re
 import unicodedata
 from collections.abc import Sequence
 from typing import Literal, Protocol
+from weakref import WeakKeyDictionary
 
 from pydantic import Field
 
@@ -25,6 +26,7 @@ DEFAULT_ABSTENTION = "The passages do not answer this question."
 # and a footnote copied from a passage (``end.[3]``) are not taken for citations.
 _MARKERS = re.compile(r"(?<!\S)(?:\[[0-9]{1,3}\])+")
 _MARKER = re.compile(r"\[([0-9]{1,3})\]")
+_SEAM_TOKENS = 16  # more than a text gains by standing inside another one
 _FRAGMENT_TOKENS = 24  # a passage cut shorter than this says nothing and is dropped instead
 
 
@@ -144,6 +146,10 @@ class PromptForm(Value):
         return _fold(self.abstention).startswith(_fold(_MARKERS.sub("", text)))
 
 
+#: Tokens of each form's prompt with hardly a question in it, by counter.
+_bare_tokens: WeakKeyDictionary[TokenCounter, dict[PromptForm, int]] = WeakKeyDictionary()
+
+
 class Contract(Value):
     """Everything that training and serving must agree on.
 
@@ -194,14 +200,8 @@ class Contract(Value):
             EmptyQuestion: there is no question.
             QuestionTooLong: the question alone exceeds the budget.
         """
-        bare = counter.count(self.form.messages(question))
-        if bare > self.max_prompt_tokens:
-            raise QuestionTooLong(
-                f"The question needs {bare} tokens, and this model's prompt holds "
-                f"{self.max_prompt_tokens}.",
-                hint="Ask a shorter question, or use a profile with a longer context.",
-            )
-        turns = self._recent(question, history, counter, floor=bare)
+        self.require_room(question, counter=counter)
+        turns = self._recent(question, history, counter)
         kept: list[Passage] = []
         for passage in passages[: self.max_passages]:
             whole = self._cut(
@@ -221,6 +221,36 @@ class Contract(Value):
             messages=messages, passages=tuple(kept), prompt_tokens=counter.count(messages)
         )
 
+    def require_room(self, question: str, *, counter: TokenCounter) -> None:
+        """Refuse a question that the prompt cannot hold even without passages.
+
+        Raises:
+            EmptyQuestion: there is no question.
+            QuestionTooLong: the question alone exceeds the budget.
+        """
+        messages = self.form.messages(question)
+        if self._surely_fits(question, counter):
+            return
+        bare = counter.count(messages)
+        if bare > self.max_prompt_tokens:
+            raise QuestionTooLong(
+                f"The question needs {bare} tokens, and this model's prompt holds "
+                f"{self.max_prompt_tokens}.",
+                hint="Ask a shorter question, or use a profile with a longer context.",
+            )
+
+    def _surely_fits(self, question: str, counter: TokenCounter) -> bool:
+        """Whether the question is so short that no prompt of it need be encoded to know.
+
+        That takes a millisecond and more, by a chat template; every question is asked about.
+        """
+        known = _bare_tokens.setdefault(counter, {})
+        if self.form not in known:
+            known[self.form] = counter.count(self.form.messages("?"))
+        room = self.max_prompt_tokens - known[self.form] - _SEAM_TOKENS
+        # Some forms say the question twice.
+        return room > 1 and counter.truncate(question, room // 2) == question
+
     def _over(
         self,
         question: str,
@@ -232,14 +262,17 @@ class Contract(Value):
         return counter.count(self.form.messages(question, passages, turns)) - self.max_prompt_tokens
 
     def _recent(
-        self, question: str, history: Sequence[Message], counter: TokenCounter, *, floor: int
+        self, question: str, history: Sequence[Message], counter: TokenCounter
     ) -> list[Message]:
         """The newest turns that fit; they begin with the user's, as chat templates demand.
 
         Half the prompt is the passages' own: a long conversation must not push them out.
         """
-        budget = max(floor, self.max_prompt_tokens // 2)
         turns = [turn for turn in history if turn.role != "system"]
+        if not turns:
+            return []
+        bare = counter.count(self.form.messages(question))
+        budget = max(bare, self.max_prompt_tokens // 2)
         while turns and (
             turns[0].role != "user"
             or counter.count(self.form.messages(question, (), turns)) > budget

@@ -79,6 +79,7 @@ class Layout:
     def __init__(self, root: Path, *, migrating: bool = False) -> None:
         self._migrating = migrating
         self._features_url: str | None = None
+        self._found_in_order: tuple[int, int, int] | None = None  # which marker
         self._lease: Lease | None = None
         if _SCHEME.match(str(root)):
             raise StoreError(
@@ -109,7 +110,15 @@ class Layout:
             StoreFormatError: it is a newer or an older one.
             StoreError: the marker cannot be read.
         """
-        if not self._marker.exists():
+        try:
+            stat = self._marker.stat()
+            seen = (stat.st_ino, stat.st_mtime_ns, stat.st_size)
+        except FileNotFoundError:
+            seen = None
+        if seen is not None and seen == self._found_in_order:
+            return  # the very file that was read: it is replaced, never written over
+        self._found_in_order = None
+        if seen is None:
             write_json(
                 self._marker,
                 {"format": FORMAT, "created_at": now().isoformat(), "roots": [str(self.root)]},
@@ -135,6 +144,7 @@ class Layout:
                 hint="Start it again.",
             )
         self._features_url = url
+        self._found_in_order = seen
 
     def format(self) -> int:
         """The format that the store has now.

@@ -214,7 +214,7 @@ def has_words(question: str, contract: Contract) -> None:
 @ASK.precondition("The question alone fits the prompt", raises=QuestionTooLong)
 def fits_prompt(question: str, contract: Contract, counter: TokenCounter) -> None:
     """Passages and history are cut to the budget, a question is not."""
-    contract.fit(question, (), counter=counter)
+    contract.require_room(question, counter=counter)
 
 
 @ASK.enforced

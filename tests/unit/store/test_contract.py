@@ -388,3 +388,35 @@ def test_a_response_may_begin_with_a_space_that_does_not_count() -> None:
     assert form.response("On Mondays", [1, 2]) == " On Mondays [1][2]"
     assert form.parse(form.response("On Mondays", [1]), 1) == FORM.parse("On Mondays [1]", 1)
     assert form.parse(form.response(""), 1).abstained
+
+
+class Watched(WordCounter):
+    """Remembers what it was asked to count."""
+
+    def __init__(self) -> None:
+        self.counted: list[str] = []
+
+    def count(self, messages: Sequence[Message]) -> int:
+        self.counted.append(messages[-1].content)
+        return super().count(messages)
+
+
+def test_a_short_question_is_let_in_without_encoding_a_prompt_of_it() -> None:
+    contract, counter = a_contract(max_prompt_tokens=120), Watched()
+    contract.require_room("Where is the kiln?", counter=counter)
+    asked = len(counter.counted)
+    contract.require_room("When is the kiln hot?", counter=counter)
+    assert len(counter.counted) == asked, "what a prompt takes without a question is known"
+    assert not any("kiln" in text for text in counter.counted)
+    with pytest.raises(EmptyQuestion):
+        contract.require_room(" ", counter=counter)
+
+
+@pytest.mark.parametrize("position", ["last", "both"])
+def test_the_longest_question_that_fits_is_let_in_and_one_word_more_is_not(position: str) -> None:
+    form = PromptForm.model_validate({"question_position": position})
+    contract, counter = a_contract(form=form, max_prompt_tokens=120), WordCounter()
+    words = next(n for n in range(200) if counter.count(form.messages("why " * n + "?")) == 120)
+    contract.require_room("why " * words + "?", counter=counter)
+    with pytest.raises(QuestionTooLong, match="121"):
+        contract.require_room("why " * (words + 1) + "?", counter=counter)

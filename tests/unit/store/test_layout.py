@@ -109,6 +109,19 @@ def test_one_writer_at_a_time(tmp_path: Path) -> None:
         pass
 
 
+def test_a_format_that_changes_while_the_store_is_open_is_noticed(tmp_path: Path) -> None:
+    layout = Layout(tmp_path)
+    layout.require_format()
+    marker = tmp_path / "format.json"
+    body = marker.read_text("utf-8")
+    write_json(marker, {**json.loads(body), "format": FORMAT + 1})
+    for _ in range(2):
+        with pytest.raises(StoreFormatError, match="pip install --upgrade"):
+            layout.require_format()
+    marker.write_text(body, "utf-8")
+    layout.require_format()
+
+
 @pytest.fixture
 def newer(monkeypatch: pytest.MonkeyPatch) -> None:
     """An fti that writes format 2, made of format 1 by adding a file."""
