@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
 
-from store import indexing, tables
+from store import history, indexing, tables
 from store.chunks import ChunkReader
 from store.indexing import MaintenanceReport
 from store.opened import one_of
 from store.progress import Progress, ProgressEvent, quiet
 from store.types import sha256_hex
 from store.writing import FeatureWriter
-
-_CACHE_VERSIONS = timedelta(hours=1)  # the embedding cache has no readers of old versions
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +122,8 @@ class FeatureUpkeep(ChunkReader, FeatureWriter):
                 elif name == tables.DOCUMENTS:
                     indexing.compact(self._lance.open(name))
                 elif tables.is_vectors_name(name):
-                    indexing.compact(self._lance.open(name), keep=_CACHE_VERSIONS)
+                    # The embedding cache has no readers of old versions but those at work.
+                    indexing.compact(self._lance.open(name), keep=history.SHORTEST_AGE)
             return indexing.maintain(
                 self._chunks_for_writing(),
                 ann_threshold=ann_threshold,

@@ -124,10 +124,20 @@ def produce(client: Any, stop: threading.Event, rng: random.Random, last: dict[s
 
 
 def measure(folder: Path) -> dict[str, float]:
-    """How large the store is."""
+    """How large the store is, and of that the features.
+
+    Published models, runs and answers are records: there are as many as were made.
+    """
     sizes = list(file_sizes(folder / "store"))
+    features = list(file_sizes(folder / "store" / "features"))
     versions = len(list((folder / "store" / "features").glob("*.lance/_versions/*")))
-    return {"files": len(sizes), "mb": round(sum(sizes) / 1e6, 2), "versions": versions}
+    return {
+        "files": len(sizes),
+        "mb": round(sum(sizes) / 1e6, 2),
+        "feature_files": len(features),
+        "feature_mb": round(sum(features) / 1e6, 2),
+        "versions": versions,
+    }
 
 
 def settle(work: Work, client: Any, last: dict[str, str]) -> list[str]:
@@ -175,8 +185,8 @@ def settle(work: Work, client: Any, last: dict[str, str]) -> list[str]:
 
 
 def drawn(samples: list[dict[str, float]]) -> str:
-    """Files, megabytes and versions over time, each as a share of its largest."""
-    width, height, names = 640, 260, ("files", "mb", "versions")
+    """Files, megabytes and versions of the features over time, each as a share of its largest."""
+    width, height, names = 640, 260, ("feature_files", "feature_mb", "versions")
     end = max(s["minute"] for s in samples) or 1
     parts = [el("rect", width=width, height=height, fill="#fff")]
     for colour, name in zip(PALETTE, names, strict=False):
