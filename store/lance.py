@@ -84,12 +84,14 @@ class Lance:
             return self._handles[name]
 
     def ensure(self, name: str, schema: Any) -> Any:
-        """The table, made empty when there is none."""
+        """The table as it is now, to be changed; made empty when there is none."""
         with self._lock, self.writing():
             table = self.open(name)
             if table is None:
                 table = self._connect().create_table(name, schema=schema)
                 self._handles[name] = table
+            else:
+                table.checkout_latest()  # a reader's view may be older
             return table
 
     def overwrite(self, name: str, batches: Any, schema: Any) -> Any:

@@ -52,7 +52,6 @@ class FeatureWriter(OpenedFeatures):
                 merge = table.merge_insert("id").when_matched_update_all()
                 merge = merge.when_not_matched_insert_all()
                 # To find what to delete, LanceDB reads the whole table into memory.
-                table.checkout_latest()  # another process may have written since this one looked
                 held = table.search().where(of_batch).select(["id"]).to_arrow()["id"]
                 if not set(held.to_pylist()) <= set(rows["id"].to_pylist()):
                     merge = merge.when_not_matched_by_source_delete(of_batch)
@@ -164,6 +163,7 @@ class FeatureWriter(OpenedFeatures):
         if table is None or not document_ids:
             return set()
         with self._lance.reading():
+            table.checkout_latest()  # another process may have written since this one looked
             rows = search.rows(table.search().where(one_of("id", document_ids)).select(["id"]))
         return {row["id"] for row in rows}
 

@@ -125,6 +125,9 @@ def test_a_writer_that_looks_seldom_removes_what_another_wrote_meanwhile(
     result = other.replace([an_update("/a.md", ["a1"])])
     assert (result.inserted, result.updated, result.deleted) == (0, 1, 2)
     assert sorted(texts(FeatureStore(layout))) == ["a1", "b1"]
+    features.replace([an_update("/c.md", ["c1"])])
+    assert other.delete([document_id("/c.md")]) == 1
+    assert sorted(texts(FeatureStore(layout))) == ["a1", "b1"]
 
 
 def test_the_same_store_reads_alike_in_another_process(
