@@ -98,7 +98,7 @@ def test_records_become_documents_that_searches_find(store: Store) -> None:
 def test_a_stream_does_not_keep_every_version(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(history, "SHORTEST_AGE", timedelta(0))
+    monkeypatch.setattr(history, "SHORTEST_AGE", timedelta(milliseconds=1))
     monkeypatch.setattr(module, "_MAINTAIN_S", 0.0)
     config = FeatureConfig(
         stream=StreamConfig(linger_s=0),

@@ -134,7 +134,7 @@ def test_the_report_has_the_fields_that_scripts_rely_on(store: Store, docs: Path
 def test_old_versions_go_by_themselves_and_what_is_named_stays(
     store: Store, docs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(history, "SHORTEST_AGE", timedelta(0))
+    monkeypatch.setattr(history, "SHORTEST_AGE", timedelta(milliseconds=1))
     config = FeatureConfig(retention=history.RetentionConfig(versions=2, hours=0))
     first = run(store, docs).features_version
     store.features.history.tag("before", first)
