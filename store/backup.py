@@ -46,7 +46,7 @@ _LEFT_OUT = frozenset({"checkpoints", "results", "downloads", "locks"})  # at th
 _LEFT_OUT_SUFFIXES = (".lock", ".owner", ".tmp")
 _ORDER = ("answers", "models", "datasets", "cases", "runs")
 _FEATURES = "features"
-#: Files here never change once they are there, so their digest can be taken before the copy.
+#: Where most files never change once they are there; which others do, beside hidden ones.
 _IMMUTABLE = ("datasets/", "cases/", "models/", "features/")
 _MAY_CHANGE = ("aliases.json", "marks.json", ".jsonl", "vector_index.json")
 
@@ -289,7 +289,7 @@ class _Copying:
         status = source.stat()
         if before := self._kept(path, status.st_size, status.st_mtime_ns):
             return before
-        if path.startswith(_IMMUTABLE) and not path.endswith(_MAY_CHANGE):
+        if _never_changes(path):
             return self._put(path, source, status.st_mtime_ns)
         # Lines may be added while it is read: what is copied is what was there in one moment.
         with tempfile.TemporaryDirectory(prefix="fti-backup-") as folder:
@@ -331,6 +331,12 @@ def _walk(root: Path, part: str) -> Iterator[str]:
     elif path.is_dir():
         for inner in sorted(path.iterdir()):
             yield from _walk(root, f"{part}/{inner.name}")
+
+
+def _never_changes(path: str) -> bool:
+    """Whether a file's digest can be taken before it is copied."""
+    hidden = any(part.startswith(".") for part in path.split("/"))
+    return path.startswith(_IMMUTABLE) and not path.endswith(_MAY_CHANGE) and not hidden
 
 
 def _pointers_first(path: str) -> tuple[bool, str]:

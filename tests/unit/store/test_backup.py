@@ -203,6 +203,27 @@ def test_a_place_inside_the_store_and_one_that_is_a_file_are_refused(
         Place(str(tmp_path / "file"))
 
 
+def test_what_is_written_while_it_is_copied_matches_its_digest(
+    store: Store, place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A model is published and promoted just then."""
+    changing = ("models/.numbers/reader", "models/reader/aliases.json", "answers/answers.jsonl")
+    paths = [store.layout.root / name for name in changing]
+    changing_now = [path for path in paths if path.exists()]
+    assert paths[0] in changing_now
+    put = Place.put
+
+    def put_late(self: Place, key: str, source: Path) -> None:
+        for path in changing_now:
+            path.write_bytes(path.read_bytes() + b" ")
+        put(self, key, source)
+
+    monkeypatch.setattr(Place, "put", put_late)
+    back_up(store.layout, place)
+
+    assert check(place, find_backup(place)) == []
+
+
 def test_a_symbolic_link_is_refused(store: Store, place: Place) -> None:
     (store.layout.root / "uploads").symlink_to(store.layout.root.parent)
     with pytest.raises(StoreError, match="is a symbolic link"):
