@@ -123,7 +123,7 @@ class Engines:
                 loaded=self._loaded,
             )
         from pipelines.engines.causal import load_whole
-        from pipelines.engines.generation import TransformersGenerator
+        from pipelines.engines.generation import serve_here
 
         config = self.settings.generator
         if config.engine != "transformers":
@@ -131,9 +131,7 @@ class Engines:
                 f"The engine {config.engine!r} cannot load {version.ref}, which is a whole model.",
                 hint="Use a profile with generator.engine: transformers.",
             )
-        return TransformersGenerator(
-            load_whole(folder, config, version.contract.base), batch_size=config.batch_size
-        )
+        return serve_here(load_whole(folder, config, version.contract.base), config)
 
 
 def require_documents(store: Store) -> None:

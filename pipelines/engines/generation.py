@@ -150,6 +150,11 @@ class GeneratorConfig(ModelConfig):
         le=256,
         description="Answers generated together: in batches, and of those who ask at once.",
     )
+    packed: bool = Field(
+        default=True,
+        description="On a CPU in float32: hold the weights a second time as its caches want them, "
+        "for answers that are made together sooner.",
+    )
     server: ServerConfig | None = Field(
         default=None, description="The OpenAI-compatible server of the ``openai`` engine."
     )
@@ -188,7 +193,7 @@ def load_generator(
     """
     if config.engine == "transformers":
         loaded = loaded if loaded is not None else load_causal_lm(config)
-        return TransformersGenerator(loaded, adapter, batch_size=config.batch_size)
+        return serve_here(loaded, config, adapter)
     if adapter is not None:
         raise ContractError(
             f"The engine {config.engine!r} cannot carry the adapter in {str(adapter)!r}.",
@@ -201,6 +206,22 @@ def load_generator(
 
     assert config.server is not None  # the configuration's own check
     return OpenAIGenerator(config.id, config.server)
+
+
+def serve_here(
+    loaded: LoadedModel, config: GeneratorConfig, adapter: Path | None = None
+) -> TransformersGenerator:
+    """A model in memory as a generator, set up to answer as a configuration says.
+
+    Raises:
+        ContractError: the adapter was made for another model.
+    """
+    if config.packed:
+        from pipelines.engines.packed import pack_linears
+
+        with loaded.lock:
+            pack_linears(loaded.model)
+    return TransformersGenerator(loaded, adapter, batch_size=config.batch_size)
 
 
 class TransformersGenerator:

@@ -1,10 +1,12 @@
 """Load on a real ``fti serve`` with the built-in model: many streaming clients, and what it costs.
 
-    python tests/bench/load.py --clients 32 --seconds 60
+    python -m tests.bench.load --clients 32 --seconds 60
+    python -m tests.bench.load --clients 8 --seconds 60 --answer-tokens 64
 
 Prints one JSON object: statuses (anything but 200 and 429 is an error), time to the first token and
 to the last (p50, p99), answers per second of one client, of eight and of all, the process's memory
-over time, and what the service adds to retrieval and generation when one client asks.
+over time, and what the service adds to retrieval and generation when one client asks. The built-in
+model answers in a few words; with ``--answer-tokens`` every answer has that many.
 """
 
 from __future__ import annotations
@@ -45,9 +47,8 @@ class Seen:
     ids: list[str] = field(default_factory=list)
 
 
-async def ask(client: httpx.AsyncClient, question: str, seen: Seen) -> None:
+async def ask(client: httpx.AsyncClient, body: dict[str, Any], seen: Seen) -> None:
     """One streamed answer."""
-    body = {"messages": [{"role": "user", "content": question}], "stream": True}
     began, first, done = time.perf_counter(), None, False
     try:
         async with client.stream("POST", "/v1/chat/completions", json=body) as response:
@@ -79,8 +80,17 @@ async def ask(client: httpx.AsyncClient, question: str, seen: Seen) -> None:
         seen.first_token_s.append(first)
 
 
-async def load(base: str, questions: Sequence[str], clients: int, seconds: float) -> dict[str, Any]:
+async def load(
+    base: str,
+    questions: Sequence[str],
+    clients: int,
+    seconds: float,
+    answer_tokens: int | None = None,
+) -> dict[str, Any]:
     """So many clients, each asking one question after the other."""
+    asked: dict[str, Any] = {"stream": True}
+    if answer_tokens is not None:
+        asked["max_tokens"] = answer_tokens
     seen = Seen()
     limits = httpx.Limits(max_connections=clients)
     async with httpx.AsyncClient(base_url=base, timeout=300, limits=limits) as client:
@@ -90,7 +100,8 @@ async def load(base: str, questions: Sequence[str], clients: int, seconds: float
         async def keep_asking(n: int) -> None:
             turn = n
             while time.perf_counter() < until:
-                await ask(client, questions[turn % len(questions)], seen)
+                question = {"role": "user", "content": questions[turn % len(questions)]}
+                await ask(client, {**asked, "messages": [question]}, seen)
                 turn += clients
 
         await asyncio.gather(*(keep_asking(n) for n in range(clients)))
@@ -170,6 +181,9 @@ def main() -> None:
     parser.add_argument("--clients", type=int, default=32)
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--short", type=float, default=15, help="seconds for one and eight clients")
+    parser.add_argument(
+        "--answer-tokens", type=int, help="tokens of each answer, instead of its own"
+    )
     parser.add_argument("--model", default="base")
     parser.add_argument("--set", action="append", default=[], help="settings, as fti takes them")
     given = parser.parse_args()
@@ -178,7 +192,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         env = os.environ | {"FTI_STORE": f"{folder}/store", "HF_HUB_OFFLINE": "1"}
         subprocess.run([FTI, "ingest", str(CORPUS)], env=env, check=True, capture_output=True)
-        command = [FTI, "serve", "--port", "0", "--model", given.model, *settings]
+        endless = [sys.executable, "-m", "tests.bench.endless"]
+        fti = [FTI] if given.answer_tokens is None else endless
+        command = [*fti, "serve", "--port", "0", "--model", given.model, *settings]
         with (Path(folder) / "log").open("w+", encoding="utf-8") as log:
             server = subprocess.Popen(command, env=env, stderr=log, stdout=subprocess.DEVNULL)
             try:
@@ -189,7 +205,7 @@ def main() -> None:
                     ("eight", 8, given.short),
                     ("many", given.clients, given.seconds),
                 ):
-                    asking = load(base, questions, clients, seconds)
+                    asking = load(base, questions, clients, seconds, given.answer_tokens)
                     report[name] = asyncio.run(watched(server.pid, asking))
                 report["speedup_of_eight"] = round(
                     report["eight"]["answers_per_second"] / report["one"]["answers_per_second"], 2
