@@ -110,12 +110,14 @@ class FeatureUpkeep(ChunkReader, FeatureWriter):
         progress: Progress = quiet,
         thoroughly: bool = False,
     ) -> MaintenanceReport:
-        """Bring the indexes up to date, and merge fragments where there are many.
+        """Bring the indexes up to date, merge fragments where there are many, and let go of
+        remembered vectors that no chunk has any more.
 
         With ``thoroughly`` every row is indexed, also where a scan of a few would do.
         """
         self._refuse_old()
         with self._lance.writing():
+            self.forget_stale_vectors()
             for name in self._lance.names():
                 if name == tables.REBUILD:  # a crash left it after its rows had been adopted
                     self._lance.drop(name)

@@ -83,15 +83,25 @@ class Lance:
                         raise
             return self._handles[name]
 
+    def latest(self, name: str) -> Any:
+        """The table as it is now, to be changed; None when there is none.
+
+        A change is made to the version that the handle sees, and a reader's may be old: what
+        another process wrote since would be passed over.
+        """
+        with self._lock, self.reading():
+            table = self.open(name)
+            if table is not None:
+                table.checkout_latest()
+            return table
+
     def ensure(self, name: str, schema: Any) -> Any:
         """The table as it is now, to be changed; made empty when there is none."""
         with self._lock, self.writing():
-            table = self.open(name)
+            table = self.latest(name)
             if table is None:
                 table = self._connect().create_table(name, schema=schema)
                 self._handles[name] = table
-            else:
-                table.checkout_latest()  # a reader's view may be older
             return table
 
     def overwrite(self, name: str, batches: Any, schema: Any) -> Any:

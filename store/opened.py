@@ -93,13 +93,9 @@ class OpenedFeatures:
         return table
 
     def _chunks_for_writing(self) -> Any:
-        table = self._lance.open(self._lance.chunks)
+        table = self._lance.latest(self._lance.chunks)
         if table is None:
             raise StoreEmpty(f"The store {str(self.layout.root)!r} is empty.", hint=INGEST_HINT)
-        with self._lance.reading():
-            # A change is made to the version that the handle sees, and a reader's may be old: what
-            # another process wrote since would be passed over.
-            table.checkout_latest()
         return table
 
     def _refuse_old(self) -> None:

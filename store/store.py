@@ -55,9 +55,8 @@ class Store:
 
         Those that nothing names go: no tag, dataset or model, nor one of the last ingests.
         """
-        history = self.features.history
-        keep = history.last(keep_last) | self.features_in_use()
-        return history.prune(keep, older_than=older_than, dry=dry)
+        keep = self._features_that_stay(keep_last)
+        return self.features.history.prune(keep, older_than=older_than, dry=dry)
 
     def expire_features(self, retention: RetentionConfig) -> PruneReport | None:
         """Remove versions beyond what is to stay, now and then; None when none had to go.
@@ -67,7 +66,7 @@ class Store:
         history = self.features.history
         if not history.due(retention):
             return None
-        return history.expire(retention, history.last(KEPT_INGESTS) | self.features_in_use())
+        return history.expire(retention, self._features_that_stay(KEPT_INGESTS))
 
     def features_in_use(self) -> dict[int, str]:
         """Versions of the features that a dataset was made from, with who refers to each.
@@ -82,3 +81,6 @@ class Store:
             who = [f"dataset {dataset.ref}", *trained.get(dataset.ref, ())]
             used.setdefault(dataset.features_version, []).extend(who)
         return {version: ", ".join(who) for version, who in sorted(used.items())}
+
+    def _features_that_stay(self, last: int) -> dict[int, str]:
+        return self.features.history.last(last) | self.features_in_use()

@@ -9,7 +9,7 @@ Nothing here opens a table.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -30,6 +30,7 @@ REBUILD = "chunks_rebuild"
 #: In the metadata of documents and chunks: the collection they belong to.
 COLLECTION = "collection"
 _VECTORS = "vectors_"
+_HEX = "S64"  # numpy's type for hex sha256: half of what strings take
 #: What the ledger says in place of a file of a document that came as a record of a stream. Files
 #: are absolute paths, so that no record can pass for one.
 STREAM = "stream:"
@@ -160,6 +161,34 @@ def vectors_name(identity: EmbedderIdentity) -> str:
 def is_vectors_name(name: str) -> bool:
     """Whether a table is an embedding cache."""
     return name.startswith(_VECTORS)
+
+
+def keys_of_texts(batches: Iterable[pa.RecordBatch]) -> NDArray[np.bytes_]:
+    """The keys in the embedding cache of texts, a column of batches, once each and sorted."""
+    found: list[NDArray[np.bytes_]] = [np.empty(0, dtype=_HEX)]
+    for batch in batches:
+        keys = [sha256_hex(text) for text in batch.column(0).to_pylist()]
+        found.append(np.asarray(keys, dtype=_HEX))
+    return np.unique(np.concatenate(found))
+
+
+def rows_with_keys(
+    batches: Iterable[pa.RecordBatch], wanted: NDArray[np.bytes_], schema: pa.Schema
+) -> pa.RecordBatchReader:
+    """The rows of an embedding cache that have one of the keys, which are sorted."""
+    import pyarrow as pa
+
+    def some() -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            keys = np.asarray(batch.column(0).to_pylist(), dtype=_HEX)
+            at = np.searchsorted(wanted, keys)
+            has = np.zeros(len(keys), dtype=bool)
+            inside = at < len(wanted)
+            has[inside] = wanted[at[inside]] == keys[inside]
+            kept = batch.filter(pa.array(has))
+            yield pa.RecordBatch.from_arrays(kept.columns, schema=schema)
+
+    return pa.RecordBatchReader.from_batches(schema, some())
 
 
 def passport(schema: pa.Schema) -> EmbedderIdentity:

@@ -19,6 +19,8 @@ from store.opened import OpenedFeatures, one_of
 from store.tables import DocumentUpdate, LedgerEntry
 from store.types import EmbedderIdentity
 
+_CACHED_AT_LEAST = 10_000  # vectors; so many are kept whatever else there is
+
 
 @dataclass(frozen=True, slots=True)
 class ReplaceResult:
@@ -147,6 +149,32 @@ class FeatureWriter(OpenedFeatures):
             fragments.commit(self._lance.address(tables.vectors_name(identity)), written)
         self._lance.refresh()
 
+    def forget_stale_vectors(self) -> int:
+        """Drop remembered vectors that no chunk has any more, where they are many; how many.
+
+        Some stay for texts that come back. Once a cache holds more than twice the chunks, it is
+        written anew with theirs only.
+        """
+        chunks = self._chunks_for_writing()
+        most = max(_CACHED_AT_LEAST, 2 * int(chunks.count_rows()))
+        crowded = [
+            (name, cache)
+            for name in self._lance.names()
+            if tables.is_vectors_name(name)
+            and (cache := self._lance.latest(name)).count_rows() > most
+        ]
+        if not crowded:
+            return 0
+        with self._lance.writing():
+            texts = chunks.search().select(["search_text"]).to_batches(4096)
+            in_use = tables.keys_of_texts(texts)
+            dropped = 0
+            for name, cache in crowded:
+                rows = tables.rows_with_keys(cache.search().to_batches(4096), in_use, cache.schema)
+                dropped += int(cache.count_rows())
+                dropped -= int(self._lance.overwrite(name, rows, cache.schema).count_rows())
+        return dropped
+
     def forget_vectors(self, identity: EmbedderIdentity) -> None:
         """Drop the remembered vectors of one embedder."""
         self._lance.drop(tables.vectors_name(identity))
@@ -159,11 +187,10 @@ class FeatureWriter(OpenedFeatures):
                 self._chunks_for_writing().delete(one_of("document_id", sorted(document_ids)))
 
     def _known(self, document_ids: Sequence[str]) -> set[str]:
-        table = self._lance.open(tables.DOCUMENTS)
-        if table is None or not document_ids:
+        table = self._lance.latest(tables.DOCUMENTS) if document_ids else None
+        if table is None:
             return set()
         with self._lance.reading():
-            table.checkout_latest()  # another process may have written since this one looked
             rows = search.rows(table.search().where(one_of("id", document_ids)).select(["id"]))
         return {row["id"] for row in rows}
 

@@ -21,7 +21,7 @@ from store.errors import (
 from store.features import FeatureStore
 from store.layout import Layout
 from store.tables import LedgerEntry
-from store.types import document_id, now
+from store.types import EmbedderIdentity, document_id, now, sha256_hex
 from tests.support.features import IDENTITY, an_update
 from tests.support.processes import run_python
 
@@ -400,6 +400,54 @@ def test_maintenance_keeps_every_version_and_bounds_the_fragments(
         assert fragments <= 2, name
     assert texts(features.checkout(first)) == ["word0"]
     assert len(features.known_vectors([f"k{i}" for i in range(40)], IDENTITY)) == 40
+
+
+def test_remembered_vectors_that_no_chunk_has_go_when_they_are_many(
+    features: FeatureStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("store.writing._CACHED_AT_LEAST", 5)
+    other = IDENTITY.model_copy(update={"id": "the one before"})
+
+    def remembered(identity: EmbedderIdentity) -> set[str]:
+        return set(features.known_vectors([*current, *past], identity))
+
+    def remember(keys: list[str], identity: EmbedderIdentity) -> None:
+        rows = np.arange(4.0 * len(keys), dtype=np.float32).reshape(-1, 4)
+        features.remember_vectors(keys, rows, identity)
+
+    updates = [an_update("/a.md", ["one", "two"]), an_update("/b.md", ["three"])]
+    features.replace(updates)
+    current = [sha256_hex(text) for update in updates for text in update.search_texts]
+    past = [sha256_hex(f"gone {number}") for number in range(4)]
+    remember([*past[:2], *current], other)
+    remember([*past[:3], *current], IDENTITY)
+    features.maintain()
+    assert len(remembered(IDENTITY)) == 6, "twice the chunks may be there"
+
+    remember(past[3:], IDENTITY)
+    kept = features.known_vectors(current, IDENTITY)
+    features.maintain()
+
+    assert remembered(IDENTITY) == set(current)
+    assert len(remembered(other)) == 5, "few enough"
+    found = features.known_vectors(current, IDENTITY)
+    assert all(np.array_equal(found[key], kept[key]) for key in current)
+    remember(past[:1], IDENTITY)
+    assert remembered(IDENTITY) == {*current, past[0]}
+    assert features.maintain().rows == 3
+
+
+def test_no_vectors_stay_remembered_of_a_store_that_was_emptied(
+    features: FeatureStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("store.writing._CACHED_AT_LEAST", 0)
+    features.replace([an_update("/a.md", ["one"])])
+    features.remember_vectors(["0" * 64], np.ones((1, 4), np.float32), IDENTITY)
+    features.delete([document_id("/a.md")])
+
+    assert features.forget_stale_vectors() == 1
+    assert features.forget_stale_vectors() == 0
+    assert features.known_vectors(["0" * 64], IDENTITY) == {}
 
 
 def test_maintenance_with_nothing_to_do_makes_no_version(features: FeatureStore) -> None:
