@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from store import memory
 from store.atomic import write_json
 from store.progress import Progress, ProgressEvent
-from store.tables import matrix
+from store.tables import matrix, matrix_of
 from store.types import Value
 
 # optimize() prunes too, and raises half-way when a tagged version is older than the prune age
@@ -32,12 +34,17 @@ _MAX_FRAGMENTS = 32
 _MAX_LAG = 0.05  # share of rows outside the index
 _SCALAR_FROM = 20_000  # rows; below, a scan of an id column takes milliseconds
 _SAMPLE = 64  # questions that measure recall
+_SCANNED = 4096  # vectors compared at a time
 # IVF with scalar quantisation, rescored: on 20,000 clustered vectors of 384 dimensions it found all
 # of the exact top 10, as IVF_PQ and IVF_HNSW_SQ did only with 10 candidates rescored and 70 times
 # the time to build (``tests/bench/ann_sweep.json``). Of 100,000 vectors in partitions of 1,024
 # rows, 20 probes took 0.7 of the time that 20 of the default's (4,096 rows) did, and found all as
 # well; a larger table has a share of its partitions looked at: topics spread over more of them.
 _PARTITION_ROWS = 1024
+# Partitions' centres are found by k-means on a sample, which is held in memory: as many vectors per
+# centre as LanceDB takes by default, fewer where that would be many in all, and no fewer than FAISS
+# warns about.
+_MOST_PER_CENTRE, _LEAST_PER_CENTRE, _MOST_SAMPLED = 256, 39, 65_536
 _MIN_PROBES = 20
 _PROBED = 1 / 8  # of the partitions
 _REFINE = 4
@@ -116,17 +123,24 @@ def maintain(
     built = rows >= ann_threshold and ("vector",) not in indexed
     if built:
         progress(ProgressEvent("index", 0, None, "vector"))
-        config = IvfSq(distance_type="cosine", target_partition_size=_PARTITION_ROWS)
+        config = IvfSq(
+            distance_type="cosine",
+            target_partition_size=_PARTITION_ROWS,
+            sample_rate=_sample_rate(rows),
+        )
         table.create_index("vector", config=config, replace=False)
+        memory.give_back()
     lag = unindexed_rows(table)
     fragments = int(table.stats()["fragment_stats"]["num_fragments"])
     due = lag > (0 if thoroughly else rows * _MAX_LAG) or fragments > _MAX_FRAGMENTS
     if due:
         progress(ProgressEvent("index", 0, None, "text"))
         table.optimize(cleanup_older_than=NEVER)
+        memory.give_back()
     recall = None
     if built:
         recall = measure_recall(table)
+        memory.give_back()
         write_json(recall_file, {"recall_at_10": recall, "rows": rows, "version": table.version})
     return MaintenanceReport(
         rows=rows,
@@ -135,6 +149,11 @@ def maintain(
         vector_index=vector_index(table),
         recall_at_10=recall,
     )
+
+
+def _sample_rate(rows: int) -> int:
+    """Vectors per partition that its centre is found with; all of them together are bounded."""
+    return min(_MOST_PER_CENTRE, max(_LEAST_PER_CENTRE, _MOST_SAMPLED * _PARTITION_ROWS // rows))
 
 
 def read_recall(recall_file: Path) -> float | None:
@@ -176,15 +195,31 @@ def measure_recall(table: Any, k: int = 10) -> float:
     half = len(stored) // 2
     questions = stored[:half] + stored[half : 2 * half]
     shares = []
-    for question in questions:
-        found = [
-            set(
-                nearest(table, question, k, exact=exact)
-                .select(["id", "_distance"])
-                .to_arrow()["id"]
-                .to_pylist()
-            )
-            for exact in (True, False)
-        ]
-        shares.append(len(found[0] & found[1]) / max(1, len(found[0])))
+    for question, exact in zip(questions, nearest_of_all(table, questions, k), strict=True):
+        rows_found = nearest(table, question, k).select(["id", "_distance"]).to_arrow()
+        shares.append(len(exact & set(rows_found["id"].to_pylist())) / max(1, len(exact)))
     return float(np.mean(shares))
+
+
+def nearest_of_all(table: Any, questions: NDArray[np.float32], k: int) -> list[set[str]]:
+    """Ids of the ``k`` chunks with the largest cosine to each question, by one look at all vectors.
+
+    A search without the index for each question would read the table as often, and hold it.
+
+    Args:
+        table: the chunks.
+        questions: shape (questions, dimension).
+        k: how many.
+    """
+    best = np.full((len(questions), 0), -np.inf, dtype=np.float32)
+    ids = np.empty((len(questions), 0), dtype=object)
+    for batch in table.search().select(["id", "vector"]).to_batches(_SCANNED):
+        vectors = matrix_of(batch.column("vector"))
+        lengths = np.linalg.norm(vectors, axis=1)
+        cosines = (questions @ vectors.T) / np.where(lengths > 0, lengths, np.inf)
+        of_batch = np.asarray(batch.column("id").to_pylist(), dtype=object)
+        best = np.hstack([best, cosines])
+        ids = np.hstack([ids, np.broadcast_to(of_batch, cosines.shape)])
+        top = np.argpartition(-best, min(k, best.shape[1]) - 1, axis=1)[:, :k]
+        best, ids = np.take_along_axis(best, top, axis=1), np.take_along_axis(ids, top, axis=1)
+    return [set(row) for row in ids]

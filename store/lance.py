@@ -9,24 +9,18 @@ What LanceDB raises is renamed here and nowhere else.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import errno
-import functools
-import os
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from store import tables
+from store import memory, tables
 from store.errors import StoreError, StoreFull, VersionNotFound
 from store.places import Place, file_sizes
 
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-
-_M_ARENA_MAX, _ARENAS = -8, 2  # of mallopt(3)
 
 _LOOK_BACK = 3  # versions; one is not indexed, between a rebuild's two commits
 
@@ -279,7 +273,7 @@ class Lance:
         import lancedb
 
         if self._connection is None:
-            _few_arenas()
+            memory.spare()
             try:
                 self._connection = lancedb.connect(
                     self.url or str(self.folder), read_consistency_interval=self._max_age
@@ -290,20 +284,6 @@ class Lance:
                     hint="Check the address, the credentials and the rights, then run it again.",
                 ) from error
         return self._connection
-
-
-@functools.cache
-def _few_arenas() -> None:
-    """Keep what LanceDB's threads have freed in one place, for all of them to use again.
-
-    glibc gives threads arenas of their own, up to eight a core, and each keeps what was freed in
-    it: building the indexes of 100,000 chunks held twice the memory. Whoever has set
-    ``MALLOC_ARENA_MAX`` has chosen; other allocators have no such setting.
-    """
-    if sys.platform == "linux" and "MALLOC_ARENA_MAX" not in os.environ:
-        mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-        if mallopt is not None:
-            mallopt(_M_ARENA_MAX, _ARENAS)
 
 
 def with_schema(reader: Any, schema: Any) -> Any:

@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 
 from app.reports.charts import PALETTE
 from app.reports.markup import Markup, el
+from pipelines.feature.config import FeatureConfig
 from store.store import Store
 from store.tables import DocumentUpdate, LedgerEntry
 from store.types import (
@@ -42,7 +43,7 @@ from tests.support.processes import ROOT
 
 DIMENSION, INNER = 384, 48  # of vectors, and of the space that topics differ in
 CHUNKS = 20  # of a document
-COMMIT = 10_000  # chunks of a commit
+COMMIT = FeatureConfig().batch_chunks  # as an ingest commits them
 QUESTIONS = 100
 IDENTITY = EmbedderIdentity(
     id="synthetic", weights_sha256="0" * 64, dimension=DIMENSION, max_tokens=256

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from store import bykey
+from store import bykey, indexing
 from store.errors import (
     DocumentNotFound,
     EmbedderMismatch,
@@ -456,6 +456,33 @@ def test_maintenance_with_nothing_to_do_makes_no_version(features: FeatureStore)
     version = features.version()
     assert not features.maintain().optimized
     assert features.version() == version
+
+
+@pytest.mark.parametrize("scanned", [7, 4096])
+def test_the_nearest_to_many_questions_are_those_of_an_exact_search(
+    features: FeatureStore, monkeypatch: pytest.MonkeyPatch, scanned: int
+) -> None:
+    monkeypatch.setattr(indexing, "_SCANNED", scanned)
+    rng = np.random.default_rng(2)
+    parts = {f"chunk {i}": rng.normal(size=4).astype(np.float32) for i in range(60)}
+    parts["without direction"] = np.zeros(4, np.float32)
+    features.replace([an_update("/a.md", parts)])
+    questions = rng.normal(size=(9, 4)).astype(np.float32)
+    table = features._searchable()
+
+    found = indexing.nearest_of_all(table, questions, 5)
+
+    for question, ids in zip(questions, found, strict=True):
+        rows = indexing.nearest(table, question, 5, exact=True).select(["id", "_distance"])
+        assert ids == set(rows.to_arrow()["id"].to_pylist())
+    assert [len(ids) for ids in indexing.nearest_of_all(table, questions, 100)] == [61] * 9
+
+
+@pytest.mark.parametrize(
+    ("rows", "rate"), [(1000, 256), (200_000, 256), (1_000_000, 67), (10_000_000, 39)]
+)
+def test_the_sample_that_centres_are_found_with_is_bounded(rows: int, rate: int) -> None:
+    assert indexing._sample_rate(rows) == rate
 
 
 def test_a_large_table_gets_a_vector_index_and_its_recall_is_measured(
