@@ -11,91 +11,101 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import torch
-from torch.nn import functional
-
 if TYPE_CHECKING:
-    from torch import Tensor
+    import torch
 
 #: How far a product may lie from torch's own, relative to the largest of its numbers.
 _TOLERANCE = 1e-4
 _ROWS = 4  # of the product that is compared
 
 
-class PackedLinear(torch.nn.Linear):
-    """A linear layer that also holds its weights in blocks, and uses those for inference.
+class PackedForward:
+    """What a linear layer does when it is called, with its weights also held in blocks.
 
     The weights themselves stay, for single rows and for whoever trains or saves them; when they
     change, or gradients are wanted, they are what is multiplied by.
 
     Args:
-        layer: in float32 on a CPU. Its parameters are shared.
+        layer: a ``torch.nn.Linear`` in float32 on a CPU.
     """
 
     def __init__(self, layer: torch.nn.Linear) -> None:
-        super().__init__(layer.in_features, layer.out_features, bias=False, device="meta")
-        self.weight = layer.weight
-        self.bias = layer.bias
-        self.train(layer.training)
+        import torch
+
+        self._layer = layer
+        self._multiply = torch.ops.mkldnn._linear_pointwise
+        self._wants_gradients = torch.is_grad_enabled
+        self._plain = torch.nn.functional.linear
+        self._dtype = torch.float32
         with torch.inference_mode():
             self._blocks = torch.ops.mkldnn._reorder_linear_weight(layer.weight.detach(), None)
         self._made_of = self._state()
 
-    def forward(self, given: Tensor) -> Tensor:
+    def __call__(self, given: torch.Tensor) -> torch.Tensor:
         """``given @ weight.T + bias``; the last dimension of ``given`` is ``in_features``."""
+        layer = self._layer
         if (
-            torch.is_grad_enabled()
-            or given.numel() == self.in_features  # a lone row is read through plain weights sooner
-            or given.dtype != torch.float32
+            self._wants_gradients()
+            or given.numel() == layer.in_features  # a lone row is multiplied sooner so
+            or given.dtype != self._dtype
             or given.device.type != "cpu"
             or self._state() != self._made_of
         ):
-            return functional.linear(given, self.weight, self.bias)
-        product: Tensor = torch.ops.mkldnn._linear_pointwise(
-            given, self._blocks, self.bias, "none", [], ""
-        )
+            return self._plain(given, layer.weight, layer.bias)
+        product: torch.Tensor = self._multiply(given, self._blocks, layer.bias, "none", [], "")
         return product
 
     def _state(self) -> tuple[int, int]:
-        # Changes in place count up the one, other weights lie at another address.
-        return self.weight._version, self.weight.data_ptr()
+        # Changes in place count up the one, other weights lie at another address. What is written
+        # through ``weight.data`` does neither: whoever does that takes a model that is not packed.
+        weight = self._layer.weight
+        return weight._version, weight.data_ptr()
 
 
 def pack_linears(model: Any) -> int:
-    """Exchange a model's linear layers for packed ones where this machine computes with them.
+    """Let a model's linear layers multiply by packed weights where this machine can.
 
     Args:
         model: changed in place. Layers that are not in float32 on a CPU stay as they are; so do all
             where oneDNN is not there, or computes something else.
 
     Returns:
-        How many layers were exchanged.
+        How many layers are packed now that were not.
     """
+    import torch
+
     if not torch.backends.mkldnn.is_available():
         return 0
-    exchanged: list[tuple[Any, str, PackedLinear]] = []
-    for parent in model.modules():
-        for name, layer in parent.named_children():
-            if (
-                type(layer) is torch.nn.Linear
-                and layer.weight.dtype == torch.float32
-                and layer.weight.device.type == "cpu"
-            ):
-                ours = _packed(layer)
-                if ours is None:
-                    return 0
-                exchanged.append((parent, name, ours))
-    for parent, name, ours in exchanged:
-        setattr(parent, name, ours)
-    return len(exchanged)
+    packed: list[tuple[torch.nn.Linear, PackedForward]] = []
+    for layer in model.modules():
+        if (
+            type(layer) is torch.nn.Linear
+            and not is_packed(layer)
+            and layer.weight.dtype == torch.float32
+            and layer.weight.device.type == "cpu"
+        ):
+            ours = _packed(layer)
+            if ours is None:
+                return 0
+            packed.append((layer, ours))
+    for layer, ours in packed:
+        layer.forward = ours  # type: ignore[method-assign, assignment]
+    return len(packed)
 
 
-def _packed(layer: torch.nn.Linear) -> PackedLinear | None:
+def is_packed(layer: Any) -> bool:
+    """Whether a layer multiplies by packed weights."""
+    return isinstance(getattr(layer, "forward", None), PackedForward)
+
+
+def _packed(layer: torch.nn.Linear) -> PackedForward | None:
     """The layer with its weights packed; None where that cannot be had or is wrong."""
+    import torch
+
     rows = torch.linspace(-1.0, 1.0, _ROWS * layer.in_features).view(_ROWS, -1)
     try:
         with torch.inference_mode():
-            ours = PackedLinear(layer)
+            ours = PackedForward(layer)
             wanted = layer(rows)
             off = (ours(rows) - wanted).abs().max()
     except (AttributeError, RuntimeError, TypeError):  # another release of torch, or of its parts

@@ -12,7 +12,7 @@ from pipelines.engines import packed
 from pipelines.engines.causal import LoadedModel, ModelConfig, load_causal_lm
 from pipelines.engines.decoding import forward
 from pipelines.engines.generation import GeneratorConfig, serve_here
-from pipelines.engines.packed import PackedLinear, pack_linears
+from pipelines.engines.packed import PackedForward, is_packed, pack_linears
 from tests.support.tiny_model import make_adapter
 
 ROWS = torch.linspace(-2.0, 2.0, 3 * 24).view(3, 24)
@@ -47,35 +47,32 @@ def test_the_products_are_the_layers_own(bias: bool, shape: tuple[int, ...]) -> 
     layer = torch.nn.Linear(24, 40, bias=bias)
     rows = torch.linspace(-2.0, 2.0, torch.Size(shape).numel()).view(shape)
 
-    found, wanted = inferred(PackedLinear(layer), rows), inferred(layer, rows)
+    found, wanted = inferred(PackedForward(layer), rows), inferred(layer, rows)
 
     assert found.shape == wanted.shape
     assert torch.allclose(found, wanted, atol=1e-5)
 
 
 def test_a_lone_row_is_bit_for_bit_what_it_was(layer: torch.nn.Linear) -> None:
-    assert torch.equal(inferred(PackedLinear(layer), ROWS[:1]), inferred(layer, ROWS[:1]))
+    assert torch.equal(inferred(PackedForward(layer), ROWS[:1]), inferred(layer, ROWS[:1]))
 
 
 @pytest.mark.parametrize("change", ["in place", "other weights"])
 def test_weights_that_change_are_followed(layer: torch.nn.Linear, change: str) -> None:
-    ours = PackedLinear(layer)
+    ours = PackedForward(layer)
     with torch.no_grad():
         if change == "in place":
-            ours.weight.mul_(2.0)
+            layer.weight.mul_(2.0)
         else:
-            ours.weight = torch.nn.Parameter(torch.ones(40, 24))
+            layer.weight = torch.nn.Parameter(torch.ones(40, 24))
 
-    assert torch.equal(
-        inferred(ours),
-        inferred(lambda rows: torch.nn.functional.linear(rows, ours.weight, ours.bias)),
-    )
+    assert torch.equal(inferred(ours), inferred(layer))
 
 
 def test_gradients_flow_to_the_weights_and_through(layer: torch.nn.Linear) -> None:
     rows = ROWS.clone().requires_grad_()
 
-    PackedLinear(layer)(rows).sum().backward()
+    PackedForward(layer)(rows).sum().backward()
 
     assert rows.grad is not None
     assert layer.weight.grad is not None
@@ -93,23 +90,23 @@ def test_only_layers_that_this_is_for_are_exchanged(layer: torch.nn.Linear) -> N
 
     assert pack_linears(model) == 1
     assert pack_linears(model) == 0
-    assert isinstance(model["plain"], PackedLinear)
-    assert type(model["short"]) is torch.nn.Linear
-    assert model["plain"].weight is layer.weight
+    assert is_packed(model["plain"])
+    assert model["plain"] is layer
+    assert not is_packed(model["short"])
 
 
 def test_a_routine_that_gives_other_numbers_is_left_aside(
     layer: torch.nn.Linear, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Wrong(PackedLinear):
-        def forward(self, given: torch.Tensor) -> torch.Tensor:
-            return super().forward(given) * 1.01
+    class Wrong(PackedForward):
+        def __call__(self, given: torch.Tensor) -> torch.Tensor:
+            return super().__call__(given) * 1.01
 
-    monkeypatch.setattr(packed, "PackedLinear", Wrong)
+    monkeypatch.setattr(packed, "PackedForward", Wrong)
     model = torch.nn.Sequential(layer)
 
     assert pack_linears(model) == 0
-    assert model[0] is layer
+    assert not is_packed(layer)
 
 
 def test_a_model_says_the_same_with_packed_layers_and_with_adapters_on_them(
@@ -127,11 +124,11 @@ def test_a_model_says_the_same_with_packed_layers_and_with_adapters_on_them(
         found, _ = forward(ours, on_ours, ids, None, None)
         assert torch.allclose(found, wanted, atol=1e-4)
     ours.remove_adapter("adapter1")
-    assert any(isinstance(module, PackedLinear) for module in ours.model.modules())
+    assert any(map(is_packed, ours.model.modules()))
 
 
 @pytest.mark.parametrize("wanted", [True, False])
 def test_a_generator_packs_unless_told_not_to(fresh_lm: LoadedModel, wanted: bool) -> None:
     serve_here(fresh_lm, GeneratorConfig(packed=wanted))
 
-    assert any(isinstance(m, PackedLinear) for m in fresh_lm.model.modules()) is wanted
+    assert any(map(is_packed, fresh_lm.model.modules())) is wanted
