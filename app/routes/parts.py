@@ -11,21 +11,24 @@ from app.worker import Worker
 from store.store import Store
 
 
-def _worker(request: Request) -> Worker:
+# Coroutines, because what is no coroutine is run in a thread of its own, and these only look.
+
+
+async def _worker(request: Request) -> Worker:
     worker: Worker = request.app.state.worker
     return worker
 
 
-def _store(request: Request) -> Store:
-    return _worker(request).answerers.store
+async def _store(request: Request) -> Store:
+    return (await _worker(request)).answerers.store
 
 
-def _documents(request: Request) -> Documents:
+async def _documents(request: Request) -> Documents:
     documents: Documents = request.app.state.documents
     return documents
 
 
-def _collections(request: Request) -> tuple[str, ...]:
+async def _collections(request: Request) -> tuple[str, ...]:
     """Those that the caller's key is for; none: the whole store."""
     collections: tuple[str, ...] = getattr(request.state, "collections", ())
     return collections
