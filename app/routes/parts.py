@@ -10,7 +10,6 @@ from app.documents import Documents
 from app.worker import Worker
 from store.store import Store
 
-
 # Coroutines, because what is no coroutine is run in a thread of its own, and these only look.
 
 
