@@ -228,11 +228,13 @@ def _versions(session: Session) -> Check:
     said = f"{count:,} of the features, in {size / 1e6:,.1f} MB"
     if count <= _MANY_VERSIONS:
         return "versions", "ok", said
-    return (
-        "versions",
-        "note",
-        f"{said}; remove those that nothing needs with: fti versions prune --older-than 1 --yes",
-    )
+    from store.bykey import has_pylance
+
+    hint = "remove those that nothing needs with: fti versions prune --older-than 1 --yes"
+    if not has_pylance():  # the likely reason that so many stayed
+        hint += "; those younger than one that must stay go only with: pip install "
+        hint += "'fti-llm[maintenance]'"
+    return "versions", "note", f"{said}; {hint}"
 
 
 def _registry(session: Session) -> Check:

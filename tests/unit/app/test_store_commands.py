@@ -87,3 +87,7 @@ def test_the_doctor_says_when_many_versions_are_kept(
     verdict, found = versions()
     assert verdict == "note"
     assert "fti versions prune --older-than 1 --yes" in found
+    monkeypatch.setattr("store.bykey.has_pylance", lambda: False)
+    assert "fti-llm[maintenance]" in versions()[1]
+    monkeypatch.setattr("store.bykey.has_pylance", lambda: True)
+    assert "fti-llm[maintenance]" not in versions()[1]
