@@ -130,6 +130,7 @@ class FeatureUpkeep(ChunkReader, FeatureWriter):
                 self._chunks_for_writing(),
                 ann_threshold=ann_threshold,
                 recall_file=self._recall_file,
+                apart=lambda: self._lance.apart(self._lance.chunks),
                 progress=progress,
                 thoroughly=thoroughly,
             )

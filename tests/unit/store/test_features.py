@@ -479,7 +479,7 @@ def test_the_nearest_to_many_questions_are_those_of_an_exact_search(
 
 
 @pytest.mark.parametrize(
-    ("rows", "rate"), [(1000, 256), (200_000, 256), (1_000_000, 67), (10_000_000, 39)]
+    ("rows", "rate"), [(1000, 256), (30_000, 256), (100_000, 83), (1_000_000, 39)]
 )
 def test_the_sample_that_centres_are_found_with_is_bounded(rows: int, rate: int) -> None:
     assert indexing._sample_rate(rows) == rate

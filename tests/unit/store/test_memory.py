@@ -1,26 +1,69 @@
-"""Memory settings: defaults that whoever has set them keeps."""
+"""Memory settings: defaults that whoever has set them keeps, and what is given back when."""
 
 from __future__ import annotations
+
+import json
+import platform
 
 import pytest
 
 from tests.support.processes import run_python
 
-SCRIPT = """
-import os
+SETTINGS = """
+import json, os
 from store import memory
 memory.spare()
-memory.give_back()
-print(os.environ["LANCE_DEFAULT_IO_BUFFER_SIZE"])
+print(json.dumps({name: os.environ[name] for name in memory._LANCE}))
+"""
+
+# Small blocks stay between the large ones, so that what these leave lies amid what is in use.
+FREED = """
+import json
+from store import memory
+
+def held():
+    with open("/proc/self/statm") as file:
+        before = int(file.read().split()[1])
+    large, small = [], []
+    for _ in range(100):
+        large.append(b"x" * (512 << 10))
+        small.append(b"x" * 20_000)
+    large.clear()
+    with open("/proc/self/statm") as file:
+        return (int(file.read().split()[1]) - before) * 4096 >> 20, small
+
+with memory.sparing():
+    within, small = held()
+after, more = held()
+print(json.dumps([within, after]))
 """
 
 
-@pytest.mark.parametrize(("given", "kept"), [(None, str(64 << 20)), ("123456789", "123456789")])
-def test_a_scan_reads_little_ahead_unless_told_otherwise(
-    monkeypatch: pytest.MonkeyPatch, given: str | None, kept: str
+@pytest.mark.parametrize("given", [None, "123456789"])
+def test_lancedb_takes_little_unless_told_otherwise(
+    monkeypatch: pytest.MonkeyPatch, given: str | None
 ) -> None:
-    monkeypatch.delenv("LANCE_DEFAULT_IO_BUFFER_SIZE", raising=False)
+    for name in json.loads(run_python(SETTINGS)):
+        monkeypatch.delenv(name, raising=False)
     if given is not None:
         monkeypatch.setenv("LANCE_DEFAULT_IO_BUFFER_SIZE", given)
 
-    assert run_python(SCRIPT).strip() == kept
+    settings = json.loads(run_python(SETTINGS))
+
+    assert settings["LANCE_DEFAULT_IO_BUFFER_SIZE"] == (given or str(16 << 20))
+    assert settings["LANCE_FTS_PARTITION_SIZE"] == "128"
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="sets glibc's allocator")
+@pytest.mark.parametrize("chosen", [None, str(32 << 20)])
+def test_large_blocks_go_back_at_once_within_and_are_kept_for_the_next_outside(
+    monkeypatch: pytest.MonkeyPatch, chosen: str | None
+) -> None:
+    monkeypatch.delenv("MALLOC_MMAP_THRESHOLD_", raising=False)
+    if chosen is not None:
+        monkeypatch.setenv("MALLOC_MMAP_THRESHOLD_", chosen)
+
+    within, after = json.loads(run_python(FREED))
+
+    assert after > 30  # MiB of 50
+    assert (within < 10) == (chosen is None)
