@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import logging
 import os
 import shutil
+import sys
 import uuid
 from collections.abc import Iterator, Mapping
 from datetime import datetime
@@ -57,10 +59,8 @@ class Place:
                 raise InputError(f"{str(path)!r} is a file, not a folder.", hint="Name a folder.")
             url = str(path)
         self.url = url
-        from fsspec.core import url_to_fs
-
         try:
-            self._files, self._root = url_to_fs(url)
+            self._files, self._root = file_system(url)
         except ImportError as error:
             extra = _EXTRAS.get(scheme)
             raise ConfigError(
@@ -212,6 +212,23 @@ class Place:
         )
 
 
+def file_system(url: str) -> tuple[Any, str]:
+    """The fsspec file system that a URL names, and the path in it.
+
+    Raises:
+        ImportError: the package for this kind of URL is not installed.
+        ValueError: there is no such kind.
+    """
+    from fsspec.core import url_to_fs
+
+    # gcsfs would ask by gRPC what kind each bucket is, and wait a minute where that is barred.
+    os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
+    # What it raises it logs as well, with a traceback.
+    logging.getLogger("gcsfs").setLevel(logging.CRITICAL)
+    found: tuple[Any, str] = url_to_fs(url)
+    return found
+
+
 def _changed(info: Mapping[str, Any]) -> int:
     # By the name that S3, folders, GCS and fsspec's memory have for it.
     at = next((info[n] for n in ("LastModified", "mtime", "updated", "created") if n in info), 0)
@@ -226,9 +243,16 @@ def _protocols(files: Any) -> tuple[str, ...]:
 
 
 def client_errors() -> tuple[type[Exception], ...]:
-    """What the client of an object store raises that is no OSError."""
-    try:
+    """What the clients of object stores raise that is no OSError; of those that are in use."""
+    found: list[type[Exception]] = []
+    if "s3fs" in sys.modules:
         from botocore.exceptions import BotoCoreError, ClientError
-    except ImportError:
-        return ()
-    return (BotoCoreError, ClientError)
+
+        found += [BotoCoreError, ClientError]
+    if "gcsfs" in sys.modules:
+        from aiohttp import ClientError as ConnectionFailed
+        from gcsfs.retry import ChecksumError, HttpError
+        from google.auth.exceptions import GoogleAuthError
+
+        found += [HttpError, ChecksumError, GoogleAuthError, ConnectionFailed]
+    return tuple(found)

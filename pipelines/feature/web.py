@@ -28,7 +28,7 @@ from urllib.parse import quote, urljoin, urlsplit
 from pipelines.feature.readers import READERS, SourcesConfig
 from store.atomic import write_bytes
 from store.errors import ExtractionError, SourceNotFound
-from store.places import client_errors
+from store.places import client_errors, file_system
 from store.types import sha256_hex
 
 if TYPE_CHECKING:
@@ -341,17 +341,15 @@ def _encoded(address: str) -> str:
 
 
 def _objects(address: str, folder: Path, config: SourcesConfig) -> list[Fetched | NotFetched]:
-    import fsspec
-
     scheme = urlsplit(address).scheme
-    unusable: tuple[type[Exception], ...] = (OSError, ValueError, *client_errors())
     try:
-        system, root = fsspec.core.url_to_fs(address)
+        system, root = file_system(address)
     except ImportError as error:
         raise SourceNotFound(
             f"What reads {scheme}:// is not installed: {error}.",
             hint="Install it with: pip install 'fti-llm[remote]'",
         ) from error
+    unusable: tuple[type[Exception], ...] = (OSError, ValueError, *client_errors())
     try:
         system.invalidate_cache()  # of listings, in a process that looked before
         listed = system.find(root, detail=True)

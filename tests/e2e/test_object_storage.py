@@ -1,10 +1,15 @@
-"""Features, backups and sources in an object store: a real S3-compatible server, over HTTP."""
+"""Features, backups and sources in an object store, over HTTP.
+
+Each test runs against a real S3-compatible server, and against one of the tests' own that speaks
+Cloud Storage's APIs to the same clients that Google's is asked by.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
 
+import fsspec
 import pytest
 
 from store.checking import check_store
@@ -16,6 +21,7 @@ from store.places import Place
 from store.store import Store
 from tests.support.command import fti, light_store
 from tests.support.features import IDENTITY, an_update
+from tests.support.gcs_server import gcs_server
 from tests.support.object_store import BUCKET, s3_server
 from tests.support.processes import kill, start_python, wait_for_line
 
@@ -44,23 +50,27 @@ print(report.added, report.unchanged, len(report.failed), flush=True)
 """
 
 
-@pytest.fixture(scope="module", autouse=True)
-def server() -> Iterator[dict[str, str]]:
-    """The server, and the variables by which this process and its children reach it."""
-    with s3_server() as variables, pytest.MonkeyPatch.context() as patch:
-        for name, value in variables.items():
-            patch.setenv(name, value)
-        from s3fs import S3FileSystem
-
-        S3FileSystem.clear_instance_cache()
-        yield variables
-        S3FileSystem.clear_instance_cache()
+@pytest.fixture(scope="module", autouse=True, params=["s3", "gs"])
+def scheme(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:
+    """Of the addresses; a server runs that this process and its children reach by them."""
+    scheme: str = request.param
+    with pytest.MonkeyPatch.context() as patch:
+        server = s3_server() if scheme == "s3" else gcs_server(tmp_path_factory.mktemp("gcs"))
+        with server as variables:
+            for name, value in variables.items():
+                patch.setenv(name, value)
+            files = fsspec.get_filesystem_class(scheme)
+            files.clear_instance_cache()
+            yield scheme
+            files.clear_instance_cache()
 
 
 @pytest.fixture
-def url(request: pytest.FixtureRequest) -> str:
+def url(request: pytest.FixtureRequest, scheme: str) -> str:
     """A prefix of this test's own."""
-    return f"s3://{BUCKET}/{request.node.name}"
+    return f"{scheme}://{BUCKET}/{request.node.originalname}"
 
 
 @pytest.fixture
@@ -181,12 +191,13 @@ def test_features_are_not_put_where_others_are(url: str, tmp_path: Path) -> None
         first.layout.require_format()
 
 
-def test_a_bucket_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match="s3://nowhere/x"):
-        place_features(Store(tmp_path), "s3://nowhere/x")
+def test_a_bucket_that_is_not_there_is_named(tmp_path: Path, scheme: str) -> None:
+    nowhere = f"{scheme}://nowhere/x"
+    with pytest.raises(StoreError, match=nowhere):
+        place_features(Store(tmp_path), nowhere)
     layout = Layout(tmp_path)
-    layout.place_features("s3://nowhere/x")
-    with pytest.raises(StoreError, match="s3://nowhere/x"):
+    layout.place_features(nowhere)
+    with pytest.raises(StoreError, match=nowhere):
         FeatureStore(layout).create(IDENTITY)
 
 
