@@ -10,6 +10,7 @@ from store import tables
 from store.errors import PostconditionFailed, StoreEmpty, StoreError
 from store.lance import Lance
 from store.layout import Layout
+from store.remembered import RememberedKeys
 from store.types import EmbedderIdentity
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ class OpenedFeatures:
         # What is read off a table at one version, which never changes: each takes a round trip.
         self._passport: tuple[Any, EmbedderIdentity] | None = None
         self._filled: Any = None
+        self._remembered: dict[str, RememberedKeys] = {}  # by the embedding cache's name
 
     def exists(self) -> bool:
         """Whether anything was ever ingested, even if nothing remains."""

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from store import fragments, search, tables
 from store.errors import StoreError
 from store.opened import OpenedFeatures, one_of
+from store.remembered import RememberedKeys
 from store.tables import DocumentUpdate, LedgerEntry
 from store.types import EmbedderIdentity
 
@@ -113,12 +114,16 @@ class FeatureWriter(OpenedFeatures):
         self, keys: Sequence[str], identity: EmbedderIdentity
     ) -> dict[str, NDArray[np.float32]]:
         """The remembered vectors among the keys (sha256 of embedded texts) of one embedder."""
-        table = self._lance.open(tables.vectors_name(identity))
+        name = tables.vectors_name(identity)
+        table = self._lance.open(name)
         found: dict[str, NDArray[np.float32]] = {}
         if table is None:
             return found
-        wanted = list(dict.fromkeys(keys))
         with self._lance.reading():
+            held = self._remembered.get(name)
+            if held is None or held.version != table.version:
+                self._remembered[name] = held = RememberedKeys(table)
+            wanted = held.likely(list(dict.fromkeys(keys)))
             for start in range(0, len(wanted), 1000):
                 query = table.search().where(one_of("key", wanted[start : start + 1000]))
                 rows = query.to_arrow()
@@ -132,10 +137,14 @@ class FeatureWriter(OpenedFeatures):
         """Keep vectors for texts that will be embedded again; keys must be new and distinct."""
         if not keys:
             return
-        schema = tables.vectors_schema(identity)
+        schema, name = tables.vectors_schema(identity), tables.vectors_name(identity)
         with self._lance.writing():
-            table = self._lance.ensure(tables.vectors_name(identity), schema)
+            table = self._lance.ensure(name, schema)
+            before = int(table.version)
             table.add(tables.vectors_table(keys, vectors, schema))
+            held = self._remembered.get(name)
+            if held is not None and held.version == before and table.version == before + 1:
+                held.add(keys, before + 1)
 
     def vectors_address(self, identity: EmbedderIdentity) -> str:
         """Where the remembered vectors of one embedder lie, for ``store.fragments``."""

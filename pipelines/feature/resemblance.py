@@ -64,8 +64,14 @@ def read_signature(kept: bytes) -> _Signature:
 
 
 def similar_groups(signatures: Sequence[_Signature], *, threshold: float) -> list[list[int]]:
-    """``near_duplicate_groups`` of texts whose signatures are known."""
-    parent = list(range(len(signatures)))
+    """``near_duplicate_groups`` of texts whose signatures are known.
+
+    Band by band, so that beyond the signatures little is held of each text.
+    """
+    if not signatures:
+        return []
+    matrix = np.stack(signatures)
+    parent = list(range(len(matrix)))
 
     def root(index: int) -> int:
         while parent[index] != index:
@@ -73,22 +79,33 @@ def similar_groups(signatures: Sequence[_Signature], *, threshold: float) -> lis
             index = parent[index]
         return index
 
-    buckets: dict[tuple[int, bytes], list[int]] = {}
-    for index, signature in enumerate(signatures):
-        for key in _bands(signature):
-            bucket = buckets.setdefault(key, [])
-            # A bucket's members of one group need one comparison, not one each.
-            for other in {root(member): member for member in bucket}.values():
+    for bucket in _buckets(matrix):
+        # A bucket's members of one group need one comparison, not one each.
+        seen: dict[int, int] = {}
+        for index in bucket:
+            for other in seen.values():
                 if root(other) != root(index) and (
-                    float(np.mean(signature == signatures[other])) >= threshold
+                    float(np.mean(matrix[index] == matrix[other])) >= threshold
                 ):
                     low, high = sorted((root(other), root(index)))
                     parent[high] = low
-            bucket.append(index)
+            seen = {root(member): member for member in (*seen.values(), index)}
     groups: dict[int, list[int]] = {}
-    for index in range(len(signatures)):
+    for index in range(len(matrix)):
         groups.setdefault(root(index), []).append(index)
     return list(groups.values())
+
+
+def _buckets(matrix: NDArray[np.uint32]) -> Iterator[list[int]]:
+    """Of each band, texts that agree on the whole of it, ascending; those alone are left out."""
+    for band in range(_BANDS):
+        rows = matrix[:, band * _ROWS : (band + 1) * _ROWS]
+        order = np.lexsort(rows.T)
+        sorted_rows = rows[order]
+        begins = np.flatnonzero((sorted_rows[1:] != sorted_rows[:-1]).any(axis=1)) + 1
+        edges = np.concatenate([[0], begins, [len(order)]])
+        for at in np.flatnonzero(np.diff(edges) > 1):
+            yield order[edges[at] : edges[at + 1]].tolist()
 
 
 class SimilarTexts:

@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import random
 
+import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.feature.resemblance import (
     SimilarTexts,
     near_duplicate_groups,
+    similar_groups,
     word_shingles,
 )
 
@@ -98,3 +100,30 @@ def test_the_estimate_is_near_the_true_resemblance() -> None:
 
 def test_lone_surrogates_do_not_stop_it() -> None:
     assert near_duplicate_groups(["a \ud800 b", "a b"], threshold=0.5)
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(0, 40))
+def test_groups_are_those_of_comparing_every_pair_that_shares_a_band(
+    seed: int, copies: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    matrix = rng.integers(0, 2**32, size=(30, 128), dtype=np.uint32)
+    for _ in range(copies):  # copies that differ in a third at most, and so resemble one another
+        origin, copy = rng.integers(0, 10), rng.integers(10, 30)
+        matrix[copy] = matrix[origin]
+        matrix[copy, rng.integers(0, 128, 20)] = rng.integers(0, 2**32, 20, dtype=np.uint32)
+
+    group = list(range(30))
+    for high in range(30):
+        for low in range(high):
+            same = matrix[low] == matrix[high]
+            if same.reshape(32, 4).all(axis=1).any() and same.mean() >= 0.6:
+                one, other = group[low], group[high]
+                group = [one if g == other else g for g in group]
+    expected = [[i for i in range(30) if group[i] == g] for g in dict.fromkeys(group)]
+
+    assert similar_groups(list(matrix), threshold=0.6) == expected
+
+
+def test_nothing_has_no_groups() -> None:
+    assert similar_groups([], threshold=0.7) == []

@@ -20,6 +20,7 @@ from store.errors import (
 )
 from store.features import FeatureStore
 from store.layout import Layout
+from store.remembered import RememberedKeys
 from store.tables import LedgerEntry
 from store.types import EmbedderIdentity, document_id, now, sha256_hex
 from tests.support.features import IDENTITY, an_update
@@ -139,6 +140,7 @@ import sys
 from pathlib import Path
 from store.features import FeatureStore
 from store.layout import Layout
+from store.remembered import RememberedKeys
 features = FeatureStore(Layout(Path(sys.argv[1])))
 print(features.version(), [p.text for p in features.search_text("pies", 3)])
 """
@@ -279,6 +281,41 @@ def test_vectors_are_remembered_per_embedder(features: FeatureStore) -> None:
     assert features.known_vectors(keys, other) == {}
 
 
+def test_remembered_keys_are_read_once_while_nobody_else_writes(
+    layout: Layout, features: FeatureStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def keys(*numbers: int) -> list[str]:
+        return [sha256_hex(str(number)) for number in numbers]
+
+    def remember(into: FeatureStore, *numbers: int) -> None:
+        rows = np.array([[n, 0, 0, 0] for n in numbers], dtype=np.float32)
+        into.remember_vectors(keys(*numbers), rows, IDENTITY)
+
+    def known(*numbers: int) -> list[int]:
+        found = features.known_vectors(keys(*numbers), IDENTITY)
+        have = [(n, key) for n, key in zip(numbers, keys(*numbers), strict=True) if key in found]
+        assert all(found[key][0] == n for n, key in have)
+        return [n for n, _ in have]
+
+    read = []
+
+    class Counted(RememberedKeys):
+        def __init__(self, table: Any) -> None:
+            read.append(1)
+            super().__init__(table)
+
+    monkeypatch.setattr("store.writing.RememberedKeys", Counted)
+    remember(features, 5, 1)
+    assert known(1, 2, 5) == [1, 5]
+    remember(features, 9, 2, 0)
+    assert known(0, 1, 2, 3, 9) == [0, 1, 2, 9]
+    assert len(read) == 1
+    remember(FeatureStore(layout), 3)
+    remember(features, 7)
+    assert known(3, 4, 7) == [3, 7], "also what another one wrote in between"
+    assert len(read) == 2
+
+
 # Crashes
 
 
@@ -333,6 +370,7 @@ from pathlib import Path
 from store.errors import StoreFull
 from store.features import FeatureStore
 from store.layout import Layout
+from store.remembered import RememberedKeys
 from tests.support.features import IDENTITY, an_update
 features = FeatureStore(Layout(Path(sys.argv[1])))
 features.create(IDENTITY)
