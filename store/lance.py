@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import threading
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -283,9 +284,12 @@ class Lance:
         return self._connection
 
     def _connected(self, **caches: int) -> Any:
+        # Read when it is imported. Below errors it tells of empty partitions and the like, a line
+        # each, amid a command's progress.
+        os.environ.setdefault("LANCEDB_LOG", "error")
+        memory.spare()
         import lancedb
 
-        memory.spare()
         try:
             return lancedb.connect(
                 self.url or str(self.folder),

@@ -24,7 +24,7 @@ from store.remembered import RememberedKeys
 from store.tables import LedgerEntry
 from store.types import EmbedderIdentity, document_id, now, sha256_hex
 from tests.support.features import IDENTITY, an_update
-from tests.support.processes import run_python
+from tests.support.processes import run_python, start_python
 
 
 @pytest.fixture
@@ -521,6 +521,29 @@ def test_the_nearest_to_many_questions_are_those_of_an_exact_search(
 )
 def test_the_sample_that_centres_are_found_with_is_bounded(rows: int, rate: int) -> None:
     assert indexing._sample_rate(rows) == rate
+
+
+ALIKE = """
+import sys
+from pathlib import Path
+import numpy as np
+from store.store import Store
+from tests.support.features import IDENTITY, an_update
+
+features = Store(Path(sys.argv[1])).features
+features.create(IDENTITY)
+one = np.array([1, 0, 0, 0], np.float32)
+features.replace([an_update("/a.md", {f"chunk {i}": one for i in range(3000)})])
+print(features.maintain(ann_threshold=1000).vector_index)
+"""
+
+
+def test_what_lancedb_notes_of_an_index_stays_out_of_a_commands_progress(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("LANCEDB_LOG", raising=False)
+    process = start_python(ALIKE, tmp_path / "store")
+    assert process.communicate(timeout=120) == ("IvfSq\n", "")
 
 
 def test_a_large_table_gets_a_vector_index_and_its_recall_is_measured(
