@@ -13,7 +13,6 @@ import base64
 import contextlib
 import hashlib
 import json
-import logging
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -26,7 +25,8 @@ from xml.sax.saxutils import escape
 
 import pytest
 
-BUCKET = "bucket"
+from tests.support.object_store import BUCKET, serving
+
 _PAGE = 3  # objects of a listing; clients must ask on
 SECRET = "secret"  # a bucket that wants other credentials
 _JSON, _UPLOAD = f"/storage/v1/b/{BUCKET}", f"/upload/storage/v1/b/{BUCKET}/o"
@@ -113,7 +113,6 @@ class Bucket:
 def gcs_server(folder: Path) -> Iterator[dict[str, str]]:
     """The variables by which clients reach it and its one bucket; ``folder`` takes a key file."""
     pytest.importorskip("gcsfs", reason="needs the extra: pip install 'fti-llm[remote]'")
-    from werkzeug.serving import make_server
     from werkzeug.wrappers import Request, Response
 
     bucket, lock = Bucket(), threading.Lock()
@@ -133,26 +132,17 @@ def gcs_server(folder: Path) -> Iterator[dict[str, str]]:
                 said = {"error": {"code": error.status, "message": str(error)}}
                 return Response(json.dumps(said), status=error.status)
 
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    server = make_server("127.0.0.1", 0, serve, threaded=True)
-    thread = threading.Thread(target=server.serve_forever, name="gcs", daemon=True)
-    thread.start()
-    url = f"http://127.0.0.1:{server.server_port}"
-    key = folder / "account.json"
-    account = {"gcs_base_url": url, "disable_oauth": True, "client_email": "", "private_key": "",
-               "private_key_id": ""}  # fmt: skip
-    key.write_text(json.dumps(account), "utf-8")
-    try:
+    with serving(serve) as url:
+        key = folder / "account.json"
+        account = {"gcs_base_url": url, "disable_oauth": True, "client_email": "",
+                   "private_key": "", "private_key_id": ""}  # fmt: skip
+        key.write_text(json.dumps(account), "utf-8")
         yield {
             "GOOGLE_SERVICE_ACCOUNT": str(key),  # of LanceDB's client
             "GOOGLE_ALLOW_HTTP": "true",
             "STORAGE_EMULATOR_HOST": url,  # of gcsfs
             "FSSPEC_GS_TOKEN": "anon",
         }
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
 
 
 def _ranged(request: Any, stored: Stored, response: Any) -> Any:

@@ -24,7 +24,6 @@ def s3_server() -> Iterator[dict[str, str]]:
     pytest.importorskip("moto", reason="needs the test extra: pip install 'fti-llm[dev]'")
     pytest.importorskip("s3fs", reason="needs the extra: pip install 'fti-llm[remote]'")
     from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
-    from werkzeug.serving import make_server
 
     handler = DomainDispatcherApplication(create_backend_app)
     one_at_a_time = threading.Lock()
@@ -33,12 +32,7 @@ def s3_server() -> Iterator[dict[str, str]]:
         with one_at_a_time:
             return list(handler(environ, respond))
 
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    server = make_server("127.0.0.1", 0, serve, threaded=True)
-    thread = threading.Thread(target=server.serve_forever, name="s3", daemon=True)
-    thread.start()
-    url = f"http://127.0.0.1:{server.server_port}"
-    try:
+    with serving(serve) as url:
         urllib.request.urlopen(urllib.request.Request(f"{url}/{BUCKET}", method="PUT"))
         yield {
             "AWS_ENDPOINT_URL": url,
@@ -48,6 +42,19 @@ def s3_server() -> Iterator[dict[str, str]]:
             "AWS_REGION": "us-east-1",
             "AWS_DEFAULT_REGION": "us-east-1",
         }
+
+
+@contextlib.contextmanager
+def serving(application: Callable[..., Iterable[bytes]]) -> Iterator[str]:
+    """The address of a WSGI application that is served meanwhile, on a port of its own."""
+    from werkzeug.serving import make_server
+
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    server = make_server("127.0.0.1", 0, application, threaded=True)
+    thread = threading.Thread(target=server.serve_forever, name="object-store", daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
     finally:
         server.shutdown()
         thread.join()
