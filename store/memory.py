@@ -43,8 +43,7 @@ def spare() -> None:
     """
     for name, value in _LANCE.items():
         os.environ.setdefault(name, str(value))
-    if "MALLOC_ARENA_MAX" not in os.environ:
-        _glibc("mallopt", _M_ARENA_MAX, _ARENAS)
+    _allocator("MALLOC_ARENA_MAX", _M_ARENA_MAX, _ARENAS)
 
 
 @contextlib.contextmanager
@@ -55,16 +54,21 @@ def sparing() -> Iterator[None]:
     blocks of the sizes that a program uses, which is quicker: each that comes from the system must
     be filled with zeros, page by page, and models use large ones all the time.
     """
-    chosen = "MALLOC_MMAP_THRESHOLD_" in os.environ
-    if not chosen:
-        _glibc("mallopt", _M_MMAP_THRESHOLD, _SPARING)
+    _allocator("MALLOC_MMAP_THRESHOLD_", _M_MMAP_THRESHOLD, _SPARING)
     try:
         yield
     finally:
-        if not chosen:  # as glibc's own rule has it after blocks of that size
+        if "MALLOC_MMAP_THRESHOLD_" not in os.environ:
+            # As glibc's own rule has it after blocks of that size.
             _glibc("mallopt", _M_MMAP_THRESHOLD, _LARGEST)
-            _glibc("mallopt", _M_TRIM_THRESHOLD, 2 * _LARGEST)
+            _allocator("MALLOC_TRIM_THRESHOLD_", _M_TRIM_THRESHOLD, 2 * _LARGEST)
         _glibc("malloc_trim", 0)
+
+
+def _allocator(variable: str, parameter: int, value: int) -> None:
+    """Set a parameter of glibc's allocator, unless the variable of that parameter is set."""
+    if variable not in os.environ:
+        _glibc("mallopt", parameter, value)
 
 
 def _glibc(name: str, *arguments: int) -> None:
