@@ -74,13 +74,13 @@ class FeatureStore(FeatureUpkeep):
                 text_index=False, vector_index="exact", unindexed_rows=0,
             )  # fmt: skip
         chunks = self._snapshot()
-        records = self.records()
+        documents = self._lance.documents()
         identity = tables.passport(chunks.schema)
         with self._lance.reading():
             return FeatureStats(
-                documents=sum(r.chunks > 0 for r in records),
-                failed=sum(r.state == "failed" for r in records),
-                empty=sum(r.state == "empty" for r in records),
+                documents=int(documents.count_rows("chunks > 0")),
+                failed=int(documents.count_rows("state = 'failed'")),
+                empty=int(documents.count_rows("state = 'empty'")),
                 chunks=int(chunks.count_rows()),
                 version=int(chunks.version),
                 embedder=identity.id,

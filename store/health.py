@@ -185,21 +185,14 @@ class FeatureUpkeep(ChunkReader, FeatureWriter):
 
     def _health(self) -> Health:
         held = self._chunk_hashes()
-        expected = {
-            e.record.id: (
-                {
-                    tables.document_hash(
-                        e.record.content_hash, e.record.settings_digest
-                    ): e.record.chunks
-                }
-                if e.record.chunks
-                else {}
-            )
-            for e in self.ledger()
-        }
-        orphans = frozenset(held) - frozenset(expected)
-        broken = {key for key, hashes in expected.items() if held.get(key, {}) != hashes}
-        return Health(orphans=orphans, broken=frozenset(broken))
+        broken = set()
+        for entry in self.lines():
+            record = entry.record
+            made_from = tables.document_hash(record.content_hash, record.settings_digest)
+            expected = {made_from: record.chunks} if record.chunks else {}
+            if held.pop(record.id, {}) != expected:
+                broken.add(record.id)
+        return Health(orphans=frozenset(held), broken=frozenset(broken))
 
     @property
     def _recall_file(self) -> Path:

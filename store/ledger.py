@@ -3,13 +3,79 @@
 from __future__ import annotations
 
 import difflib
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from store import search, tables
 from store.errors import CollectionNotFound, DocumentNotFound
 from store.opened import INGEST_HINT, OpenedFeatures, one_of
 from store.tables import Held, LedgerEntry
 from store.types import Document, SourceRecord, document_id, sha256_hex
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_PAGE = 256  # lines made entries at a time
+_PAGES = 8  # kept of them
+
+
+class LedgerLines:
+    """The ledger at one version, held as columns: lines become entries as they are asked for.
+
+    Args:
+        columns: ``tables.LEDGER_COLUMNS``, those that there are; None: there are no lines.
+    """
+
+    def __init__(self, columns: pa.Table | None = None) -> None:
+        columns = tables.ledger_schema().empty_table() if columns is None else columns
+        in_order = columns.sort_by([("file", "ascending"), ("source", "ascending")])
+        self._lines = in_order.combine_chunks()
+        self._files = _Texts(self._lines["file"])
+        # Files are asked for in nearly the order in which they lie here.
+        self._page = lru_cache(_PAGES)(self._read)
+
+    def __iter__(self) -> Iterator[LedgerEntry]:
+        """Every line, in order of file and source."""
+        for start in range(0, len(self._lines), _PAGE):
+            yield from self._read(start)
+
+    def of_file(self, file: str) -> list[LedgerEntry]:
+        """The lines of documents that lie in a file, in order of source."""
+        first, last = bisect_left(self._files, file), bisect_right(self._files, file)
+        found: list[LedgerEntry] = []
+        for start in range(first - first % _PAGE, last, _PAGE):
+            page = self._page(start)
+            found += page[max(0, first - start) : last - start]
+        return found
+
+    def files(self) -> Iterator[str]:
+        """Every file that a line names, once, in order."""
+        before = None
+        for index in range(len(self._files)):
+            if (file := self._files[index]) != before:
+                before = file
+                yield file
+
+    def _read(self, start: int) -> list[LedgerEntry]:
+        return [tables.ledger_entry(row) for row in self._lines.slice(start, _PAGE).to_pylist()]
+
+
+class _Texts(Sequence[str]):
+    """A column of texts to be looked up in, without making a list of it."""
+
+    def __init__(self, column: pa.ChunkedArray) -> None:
+        self._column = column
+
+    def __len__(self) -> int:
+        return len(self._column)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._column[index].as_py()
 
 
 class LedgerReader(OpenedFeatures):
@@ -25,12 +91,26 @@ class LedgerReader(OpenedFeatures):
         with self._lance.reading():
             version = int(table.version)
             if self._listing is None or self._listing[0] != version:
-                there = set(table.schema.names)  # an earlier version may lack some
-                columns = [name for name in tables.LEDGER_COLUMNS if name in there]
-                rows = search.rows(table.search().select(columns))
+                rows = search.rows(table.search().select(_ledger_columns(table)))
                 entries = sorted(map(tables.ledger_entry, rows), key=lambda e: e.record.source)
                 self._listing = (version, entries)
             return list(self._listing[1])
+
+    def lines(self) -> LedgerLines:
+        """The ledger as it is now, for what looks at all of it: little is held of each line."""
+        table = self._lance.documents()
+        if table is None:
+            return LedgerLines()
+        with self._lance.reading():
+            return LedgerLines(table.search().select(_ledger_columns(table)).to_arrow())
+
+    def entries(self, ids: Iterable[str]) -> dict[str, LedgerEntry]:
+        """The lines of these documents, by id, without reading the rest of the ledger."""
+        table = self._lance.documents()
+        if table is None:
+            return {}
+        rows = self._of_ids(ids, _ledger_columns(table))
+        return {row["id"]: tables.ledger_entry(row) for row in rows}
 
     def records(self) -> list[SourceRecord]:
         """The ledger: what became of every source, in order of source."""
@@ -42,19 +122,11 @@ class LedgerReader(OpenedFeatures):
 
     def held(self, sources: Iterable[str]) -> dict[str, Held]:
         """What the store has of these sources, without reading the rest of the ledger."""
-        table = self._lance.documents()
         found: dict[str, Held] = {}
-        ids = [document_id(source) for source in dict.fromkeys(sources)]
-        if table is None:
-            return found
         columns = [*tables.LEDGER_COLUMNS, "metadata"]
-        for start in range(0, len(ids), 1000):
-            query = table.search().where(one_of("id", ids[start : start + 1000])).select(columns)
-            with self._lance.reading():
-                rows = search.rows(query)
-            for row in rows:
-                metadata = tables.decode_metadata(row.pop("metadata"))
-                found[row["source"]] = Held(tables.ledger_entry(row), metadata)
+        for row in self._of_ids(map(document_id, sources), columns):
+            metadata = tables.decode_metadata(row.pop("metadata"))
+            found[row["source"]] = Held(tables.ledger_entry(row), metadata)
         return found
 
     def find_document(self, reference: str) -> list[SourceRecord]:
@@ -139,15 +211,58 @@ class LedgerReader(OpenedFeatures):
                 else f"Make it with: fti ingest PATH --collection {name}",
             )
 
-    def signatures(self) -> dict[str, bytes]:
-        """What each served document is compared by, by id; those that have none are left out."""
+    def signatures(self) -> tuple[list[str], NDArray[np.uint8]]:
+        """What served documents are compared by; those that have nothing such are left out.
+
+        Returns:
+            Their ids, in order, and of each a row of bytes, as ``DocumentUpdate.signature`` was.
+        """
         table = self._lance.documents()
+        ids: list[str] = []
+        kept: list[NDArray[np.uint8]] = [np.zeros((0, 0), np.uint8)]
         if table is None or "signature" not in table.schema.names:
-            return {}
+            return ids, kept[0]
         with self._lance.reading():
-            rows = table.search().select(["id", "chunks", "signature"]).to_arrow().to_pylist()
-        return {r["id"]: r["signature"] for r in rows if r["signature"] and r["chunks"]}
+            rows = table.search().select(["id", "chunks", "signature"])
+            for batch in rows.to_batches(_PAGE):
+                columns = (batch.column(n).to_pylist() for n in range(3))
+                signed = [(i, s) for i, chunks, s in zip(*columns, strict=True) if chunks and s]
+                if signed:
+                    ids += [identity for identity, _ in signed]
+                    joined = np.frombuffer(b"".join(s for _, s in signed), np.uint8)
+                    kept.append(joined.reshape(len(signed), -1))
+        order = sorted(range(len(ids)), key=ids.__getitem__)
+        return [ids[n] for n in order], np.concatenate(kept[1:] or kept)[order]
 
     def near_duplicates(self) -> dict[str, str]:
         """Sources of documents that say nearly the same as another, with that one's source."""
-        return {r.source: r.duplicate_of for r in self.records() if r.duplicate_of}
+        lines = self.near_duplicate_lines()
+        return {e.record.source: e.record.duplicate_of for e in lines}
+
+    def near_duplicate_lines(self) -> list[LedgerEntry]:
+        """The lines of documents that say nearly the same as another, in order of source."""
+        from lancedb.expr import col, lit
+
+        table = self._lance.documents()
+        if table is None or "duplicate_of" not in table.schema.names:
+            return []
+        marked = table.search().where(col("duplicate_of") != lit(""))
+        with self._lance.reading():
+            rows = search.rows(marked.select(_ledger_columns(table)))
+        return sorted(map(tables.ledger_entry, rows), key=lambda e: e.record.source)
+
+    def _of_ids(self, ids: Iterable[str], columns: Sequence[str]) -> Iterator[dict[str, Any]]:
+        table = self._lance.documents()
+        wanted = list(dict.fromkeys(ids))
+        if table is None:
+            return
+        for start in range(0, len(wanted), 1000):
+            query = table.search().where(one_of("id", wanted[start : start + 1000]))
+            with self._lance.reading():
+                rows = search.rows(query.select(list(columns)))
+            yield from rows
+
+
+def _ledger_columns(table: Any) -> list[str]:
+    there = set(table.schema.names)  # an earlier version may lack some
+    return [name for name in tables.LEDGER_COLUMNS if name in there]

@@ -122,6 +122,14 @@ def documents_schema() -> pa.Schema:
     )
 
 
+def ledger_schema() -> pa.Schema:
+    """The ledger's part of ``documents_schema``."""
+    import pyarrow as pa
+
+    schema = documents_schema()
+    return pa.schema([schema.field(name) for name in LEDGER_COLUMNS])
+
+
 def chunks_schema(identity: EmbedderIdentity) -> pa.Schema:
     """A row per chunk; the passport of the vectors lies in the metadata."""
     import pyarrow as pa

@@ -52,8 +52,9 @@ class FeatureWriter(OpenedFeatures):
         of_batch = one_of("document_id", ids)
         with self._lance.writing():
             if rows.num_rows:
-                merge = table.merge_insert("id").when_matched_update_all()
-                merge = merge.when_not_matched_insert_all()
+                # By an index, rows that it does not cover yet are read whole, vectors and texts.
+                merge = table.merge_insert("id").use_index(False)
+                merge = merge.when_matched_update_all().when_not_matched_insert_all()
                 # To find what to delete, LanceDB reads the whole table into memory.
                 held = table.search().where(of_batch).select(["id"]).to_arrow()["id"]
                 if not set(held.to_pylist()) <= set(rows["id"].to_pylist()):
@@ -80,12 +81,11 @@ class FeatureWriter(OpenedFeatures):
         new = [{**r, "text": "", "media_type": "", "metadata": "\n"} for r in rows]
         new = [r for r in new if r["id"] not in known]
         schema = tables.documents_schema()
-        ledger = pa.schema([schema.field(n) for n in tables.LEDGER_COLUMNS])
         with self._lance.writing():
             if old:
                 table = self._lance.ensure(tables.DOCUMENTS, schema)
                 merge = table.merge_insert("id").when_matched_update_all()
-                merge.execute(pa.Table.from_pylist(old, schema=ledger))
+                merge.execute(pa.Table.from_pylist(old, schema=tables.ledger_schema()))
             if new:
                 self._upsert_documents(pa.Table.from_pylist(new, schema=schema))
 

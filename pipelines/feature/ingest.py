@@ -19,6 +19,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from datetime import timedelta
+from itertools import chain
 from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
@@ -30,7 +31,7 @@ from pipelines.feature.executors import Executor, ExecutorName, InProcess, open_
 from pipelines.feature.parsing import Parser
 from pipelines.feature.preparing import Job, Prepared, Same, Split, split, with_texts
 from pipelines.feature.probing import WORTHWHILE_BYTES, settle
-from pipelines.feature.resemblance import read_signature, similar_groups
+from pipelines.feature.resemblance import read_signatures, similar_groups
 from pipelines.feature.sources import (
     Discovery,
     FailedSource,
@@ -43,6 +44,7 @@ from pipelines.feature.web import is_address
 from store.conditions import PipelineContract
 from store.errors import EmbedderMismatch, ExtractionError, PostconditionFailed
 from store.features import FeatureStore
+from store.ledger import LedgerLines
 from store.progress import Progress, ProgressEvent, one_at_a_time, quiet
 from store.store import Store
 from store.tables import COLLECTION, STREAM, LedgerEntry
@@ -308,7 +310,7 @@ class Ingest:
         self.digest = config.digest(embedder.identity)
         self.batch = Batch()
         self.committing = Committing(embedder, executor.embed, config, self.progress)
-        self.by_file: dict[str, list[LedgerEntry]] = {}
+        self.lines = LedgerLines()  # as they are before the first batch
         self.broken: frozenset[str] = frozenset()
         self.fresh = False  # whether every file is taken, unchanged or not
         self.added = self.updated = self.unchanged = self.deleted = 0
@@ -339,7 +341,7 @@ class Ingest:
             self._read_ledger(self.features)
         for refused in discovery.failed:
             # A folder has no line of its own: what lies in it was neither seen nor lost.
-            entries = self.by_file.get(refused.source, [])
+            entries = self.lines.of_file(refused.source)
             if entries and refused.source in discovery.gone:
                 continue  # no failure: it is settled with what is missing
             self._note_failure(refused.source, entries, "", refused.reason, line=bool(entries))
@@ -376,7 +378,7 @@ class Ingest:
         """The files that are to be read; of the others it is noted why they are not."""
         for number, file in enumerate(files):
             self.progress(ProgressEvent("read", number, len(files), file.source))
-            entries = self.by_file.get(file.source, [])
+            entries = self.lines.of_file(file.source)
             try:
                 file_hash = fingerprint(file)
             except ExtractionError as error:
@@ -395,7 +397,7 @@ class Ingest:
 
     def _take_file(self, prepared: Prepared) -> None:
         file, file_hash = prepared.job.file, prepared.job.file_hash
-        entries = self.by_file.get(file.source, [])
+        entries = self.lines.of_file(file.source)
         if (failure := prepared.failure) is not None:
             self._note_failure(
                 file.source, entries, file_hash, failure.reason, transient=failure.transient
@@ -675,21 +677,20 @@ class Ingest:
         address was listed without it.
         """
         seen = present | {failed.source for failed in discovery.failed}
+        lines = self.features.lines()
         gone = [
             entry.record
-            for entry in self.features.ledger()
-            if entry.file not in present
+            for file in lines.files()
+            if file not in present
             and (
-                entry.file in discovery.gone
+                file in discovery.gone
                 or (
-                    entry.file not in seen
-                    and any(_lies_under(entry.file, address) for address in discovery.listed)
+                    file not in seen
+                    and any(_lies_under(file, address) for address in discovery.listed)
                 )
-                or (
-                    any(_lies_under(entry.file, root) for root in discovery.roots)
-                    and _is_gone(entry.file)
-                )
+                or (any(_lies_under(file, root) for root in discovery.roots) and _is_gone(file))
             )
+            for entry in lines.of_file(file)
         ]
         # A line without passages has nothing left to say once its file is gone.
         self._delete([r for r in gone if delete_missing or not r.chunks])
@@ -698,14 +699,14 @@ class Ingest:
     def _mark_near_duplicates(self) -> int:
         """Mark documents that say nearly the same as one that came before; how many there are."""
         if self.added + self.updated + self.deleted:
-            held = sorted(self.features.signatures().items())
-            entries = {e.record.id: e for e in self.features.ledger()}
-            groups = similar_groups(
-                [read_signature(kept) for _, kept in held], threshold=self.config.near_duplicate
-            )
+            ids, kept = self.features.signatures()
+            groups = similar_groups(read_signatures(kept), threshold=self.config.near_duplicate)
+            alike = [[ids[i] for i in group] for group in groups if len(group) > 1]
+            entries = {e.record.id: e for e in self.features.near_duplicate_lines()}
+            entries |= self.features.entries(key for key in chain(*alike) if key not in entries)
             original: dict[str, str] = {}
-            for group in groups:
-                records = [entries[held[i][0]].record for i in group if held[i][0] in entries]
+            for group in alike:
+                records = [entries[key].record for key in group if key in entries]
                 # What is marked stays marked; of the others the one that came first is original.
                 records.sort(key=lambda r: (bool(r.duplicate_of), r.ingested_at, r.source))
                 original |= {r.id: records[0].source for r in records[1:]}
@@ -738,8 +739,7 @@ class Ingest:
 
     def _read_ledger(self, features: FeatureStore) -> None:
         self.broken = features.heal().broken
-        for entry in features.ledger():
-            self.by_file.setdefault(entry.file, []).append(entry)
+        self.lines = features.lines()
 
     # All vectors anew
 
@@ -753,7 +753,7 @@ class Ingest:
         self.fresh = True
         given = {f.source for f in files}
         # What came as a record has no file, and its name must never be taken for one.
-        known = (Path(n) for n in self.by_file if n not in given and n != STREAM)
+        known = (Path(n) for n in self.lines.files() if n not in given and n != STREAM)
         return [
             *files,
             *(SourceFile(str(p), p, p.stat().st_size) for p in known if p.is_file()),

@@ -58,19 +58,21 @@ def document_signature(text: str) -> bytes:
     return _signature(word_shingles(text)).tobytes()
 
 
-def read_signature(kept: bytes) -> _Signature:
-    """The inverse of ``document_signature``."""
-    return np.frombuffer(kept, dtype=np.uint32)
+def read_signatures(kept: NDArray[np.uint8]) -> _Signature:
+    """The inverse of ``document_signature``, for many documents: a row of bytes each."""
+    return kept.view(np.uint32)
 
 
-def similar_groups(signatures: Sequence[_Signature], *, threshold: float) -> list[list[int]]:
+def similar_groups(
+    signatures: Sequence[_Signature] | _Signature, *, threshold: float
+) -> list[list[int]]:
     """``near_duplicate_groups`` of texts whose signatures are known.
 
     Band by band, so that beyond the signatures little is held of each text.
     """
-    if not signatures:
+    if len(signatures) == 0:
         return []
-    matrix = np.stack(signatures)
+    matrix = np.asarray(signatures)
     parent = list(range(len(matrix)))
 
     def root(index: int) -> int:
