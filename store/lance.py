@@ -290,11 +290,12 @@ class Lance:
         memory.spare()
         import lancedb
 
+        metadata = memory.METADATA_CACHE_AFAR if self.url else memory.METADATA_CACHE
         try:
             return lancedb.connect(
                 self.url or str(self.folder),
                 read_consistency_interval=self._max_age,
-                session=lancedb.Session(metadata_cache_size_bytes=memory.METADATA_CACHE, **caches),
+                session=lancedb.Session(metadata_cache_size_bytes=metadata, **caches),
             )
         except ValueError as error:  # by LanceDB's word for it
             raise StoreError(

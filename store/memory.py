@@ -29,8 +29,9 @@ _LANCE = {
     "LANCE_FTS_PARTITION_SIZE": 128,
 }
 #: Bytes of manifests and files' headers kept for the next look at a table; by default 1 GiB, which
-#: a writer fills: each commit makes a manifest that names all fragments.
-METADATA_CACHE = 32 << 20
+#: a writer fills: each commit makes a manifest that names all fragments. Read again from a disk
+#: they cost next to nothing, from an object store a round trip each.
+METADATA_CACHE, METADATA_CACHE_AFAR = 4 << 20, 32 << 20
 INDEX_CACHE = 32 << 20  # bytes of indexes, where what is read is not asked for again
 
 
@@ -40,21 +41,27 @@ def spare() -> None:
 
     glibc gives threads arenas of their own, up to eight a core, and each keeps what was freed in
     it: building the indexes of 100,000 chunks held twice the memory that two arenas for all hold.
+    Arrow's own allocator keeps what was freed too, where ``sparing`` does not reach.
     """
     for name, value in _LANCE.items():
         os.environ.setdefault(name, str(value))
+    if "ARROW_DEFAULT_MEMORY_POOL" not in os.environ:
+        import pyarrow as pa
+
+        pa.set_memory_pool(pa.system_memory_pool())
     _allocator("MALLOC_ARENA_MAX", _M_ARENA_MAX, _ARENAS)
 
 
 @contextlib.contextmanager
 def sparing() -> Iterator[None]:
-    """Within, large blocks go back to the system as they are freed; at the end, all that is free.
+    """Within, large blocks go back to the system as they are freed; before and after, all others.
 
     For work that takes and frees many of them, as building an index does. Elsewhere glibc keeps
     blocks of the sizes that a program uses, which is quicker: each that comes from the system must
     be filled with zeros, page by page, and models use large ones all the time.
     """
     _allocator("MALLOC_MMAP_THRESHOLD_", _M_MMAP_THRESHOLD, _SPARING)
+    _glibc("malloc_trim", 0)
     try:
         yield
     finally:
