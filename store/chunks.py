@@ -264,7 +264,7 @@ class ChunkReader(LedgerReader):
 
     def _chunk_hashes(self) -> dict[str, dict[str, int]]:
         found: dict[str, dict[str, int]] = {}
-        table = self._lance.open(self._lance.chunks)
+        table = self._lance.newest()
         if table is None:
             return found
         with self._lance.reading():

@@ -66,6 +66,7 @@ class FeatureUpkeep(ChunkReader, FeatureWriter):
     def heal(self) -> Health:
         """Remove chunks of no document, and name the documents whose chunks are not theirs."""
         self._refuse_old()
+        self._lance.to_change()
         health = self._health()
         self._remove_chunks(health.orphans)
         return health
@@ -76,7 +77,7 @@ class FeatureUpkeep(ChunkReader, FeatureWriter):
             return Diagnosis()
         health = self._health()
         # The newest version: a snapshot for readers stays at the last one that has its index.
-        table = self._snapshot() if self._lance.at is not None else self._chunks_for_writing()
+        table = self._snapshot() if self._lance.at is not None else self._lance.newest()
         seen: set[str] = set()
         doubled: set[str] = set()
         pointless: set[str] = set()

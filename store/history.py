@@ -169,6 +169,7 @@ class History:
                 f"{name!r} is not a name for a tag.", hint="Choose a word, such as before-move."
             )
         self.resolve(str(version))
+        version = self._lance.whole(version)
         table, _ = self._tables()
         before = self.tags().get(name)
         with self._lance.writing():
@@ -219,6 +220,8 @@ class History:
             dry: remove nothing, and say what would go.
         """
         self._tables()
+        if not dry:
+            self._lance.to_change()  # what a crash left needs the version that it goes back to
         before = self._existing(tables.CHUNKS)
         latest = max(version for version, _ in before)
         named = {v: "tagged " + ", ".join(names) for v, names in self._names().items()}

@@ -23,6 +23,9 @@ from store.places import Place, file_sizes
 
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
+#: In the metadata of a column of the chunks: while several commits are to be one, the version that
+#: there was before them.
+_BEFORE = ("document_id", b"fti.before")
 _LOOK_BACK = 3  # versions; one is not indexed, between a rebuild's two commits
 
 
@@ -89,6 +92,51 @@ class Lance:
             if table is not None:
                 table.checkout_latest()
             return table
+
+    def newest(self) -> Any:
+        """The chunks at their latest version that is whole, indexed or not; None without any."""
+        with self._lock, self.reading():
+            latest = self.open(self.chunks)
+            return None if latest is None else self._at(self.chunks, int(latest.version))
+
+    def whole(self, version: int) -> int:
+        """The version of the chunks that readers of this one see: see ``as_one``.
+
+        Raises:
+            VersionNotFound: there is no such version.
+        """
+        with self._lock, self.reading():
+            return int(self._at(self.chunks, version).version)
+
+    def to_change(self) -> Any:
+        """The chunks as they are now, to be changed; None when there are none.
+
+        What a crash left of ``as_one`` is undone. Only for who holds the right to write.
+        """
+        with self._lock:
+            table = self.latest(self.chunks)
+            if table is not None and (before := _before(table)) is not None:
+                with self.writing():
+                    self._at(self.chunks, before).restore()
+                    table.checkout_latest()
+                self._pinned.clear()
+            return table
+
+    @contextlib.contextmanager
+    def as_one(self, table: Any) -> Iterator[None]:
+        """Commits to the chunks within are one to readers: until the end they stay at the version
+        before. If it does not come to the end, the next writer goes back to that as well.
+
+        Args:
+            table: the chunks, as ``to_change`` gave them.
+        """
+        column, key = _BEFORE
+        mark = {"path": column, "metadata": {key.decode(): str(int(table.version))}}
+        with self.writing():
+            table.update_field_metadata(mark)
+            yield
+        with self.writing():
+            table.update_field_metadata({"path": column, "metadata": {key.decode(): None}})
 
     def ensure(self, name: str, schema: Any) -> Any:
         """The table as it is now, to be changed; made empty when there is none."""
@@ -271,6 +319,8 @@ class Lance:
         table = self._connect().open_table(name)
         try:
             table.checkout(version)
+            if name == self.chunks and (before := _before(table)) is not None:
+                table.checkout(before)
         except ValueError as error:
             raise VersionNotFound(
                 f"The features have no version {version}; the latest is {self.open(name).version}.",
@@ -310,6 +360,13 @@ def with_schema(reader: Any, schema: Any) -> Any:
 
     batches = (pa.RecordBatch.from_arrays(b.columns, schema=schema) for b in reader)
     return pa.RecordBatchReader.from_batches(schema, batches)
+
+
+def _before(table: Any) -> int | None:
+    """Where a version of the chunks is amid ``Lance.as_one``, the version before all of that."""
+    column, key = _BEFORE
+    found = (table.schema.field(column).metadata or {}).get(key)
+    return None if found is None else int(found)
 
 
 def _has_text_index(table: Any) -> bool:

@@ -95,7 +95,7 @@ class OpenedFeatures:
         return table
 
     def _chunks_for_writing(self) -> Any:
-        table = self._lance.latest(self._lance.chunks)
+        table = self._lance.to_change()
         if table is None:
             raise StoreEmpty(f"The store {str(self.layout.root)!r} is empty.", hint=INGEST_HINT)
         return table

@@ -20,6 +20,7 @@ from store.remembered import RememberedKeys
 from store.tables import DocumentUpdate, LedgerEntry
 from store.types import EmbedderIdentity
 
+_NOTED = 256  # lines of the ledger written at once, with the texts beside them
 _CACHED_AT_LEAST = 10_000  # vectors; so many are kept whatever else there is
 
 
@@ -39,7 +40,7 @@ class FeatureWriter(OpenedFeatures):
     def replace(self, batch: Sequence[DocumentUpdate]) -> ReplaceResult:
         """Make these documents, with their chunks, what the store holds of them.
 
-        The chunks of the whole batch change in one commit: unchanged rows are overwritten, new
+        To readers the chunks of the whole batch change at once: unchanged rows are overwritten, new
         ones added, and those of these documents that are not in the batch deleted. Texts and
         ledger lines follow in a second commit.
         """
@@ -51,43 +52,54 @@ class FeatureWriter(OpenedFeatures):
         rows = tables.chunks_table(batch, table.schema)
         of_batch = one_of("document_id", ids)
         with self._lance.writing():
-            if rows.num_rows:
-                # By an index, rows that it does not cover yet are read whole, vectors and texts.
-                merge = table.merge_insert("id").use_index(False)
-                merge = merge.when_matched_update_all().when_not_matched_insert_all()
-                # To find what to delete, LanceDB reads the whole table into memory.
-                held = table.search().where(of_batch).select(["id"]).to_arrow()["id"]
-                if not set(held.to_pylist()) <= set(rows["id"].to_pylist()):
-                    merge = merge.when_not_matched_by_source_delete(of_batch)
-                done = merge.execute(rows)
-                counts = (done.num_inserted_rows, done.num_updated_rows, done.num_deleted_rows)
+            held = table.search().where(of_batch).select(["id"]).to_arrow()["id"].to_pylist()
+            gone = sorted(set(held).difference(rows["id"].to_pylist()))
+            if rows.num_rows and gone:
+                # A merge that deletes too reads the whole table into memory (LanceDB 0.40).
+                with self._lance.as_one(table):
+                    inserted, updated = self._merge(table, rows)
+                    self._delete(table, gone)
+            elif rows.num_rows:
+                inserted, updated = self._merge(table, rows)
             else:
-                counts = (0, 0, int(table.count_rows(of_batch.to_sql())))
-                if counts[2]:
+                inserted = updated = 0
+                if gone:
                     table.delete(of_batch)
             self._upsert_documents(tables.documents_table(batch))
-        return ReplaceResult(*counts, version=int(table.version))
+        return ReplaceResult(inserted, updated, len(gone), version=int(table.version))
 
     def note(self, entries: Sequence[LedgerEntry]) -> None:
         """Write ledger lines only. The texts and chunks of known sources stay as they are."""
         self._refuse_old()
-        if not entries:
-            return
         import pyarrow as pa
 
-        rows = [tables.ledger_row(e) for e in entries]
-        known = self._known([row["id"] for row in rows])
-        old = [r for r in rows if r["id"] in known]
-        new = [{**r, "text": "", "media_type": "", "metadata": "\n"} for r in rows]
-        new = [r for r in new if r["id"] not in known]
+        rows = {entry.record.id: tables.ledger_row(entry) for entry in entries}
         schema = tables.documents_schema()
-        with self._lance.writing():
-            if old:
+        ids = list(rows)
+        for start in range(0, len(ids), _NOTED):
+            some = ids[start : start + _NOTED]
+            with self._lance.writing():
                 table = self._lance.ensure(tables.DOCUMENTS, schema)
-                merge = table.merge_insert("id").when_matched_update_all()
-                merge.execute(pa.Table.from_pylist(old, schema=tables.ledger_schema()))
-            if new:
-                self._upsert_documents(pa.Table.from_pylist(new, schema=schema))
+                # Whole rows: to merge a part of their columns, LanceDB reads the whole table.
+                held = table.search().where(one_of("id", some)).to_arrow()
+                known = held["id"].to_pylist()
+                lines = pa.Table.from_pylist([rows[i] for i in known], tables.ledger_schema())
+                columns = {n: held[n] for n in schema.names} | dict(
+                    zip(lines.column_names, lines.columns, strict=True)
+                )
+                new = [
+                    {**rows[i], "text": "", "media_type": "", "metadata": "\n"}
+                    for i in some
+                    if i not in set(known)
+                ]
+                self._upsert_documents(
+                    pa.concat_tables(
+                        [
+                            pa.table([columns[n] for n in schema.names], schema=schema),
+                            pa.Table.from_pylist(new, schema),
+                        ]
+                    )
+                )
 
     def delete(self, document_ids: Sequence[str]) -> int:
         """Remove documents with their chunks and ledger lines; how many there were."""
@@ -189,6 +201,18 @@ class FeatureWriter(OpenedFeatures):
         self._lance.drop(tables.vectors_name(identity))
 
     # Inside
+
+    def _merge(self, table: Any, rows: Any) -> tuple[int, int]:
+        """Put chunks in, in place of those with the same ids; how many are new, how many not."""
+        # By an index, rows that it does not cover yet are read whole, vectors and texts.
+        merge = table.merge_insert("id").use_index(False)
+        done = merge.when_matched_update_all().when_not_matched_insert_all().execute(rows)
+        return int(done.num_inserted_rows), int(done.num_updated_rows)
+
+    def _delete(self, table: Any, ids: Sequence[str]) -> None:
+        for start in range(0, len(ids), 1000):
+            with self._lance.writing():
+                table.delete(one_of("id", ids[start : start + 1000]))
 
     def _remove_chunks(self, document_ids: Collection[str]) -> None:
         if document_ids:

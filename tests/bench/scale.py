@@ -5,13 +5,15 @@
 Chunks are synthetic. Vectors lie as those of texts do: topics of very different size (Zipf), each a
 cloud of its own width in a space of few dimensions within the many, and some noise in all of them.
 Questions are near a stored vector and not stored themselves. Words follow Zipf's law, with some of
-each topic. Building and asking run in a process of their own each, so that memory is theirs
-alone. ``scale.json`` and ``scale.svg`` in FOLDER have the figures; they compare within one run.
+each topic. Building, asking and changing run in a process of their own each, so that memory is
+theirs alone. ``scale.json`` and ``scale.svg`` in FOLDER have the figures; they compare within one
+run.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import resource
 import subprocess
@@ -19,6 +21,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +48,7 @@ DIMENSION, INNER = 384, 48  # of vectors, and of the space that topics differ in
 CHUNKS = 20  # of a document
 COMMIT = FeatureConfig().batch_chunks  # as an ingest commits them
 QUESTIONS = 100
+COMMITS = 10  # of one document each, where they are timed
 IDENTITY = EmbedderIdentity(
     id="synthetic", weights_sha256="0" * 64, dimension=DIMENSION, max_tokens=256
 )
@@ -145,6 +149,35 @@ def build(folder: Path, rows: int) -> dict[str, Any]:
     }
 
 
+def edit(folder: Path, rows: int) -> dict[str, Any]:
+    """Documents changed in a store that was built, one at a time: what each takes.
+
+    Each loses a chunk, and each line of the ledger gets a new cause, as for a file that failed.
+    """
+    features = Store(folder).features
+    before = itertools.islice(itertools.chain.from_iterable(documents(rows)), COMMITS)
+    shorter = [
+        replace(u, chunks=u.chunks[:-1], vectors=u.vectors[:-1], search_texts=u.search_texts[:-1])
+        for u in before
+    ]
+    opened = _rss()
+    seconds = []
+    for update in shorter:
+        began = time.perf_counter()
+        features.replace([update])
+        seconds.append(time.perf_counter() - began)
+    noted = time.perf_counter()
+    for update in shorter:
+        record = update.entry.record.model_copy(update={"cause": "it was looked at"})
+        features.note([replace(update.entry, record=record)])
+    return {
+        "edit_s": float(np.median(seconds)),
+        "note_s": (time.perf_counter() - noted) / COMMITS,
+        "edit_open_rss_mb": opened,
+        "edit_rss_mb": _rss(),
+    }
+
+
 def ask(folder: Path, rows: int) -> dict[str, Any]:
     """Questions of each kind over a store that was built: latencies in ms, recall, memory."""
     from store.indexing import nearest
@@ -216,7 +249,8 @@ PANELS = (
     ("index build, s", ("index_s", "write_s")),
     ("query p50, ms", ("vector_p50_ms", "text_p50_ms", "hybrid_p50_ms", "lookup_p50_ms",
                        "exact_ms")),
-    ("memory, MB", ("write_rss_mb", "build_rss_mb", "search_rss_mb", "ask_rss_mb")),
+    ("memory, MB", ("write_rss_mb", "build_rss_mb", "search_rss_mb", "ask_rss_mb",
+                    "edit_rss_mb")),
     ("disk, MB", ("disk_mb",)),
     ("recall@10", ("recall@10",)),
 )  # fmt: skip
@@ -252,23 +286,27 @@ def drawn(found: list[dict[str, Any]]) -> str:
     return svg + "\n"
 
 
+STEPS = {"build": build, "ask": ask, "edit": edit}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--rows", type=int, nargs="+", default=[10_000, 100_000])
     parser.add_argument("--million", action="store_true", help="1,000,000 chunks too")
     parser.add_argument("--out", type=Path, default=Path("scale"))
-    parser.add_argument("--step", choices=["build", "ask"], help=argparse.SUPPRESS)
+    parser.add_argument("--step", choices=STEPS, help=argparse.SUPPRESS)
     parser.add_argument("--store", type=Path, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.step:
-        step = build if given.step == "build" else ask
-        print(json.dumps(step(given.store, given.rows[0])))
+        print(json.dumps(STEPS[given.step](given.store, given.rows[0])))
         return
     found = []
     for rows in [*given.rows, *([1_000_000] if given.million else [])]:
         with tempfile.TemporaryDirectory(prefix="fti-scale-") as folder:
             store = Path(folder) / "store"
-            figures = _in_a_process("build", store, rows) | _in_a_process("ask", store, rows)
+            figures: dict[str, Any] = {}
+            for step in STEPS:
+                figures |= _in_a_process(step, store, rows)
         found.append({k: round(v, 4) if isinstance(v, float) else v for k, v in figures.items()})
         print(json.dumps(found[-1]), flush=True)
     given.out.mkdir(parents=True, exist_ok=True)

@@ -21,10 +21,10 @@ from store.errors import (
 from store.features import FeatureStore
 from store.layout import Layout
 from store.remembered import RememberedKeys
-from store.tables import LedgerEntry
+from store.tables import CHUNKS, LedgerEntry
 from store.types import EmbedderIdentity, document_id, now, sha256_hex
 from tests.support.features import IDENTITY, an_update
-from tests.support.processes import run_python, start_python
+from tests.support.processes import run_python, start_python, wait_for_line
 
 
 @pytest.fixture
@@ -96,15 +96,115 @@ def test_names_that_are_no_text_are_stored_escaped(features: FeatureStore) -> No
     assert [r.source for r in features.records()] == ["/a\\udcff.md"]
 
 
-def test_a_batch_of_documents_changes_in_one_commit(features: FeatureStore) -> None:
+def test_a_batch_of_documents_changes_at_once(features: FeatureStore) -> None:
     features.replace([an_update("/a.md", ["a1", "a2", "a3"]), an_update("/b.md", ["b1"])])
     before = features.version()
     result = features.replace(
         [an_update("/a.md", ["a1", "a9"]), an_update("/b.md", []), an_update("/c.md", ["c1"])]
     )
     assert (result.inserted, result.updated, result.deleted) == (2, 1, 3)
-    assert features.version() == result.version == before + 1
+    assert features.version() == result.version > before
     assert sorted(texts(features)) == ["a1", "a9", "c1"]
+    seen = {
+        tuple(sorted(texts(features.checkout(version))))
+        for version in range(before, result.version + 1)
+    }
+    assert seen == {("a1", "a2", "a3", "b1"), ("a1", "a9", "c1")}, "no version shows a part"
+
+
+def test_a_batch_that_takes_nothing_away_is_one_commit(features: FeatureStore) -> None:
+    features.replace([an_update("/a.md", ["a1"])])
+    before = features.version()
+    assert features.replace([an_update("/a.md", ["a1", "a2"])]).version == before + 1
+
+
+def interrupted(features: FeatureStore, monkeypatch: pytest.MonkeyPatch, when: str) -> None:
+    """A change that takes a chunk away and fails before or after that commit."""
+    delete = FeatureStore._delete
+
+    def stop(self: FeatureStore, table: Any, ids: list[str]) -> None:
+        if when == "after":
+            delete(self, table, ids)
+        raise OSError("the power went")
+
+    monkeypatch.setattr(FeatureStore, "_delete", stop)
+    with pytest.raises(OSError, match="power"):
+        features.replace([an_update("/a.md", ["a1", "a9"]), an_update("/c.md", ["c1"])])
+    monkeypatch.undo()
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_change_that_broke_off_is_not_seen_and_undone_by_the_next_writer(
+    layout: Layout, features: FeatureStore, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    features.replace([an_update("/a.md", ["a1", "a2", "a3"]), an_update("/b.md", ["b1"])])
+    whole = ["a1", "a2", "a3", "b1"]
+    interrupted(features, monkeypatch, when)
+
+    for reader in (features, FeatureStore(layout)):
+        assert sorted(texts(reader)) == whole
+        assert len(reader.search_vector(np.ones(4, np.float32), 9)) == 4
+        assert reader.stats().chunks == 4
+        assert reader.diagnose().broken == reader.diagnose().orphans == frozenset()
+
+    writer = FeatureStore(layout)
+    writer.replace([an_update("/d.md", ["d1"])])
+    assert sorted(texts(features)) == [*whole, "d1"]
+    assert not writer.heal().broken
+    writer.replace([an_update("/a.md", ["a1", "a9"])])
+    assert sorted(texts(features)) == ["a1", "a9", "b1", "d1"]
+
+
+@pytest.mark.parametrize("upkeep", ["heal", "maintain", "delete", "rewrite"])
+def test_whatever_writes_next_undoes_what_broke_off(
+    layout: Layout, features: FeatureStore, monkeypatch: pytest.MonkeyPatch, upkeep: str
+) -> None:
+    features.replace([an_update("/a.md", ["a1", "a2", "a3"]), an_update("/b.md", ["b1"])])
+    interrupted(features, monkeypatch, "before")
+    writer = FeatureStore(layout)
+    match upkeep:
+        case "heal":
+            assert not writer.heal().broken
+        case "maintain":
+            writer.maintain(thoroughly=True)
+        case "delete":
+            writer.delete([document_id("/b.md")])
+        case "rewrite":
+            writer.erase(document_id("/b.md"))
+    left = ["a1", "a2", "a3"] + (["b1"] if upkeep in ("heal", "maintain") else [])
+    assert sorted(texts(features)) == left
+    raw = writer._lance.latest(CHUNKS)
+    assert int(raw.count_rows()) == len(left), "not only hidden"
+
+
+def test_readers_see_all_of_a_document_or_nothing_while_it_changes(
+    layout: Layout, features: FeatureStore
+) -> None:
+    ways = [["a1", "a2", "a3"], ["b1"], ["c1", "c2"]]
+    features.replace([an_update("/a.md", ways[0])])
+    script = """
+import sys
+from pathlib import Path
+from store.features import FeatureStore
+from store.layout import Layout
+features = FeatureStore(Layout(Path(sys.argv[1])))
+seen, done = set(), Path(sys.argv[2])
+print("begun", flush=True)
+while not done.exists():
+    seen.add(" ".join(sorted(c.text for c in features.chunks())))
+print(*sorted(seen), sep=",")
+"""
+    done = layout.root / "done"
+    reader = start_python(script, layout.root, done)
+    assert wait_for_line(reader) == "begun"
+    for turn in range(60):
+        features.replace([an_update("/a.md", ways[turn % 3])])
+    done.touch()
+    out, err = reader.communicate(timeout=60)
+    assert reader.returncode == 0, err
+    seen = set(out.strip().split(","))
+    assert seen <= {" ".join(way) for way in ways}
+    assert len(seen) > 1, "it looked while they changed"
 
 
 def test_another_reader_sees_the_change_at_once_and_never_a_part(

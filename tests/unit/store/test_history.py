@@ -190,7 +190,7 @@ def test_pruning_removes_the_old_and_keeps_what_is_tagged_or_in_use(
 def test_versions_beyond_those_to_stay_go_and_their_records_too(
     features: FeatureStore, at_once: None, tmp_path: Path
 ) -> None:
-    retention = history.RetentionConfig(versions=6, hours=0)
+    retention = history.RetentionConfig(versions=12, hours=0)  # a changed chunk takes four
     versions = [left(features, f"text {number}") for number in range(8)]
     features.history.tag("prod", versions[1])
 
@@ -209,6 +209,32 @@ def test_versions_beyond_those_to_stay_go_and_their_records_too(
     left(features, "text 8")
     left(features, "text 9")
     assert features.history.due(retention)
+
+
+def test_a_version_amid_a_change_is_tagged_as_readers_see_it(features: FeatureStore) -> None:
+    before = left(features, "one", "two")
+    after = left(features, "three")
+    assert after > before + 2
+    for number in range(before + 1, after):
+        features.history.tag("amid", number)
+        assert features.history.tags() == {"amid": before}
+        assert texts(features.checkout("amid")) == ["one", "two"]
+
+
+def test_pruning_undoes_a_change_that_broke_off_before_it_removes_anything(
+    features: FeatureStore, at_once: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left(features, "one", "two")
+
+    def stop(*_: object) -> None:
+        raise OSError("the power went")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(FeatureStore, "_delete", stop)
+        with pytest.raises(OSError, match="power"):
+            features.replace([an_update("/a.md", ["three"])])
+    features.history.prune({}, older_than=timedelta(0))
+    assert sorted(texts(features)) == ["one", "two"]
 
 
 def test_versions_to_stay_and_young_ones_are_not_let_go_of(features: FeatureStore) -> None:

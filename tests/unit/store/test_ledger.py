@@ -91,6 +91,19 @@ def test_only_what_is_marked_counts_as_a_near_duplicate(features: FeatureStore) 
     assert list(features.near_duplicates().items()) == [("/b.md", "/a.md"), ("/c.md", "/a.md")]
 
 
+def test_noting_leaves_all_else_of_a_document(features: FeatureStore) -> None:
+    # More than are written at a time, known and unknown ones together.
+    update = replace(an_update("/a.md", ["one"], metadata={"k": "v"}), signature=bytes(8))
+    features.replace([update])
+    again = update.entry.record.model_copy(update={"cause": "noted", "duplicate_of": "/b.md"})
+    others = [line(f"/{n:03}.md", f"/{n:03}.md") for n in range(300)]
+    features.note([*others, replace(update.entry, record=again)])
+    assert features.document("/a.md") == update.document
+    assert features.signatures()[0] == [update.document.id]
+    assert len(features.records()) == 301
+    assert features.record("/a.md") == again
+
+
 def test_signatures_are_those_of_documents_that_are_served(features: FeatureStore) -> None:
     first, second, bare = (an_update(f"/{name}.md", [name]) for name in ("a", "b", "c"))
     signed = [
