@@ -1,6 +1,7 @@
 """Changes of documents, chunks, the ledger and the embedding cache.
 
-The chunks of a batch of documents change in one commit; texts and ledger lines follow in a second.
+The chunks of a batch of documents change at once; texts and ledger lines follow in a commit of
+their own.
 What a crash between the two leaves is found by ``store.health``.
 """
 
@@ -26,7 +27,7 @@ _CACHED_AT_LEAST = 10_000  # vectors; so many are kept whatever else there is
 
 @dataclass(frozen=True, slots=True)
 class ReplaceResult:
-    """What one commit changed among the chunks, and the version it made."""
+    """What one batch changed among the chunks, and the version it made."""
 
     inserted: int
     updated: int

@@ -2,7 +2,7 @@
 
 ``ingest`` may be killed at any point and run again: nothing is lost and nothing is there twice.
 The order makes it so. Vectors are remembered first, then the chunks of a batch of documents change
-in one commit, then their texts and ledger lines. What a crash leaves between the last two is found
+at once, then their texts and ledger lines. What a crash leaves between the last two is found
 by ``FeatureStore.heal`` and taken again, with the vectors at hand.
 
 This module decides, by the ledger, what is taken. Files are read and split by ``preparing``, where
