@@ -1,9 +1,10 @@
 """The feature store: documents with their ledger, chunks with their vectors, and search over them.
 
 LanceDB underneath. Every change of chunks is one to readers (``Lance.as_one``), who see a batch of
-documents before it or after it and never between. Texts and ledger lines follow in a second commit; a crash
-between the two leaves documents whose chunks carry another ``document_hash`` than the ledger says,
-and ``heal`` names them to the next ingest. Writers hold ``Layout.writing``; readers never wait.
+documents before it or after it and never between. Texts and ledger lines follow in a commit of
+their own; a crash between leaves documents whose chunks carry another ``document_hash`` than the
+ledger says, and ``heal`` names them to the next ingest. Writers hold ``Layout.writing``; readers
+never wait.
 
 ``FeatureStore`` is the whole; what it can do is in the modules named for it: ``ledger`` and
 ``chunks`` read, ``writing`` changes, ``health`` mends and indexes. Here is what concerns all of it:

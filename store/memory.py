@@ -52,6 +52,16 @@ def spare() -> None:
     _allocator("MALLOC_ARENA_MAX", _M_ARENA_MAX, _ARENAS)
 
 
+def give_back() -> None:
+    """Give the system back what is free, in the midst of work that takes and frees much.
+
+    Freed blocks of changing sizes leave gaps that later ones do not fill: of a process that embeds
+    text after text the memory grew with each. It takes some 20 ms, and what is taken again must be
+    filled with zeros; so now and then, not after each step.
+    """
+    _glibc("malloc_trim", 0)
+
+
 @contextlib.contextmanager
 def sparing() -> Iterator[None]:
     """Within, large blocks go back to the system as they are freed; before and after, all others.
@@ -61,7 +71,7 @@ def sparing() -> Iterator[None]:
     be filled with zeros, page by page, and models use large ones all the time.
     """
     _allocator("MALLOC_MMAP_THRESHOLD_", _M_MMAP_THRESHOLD, _SPARING)
-    _glibc("malloc_trim", 0)
+    give_back()
     try:
         yield
     finally:
@@ -69,7 +79,7 @@ def sparing() -> Iterator[None]:
             # As glibc's own rule has it after blocks of that size.
             _glibc("mallopt", _M_MMAP_THRESHOLD, _LARGEST)
             _allocator("MALLOC_TRIM_THRESHOLD_", _M_TRIM_THRESHOLD, 2 * _LARGEST)
-        _glibc("malloc_trim", 0)
+        give_back()
 
 
 def _allocator(variable: str, parameter: int, value: int) -> None:

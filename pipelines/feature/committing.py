@@ -21,6 +21,7 @@ from pipelines.engines.embedding import Embedder, Vectors
 from pipelines.feature.config import FeatureConfig
 from pipelines.feature.preparing import Split
 from pipelines.feature.resemblance import document_signature
+from store import memory
 from store.features import FeatureStore
 from store.progress import Progress, ProgressEvent
 from store.tables import DocumentUpdate, LedgerEntry
@@ -152,6 +153,7 @@ class Committing:
                 features.note(batch.lines)
             if batch.dropped:
                 features.delete([r.id for r in batch.dropped])
+            memory.give_back()
         except BaseException as error:  # raised where somebody listens; nothing is written after it
             self._error = self._error or error
             self._stop.set()

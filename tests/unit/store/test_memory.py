@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import platform
 
+import pyarrow
 import pytest
 
 from tests.support.processes import run_python
@@ -52,6 +53,49 @@ def test_lancedb_takes_little_unless_told_otherwise(
 
     assert settings["LANCE_DEFAULT_IO_BUFFER_SIZE"] == (given or str(16 << 20))
     assert settings["LANCE_FTS_PARTITION_SIZE"] == "128"
+
+
+# As batches of many lengths leave them: free blocks of all sizes amid small ones that are in use.
+GAPS = """
+import json, random
+from store import memory
+
+def held():
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * 4096 >> 20
+
+before, rng = held(), random.Random(0)
+blocks, small = [], []
+for _ in range(2000):
+    blocks.append(b"x" * rng.randrange(20_000, 100_000))
+    small.append(b"x" * 600)
+blocks.clear()
+kept = held() - before
+memory.give_back()
+print(json.dumps([kept, held() - before]))
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="asks glibc's allocator")
+def test_what_is_free_amid_what_is_in_use_is_given_back() -> None:
+    kept, after = json.loads(run_python(GAPS))
+    assert after < kept / 2
+
+
+def test_arrow_takes_memory_from_the_system_unless_told_otherwise(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    script = """
+from store import memory
+memory.spare()
+import pyarrow
+print(pyarrow.default_memory_pool().backend_name)
+"""
+    monkeypatch.delenv("ARROW_DEFAULT_MEMORY_POOL", raising=False)
+    assert run_python(script) == "system\n"
+    chosen = pyarrow.supported_memory_backends()[0]
+    monkeypatch.setenv("ARROW_DEFAULT_MEMORY_POOL", chosen)
+    assert run_python(script) == f"{chosen}\n"
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="sets glibc's allocator")
