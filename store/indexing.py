@@ -124,7 +124,8 @@ def maintain(
         for column in ("id", "document_id"):
             if (column,) not in indexed:
                 progress(ProgressEvent("index", 0, None, column))
-                table.create_index(column, config=BTree(), replace=False)
+                with memory.sparing():
+                    table.create_index(column, config=BTree(), replace=False)
     lag = unindexed_rows(table)
     fragments = int(table.stats()["fragment_stats"]["num_fragments"])
     due = lag > (0 if thoroughly else rows * _MAX_LAG) or fragments > _MAX_FRAGMENTS
