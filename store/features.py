@@ -75,13 +75,13 @@ class FeatureStore(FeatureUpkeep):
                 text_index=False, vector_index="exact", unindexed_rows=0,
             )  # fmt: skip
         chunks = self._snapshot()
-        documents = self._lance.documents()
+        lines = self.lines()
         identity = tables.passport(chunks.schema)
         with self._lance.reading():
             return FeatureStats(
-                documents=int(documents.count_rows("chunks > 0")),
-                failed=int(documents.count_rows("state = 'failed'")),
-                empty=int(documents.count_rows("state = 'empty'")),
+                documents=lines.served(),
+                failed=lines.in_state("failed"),
+                empty=lines.in_state("empty"),
                 chunks=int(chunks.count_rows()),
                 version=int(chunks.version),
                 embedder=identity.id,

@@ -25,7 +25,7 @@ _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 #: In the metadata of a column of the chunks: while several commits are to be one, the version that
 #: there was before them.
-_BEFORE = ("document_id", b"fti.before")
+_MARKED, _BEFORE = "document_id", "fti.before"
 _LOOK_BACK = 3  # versions; one is not indexed, between a rebuild's two commits
 
 
@@ -130,13 +130,11 @@ class Lance:
         Args:
             table: the chunks, as ``to_change`` gave them.
         """
-        column, key = _BEFORE
-        mark = {"path": column, "metadata": {key.decode(): str(int(table.version))}}
         with self.writing():
-            table.update_field_metadata(mark)
+            _mark(table, str(int(table.version)))
             yield
         with self.writing():
-            table.update_field_metadata({"path": column, "metadata": {key.decode(): None}})
+            _mark(table, None)
 
     def ensure(self, name: str, schema: Any) -> Any:
         """The table as it is now, to be changed; made empty when there is none."""
@@ -362,10 +360,13 @@ def with_schema(reader: Any, schema: Any) -> Any:
     return pa.RecordBatchReader.from_batches(schema, batches)
 
 
+def _mark(table: Any, before: str | None) -> None:
+    table.update_field_metadata({"path": _MARKED, "metadata": {_BEFORE: before}})
+
+
 def _before(table: Any) -> int | None:
     """Where a version of the chunks is amid ``Lance.as_one``, the version before all of that."""
-    column, key = _BEFORE
-    found = (table.schema.field(column).metadata or {}).get(key)
+    found = (table.schema.field(_MARKED).metadata or {}).get(_BEFORE.encode())
     return None if found is None else int(found)
 
 

@@ -35,7 +35,6 @@ class LedgerLines:
         columns = tables.ledger_schema().empty_table() if columns is None else columns
         in_order = columns.sort_by([("file", "ascending"), ("source", "ascending")])
         self._lines = in_order.combine_chunks()
-        self._files = _Texts(self._lines["file"])
         # Files are asked for in nearly the order in which they lie here.
         self._page = lru_cache(_PAGES)(self._read)
 
@@ -46,7 +45,9 @@ class LedgerLines:
 
     def of_file(self, file: str) -> list[LedgerEntry]:
         """The lines of documents that lie in a file, in order of source."""
-        first, last = bisect_left(self._files, file), bisect_right(self._files, file)
+        every = range(len(self._lines))
+        first = bisect_left(every, file, key=self._file)
+        last = bisect_right(every, file, key=self._file)
         found: list[LedgerEntry] = []
         for start in range(first - first % _PAGE, last, _PAGE):
             page = self._page(start)
@@ -56,45 +57,38 @@ class LedgerLines:
     def files(self) -> Iterator[str]:
         """Every file that a line names, once, in order."""
         before = None
-        for index in range(len(self._files)):
-            if (file := self._files[index]) != before:
+        for index in range(len(self._lines)):
+            if (file := self._file(index)) != before:
                 before = file
                 yield file
+
+    def served(self) -> int:
+        """How many documents have passages."""
+        return sum(chunks > 0 for chunks in self._lines["chunks"].to_pylist())
+
+    def in_state(self, state: str) -> int:
+        """How many lines say so."""
+        return self._lines["state"].to_pylist().count(state)
 
     def _read(self, start: int) -> list[LedgerEntry]:
         return [tables.ledger_entry(row) for row in self._lines.slice(start, _PAGE).to_pylist()]
 
-
-class _Texts(Sequence[str]):
-    """A column of texts to be looked up in, without making a list of it."""
-
-    def __init__(self, column: pa.ChunkedArray) -> None:
-        self._column = column
-
-    def __len__(self) -> int:
-        return len(self._column)
-
-    def __getitem__(self, index: Any) -> Any:
-        return self._column[index].as_py()
+    def _file(self, index: int) -> str:
+        return str(self._lines["file"][index].as_py())
 
 
 class LedgerReader(OpenedFeatures):
     """A line per source, and the documents behind the lines."""
 
-    _listing: tuple[int, list[LedgerEntry]] | None = None  # as of a version of the documents
+    _lines: tuple[int, LedgerLines] | None = None  # as of a version of the documents
+    _listing: tuple[LedgerLines, list[LedgerEntry]] | None = None
 
     def ledger(self) -> list[LedgerEntry]:
         """A line per source, in order of source, with the file behind each."""
-        table = self._lance.documents()
-        if table is None:
-            return []
-        with self._lance.reading():
-            version = int(table.version)
-            if self._listing is None or self._listing[0] != version:
-                rows = search.rows(table.search().select(_ledger_columns(table)))
-                entries = sorted(map(tables.ledger_entry, rows), key=lambda e: e.record.source)
-                self._listing = (version, entries)
-            return list(self._listing[1])
+        lines = self.lines()
+        if self._listing is None or self._listing[0] is not lines:
+            self._listing = (lines, sorted(lines, key=lambda e: e.record.source))
+        return list(self._listing[1])
 
     def lines(self) -> LedgerLines:
         """The ledger as it is now, for what looks at all of it: little is held of each line."""
@@ -102,7 +96,11 @@ class LedgerReader(OpenedFeatures):
         if table is None:
             return LedgerLines()
         with self._lance.reading():
-            return LedgerLines(table.search().select(_ledger_columns(table)).to_arrow())
+            version = int(table.version)
+            if self._lines is None or self._lines[0] != version:
+                columns = table.search().select(_ledger_columns(table)).to_arrow()
+                self._lines = (version, LedgerLines(columns))
+            return self._lines[1]
 
     def entries(self, ids: Iterable[str]) -> dict[str, LedgerEntry]:
         """The lines of these documents, by id, without reading the rest of the ledger."""

@@ -1,13 +1,12 @@
 """Changes of documents, chunks, the ledger and the embedding cache.
 
 The chunks of a batch of documents change at once; texts and ledger lines follow in a commit of
-their own.
-What a crash between the two leaves is found by ``store.health``.
+their own. What a crash between the two leaves is found by ``store.health``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,7 +42,7 @@ class FeatureWriter(OpenedFeatures):
 
         To readers the chunks of the whole batch change at once: unchanged rows are overwritten, new
         ones added, and those of these documents that are not in the batch deleted. Texts and
-        ledger lines follow in a second commit.
+        ledger lines follow in a commit of their own.
         """
         self._refuse_old()
         ids = [update.document.id for update in batch]
@@ -72,35 +71,12 @@ class FeatureWriter(OpenedFeatures):
     def note(self, entries: Sequence[LedgerEntry]) -> None:
         """Write ledger lines only. The texts and chunks of known sources stay as they are."""
         self._refuse_old()
-        import pyarrow as pa
-
         rows = {entry.record.id: tables.ledger_row(entry) for entry in entries}
-        schema = tables.documents_schema()
         ids = list(rows)
         for start in range(0, len(ids), _NOTED):
             some = ids[start : start + _NOTED]
             with self._lance.writing():
-                table = self._lance.ensure(tables.DOCUMENTS, schema)
-                # Whole rows: to merge a part of their columns, LanceDB reads the whole table.
-                held = table.search().where(one_of("id", some)).to_arrow()
-                known = held["id"].to_pylist()
-                lines = pa.Table.from_pylist([rows[i] for i in known], tables.ledger_schema())
-                columns = {n: held[n] for n in schema.names} | dict(
-                    zip(lines.column_names, lines.columns, strict=True)
-                )
-                new = [
-                    {**rows[i], "text": "", "media_type": "", "metadata": "\n"}
-                    for i in some
-                    if i not in set(known)
-                ]
-                self._upsert_documents(
-                    pa.concat_tables(
-                        [
-                            pa.table([columns[n] for n in schema.names], schema=schema),
-                            pa.Table.from_pylist(new, schema),
-                        ]
-                    )
-                )
+                self._upsert_documents(self._with_lines({i: rows[i] for i in some}))
 
     def delete(self, document_ids: Sequence[str]) -> int:
         """Remove documents with their chunks and ledger lines; how many there were."""
@@ -202,6 +178,28 @@ class FeatureWriter(OpenedFeatures):
         self._lance.drop(tables.vectors_name(identity))
 
     # Inside
+
+    def _with_lines(self, lines: Mapping[str, Mapping[str, Any]]) -> Any:
+        """Whole rows of documents with these lines: to merge a part of a row's columns, LanceDB
+        reads the whole table (0.40)."""
+        import pyarrow as pa
+
+        schema = tables.documents_schema()
+        table = self._lance.ensure(tables.DOCUMENTS, schema)
+        held = table.search().where(one_of("id", lines)).to_arrow()
+        known = dict.fromkeys(held["id"].to_pylist())
+        noted = pa.Table.from_pylist([lines[i] for i in known], tables.ledger_schema())
+        columns = [
+            noted[name] if name in noted.column_names else held[name] for name in schema.names
+        ]
+        unknown = [
+            {**lines[i], "text": "", "media_type": "", "metadata": "\n"}
+            for i in lines
+            if i not in known
+        ]
+        return pa.concat_tables(
+            [pa.table(columns, schema=schema), pa.Table.from_pylist(unknown, schema)]
+        )
 
     def _merge(self, table: Any, rows: Any) -> tuple[int, int]:
         """Put chunks in, in place of those with the same ids; how many are new, how many not."""
