@@ -22,19 +22,19 @@ from pydantic_settings import (
     YamlConfigSettingsSource,
 )
 
-from app.service import ServiceConfig
-from pipelines.engines.embedding import EmbedderConfig
+from app.service.service_config import ServiceConfig
+from pipelines.engines.cross_encoders.reranking import RerankerConfig
+from pipelines.engines.embedders.embedding import EmbedderConfig
 from pipelines.engines.generation import GeneratorConfig
-from pipelines.engines.reranking import RerankerConfig
-from pipelines.feature.config import FeatureConfig, MonitoringConfig
-from pipelines.feature.dataset.config import DatasetConfig, PairsConfig
-from pipelines.feature.negatives import NegativesConfig
-from pipelines.inference.config import BatchConfig, EvaluationConfig, InferenceConfig
-from pipelines.training.config import TrainingConfig
-from pipelines.training.embedder import EmbedderTrainingConfig
-from store.contract import PromptForm
+from pipelines.feature.dataset.dataset_config import DatasetConfig, PairsConfig
+from pipelines.feature.dataset.negatives import NegativesConfig
+from pipelines.feature.feature_config import FeatureConfig, MonitoringConfig
+from pipelines.inference.inference_config import BatchConfig, EvaluationConfig, InferenceConfig
+from pipelines.training.train_embedder import EmbedderTrainingConfig
+from pipelines.training.training_config import TrainingConfig
+from store.contracts.prompt_contract import PromptForm
 from store.errors import ConfigError
-from store.gate import GateConfig
+from store.proof.gate import GateConfig
 from store.types import Value
 
 #: Variables of the environment that are not settings: where settings come from.

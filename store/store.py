@@ -5,19 +5,19 @@ from __future__ import annotations
 from datetime import timedelta
 from pathlib import Path
 
-from store.answers import AnswerLog
-from store.answertables import AnswerTables
-from store.casesets import CaseSets
-from store.datasets import DatasetStore
-from store.features import FeatureStore
-from store.history import PruneReport, RetentionConfig
-from store.keys import KeyStore
-from store.layout import Layout
-from store.pipelines import PipelineStates
-from store.registry import ModelRegistry
-from store.rejected import RejectedLog
-from store.results import CaseResults
-from store.runs import RunLog
+from store.features.feature_store import FeatureStore
+from store.features.history import PruneReport, RetentionConfig
+from store.files.layout import Layout
+from store.logs.answers import AnswerLog
+from store.logs.answertables import AnswerTables
+from store.logs.keys import KeyStore
+from store.logs.rejected import RejectedLog
+from store.logs.results import CaseResults
+from store.logs.runs import RunLog
+from store.logs.step_states import PipelineStates
+from store.versioned.casesets import CaseSets
+from store.versioned.datasets import DatasetStore
+from store.versioned.registry import ModelRegistry
 
 #: Ingests whose versions stay whatever their age.
 KEPT_INGESTS = 5

@@ -17,7 +17,7 @@ from app.options import (
 )
 
 if TYPE_CHECKING:
-    from pipelines.inference.batch import BatchReport
+    from pipelines.inference.batch.answer_table import BatchReport
 
 
 def register(app: typer.Typer) -> None:

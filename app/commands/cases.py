@@ -10,7 +10,7 @@ import typer
 from app.options import ConfigOption, JsonOption, SetOption, StoreOption, open_session
 
 if TYPE_CHECKING:
-    from store.casesets import CaseSetVersion
+    from store.versioned.casesets import CaseSetVersion
 
 group = typer.Typer(
     no_args_is_help=True,

@@ -25,8 +25,8 @@ def contracts(
     What is printed is what runs: each condition is checked at its pipeline's boundary by the very
     declaration shown. Example: fti contracts finetune
     """
-    from app.contracts import contract_json
-    from app.contracts import contracts as declared
+    from app.operations.pipeline_contracts import contract_json
+    from app.operations.pipeline_contracts import contracts as declared
     from app.reporting import Reporter
     from store.errors import InputError
 

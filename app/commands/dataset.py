@@ -12,11 +12,11 @@ from store.types import PreferenceExample
 
 if TYPE_CHECKING:
     from app.options import Session
-    from pipelines.feature.dataset.reviewed import Review
-    from pipelines.feature.dataset.writer import Estimate
-    from store.datasets import Example
+    from pipelines.feature.dataset.sources.reviewed import Review
+    from pipelines.feature.dataset.sources.writer import Estimate
     from store.store import Store
     from store.types import DatasetVersion, Split
+    from store.versioned.datasets import Example
 
 FeedbackOption = Annotated[
     Path | None,
@@ -113,14 +113,14 @@ def build(
     session = open_session(store, config, [*(set_ or ()), *mask], json)
     loaded = None
     if cases is not None:
-        from pipelines.inference.cases import load_cases
+        from pipelines.inference.evaluating.cases import load_cases
 
         loaded = load_cases(cases)
     reviews = _reviews(feedback)
     embedder = build_embedder(session.settings)
     writer = None
     if write:
-        from pipelines.feature.instructions import estimate_writing
+        from pipelines.feature.dataset.instructions import estimate_writing
 
         writer = build_writer(session.settings, session.store, embedder)
         expected = estimate_writing(session.store, writer, dataset_config(session.settings))
@@ -193,9 +193,9 @@ def feedback_(
     Set "accept" to true or false on each line, and give the file to build or pairs as --feedback.
     Example: fti dataset feedback --out review.jsonl
     """
-    from pipelines.feature.dataset.reviewed import to_review
-    from store.atomic import dump_line, write_bytes
+    from pipelines.feature.dataset.sources.reviewed import to_review
     from store.errors import InputError
+    from store.files.atomic import dump_line, write_bytes
 
     session = open_session(store, config, set_, json)
     if out.exists():
@@ -224,7 +224,7 @@ def feedback_(
 def _reviews(path: Path | None) -> list[Review]:
     if path is None:
         return []
-    from pipelines.feature.dataset.reviewed import read_reviewed
+    from pipelines.feature.dataset.sources.reviewed import read_reviewed
 
     return read_reviewed(path)
 
@@ -311,8 +311,8 @@ def show(
         "examples": [e.model_dump(mode="json") for e in examples],
     }
     if html is not None:
-        from app.reports.dataset import as_html
-        from store.atomic import write_bytes
+        from app.reports.dataset_card import as_html
+        from store.files.atomic import write_bytes
 
         card = as_html(version, _samples(session.store, version, rows), sources)
         path = html if html.suffix == ".html" else html / "dataset.html"
@@ -424,7 +424,7 @@ def export(
     json: JsonOption = False,
 ) -> None:
     """Write a dataset version for other tools."""
-    from app.exporting import export_dataset
+    from app.operations.exporting import export_dataset
 
     session = open_session(store, config, set_, json)
     version = session.store.datasets.get(dataset)

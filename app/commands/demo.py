@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from app.build import Engines
     from app.reporting import Reporter
     from app.settings import Settings
-    from pipelines.inference.answer import Assistant
-    from pipelines.inference.evaluation import EvaluationReport
-    from store.registry import ModelVersion
+    from pipelines.inference.answering.answer import Assistant
+    from pipelines.inference.evaluating.evaluation import EvaluationReport
     from store.store import Store
     from store.types import Case, DatasetVersion
+    from store.versioned.registry import ModelVersion
 
 FOLDER = Path(__file__).parent.parent / "demo"
 NAME = "workshop"
@@ -59,8 +59,8 @@ def demo(
     (./.fti-demo), which stays for you to look around in.
     """
     from app.build import Engines
-    from app.logs import configure_logs
     from app.reporting import Reporter
+    from app.service.logs import configure_logs
     from app.settings import load_settings
     from store.store import Store
 
@@ -117,7 +117,7 @@ class Loop:
 
     def ingest(self) -> None:
         """Documents into the feature store."""
-        from pipelines.feature.ingest import ingest
+        from pipelines.feature.ingesting.ingest import ingest
 
         with self.step(f"Ingest: the documents in {FOLDER / 'corpus'}"):
             with self.report.progress() as progress:
@@ -191,7 +191,7 @@ class Loop:
         self, dataset: DatasetVersion, version: ModelVersion, limit: int
     ) -> dict[str, EvaluationReport]:
         """Base and tuned, with and without retrieval, on documents not trained on."""
-        from app.evaluating import evaluate_model, sample
+        from app.operations.evaluating import evaluate_model, sample
 
         held_out = self.held_out(dataset)
         chosen = sample(held_out, limit)
@@ -225,7 +225,7 @@ class Loop:
 
     def promote(self, version: ModelVersion) -> str:
         """The gate decides who serves."""
-        from app.promotion import promote
+        from app.operations.promotion import promote
         from store.errors import GateRefused
 
         with self.step("Promote: the gate compares with what is served now, case by case"):
@@ -306,7 +306,7 @@ class Loop:
 
     def cases(self) -> list[Case]:
         """The questions that ship."""
-        from pipelines.inference.cases import load_cases
+        from pipelines.inference.evaluating.cases import load_cases
 
         return load_cases(FOLDER / "cases.jsonl")
 
@@ -327,7 +327,7 @@ def serving(assistant: Assistant, name: str) -> Iterator[str]:
     """The service in a thread on a free port; yields its address."""
     import uvicorn
 
-    from app.api import create_app
+    from app.service.api import create_app
 
     server = uvicorn.Server(
         uvicorn.Config(

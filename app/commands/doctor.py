@@ -65,7 +65,7 @@ def _repair(session: Session) -> dict[str, Any] | None:
     if not session.store.features.exists():
         return None
     from app.build import build_embedder
-    from pipelines.feature.repair import repair
+    from pipelines.feature.ingesting.repair import repair
 
     with session.report.progress() as progress:
         done = repair(
@@ -150,8 +150,8 @@ def _embedder(engines: Engines) -> Check:
 
 
 def _speed(session: Session, engines: Engines) -> Check:
-    from pipelines.engines.embedding import SentenceTransformerEmbedder
-    from pipelines.feature.probing import kept_probe
+    from pipelines.engines.embedders.embedding import SentenceTransformerEmbedder
+    from pipelines.feature.ingesting.probing import kept_probe
 
     embedder = engines.embedder
     if not isinstance(embedder, SentenceTransformerEmbedder) or embedder.tokens_at_once is None:
@@ -228,7 +228,7 @@ def _versions(session: Session) -> Check:
     said = f"{count:,} of the features, in {size / 1e6:,.1f} MB"
     if count <= _MANY_VERSIONS:
         return "versions", "ok", said
-    from store.bykey import has_pylance
+    from store.features.bykey import has_pylance
 
     hint = "remove those that nothing needs with: fti versions prune --older-than 1 --yes"
     if not has_pylance():  # the likely reason that so many stayed

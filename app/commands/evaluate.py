@@ -21,11 +21,11 @@ from app.options import (
 )
 
 if TYPE_CHECKING:
-    from app.evaluating import Compared
+    from app.operations.evaluating import Compared
     from app.reporting import Reporter
-    from pipelines.inference.evaluation import EvaluationReport
-    from pipelines.inference.judging import Judgement, Preference
-    from store.significance import Difference
+    from pipelines.inference.evaluating.evaluation import EvaluationReport
+    from pipelines.inference.evaluating.judging import Judgement, Preference
+    from store.proof.significance import Difference
     from store.types import Interval
 
 #: What ``--compare`` without a value stands for.
@@ -37,7 +37,7 @@ class _EvaluateCommand(TyperCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Join ``--compare`` to its list; a word that is no list is not its value."""
-        from app.systems import looks_like_systems
+        from app.operations.systems import looks_like_systems
 
         joined: list[str] = []
         rest = iter(args)
@@ -140,10 +140,16 @@ def evaluate(
     questions.jsonl --model reader/1 --compare, or fti evaluate handbook --model reader/1 --compare
     base,base+rag,tuned,tuned+rag,tuned+oracle,vector,text,hybrid
     """
-    from app.checks import below, parse_floors, read_baseline, worse_than
-    from app.evaluating import evaluate_model, evaluate_systems, find_cases, parse_judging, sample
-    from app.systems import parse_systems
-    from pipelines.inference.evaluation import case_rows
+    from app.operations.checks import below, parse_floors, read_baseline, worse_than
+    from app.operations.evaluating import (
+        evaluate_model,
+        evaluate_systems,
+        find_cases,
+        parse_judging,
+        sample,
+    )
+    from app.operations.systems import parse_systems
+    from pipelines.inference.evaluating.evaluation import case_rows
     from store.errors import InputError
 
     # What can be wrong with the options is found before hours of asking.
@@ -195,7 +201,7 @@ def evaluate(
     if floors or earlier is not None:
         body["failed"] = failed
     if report is not None:
-        from app.reports.evaluation import gather, write_report
+        from app.reports.evaluation_report import gather, write_report
 
         command = reproduction(sys.argv[1:])
         document = gather(found, session.store, cases=cases, command=command, failed=failed)

@@ -37,7 +37,7 @@ def failed(
     if retry and letters:
         from app.build import build_embedder
         from app.commands.ingest import show_ingest
-        from pipelines.feature.ingest import retry_failed
+        from pipelines.feature.ingesting.ingest import retry_failed
 
         with session.report.progress() as progress:
             result = retry_failed(

@@ -12,7 +12,7 @@ from pipelines.training.choices import Method, Tracker
 
 if TYPE_CHECKING:
     from app.options import Session
-    from store.registry import ModelVersion
+    from store.versioned.registry import ModelVersion
 
 
 def register(app: typer.Typer) -> None:
@@ -63,7 +63,7 @@ def finetune(
     Example: fti finetune handbook --name reader --method dora --set training.epochs=3
     """
     from app.build import foresee_training, train
-    from pipelines.training.ranks import rank
+    from pipelines.training.steps.ranks import rank
 
     given = list(set_ or ())
     if method is not None:
@@ -130,8 +130,8 @@ def _show_forecast(session: Session, forecast: dict[str, Any]) -> None:
 
 
 def _write_report(session: Session, version: ModelVersion, path: Path) -> None:
-    from app.reports.training import as_html
-    from store.atomic import write_bytes
+    from app.reports.training_report import as_html
+    from store.files.atomic import write_bytes
 
     run = session.store.runs.get(version.run_id)
     curve = list(session.store.runs.attached(run.id, "curve"))

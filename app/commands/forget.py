@@ -34,7 +34,7 @@ def forget(
     Example: fti forget handbook/hours.md
     """
     from pipelines.inference.trace import trace_document
-    from store.forgetting import Erased, erase, remains
+    from store.upkeep.forgetting import Erased, erase, remains
 
     session = open_session(store, config, set_, json)
     report = session.report

@@ -18,7 +18,7 @@ from store.errors import InputError
 
 if TYPE_CHECKING:
     from app.reporting import Reporter
-    from pipelines.feature.ingest import IngestReport
+    from pipelines.feature.ingesting.ingest import IngestReport
 
 _REDIS = "A Redis stream (with --follow)"
 
@@ -118,7 +118,7 @@ def ingest(
             hint="Add --executor process, or --executor ray.",
         )
     if follow:
-        from app.following import follow_stream
+        from app.operations.following import follow_stream
 
         if executor != "local":
             raise InputError(

@@ -48,9 +48,9 @@ def monitor(
     """
     from app.build import build_embedder
     from app.commands.trace import show_tree
-    from app.reports.monitoring import as_html
-    from pipelines.feature.monitoring import monitor as run
-    from store.atomic import write_bytes
+    from app.reports.monitoring_report import as_html
+    from pipelines.feature.monitoring.system_report import monitor as run
+    from store.files.atomic import write_bytes
 
     session = open_session(store, config, set_, json)
     found = run(

@@ -55,8 +55,8 @@ def search(
     Example: fti search "opening hours" -k 3 --where media_type=text/markdown
     """
     from app.build import build_retriever
-    from store.filters import parse
-    from store.pages import PAGE
+    from store.features.filters import parse
+    from store.page_starts import PAGE
 
     conditions = parse(where or [])
     session = open_session(store, config, in_collection(collection, set_), json)

@@ -17,7 +17,7 @@ from app.options import (
 )
 
 if TYPE_CHECKING:
-    from pipelines.inference.answer import Assistant
+    from pipelines.inference.answering.answer import Assistant
 
 
 def register(app: typer.Typer) -> None:
@@ -53,10 +53,10 @@ def serve(
     """
     import uvicorn
 
-    from app.access import Access, require_private
-    from app.api import create_app
     from app.build import Engines, build_assistant
-    from app.logs import configure_logs
+    from app.service.access import Access, require_private
+    from app.service.api import create_app
+    from app.service.logs import configure_logs
     from store.store import Store
 
     session = open_session(store, config, set_, json)

@@ -36,8 +36,8 @@ def backup(
 
     Example: fti store backup /mnt/backups/fti
     """
-    from store.backup import back_up
-    from store.places import Place
+    from store.files.places import Place
+    from store.upkeep.backup import back_up
 
     session = open_session(store, config, set_, json)
     with session.report.progress() as progress:
@@ -58,8 +58,8 @@ def backups(
 ) -> None:
     """List the backups at a place."""
     from app.reporting import Reporter
-    from store.backup import backups as there
-    from store.places import Place
+    from store.files.places import Place
+    from store.upkeep.backup import backups as there
 
     report = Reporter(json=json)
     found = there(Place(place))
@@ -93,10 +93,10 @@ def restore(
     """
     from app.reporting import Reporter
     from app.settings import load_settings
-    from store.backup import restore as run
-    from store.moving import settle
-    from store.places import Place
+    from store.files.places import Place
     from store.store import Store
+    from store.upkeep.backup import restore as run
+    from store.upkeep.moving import settle
 
     settings = load_settings(config, store=store, overrides=set_ or ())
     report = Reporter(json=json)
@@ -146,7 +146,7 @@ def verify(
         report = Reporter(json=json)
         checked, problems = _check_place(place, backup, report)
     else:
-        from store.checking import check_store
+        from store.upkeep.checking import check_store
 
         session = open_session(store, config, set_, json)
         report = session.report
@@ -169,9 +169,9 @@ def verify(
 def _check_place(
     place: str, identifier: str | None, report: Any
 ) -> tuple[dict[str, int], list[dict[str, str]]]:
-    from store.backup import backups as there
-    from store.backup import check, find_backup
-    from store.places import Place
+    from store.files.places import Place
+    from store.upkeep.backup import backups as there
+    from store.upkeep.backup import check, find_backup
 
     at = Place(place)
     chosen = [find_backup(at, identifier)]
@@ -200,8 +200,8 @@ def migrate(
     """
     from app.reporting import Reporter
     from app.settings import load_settings
-    from store.moving import settle
     from store.store import Store
+    from store.upkeep.moving import settle
 
     settings = load_settings(config, store=store, overrides=set_ or ())
     report = Reporter(json=json)
@@ -241,7 +241,7 @@ def place(
     lie at the URL already are shared, when this store has none. Stop what else uses the store
     first, a service too. Example: fti store place s3://bucket/prefix --store new
     """
-    from store.moving import place_features
+    from store.upkeep.moving import place_features
 
     session = open_session(store, config, set_, json)
     with session.report.progress() as progress:

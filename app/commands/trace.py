@@ -72,9 +72,9 @@ def trace(
 
 
 def _draw(lineage: AnswerLineage | DocumentLineage, picture: Path) -> None:
-    from app.reports.lineage import as_html, as_svg, graph_of_answer, graph_of_document
+    from app.reports.lineage_report import as_html, as_svg, graph_of_answer, graph_of_document
     from pipelines.inference.trace import AnswerLineage
-    from store.atomic import write_bytes
+    from store.files.atomic import write_bytes
 
     if isinstance(lineage, AnswerLineage):
         graph, facts = graph_of_answer(lineage), []

@@ -11,7 +11,7 @@ from app.commands.models import ModelArgument, group
 from app.options import ConfigOption, JsonOption, SetOption, StoreOption, open_session
 
 if TYPE_CHECKING:
-    from store.registry import ModelVersion
+    from store.versioned.registry import ModelVersion
 
 MarkKind = Literal["pin", "unpin", "retire", "unretire"]
 ReasonOption = Annotated[str, typer.Option("--reason", help="Kept with the mark.")]
@@ -134,7 +134,7 @@ def gc(
     json: JsonOption = False,
 ) -> None:
     """Remove retired versions that no alias, pin, way back or later version refers to."""
-    from app.embedders import standing_on
+    from app.operations.embedder_choice import standing_on
 
     session = open_session(store, config, set_, json)
     made_by = standing_on(session.store)

@@ -10,7 +10,7 @@ import typer
 from app.options import ConfigOption, JsonOption, SetOption, StoreOption, open_session
 
 if TYPE_CHECKING:
-    from store.history import FeatureVersion
+    from store.features.history import FeatureVersion
 
 group = typer.Typer(
     no_args_is_help=True,

@@ -38,7 +38,7 @@ def watch(
     Prints one JSON line per change set. Example: fti watch handbook/
     """
     from app.build import build_embedder
-    from pipelines.feature.watch import watch as run
+    from pipelines.feature.streaming.watch import watch as run
 
     session = open_session(store, config, set_, json)
     stop = threading.Event()

@@ -22,7 +22,7 @@ from pydantic import ValidationError
 from app.orchestration.steps import STEPS, Step
 from app.settings import profiles_folder
 from store.errors import ConfigError, InvalidName
-from store.versions import check_name
+from store.versioned.versions import check_name
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from typing import Any, Literal
 from app.orchestration.plan import Pipeline
 from app.orchestration.steps import Context, Step
 from store.errors import FtiError, InputError
-from store.pipelines import StepState
+from store.logs.step_states import StepState
 from store.types import Value, now
 
 #: "depends": a step before it will run, and what that makes decides.

@@ -19,7 +19,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from store.errors import ExtractionError, GateRefused, InvalidName, NotFoundError
 from store.types import Value, sha256_hex
-from store.versions import check_name, file_sha256
+from store.versioned.versions import check_name, file_sha256
 
 if TYPE_CHECKING:
     from app.settings import Settings
@@ -204,7 +204,7 @@ class DatasetStep(Step):
     def run(self, context: Context) -> Outcome:
         """Build."""
         from app.build import build_embedder, make_dataset
-        from pipelines.inference.cases import load_cases
+        from pipelines.inference.evaluating.cases import load_cases
 
         version = make_dataset(
             context.settings,
@@ -302,7 +302,7 @@ class EvaluateStep(Step):
 
     def run(self, context: Context) -> Outcome:
         """Measure."""
-        from app.evaluating import evaluate_model, find_cases
+        from app.operations.evaluating import evaluate_model, find_cases
 
         found = evaluate_model(
             context.settings,
@@ -344,7 +344,7 @@ class PromoteStep(Step):
 
     def run(self, context: Context) -> Outcome:
         """Promote, or keep what is there when the gate says no."""
-        from app.promotion import promote
+        from app.operations.promotion import promote
 
         ref = context.store.models.get(f"{self.model}/latest").ref
         try:
@@ -425,8 +425,8 @@ def _files_digest(sources: Sequence[str], context: Context) -> str:
 
     What lies behind an address is known only to who fetches it: with one, no two digests agree.
     """
-    from pipelines.feature.sources import discover, fingerprint
-    from pipelines.feature.web import is_address
+    from pipelines.feature.finding.sources import discover, fingerprint
+    from pipelines.feature.finding.web import is_address
 
     addresses = [source for source in sources if is_address(source)]
     paths = [source for source in sources if source not in addresses]

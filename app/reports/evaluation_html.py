@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from app.reports import charts
-from app.reports.evaluation import (
+from app.reports.evaluation_report import (
     MEANINGS,
     EvaluationDocument,
     lead,
@@ -157,7 +157,7 @@ def _differences(document: EvaluationDocument) -> Markup | None:
 
 
 def _faults(document: EvaluationDocument) -> Markup:
-    from pipelines.inference.findings import FAULTS
+    from pipelines.inference.evaluating.findings import FAULTS
 
     counts: dict[str, dict[str, float]] = {}
     for name, report in document.found.reports.items():
@@ -174,8 +174,8 @@ def _faults(document: EvaluationDocument) -> Markup:
 
 
 def _abstention(document: EvaluationDocument) -> Markup:
-    from pipelines.inference.evaluation import Abstention
-    from pipelines.inference.findings import OUTCOMES, outcomes, reliability
+    from pipelines.inference.evaluating.evaluation import Abstention
+    from pipelines.inference.evaluating.findings import OUTCOMES, outcomes, reliability
 
     rows: list[list[object]] = []
     for name, report in document.found.reports.items():
@@ -224,7 +224,7 @@ def _judge(document: EvaluationDocument) -> Markup | None:
 
 
 def _retrieval(document: EvaluationDocument) -> Markup | None:
-    from pipelines.inference.findings import hit_curve
+    from pipelines.inference.evaluating.findings import hit_curve
 
     series: dict[str, list[float]] = {}
     for name, report in document.found.reports.items():
@@ -290,7 +290,7 @@ def _worst(document: EvaluationDocument) -> Markup | None:
 
 
 def _case(number: int, case: Mapping[str, Any]) -> Markup:
-    from pipelines.inference.findings import FAULTS
+    from pipelines.inference.evaluating.findings import FAULTS
 
     fault = case.get("fault") or ""
     facts: list[tuple[str, object]] = [

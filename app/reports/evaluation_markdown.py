@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from app.reports.evaluation import EvaluationDocument, lead, score, score_tables, versions
+from app.reports.evaluation_report import EvaluationDocument, lead, score, score_tables, versions
 from app.reports.verdicts import JUDGE_NOTE, PAIR_COLUMNS, SCORE_COLUMNS, pair_rows, score_rows
 from store.types import Interval
 

@@ -12,15 +12,15 @@ from pydantic import ValidationError
 from app.reports import charts
 from app.reports.markup import Markup, el, join, table
 from app.reports.page import card, page, section
-from store.embedder_contract import REGISTRY
+from store.contracts.embedder_contract import REGISTRY
 from store.errors import NotFoundError
-from store.registry import LOG_FILE
 from store.types import Interval, Run, Value
+from store.versioned.registry import LOG_FILE
 
 if TYPE_CHECKING:
-    from store.registry import AliasChange, Mark, ModelVersion
     from store.store import Store
     from store.types import DatasetVersion
+    from store.versioned.registry import AliasChange, Mark, ModelVersion
 
 _SHOWN = 10  # evaluations, the newest first
 _HIDDEN = ("training_digest", "attempt")

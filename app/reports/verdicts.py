@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from app.evaluating import Compared
+from app.operations.evaluating import Compared
 from store.types import Interval
 
 JUDGE_NOTE = (

@@ -103,7 +103,7 @@ def encode_example(tokenizer: Any, messages: Sequence[Message], response: str) -
 
 
 class PromptEncoder:
-    """Encodes, counts and cuts as this tokenizer does; a ``store.contract.TokenCounter``."""
+    """Encodes, counts and cuts as this tokenizer does; the prompt contract's ``TokenCounter``."""
 
     def __init__(self, tokenizer: Any) -> None:
         self.tokenizer = tokenizer

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from pipelines.engines.embedding import Embedder, Vectors
+from pipelines.engines.embedders.embedding import Embedder, Vectors
 from pipelines.engines.sentences import sentence_spans
 from store.types import EmbedderIdentity, Passage
 

@@ -17,14 +17,14 @@ from typing import Literal, Protocol
 
 from pydantic import Field, SecretStr, model_validator
 
-from pipelines.engines.batching import Batcher
-from pipelines.engines.causal import LoadedModel, ModelConfig, load_causal_lm
-from pipelines.engines.decoding import Job, TextStream, before_stop
-from pipelines.engines.embedding import Embedder
+from pipelines.engines.causal_lm.batching import Batcher
+from pipelines.engines.causal_lm.decoding import Job, TextStream, before_stop
+from pipelines.engines.causal_lm.loading import LoadedModel, ModelConfig, load_causal_lm
+from pipelines.engines.causal_lm.refusals import DECISIVE, Refusal
+from pipelines.engines.embedders.embedding import Embedder
 from pipelines.engines.encoding import PromptEncoder, encode_text
-from pipelines.engines.refusals import DECISIVE, Refusal
 from pipelines.engines.sentences import split_sentences
-from store.contract import TokenCounter
+from store.contracts.prompt_contract import TokenCounter
 from store.errors import ContractError, QuestionTooLong
 from store.types import FinishReason, Message, ModelIdentity, Passage, Usage, Value
 
@@ -202,7 +202,7 @@ def load_generator(
         )
     if config.engine == "extractive":
         return ExtractiveGenerator(embedder, min_similarity=config.min_similarity)
-    from pipelines.engines.openai_server import OpenAIGenerator
+    from pipelines.engines.remote.openai_server import OpenAIGenerator
 
     assert config.server is not None  # the configuration's own check
     return OpenAIGenerator(config.id, config.server)
@@ -217,7 +217,7 @@ def serve_here(
         ContractError: the adapter was made for another model.
     """
     if config.packed:
-        from pipelines.engines.packed import pack_linears
+        from pipelines.engines.causal_lm.packed import pack_linears
 
         with loaded.lock:
             pack_linears(loaded.model)
@@ -457,7 +457,7 @@ class ExtractiveGenerator:
 
 
 class EmbedderCounter:
-    """Counts in an embedder's tokens; a ``store.contract.TokenCounter``."""
+    """Counts in an embedder's tokens; a ``store.contracts.prompt_contract.TokenCounter``."""
 
     def __init__(self, embedder: Embedder) -> None:
         self._embedder = embedder

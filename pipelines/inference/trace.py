@@ -30,8 +30,8 @@ from store.types import (
 )
 
 if TYPE_CHECKING:
-    from store.registry import ModelVersion
     from store.store import Store
+    from store.versioned.registry import ModelVersion
 
 Standing = Literal["stands", "changed", "deleted"]
 

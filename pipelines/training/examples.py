@@ -10,10 +10,10 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from pipelines.engines.embedding import Embedder
+from pipelines.engines.embedders.embedding import Embedder
 from pipelines.engines.encoding import EncodedExample, PromptEncoder, encode_example, encode_text
 from pipelines.engines.evidence import Remembering, nearest_sentences
-from store.contract import Contract, FittedPrompt
+from store.contracts.prompt_contract import Contract, FittedPrompt
 from store.errors import ContractError, QuestionTooLong
 from store.progress import Progress, ProgressEvent, quiet
 from store.types import InstructionExample, Passage, PreferenceExample, sha256_hex

@@ -13,11 +13,9 @@ import shutil
 from collections.abc import Mapping
 from typing import Any
 
-from pipelines.engines.causal import LoadedModel, save_adapter, save_whole
-from pipelines.engines.embedding import Embedder
+from pipelines.engines.causal_lm.loading import LoadedModel, save_adapter, save_whole
+from pipelines.engines.embedders.embedding import Embedder
 from pipelines.engines.encoding import PromptEncoder
-from pipelines.training.attempts import attempt_of, published
-from pipelines.training.config import TrainingConfig
 from pipelines.training.examples import (
     REJECTED_HIDDEN,
     EncodedPairs,
@@ -25,21 +23,22 @@ from pipelines.training.examples import (
     encode_pairs,
     encode_rows,
 )
-from pipelines.training.loss import Responses
-from pipelines.training.methods import continued, put_weights, require_trainable, trainable
 from pipelines.training.preferences import Preferences
 from pipelines.training.preflight import require_as_published, require_fit, require_held_out
-from pipelines.training.ranks import agreed, rank, world
-from pipelines.training.tracking import callbacks
-from pipelines.training.train import train_model
-from pipelines.training.watch import TrainingLog, read_weights
-from store.atomic import staged_folder, write_json, writer_lock
-from store.conditions import PipelineContract
-from store.contract import Contract
+from pipelines.training.steps.attempts import attempt_of, published
+from pipelines.training.steps.callbacks import TrainingLog, read_weights
+from pipelines.training.steps.loss import Responses
+from pipelines.training.steps.methods import continued, put_weights, require_trainable, trainable
+from pipelines.training.steps.ranks import agreed, rank, world
+from pipelines.training.steps.tracking import callbacks
+from pipelines.training.steps.trainer import train_model
+from pipelines.training.training_config import TrainingConfig
+from store.contracts.conditions import PipelineContract
+from store.contracts.prompt_contract import Contract
 from store.errors import ContractError, IntegrityError, PostconditionFailed, TrainingError
+from store.files.atomic import staged_folder, write_json, writer_lock
+from store.logs.runs import OpenRun
 from store.progress import Progress, ProgressEvent, quiet
-from store.registry import ADAPTER_FILE, AdapterInfo, ModelVersion
-from store.runs import OpenRun
 from store.store import Store
 from store.types import (
     DatasetVersion,
@@ -48,6 +47,7 @@ from store.types import (
     Split,
     sha256_hex,
 )
+from store.versioned.registry import ADAPTER_FILE, AdapterInfo, ModelVersion
 
 Encoded = EncodedRows | EncodedPairs
 _LOG_FILE = "training_log.json"

@@ -14,11 +14,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from pipelines.training.batches import padded_tokens
-from pipelines.training.config import TrainingConfig
-from pipelines.training.loss import bare
-from pipelines.training.ranks import world
-from pipelines.training.train import Objective, plan
+from pipelines.training.steps.batches import padded_tokens
+from pipelines.training.steps.loss import bare
+from pipelines.training.steps.ranks import world
+from pipelines.training.steps.trainer import Objective, plan
+from pipelines.training.training_config import TrainingConfig
 from store.errors import IntegrityError, TrainingError
 from store.store import Store
 from store.types import DatasetVersion, InstructionExample, PreferenceExample

@@ -20,11 +20,11 @@ from typing import Any
 
 from app.build import Engines, build_assistant
 from app.commands.demo import FOLDER
-from app.evaluating import sample
+from app.operations.evaluating import sample
 from app.settings import load_settings
-from pipelines.feature.ingest import ingest
-from pipelines.inference.cases import load_cases
-from pipelines.inference.evaluation import case_rows, compare, evaluate
+from pipelines.feature.ingesting.ingest import ingest
+from pipelines.inference.evaluating.cases import load_cases
+from pipelines.inference.evaluating.evaluation import case_rows, compare, evaluate
 from store.store import Store
 
 

@@ -30,13 +30,13 @@ from pathlib import Path
 
 import numpy as np
 
-from pipelines.engines.embedding import EmbedderConfig, load_embedder
-from pipelines.feature.config import FeatureConfig
-from pipelines.feature.ingest import ingest
-from pipelines.inference.config import RetrievalConfig
-from pipelines.inference.metrics import contains_answer
-from store.search import Fusion, combine, fuse
-from store.significance import differences
+from pipelines.engines.embedders.embedding import EmbedderConfig, load_embedder
+from pipelines.feature.feature_config import FeatureConfig
+from pipelines.feature.ingesting.ingest import ingest
+from pipelines.inference.evaluating.metrics import contains_answer
+from pipelines.inference.inference_config import RetrievalConfig
+from store.features.search import Fusion, combine, fuse
+from store.proof.significance import differences
 from store.store import Store
 from store.types import Passage
 

@@ -30,9 +30,9 @@ from numpy.typing import NDArray
 
 from app.reports.charts import PALETTE
 from app.reports.markup import Markup, el
-from pipelines.feature.config import FeatureConfig
+from pipelines.feature.feature_config import FeatureConfig
+from store.lance.shapes import DocumentUpdate, LedgerEntry
 from store.store import Store
-from store.tables import DocumentUpdate, LedgerEntry
 from store.types import (
     Chunk,
     Document,
@@ -180,7 +180,7 @@ def edit(folder: Path, rows: int) -> dict[str, Any]:
 
 def ask(folder: Path, rows: int) -> dict[str, Any]:
     """Questions of each kind over a store that was built: latencies in ms, recall, memory."""
-    from store.indexing import nearest
+    from store.lance.indexing import nearest
 
     features = Store(folder).features
     opened = _rss()

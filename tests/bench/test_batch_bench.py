@@ -13,9 +13,9 @@ import pytest
 from app.build import build_assistant, build_embedder
 from app.commands.demo import FOLDER
 from app.settings import load_settings
-from pipelines.feature.ingest import ingest
-from pipelines.inference.answer import Assistant
-from pipelines.inference.cases import load_cases
+from pipelines.feature.ingesting.ingest import ingest
+from pipelines.inference.answering.answer import Assistant
+from pipelines.inference.evaluating.cases import load_cases
 from store.store import Store
 
 

@@ -12,10 +12,10 @@ import pytest
 
 from app.build import Engines, build_assistant
 from app.settings import Settings, load_settings
-from pipelines.inference.evaluation import case_rows, evaluate, evaluate_retrieval
-from pipelines.inference.retrieve import Retriever
+from pipelines.inference.answering.retrieve import Retriever
+from pipelines.inference.evaluating.evaluation import case_rows, evaluate, evaluate_retrieval
+from store.lance.shapes import DocumentUpdate, LedgerEntry
 from store.store import Store
-from store.tables import DocumentUpdate, LedgerEntry
 from store.types import Case, Chunk, Document, SourceRecord, document_id, now, sha256_hex
 
 CASES = 1_000
@@ -146,8 +146,8 @@ def test_overhead(
     benchmark: Any, settings: Settings, engines: Engines, tmp_path: Path, capsys: Any
 ) -> None:
     """The built-in model is asked questions: what takes time besides answering them."""
-    from pipelines.feature.config import FeatureConfig
-    from pipelines.feature.ingest import ingest
+    from pipelines.feature.feature_config import FeatureConfig
+    from pipelines.feature.ingesting.ingest import ingest
 
     docs = tmp_path / "docs"
     docs.mkdir()

@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from pipelines.engines.embedding import EmbedderConfig, load_embedder
-from pipelines.feature.config import FeatureConfig
-from pipelines.feature.follow import FollowReport, follow
-from pipelines.feature.streams import LineStream
+from pipelines.engines.embedders.embedding import EmbedderConfig, load_embedder
+from pipelines.feature.feature_config import FeatureConfig
+from pipelines.feature.streaming.follow import FollowReport, follow
+from pipelines.feature.streaming.streams import LineStream
 from store.store import Store
 
 RATE, SECONDS = 10, 20

@@ -40,9 +40,9 @@ def test_decoding(benchmark: Any, loaded_lm: Any, way: str) -> None:
 @pytest.mark.parametrize("part", ["prefill of 700 tokens", "24 tokens"])
 @pytest.mark.parametrize("quantization", ["none", "int8"])
 def test_quantization(benchmark: Any, quantization: Any, part: str) -> None:
-    from pipelines.engines.batching import Batcher
-    from pipelines.engines.causal import ModelConfig, load_causal_lm
-    from pipelines.engines.decoding import Job
+    from pipelines.engines.causal_lm.batching import Batcher
+    from pipelines.engines.causal_lm.decoding import Job
+    from pipelines.engines.causal_lm.loading import ModelConfig, load_causal_lm
 
     loaded = load_causal_lm(ModelConfig(device="cpu", quantization=quantization))
     batcher = Batcher(loaded, batch_size=1)

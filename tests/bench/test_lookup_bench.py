@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from store.features import FeatureStore
+from store.features.feature_store import FeatureStore
 from store.store import Store
 from tests.bench.scale import IDENTITY, documents
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from pipelines.engines.embedding import HashingEmbedder
-from pipelines.feature.config import FeatureConfig
-from pipelines.feature.ingest import ingest
-from pipelines.inference.retrieve import Retriever
+from pipelines.engines.embedders.embedding import HashingEmbedder
+from pipelines.feature.feature_config import FeatureConfig
+from pipelines.feature.ingesting.ingest import ingest
+from pipelines.inference.answering.retrieve import Retriever
 from store.store import Store
 
 

@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from pipelines.engines.embedding import HashingEmbedder
+from pipelines.engines.embedders.embedding import HashingEmbedder
 from pipelines.engines.encoding import IGNORED, EncodedExample
-from pipelines.feature.config import FeatureConfig
-from pipelines.feature.ingest import ingest
+from pipelines.feature.feature_config import FeatureConfig
+from pipelines.feature.ingesting.ingest import ingest
 from store.store import Store
 from store.types import Passage
 
@@ -30,11 +30,11 @@ def uniform() -> list[EncodedExample]:
 
 def mixed(tmp_path: Path) -> list[EncodedExample]:
     """The demo's questions over one to four passages of its documents, as they are encoded."""
-    from pipelines.engines.causal import load_tokenizer
+    from pipelines.engines.causal_lm.loading import load_tokenizer
     from pipelines.engines.encoding import PromptEncoder, encode_example
     from pipelines.engines.weights import find_model
-    from pipelines.inference.retrieve import Retriever
-    from store.contract import PromptForm
+    from pipelines.inference.answering.retrieve import Retriever
+    from store.contracts.prompt_contract import PromptForm
 
     demo = ROOT / "app" / "demo"
     store, embedder = Store(tmp_path / "store"), HashingEmbedder()

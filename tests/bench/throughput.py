@@ -17,9 +17,9 @@ from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 
-from pipelines.engines.embedding import EmbedderConfig, HashingEmbedder, load_embedder
-from pipelines.feature.config import FeatureConfig
-from pipelines.feature.ingest import ingest
+from pipelines.engines.embedders.embedding import EmbedderConfig, HashingEmbedder, load_embedder
+from pipelines.feature.feature_config import FeatureConfig
+from pipelines.feature.ingesting.ingest import ingest
 from store.store import Store
 
 

@@ -19,12 +19,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-from pipelines.engines.causal import ModelConfig, load_causal_lm
+from pipelines.engines.causal_lm.loading import ModelConfig, load_causal_lm
 from pipelines.engines.encoding import IGNORED, EncodedExample
-from pipelines.training.batches import collate
-from pipelines.training.config import TrainingConfig
-from pipelines.training.loss import Responses
-from pipelines.training.methods import trainable
+from pipelines.training.steps.batches import collate
+from pipelines.training.steps.loss import Responses
+from pipelines.training.steps.methods import trainable
+from pipelines.training.training_config import TrainingConfig
 
 CONFIG = TrainingConfig(epochs=1, batch_size=8, learning_rate=1e-4, checkpoint_s=1e9, dropout=0.0)
 PAD = 0
@@ -75,7 +75,7 @@ def _bare(model: Any, rows: list[EncodedExample]) -> float:
 
 
 def _ours(model: Any, rows: list[EncodedExample]) -> float:
-    from pipelines.training.train import train_model
+    from pipelines.training.steps.trainer import train_model
 
     objective = Responses(
         rows, ids=[str(n) for n in range(len(rows))], validation=[], config=CONFIG, pad=PAD
@@ -89,8 +89,8 @@ def _ours(model: Any, rows: list[EncodedExample]) -> float:
 
 
 def _ungrouped(model: Any, rows: list[EncodedExample]) -> float:
-    from pipelines.training import train
-    from pipelines.training.batches import plan_order
+    from pipelines.training.steps import trainer as train
+    from pipelines.training.steps.batches import plan_order
 
     def ungrouped(lengths: Any, **how: Any) -> list[int]:
         return plan_order(lengths, **how, group=False)
@@ -146,7 +146,7 @@ def _trl(model: Any, rows: list[EncodedExample]) -> float:
 
 
 def _tokenizer() -> Any:
-    from pipelines.engines.causal import load_tokenizer
+    from pipelines.engines.causal_lm.loading import load_tokenizer
     from pipelines.engines.weights import find_model
 
     return load_tokenizer(find_model("builtin"))

@@ -14,9 +14,9 @@ import structlog.testing
 from playwright.sync_api import Browser, Error, Locator, Page, expect
 from pydantic import SecretStr
 
-from app.api import create_app
-from app.service import ServiceConfig
-from store.contract import DEFAULT_ABSTENTION
+from app.service.api import create_app
+from app.service.service_config import ServiceConfig
+from store.contracts.prompt_contract import DEFAULT_ABSTENTION
 from store.errors import GenerationFailed
 from store.store import Store
 from tests.support.service import Scripted, add_document, assistant_over, filled_store, serving

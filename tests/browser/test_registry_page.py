@@ -10,8 +10,8 @@ import pytest
 import structlog.testing
 from playwright.sync_api import Page, expect
 
-from app.api import create_app
-from pipelines.inference.evaluation import evaluate
+from app.service.api import create_app
+from pipelines.inference.evaluating.evaluation import evaluate
 from store.store import Store
 from store.types import Case
 from tests.browser.test_page import HOSTILE, QUESTION, WIDTHS

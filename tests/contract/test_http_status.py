@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from app.http_errors import STATUS, body_of, status_of
+from app.service.http_errors import STATUS, body_of, status_of
 from store import errors
 
 

@@ -59,9 +59,9 @@ def test_import_linter_finds_every_arrow_pointing_down() -> None:
 def test_the_packages_are_those_of_the_design() -> None:
     for name in (
         "store.types",
-        "store.contract",
-        "pipelines.feature.ingest",
+        "store.contracts.prompt_contract",
+        "pipelines.feature.ingesting.ingest",
         "pipelines.training.finetune",
-        "pipelines.inference.answer",
+        "pipelines.inference.answering.answer",
     ):
         assert importlib.import_module(name).__doc__, name

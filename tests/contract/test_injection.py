@@ -14,11 +14,11 @@ import pytest
 import structlog.testing
 from starlette.testclient import TestClient
 
-from app.api import create_app
+from app.service.api import create_app
 from pipelines.engines.encoding import PromptEncoder
 from pipelines.engines.generation import TransformersGenerator
-from pipelines.inference.answer import Assistant
-from pipelines.inference.retrieve import plain
+from pipelines.inference.answering.answer import Assistant
+from pipelines.inference.answering.retrieve import plain
 from store.store import Store
 from store.types import Answer, Message
 from tests.support.injections import INJECTIONS

@@ -14,9 +14,9 @@ import pytest
 from openai.types.chat.chat_completion_message import Annotation
 from pydantic import SecretStr
 
-from app.api import create_app
-from app.service import ServiceConfig
-from pipelines.engines.embedding import HashingEmbedder
+from app.service.api import create_app
+from app.service.service_config import ServiceConfig
+from pipelines.engines.embedders.embedding import HashingEmbedder
 from pipelines.engines.generation import TransformersGenerator
 from store.errors import GenerationFailed
 from store.store import Store

@@ -19,26 +19,28 @@ from typing import Any
 
 import pytest
 
-from app.contracts import contracts
-from app.promotion import PROMOTE, Promotion, promote
+from app.operations.pipeline_contracts import contracts
+from app.operations.promotion import PROMOTE, Promotion, promote
 from app.settings import Settings
-from pipelines.engines.embedding import HashingEmbedder
-from pipelines.feature.config import FeatureConfig, StreamConfig
-from pipelines.feature.dataset.config import DatasetConfig
-from pipelines.feature.follow import FOLLOW, FollowReport, follow
-from pipelines.feature.ingest import INGEST, IngestReport, ingest, take
-from pipelines.feature.instructions import DATASET, build_dataset
-from pipelines.feature.monitoring import MONITOR, Alert, AnswerHealth, monitor
-from pipelines.feature.sources import Discovery
-from pipelines.feature.streams import LineStream
-from pipelines.feature.watch import watch
-from pipelines.inference import answer, batch, evaluation
-from pipelines.inference.config import BatchConfig
-from pipelines.inference.outputs import JsonLines
-from pipelines.training.config import TrainingConfig
+from pipelines.engines.embedders.embedding import HashingEmbedder
+from pipelines.feature.dataset.dataset_config import DatasetConfig
+from pipelines.feature.dataset.instructions import DATASET, build_dataset
+from pipelines.feature.feature_config import FeatureConfig, StreamConfig
+from pipelines.feature.finding.sources import Discovery
+from pipelines.feature.ingesting.ingest import INGEST, IngestReport, ingest, take
+from pipelines.feature.monitoring.system_report import MONITOR, Alert, AnswerHealth, monitor
+from pipelines.feature.streaming.follow import FOLLOW, FollowReport, follow
+from pipelines.feature.streaming.streams import LineStream
+from pipelines.feature.streaming.watch import watch
+from pipelines.inference.answering import answer
+from pipelines.inference.batch import answer_table as batch
+from pipelines.inference.batch.outputs import JsonLines
+from pipelines.inference.evaluating import evaluation
+from pipelines.inference.inference_config import BatchConfig
 from pipelines.training.finetune import FINETUNE, finetune
-from store.conditions import Condition, PipelineContract, conforms
-from store.contract import PromptForm
+from pipelines.training.training_config import TrainingConfig
+from store.contracts.conditions import Condition, PipelineContract, conforms
+from store.contracts.prompt_contract import PromptForm
 from store.errors import FtiError
 from store.progress import quiet
 from store.store import Store

@@ -21,7 +21,7 @@ from pipelines.engines.encoding import (
     end_ids,
     stop_ids,
 )
-from store.contract import PromptForm
+from store.contracts.prompt_contract import PromptForm
 from store.types import Message, Passage
 from tests.support.tiny_model import TOKENIZERS
 

@@ -12,13 +12,13 @@ from pathlib import Path
 import fsspec
 import pytest
 
-from store.checking import check_store
 from store.errors import InputError, StoreError
-from store.features import FeatureStore
-from store.layout import Layout
-from store.moving import place_features
-from store.places import Place
+from store.features.feature_store import FeatureStore
+from store.files.layout import Layout
+from store.files.places import Place
 from store.store import Store
+from store.upkeep.checking import check_store
+from store.upkeep.moving import place_features
 from tests.support.command import fti, light_store
 from tests.support.features import IDENTITY, an_update
 from tests.support.gcs_server import gcs_server
@@ -30,9 +30,9 @@ pytestmark = pytest.mark.heavy
 INGEST = """
 import sys
 from pathlib import Path
-from pipelines.engines.embedding import HashingEmbedder
-from pipelines.feature.config import FeatureConfig
-from pipelines.feature.ingest import ingest
+from pipelines.engines.embedders.embedding import HashingEmbedder
+from pipelines.feature.feature_config import FeatureConfig
+from pipelines.feature.ingesting.ingest import ingest
 from store.errors import StoreLocked
 from store.store import Store
 

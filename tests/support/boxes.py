@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from pipelines.engines.causal import LoadedModel
-from pipelines.training.config import TrainingConfig
+from pipelines.engines.causal_lm.loading import LoadedModel
 from pipelines.training.finetune import finetune
-from store.contract import Contract, PromptForm
-from store.registry import ModelVersion
+from pipelines.training.training_config import TrainingConfig
+from store.contracts.prompt_contract import Contract, PromptForm
 from store.store import Store
 from store.types import DatasetVersion, InstructionExample, Split
+from store.versioned.registry import ModelVersion
 from tests.support.values import EMBEDDER, a_passage
 
 FORM = PromptForm(system="", question_position="both")

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from store.tables import DocumentUpdate, LedgerEntry
+from store.lance.shapes import DocumentUpdate, LedgerEntry
 from store.types import (
     Chunk,
     Document,

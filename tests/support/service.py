@@ -14,7 +14,7 @@ from typing import Any
 
 import uvicorn
 
-from pipelines.engines.embedding import HashingEmbedder
+from pipelines.engines.embedders.embedding import HashingEmbedder
 from pipelines.engines.generation import (
     Delta,
     EmbedderCounter,
@@ -23,11 +23,11 @@ from pipelines.engines.generation import (
     GenerationRequest,
     Generator,
 )
-from pipelines.inference.answer import Assistant
-from pipelines.inference.config import InferenceConfig, RetrievalConfig
-from store.contract import Contract
+from pipelines.inference.answering.answer import Assistant
+from pipelines.inference.inference_config import InferenceConfig, RetrievalConfig
+from store.contracts.prompt_contract import Contract
+from store.lance.shapes import DocumentUpdate, LedgerEntry
 from store.store import Store
-from store.tables import DocumentUpdate, LedgerEntry
 from store.types import Chunk, Document, ModelIdentity, SourceRecord, Usage, document_id, sha256_hex
 
 HANDBOOK = {

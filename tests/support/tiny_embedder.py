@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from store.contract import PromptForm
+from store.contracts.prompt_contract import PromptForm
 from store.store import Store
 from store.types import DatasetVersion, EmbedderIdentity, InstructionExample, Split
 from tests.support.tiny_model import TEXT

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from pipelines.feature.dataset.config import DatasetConfig
+from pipelines.feature.dataset.dataset_config import DatasetConfig
 from store.types import Message, Passage, Split, sha256_hex
 
 Kind = Literal[

@@ -12,10 +12,10 @@ import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
+from pipelines.feature.asking.quality import folded
 from pipelines.feature.dataset.asked import Tally
-from pipelines.feature.dataset.config import Personal
-from pipelines.feature.quality import folded
-from store.contract import PromptForm
+from pipelines.feature.dataset.dataset_config import Personal
+from store.contracts.prompt_contract import PromptForm
 from store.types import InstructionExample, Message, Passage, PreferenceExample, Split
 
 _EMAIL = re.compile(r"(?<![\w.+-])[\w.+-]{1,64}@(?:[\w-]{1,63}\.)+[^\W\d_]{2,24}(?![\w@])")

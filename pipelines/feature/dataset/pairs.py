@@ -10,15 +10,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from pipelines.feature.asking.quality import (
+    Candidate,
+    content_words,
+    holds,
+    reads_as_english,
+    rejection,
+)
+from pipelines.feature.asking.questions import Casing, Question, Style, questions
 from pipelines.feature.dataset.asked import Tally, order
-from pipelines.feature.dataset.config import PERSONAL, DatasetConfig, PairsConfig
+from pipelines.feature.dataset.dataset_config import PERSONAL, DatasetConfig, PairsConfig
 from pipelines.feature.dataset.duplicates import FrozenQuestions
 from pipelines.feature.dataset.masking import masked_pair
-from pipelines.feature.dataset.reviewed import Accepted, Review, accepted
+from pipelines.feature.dataset.sources.reviewed import Accepted, Review, accepted
 from pipelines.feature.dataset.statistics import pair_statistics
-from pipelines.feature.quality import Candidate, content_words, holds, reads_as_english, rejection
-from pipelines.feature.questions import Casing, Question, Style, questions
-from store.contract import PromptForm, TokenCounter
+from store.contracts.prompt_contract import PromptForm, TokenCounter
 from store.errors import InputError
 from store.progress import Progress, ProgressEvent, quiet
 from store.store import Store

@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
-from pipelines.engines.embedding import Embedder
+from pipelines.engines.embedders.embedding import Embedder
+from pipelines.feature.asking.quality import folded, holds
 from pipelines.feature.dataset.asked import GIVEN, Asked, Tally, order
-from pipelines.feature.dataset.config import DatasetConfig
+from pipelines.feature.dataset.dataset_config import DatasetConfig
 from pipelines.feature.dataset.splits import SHOWN
-from pipelines.feature.quality import folded, holds
-from store.contract import PromptForm
-from store.features import FeatureStore
+from store.contracts.prompt_contract import PromptForm
+from store.features.feature_store import FeatureStore
 from store.progress import Progress, ProgressEvent
 from store.types import SPLITS, Chunk, Document, InstructionExample, Passage, Split, sha256_hex
 

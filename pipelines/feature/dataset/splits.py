@@ -6,8 +6,8 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
 
-from pipelines.feature.dataset.config import DatasetConfig
-from pipelines.feature.resemblance import near_duplicate_groups
+from pipelines.feature.dataset.dataset_config import DatasetConfig
+from pipelines.feature.ingesting.resemblance import near_duplicate_groups
 from store.types import SPLITS, Chunk, Document, Split, sha256_hex
 
 #: A row of a split shows only passages of documents of these splits: what is trained on never

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from store.contract import TokenCounter
+from store.contracts.prompt_contract import TokenCounter
 from store.types import InstructionExample, Message, PreferenceExample, Split
 
 _BINS = 12

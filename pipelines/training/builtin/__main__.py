@@ -90,7 +90,7 @@ def start(options: argparse.Namespace, corpus: Corpus, recipe: Recipe) -> tuple[
 
 def train(options: argparse.Namespace) -> None:
     """Run the recipe, or a piece of it, and write the model folder."""
-    from pipelines.engines.embedding import EmbedderConfig, load_embedder
+    from pipelines.engines.embedders.embedding import EmbedderConfig, load_embedder
     from pipelines.training.builtin.export import write_model
     from pipelines.training.builtin.rows import read_corpus
     from pipelines.training.builtin.train import STATE, Trainer
@@ -121,7 +121,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from pipelines.engines.embedding import EmbedderConfig, load_embedder
+    from pipelines.engines.embedders.embedding import EmbedderConfig, load_embedder
     from pipelines.training.builtin.evaluate import (
         REFUSE_ABOVE,
         answers,
@@ -132,7 +132,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     )
     from pipelines.training.builtin.export import MEASURED, write_card
     from pipelines.training.builtin.initial import untrained
-    from store.atomic import write_json
+    from store.files.atomic import write_json
 
     tokenizer = AutoTokenizer.from_pretrained(options.out, local_files_only=True)
     trained = AutoModelForCausalLM.from_pretrained(

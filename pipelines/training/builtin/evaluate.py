@@ -16,16 +16,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipelines.engines.causal_lm.refusals import DECISIVE, Refusal
 from pipelines.engines.encoding import encode_prompt, encode_text
 from pipelines.engines.evidence import nearest_sentences
-from pipelines.engines.refusals import DECISIVE, Refusal
 from pipelines.training.builtin.rows import FORM, jsonl
-from store.gate import bootstrap_interval
-from store.squad import normalised, overlap
+from store.proof.gate import bootstrap_interval
+from store.proof.squad import normalised, overlap
 from store.types import Interval, Passage
 
 if TYPE_CHECKING:
-    from pipelines.engines.embedding import Embedder
+    from pipelines.engines.embedders.embedding import Embedder
 
 NEW_TOKENS = 48
 EVIDENCE_SENTENCES = 1

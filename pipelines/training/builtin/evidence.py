@@ -17,7 +17,7 @@ from pipelines.training.builtin.rows import FORM, Row, Text, Turn, altered, show
 from store.types import Passage
 
 if TYPE_CHECKING:
-    from pipelines.engines.embedding import Embedder
+    from pipelines.engines.embedders.embedding import Embedder
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipelines.training.builtin.recipe import Recipe
-from store.atomic import write_bytes, write_json
+from store.files.atomic import write_bytes, write_json
 
 if TYPE_CHECKING:
     from transformers import LlamaForCausalLM, PreTrainedTokenizerFast

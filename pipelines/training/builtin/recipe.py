@@ -23,7 +23,7 @@ from pipelines.training.builtin.invented import invented_row
 from pipelines.training.builtin.rows import Corpus, Row, Text, read_row, sentence_row
 
 if TYPE_CHECKING:
-    from pipelines.engines.embedding import Embedder
+    from pipelines.engines.embedders.embedding import Embedder
 
 
 @dataclass(frozen=True, slots=True)

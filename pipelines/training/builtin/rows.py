@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from store.contract import PromptForm
+from store.contracts.prompt_contract import PromptForm
 from store.types import Passage
 
 FORM = PromptForm(system="", question_position="both", response_lead=" ")

@@ -9,7 +9,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.engines.embedding import HashingEmbedder, Vectors
+from pipelines.engines.embedders.embedding import HashingEmbedder, Vectors
 from pipelines.engines.evidence import Remembering, nearest_sentences
 from pipelines.engines.sentences import sentence_spans, split_sentences
 from store.types import Passage

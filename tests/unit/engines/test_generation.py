@@ -12,11 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from pipelines.engines import decoding
-from pipelines.engines.batching import Batcher
-from pipelines.engines.causal import LoadedModel, ModelConfig, load_causal_lm
-from pipelines.engines.decoding import Job, TextStream
-from pipelines.engines.embedding import HashingEmbedder
+from pipelines.engines.causal_lm import decoding
+from pipelines.engines.causal_lm.batching import Batcher
+from pipelines.engines.causal_lm.decoding import Job, TextStream
+from pipelines.engines.causal_lm.loading import LoadedModel, ModelConfig, load_causal_lm
+from pipelines.engines.embedders.embedding import HashingEmbedder
 from pipelines.engines.generation import (
     ExtractiveGenerator,
     Generation,
@@ -27,7 +27,7 @@ from pipelines.engines.generation import (
     load_generator,
     split_sentences,
 )
-from store.contract import PromptForm
+from store.contracts.prompt_contract import PromptForm
 from store.errors import ContractError, GenerationFailed, QuestionTooLong
 from store.types import Message, Passage
 from tests.support.tiny_model import byte_level_tokenizer, make_adapter, metaspace_tokenizer

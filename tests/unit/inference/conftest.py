@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from pipelines.engines.embedding import HashingEmbedder
+from pipelines.engines.embedders.embedding import HashingEmbedder
 from pipelines.engines.generation import (
     Delta,
     EmbedderCounter,
@@ -17,11 +17,11 @@ from pipelines.engines.generation import (
     Generation,
     GenerationRequest,
 )
-from pipelines.inference.answer import Assistant
-from pipelines.inference.config import InferenceConfig, RetrievalConfig
-from store.contract import Contract, TokenCounter
+from pipelines.inference.answering.answer import Assistant
+from pipelines.inference.inference_config import InferenceConfig, RetrievalConfig
+from store.contracts.prompt_contract import Contract, TokenCounter
+from store.lance.shapes import DocumentUpdate, LedgerEntry
 from store.store import Store
-from store.tables import DocumentUpdate, LedgerEntry
 from store.types import (
     Chunk,
     Document,

@@ -8,7 +8,7 @@ from pipelines.inference.trace import trace_answer, trace_document
 from store.errors import AnswerNotFound, DocumentNotFound
 from store.types import Feedback, document_id
 from tests.unit.inference.conftest import DOCUMENTS, World
-from tests.unit.inference.test_evaluation import trained_on
+from tests.unit.inference.evaluating.test_evaluation import trained_on
 
 KILN = "/docs/workshop/kiln.md"
 ASKED = "When is the kiln fired?"

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.engines.embedding import HashingEmbedder
+from pipelines.engines.embedders.embedding import HashingEmbedder
 from pipelines.engines.encoding import encode_example
 from pipelines.engines.evidence import Remembering, nearest_sentences
 from pipelines.training.builtin import evaluate, gaps, invented, rows

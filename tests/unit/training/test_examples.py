@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
-from pipelines.engines.embedding import HashingEmbedder
+from pipelines.engines.embedders.embedding import HashingEmbedder
 from pipelines.engines.encoding import IGNORED, PromptEncoder, encode_text, end_ids
 from pipelines.training.examples import encode_rows
-from store.contract import Contract, PromptForm
+from store.contracts.prompt_contract import Contract, PromptForm
 from store.errors import ContractError
 from store.types import InstructionExample
 from tests.support.tiny_model import byte_level_tokenizer

@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
-from pipelines.engines.causal import LoadedModel, ModelConfig, load_causal_lm
-from pipelines.training import loss
-from pipelines.training.loss import Measured
-from pipelines.training.methods import get_weights
+from pipelines.engines.causal_lm.loading import LoadedModel, ModelConfig, load_causal_lm
+from pipelines.training.steps import loss
+from pipelines.training.steps.loss import Measured
+from pipelines.training.steps.methods import get_weights
 from store.errors import ContractError, StoreLocked, TrainingError
 from store.progress import ProgressEvent
-from store.registry import ModelVersion
 from store.store import Store
+from store.versioned.registry import ModelVersion
 from tests.support.boxes import FAST, contract_for, dataset, run
 from tests.support.tiny_model import make_tiny_lm
 from tests.support.values import EMBEDDER

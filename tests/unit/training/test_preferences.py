@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from pipelines.engines.causal import LoadedModel, ModelConfig, load_causal_lm
+from pipelines.engines.causal_lm.loading import LoadedModel, ModelConfig, load_causal_lm
 from pipelines.engines.encoding import IGNORED, EncodedExample, PromptEncoder
 from pipelines.training.examples import EncodedPair, EncodedPairs, encode_pairs
-from pipelines.training.methods import trainable
 from pipelines.training.preferences import Preferences, log_likelihoods
-from pipelines.training.train import train_model
+from pipelines.training.steps.methods import trainable
+from pipelines.training.steps.trainer import train_model
 from store.errors import TrainingError
 from store.progress import ProgressEvent
 from store.store import Store

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.engines.causal import LoadedModel, ModelConfig, load_causal_lm
+from pipelines.engines.causal_lm.loading import LoadedModel, ModelConfig, load_causal_lm
 from pipelines.engines.encoding import IGNORED, EncodedExample
-from pipelines.training.config import TrainingConfig
-from pipelines.training.loss import Responses
-from pipelines.training.methods import trainable
 from pipelines.training.preflight import Estimate, available_bytes, require_fit
+from pipelines.training.steps.loss import Responses
+from pipelines.training.steps.methods import trainable
+from pipelines.training.training_config import TrainingConfig
 from store.errors import IntegrityError, TrainingError
 from store.progress import ProgressEvent
 from store.store import Store

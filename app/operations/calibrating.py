@@ -1,0 +1,100 @@
+"""A calibration as the command runs it: from cases to a contract that says when to refuse."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from app.build import BASE, EXTRACTIVE, Engines, build_assistant
+from store.errors import InputError
+from store.types import Case
+
+if TYPE_CHECKING:
+    from app.settings import Settings
+    from pipelines.inference.evaluating.calibration import Calibration
+    from store.progress import Progress
+    from store.store import Store
+    from store.versioned.registry import ModelVersion
+
+
+@dataclass(frozen=True, slots=True)
+class Calibrated:
+    """What was found, for which model, by which run; ``version`` is the new one, where there is."""
+
+    found: Calibration
+    model: str
+    run: str
+    version: ModelVersion | None = None
+
+
+def calibrate_model(
+    settings: Settings,
+    store: Store,
+    cases: Sequence[Case],
+    *,
+    model: str | None = None,
+    max_false_refusals: float | None = None,
+    progress: Progress,
+    engines: Engines | None = None,
+) -> Calibrated:
+    """Find when a model should refuse, and publish a model version whose contract says so.
+
+    ``base`` and ``extractive`` are no versions: their threshold is a setting of the profile.
+
+    Raises:
+        InputError: the cases are those that promotions are decided on.
+        InvalidCases: there are not both answerable and unanswerable cases.
+    """
+    from pipelines.inference.answering.answer import Assistant
+    from pipelines.inference.evaluating.calibration import choose, observe, require_both
+
+    _refuse_gate_cases(settings, store, cases)
+    require_both(cases)
+    served = build_assistant(settings, store, model=model, engines=engines)
+    contract = served.contract
+    before = contract.abstain_below
+    if before is None:
+        before = served.config.retrieval.min_similarity
+    asking = Assistant(
+        store,
+        served.retriever.embedder,
+        served.retriever.reranker,
+        served.generator,
+        contract.model_copy(update={"abstain_below": -1.0}),
+        served.config,
+        model=served.model,
+    )
+    inputs = {
+        "model": served.model,
+        "contract": contract.digest,
+        "features_version": str(store.features.version()),
+    }
+    bound = {"max_false_refusals": max_false_refusals, "cases": len(cases)}
+    with store.runs.running("calibrate", inputs=inputs, settings=bound) as run:
+        observations = observe(asking, cases, run_id=run.id, progress=progress)
+        found = choose(observations, before=before, max_false_refusals=max_false_refusals)
+        run.metrics.update(found.model_dump(mode="json"))
+        version = None
+        if served.model not in (BASE, EXTRACTIVE):
+            version = store.models.republish(
+                served.model,
+                contract=contract.model_copy(update={"abstain_below": found.chosen.threshold}),
+                run_id=run.id,
+                metrics={"calibration": found.model_dump(mode="json")},
+            )
+            run.outputs["model"] = version.ref
+    return Calibrated(found=found, model=served.model, run=run.id, version=version)
+
+
+def _refuse_gate_cases(settings: Settings, store: Store, cases: Sequence[Case]) -> None:
+    if not settings.gate.cases:
+        return
+    decided_on = {case.question for case in store.cases.cases(settings.gate.cases)}
+    shared = sum(case.question in decided_on for case in cases)
+    if shared:
+        raise InputError(
+            f"{shared} of the {len(cases)} cases are in {settings.gate.cases!r}, which promotions "
+            "are decided on: a threshold chosen on them would flatter itself there.",
+            hint="Calibrate on other cases, such as those about the training documents.",
+        )

@@ -1,0 +1,364 @@
+"""The way to an alias: ``champion`` asks for proof, other names are free.
+
+The proof is two evaluations of one frozen case set, by the version and by what it would replace,
+under the same settings and over the same passages. ``store.gate`` and ``store.significance``
+decide; this collects, and says in figures why not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field
+
+from app.operations.evaluating import rival_of
+from app.settings import Settings
+from store.contracts.conditions import PipelineContract
+from store.errors import GateRefused, InputError, ModelNotFound, PostconditionFailed
+from store.progress import Progress, quiet
+from store.proof.gate import bootstrap_interval, decide
+from store.store import Store
+from store.types import Interval, Run, Value
+from store.versioned.registry import CHAMPION
+
+if TYPE_CHECKING:
+    from store.proof.gate import GateConfig
+    from store.proof.significance import Difference
+    from store.versioned.casesets import CaseSetVersion
+    from store.versioned.registry import ModelVersion
+
+_Rows = Mapping[str, Mapping[str, Any]]
+
+
+class Promotion(Value):
+    """What a promotion did and why. ``difference`` is of the gate's score; ``evidence`` has all."""
+
+    model: str
+    version: int
+    alias: str
+    reason: str
+    against: str = ""
+    difference: Interval | None = None
+    evidence: Mapping[str, Any] = Field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls, version: ModelVersion, alias: str, reason: str, evidence: Mapping[str, Any], score: str
+    ) -> Promotion:
+        """A promotion with its evidence; ``score`` is the one that decided."""
+        difference = evidence.get("differences", {}).get(score)
+        return cls(
+            model=version.name,
+            version=version.version,
+            alias=alias,
+            reason=reason,
+            against=evidence.get("against", ""),
+            difference=None
+            if difference is None
+            else Interval(**{k: difference[k] for k in Interval.model_fields}),
+            evidence=evidence,
+        )
+
+
+PROMOTE = PipelineContract("promote")
+
+
+@PROMOTE.precondition("The version was published", raises=ModelNotFound)
+def is_published(store: Store, model: str) -> None:
+    """What an alias points at can be loaded."""
+    store.models.get(model)
+
+
+@PROMOTE.precondition("Who leaves the gate out says why", raises=InputError)
+def force_has_a_reason(alias: str, force: bool, reason: str) -> None:
+    """The reason stays in the alias history."""
+    if alias == CHAMPION and force:
+        require_reason(reason)
+
+
+@PROMOTE.precondition("The version is not the champion already", raises=GateRefused)
+def is_a_challenger(store: Store, model: str, alias: str) -> None:
+    """Nothing is proved by comparing a version with itself. An embedder may have to be switched to
+    again, which ``app.operations.switching`` sees to."""
+    version = store.models.get(model)
+    held = store.models.aliases(version.name).get(CHAMPION)
+    if alias == CHAMPION and version.kind != "embedder" and held == version.version:
+        raise GateRefused(
+            f"{version.ref} is the champion already.",
+            hint=f"See its history with: fti models show {version.ref}",
+        )
+
+
+@PROMOTE.postcondition("A champion has the gate's proof, or the reason why it has none")
+def champion_has_proof(alias: str, result: Promotion) -> None:
+    """Figures that decided, or who went past them and why."""
+    if alias != CHAMPION:
+        return
+    forced = bool(result.evidence.get("forced")) and bool(result.reason.strip())
+    if not forced and not result.evidence.get("differences"):
+        raise PostconditionFailed(
+            f"{result.model}/{result.version} became the champion without the gate's proof."
+        )
+
+
+@PROMOTE.postcondition("The alias history says so")
+def is_in_the_history(store: Store, result: Promotion) -> None:
+    """Also when another has moved the alias on since."""
+    moves = store.models.history(result.model, result.alias)
+    if not any((m.to_version, m.reason) == (result.version, result.reason) for m in moves):
+        raise PostconditionFailed(
+            f"The history of {result.model}@{result.alias} does not say that it was moved to "
+            f"version {result.version}."
+        )
+
+
+@PROMOTE.enforced
+def promote(
+    settings: Settings,
+    store: Store,
+    model: str,
+    *,
+    alias: str,
+    reason: str = "",
+    force: bool = False,
+    cases: str = "",
+    progress: Progress = quiet,
+) -> Promotion:
+    """Point ``alias`` at the version ``model`` names.
+
+    Args:
+        settings: the gate's rules, and what answers when there is no champion.
+        store: the store.
+        model: ``NAME/N``.
+        alias: ``champion`` passes the gate; any other alias is set as asked.
+        reason: kept in the alias history.
+        force: set the champion whatever the gate says; needs a reason, and both are kept.
+        cases: the frozen case set to decide on, over the one in the settings.
+        progress: told where an embedder becomes the champion, which is measured here.
+
+    Raises:
+        ModelNotFound: there is no such version.
+        GateRefused: the gate found no proof that the version is better, or it is the champion
+            already; says what was found and what to do.
+        InputError: force without a reason.
+    """
+    version = store.models.get(model)
+    evidence: dict[str, Any] = {}
+    if alias == CHAMPION and version.kind == "embedder":
+        from app.operations.switching import promote_embedder
+
+        return promote_embedder(
+            settings, store, version, reason=reason, force=force, cases=cases, progress=progress
+        )
+    if alias == CHAMPION:
+        try:
+            evidence = _proof(settings, store, version.ref, cases)
+        except (GateRefused, InputError) as refusal:
+            if not force:
+                raise
+            evidence = {"forced": True, "refusal": refusal.message}
+    difference = evidence.get("differences", {}).get(settings.gate.score)
+    if not reason:
+        reason = "set by hand" if difference is None else _reason(settings.gate.score, evidence)
+    store.models.promote(version.name, version.version, alias, reason=reason, evidence=evidence)
+    return Promotion.of(version, alias, reason, evidence, settings.gate.score)
+
+
+def require_reason(reason: str) -> None:
+    """Refuse to leave the gate out without saying why.
+
+    Raises:
+        InputError: the reason is empty.
+    """
+    if not reason.strip():
+        raise InputError(
+            "Promoting without the gate needs a reason.", hint='Add --reason "why it is right"'
+        )
+
+
+def _reason(score: str, evidence: Mapping[str, Any]) -> str:
+    difference = evidence["differences"][score]
+    return (
+        f"{score} {difference['mean']:+.3f} against {evidence['against']}, 95 % interval "
+        f"[{difference['low']:+.3f}, {difference['high']:+.3f}] on {difference['n']} cases of "
+        f"{evidence['cases']}"
+    )
+
+
+def _proof(settings: Settings, store: Store, ref: str, cases: str) -> dict[str, Any]:
+    """What speaks for a version, for the alias history.
+
+    Raises:
+        GateRefused: something is missing, or speaks against it.
+    """
+    from pipelines.inference.evaluating.evaluation import compare
+
+    gate = settings.gate
+    frozen = frozen_set(store, cases or gate.cases)
+    against = rival_of(settings, store, ref)
+    again = f"fti evaluate {frozen.ref} --model {ref} --compare"
+    challenger = _evaluation(store, ref, frozen, again)
+    champion = _evaluation(store, against, frozen, again)
+    _require_alike(challenger, champion, again)
+    ours, theirs = _rows(store, challenger), _rows(store, champion)
+    shared = [case for case in ours if case in theirs and ours[case].get(gate.score) is not None]
+    if not shared:
+        raise GateRefused(
+            f"The evaluations of {ref!r} and {against!r} on {frozen.ref} share no case with the "
+            f"score {gate.score!r}.",
+            hint=f"Evaluate them together: {again}",
+        )
+    found = compare([ours[case] for case in shared], [theirs[case] for case in shared])
+    faults = [
+        *below(gate.floors, [ours[case] for case in shared]),
+        *not_better(gate, gate.score, ours, theirs, shared, against),
+        *(
+            f"{name} is significantly worse than {against}'s: {_figures(difference)}."
+            for name, difference in found.items()
+            if difference.worse and name != gate.score
+        ),
+    ]
+    if faults:
+        raise GateRefused(
+            f"{ref} is not promoted over {against} (on {frozen.ref}). {' '.join(faults)}",
+            hint="Train it further or on more data, evaluate on more cases, or promote it all the "
+            "same with --force --reason TEXT.",
+        )
+    return {
+        "cases": frozen.ref,
+        "cases_digest": frozen.digest,
+        "against": against,
+        "runs": {ref: challenger.id, against: champion.id},
+        "features_version": challenger.inputs.get("features_version", ""),
+        "floors": dict(gate.floors),
+        "rule": gate.rule,
+        "differences": {name: difference.model_dump() for name, difference in found.items()},
+    }
+
+
+def frozen_set(store: Store, wanted: str) -> CaseSetVersion:
+    """The case set to decide on: the one that is named, or the only one there is.
+
+    Raises:
+        GateRefused: none is named, and there are none or several.
+    """
+    if wanted:
+        return store.cases.get(wanted)
+    names = store.cases.names()
+    if not names:
+        raise GateRefused(
+            "No case set is frozen to decide on.",
+            hint="Freeze one with: fti cases freeze NAME CASES.jsonl",
+        )
+    if len(names) > 1:
+        raise GateRefused(
+            f"There are {len(names)} frozen case sets to decide on: {', '.join(names)}.",
+            hint=f"Say which, with --cases {names[0]}, or once for all in the profile: "
+            f"gate: {{cases: {names[0]}}}",
+        )
+    return store.cases.get(names[0])
+
+
+def _evaluation(store: Store, ref: str, frozen: CaseSetVersion, again: str) -> Run:
+    """The newest evaluation of a model as it is served, on the frozen set.
+
+    Raises:
+        GateRefused: there is none; says what there is instead.
+    """
+    of_model = [r for r in store.runs.list("evaluate") if r.inputs.get("model") == ref]
+    on_set = [r for r in of_model if r.inputs.get("case_set") == frozen.digest]
+    ended = [r for r in on_set if r.status == "done"]
+    served = [
+        r for r in ended if r.settings.get("use_retrieval") and not r.settings.get("oracle", False)
+    ]
+    honest = [r for r in served if not r.settings.get("include_trained", False)]
+    if honest:
+        return honest[0]
+    if served:
+        found = "the ones there are count documents that it was trained on (--include-trained)"
+    elif ended:
+        found = "the ones there are are not of what is served (without retrieval, or with gold "
+        found += "passages)"
+    elif on_set:
+        found = f"{on_set[0].id}, the newest on it, {on_set[0].status}"
+    elif of_model:
+        names = sorted({r.inputs.get("frozen") or "cases that are not frozen" for r in of_model})
+        found = f"it was evaluated on {', '.join(names)} only"
+    else:
+        found = "it was never evaluated"
+    raise GateRefused(
+        f"There is no evaluation of {ref!r} on {frozen.ref} ({frozen.cases} cases) to decide by: "
+        f"{found}.",
+        hint=f"Make it with: {again}",
+    )
+
+
+def _require_alike(challenger: Run, champion: Run, again: str) -> None:
+    """Refuse two evaluations whose difference is not the models' alone."""
+    seen = [
+        (run.inputs.get("features_version"), run.outputs.get("features_version"))
+        for run in (challenger, champion)
+    ]
+    if len({version for pair in seen for version in pair}) > 1:
+        ours, theirs = (" to ".join(sorted(set(map(str, pair)))) for pair in seen)
+        raise GateRefused(
+            f"The two evaluations saw different passages: {challenger.id} features version {ours}, "
+            f"{champion.id} version {theirs}.",
+            hint=f"Evaluate both on the documents as they are now: {again}",
+        )
+    ours_set, theirs_set = (run.settings.get("inference") for run in (challenger, champion))
+    if ours_set != theirs_set:
+        raise GateRefused(
+            f"The two evaluations ({challenger.id}, {champion.id}) ran with different settings of "
+            f"retrieval or sampling: {ours_set!r} and {theirs_set!r}.",
+            hint=f"Evaluate both under one profile: {again}",
+        )
+
+
+def _rows(store: Store, run: Run) -> dict[str, dict[str, Any]]:
+    from pipelines.inference.evaluating.evaluation import case_rows
+
+    return {row["id"]: row for row in case_rows(store, run.id)}
+
+
+def below(floors: Mapping[str, float], rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A sentence per floor that a score's interval does not reach."""
+    sentences = []
+    for name, floor in floors.items():
+        values = [row[name] for row in rows if row.get(name) is not None]
+        if not values:
+            sentences.append(f"{name} was not measured; at least {floor:g} is asked for.")
+            continue
+        value = bootstrap_interval(values)
+        if value.low < floor:
+            sentences.append(
+                f"{name} is {value.mean:.3f}, 95 % interval [{value.low:.3f}, {value.high:.3f}] "
+                f"over {value.n} cases; its lower end must reach {floor:g}."
+            )
+    return sentences
+
+
+def not_better(
+    gate: GateConfig, score: str, ours: _Rows, theirs: _Rows, shared: Sequence[str], against: str
+) -> list[str]:
+    """Why the gate's rule does not hold for a score, over the cases of both; empty when it does."""
+    decision = decide(
+        champion={case: float(theirs[case][score]) for case in shared},
+        challenger={case: float(ours[case][score]) for case in shared},
+        margin=gate.margin,
+    )
+    if gate.rule == "not_worse":
+        if decision.difference.low >= -gate.margin:
+            return []
+        return [
+            f"{score} may be worse than {against}'s by more than {gate.margin:g}: {decision.reason}"
+        ]
+    return [] if decision.promote else [f"{score}: {decision.reason}"]
+
+
+def _figures(difference: Difference) -> str:
+    return (
+        f"{difference.mean:+.3f}, 95 % interval [{difference.low:+.3f}, {difference.high:+.3f}], "
+        f"p {difference.p_holm:.2g}, over {difference.n} cases"
+    )

@@ -1,0 +1,234 @@
+"""A store moved to a fine-tuned embedder: measured on a frozen case set, then all vectors anew.
+
+The gate searches the same chunks under both embedders, one after the other in one go, and reads
+retrieval's scores: the one in ``gate.retrieval_score`` must be better (or not worse, by the gate's
+rule), no other significantly worse. The alias moves first and the vectors follow in one commit, so
+that a crash between the two leaves a store that works, and the same command finishes it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from app.operations.embedder_choice import load_version, standing_on, trained_from_profile
+from app.operations.promotion import Promotion, below, frozen_set, not_better, require_reason
+from store.errors import ContractError, GateRefused, InputError, IntegrityError, StoreError
+from store.progress import Progress, quiet
+from store.versioned.registry import CHAMPION
+
+if TYPE_CHECKING:
+    from app.settings import Settings
+    from pipelines.engines.embedders.embedding import Embedder
+    from store.features.feature_store import FeatureStore
+    from store.store import Store
+    from store.versioned.registry import ModelVersion
+
+
+def promote_embedder(
+    settings: Settings,
+    store: Store,
+    version: ModelVersion,
+    *,
+    reason: str = "",
+    force: bool = False,
+    cases: str = "",
+    progress: Progress = quiet,
+) -> Promotion:
+    """Make a fine-tuned embedder the champion of its name, and the store's.
+
+    Args:
+        settings: the gate's rules, and how is searched.
+        store: the store.
+        version: of kind ``embedder``.
+        reason: kept in the alias history.
+        force: switch whatever the gate says; needs a reason, and both are kept.
+        cases: the frozen case set to decide on, over the one in the settings.
+        progress: told as chunks are embedded and cases searched.
+
+    Raises:
+        GateRefused: the gate found no proof that the version is better, or models that are served
+            were trained behind the present embedder.
+        ContractError: the profile's embedder is not the one that the version was trained from.
+        InputError: force without a reason.
+        StoreEmpty: there is nothing to search.
+    """
+    from app.build import require_documents
+    from pipelines.feature.ingesting.reembedding import re_embedded
+
+    require_documents(store)
+    if force:
+        require_reason(reason)
+    champion = store.models.aliases(version.name).get(CHAMPION) == version.version
+    held = standing_on(store)
+    if champion and held is not None and held.ref == version.ref:
+        raise GateRefused(
+            f"{version.ref} is the champion already, and the store's vectors are its.",
+            hint=f"See its history with: fti models show {version.ref}",
+        )
+    _require_profile(settings, version)
+    evidence: dict[str, Any] = {}
+    embedder = load_version(settings, store, version.ref)
+    with re_embedded(store, embedder, config=settings.features, progress=progress) as made:
+        try:
+            evidence = _proof(
+                settings, store, version, embedder, made.features, cases=cases, progress=progress
+            )
+        except (GateRefused, InputError) as refusal:
+            if not force:
+                raise
+            evidence = {"forced": True, "refusal": refusal.message}
+        score = settings.gate.retrieval_score
+        difference = evidence.get("differences", {}).get(score)
+        if difference is not None and not reason:
+            reason = (
+                f"{score} {difference['mean']:+.3f} against {evidence['against']}, 95 % interval "
+                f"[{difference['low']:+.3f}, {difference['high']:+.3f}] on {difference['n']} cases "
+                f"of {evidence['cases']}"
+            )
+        store.models.promote(
+            version.name, version.version, CHAMPION, reason=reason, evidence=evidence
+        )
+        evidence["adopted_features_version"] = made.adopt(progress)
+    return Promotion.of(version, CHAMPION, reason, evidence, score)
+
+
+def roll_back_embedder(
+    settings: Settings, store: Store, name: str, alias: str, *, progress: Progress = quiet
+) -> int:
+    """Point an embedder's alias back, and for the champion the store's vectors with it.
+
+    Returns:
+        The version number that the alias points at now.
+
+    Raises:
+        StoreError: it has had no other version; says how to go back to the profile's embedder.
+    """
+    from pipelines.feature.ingesting.reembedding import re_embedded
+
+    try:
+        number = store.models.previous(name, alias)
+    except StoreError as error:
+        if isinstance(error, IntegrityError):
+            raise
+        raise StoreError(
+            error.message,
+            hint="Go back to the profile's embedder with: fti ingest PATH --re-embed --set "
+            "embedder.tuned=false",
+        ) from error
+    held = standing_on(store)
+    if alias == CHAMPION and held is not None and held.name == name and held.version != number:
+        embedder = load_version(settings, store, f"{name}/{number}")
+        with re_embedded(store, embedder, config=settings.features, progress=progress) as made:
+            made.adopt(progress)
+    # Last: run again after a crash, this finds the vectors made and moves the alias alone.
+    return store.models.rollback(name, alias)
+
+
+def _require_profile(settings: Settings, version: ModelVersion) -> None:
+    if not trained_from_profile(settings, version):
+        base = version.vector_contract.base
+        raise ContractError(
+            f"{version.ref} was trained from {base.id!r} (weights {base.weights_sha256[:12]}), and "
+            f"the profile's embedder is {settings.embedder.id!r}: commands with this profile would "
+            "not find the store's vectors theirs.",
+            hint="Promote with the profile that it was trained with.",
+        )
+
+
+def _proof(
+    settings: Settings,
+    store: Store,
+    version: ModelVersion,
+    embedder: Embedder,
+    rebuilt: FeatureStore,
+    *,
+    cases: str,
+    progress: Progress,
+) -> dict[str, Any]:
+    """What speaks for an embedder, for the alias history.
+
+    Raises:
+        GateRefused: something is missing, or speaks against it.
+    """
+    from app.build import Engines
+    from pipelines.inference.answering.retrieve import Retriever
+    from pipelines.inference.evaluating.evaluation import case_rows, compare, evaluate_retrieval
+
+    frozen = frozen_set(store, cases or settings.gate.cases)
+    _require_nobody_behind(store, version)
+    engines = Engines(settings)
+    held = standing_on(store)
+    against = engines.embedder.identity.id
+    unseen_by = [version.ref, *([held.ref] if held is not None else [])]
+    asked = list(store.cases.cases(frozen.ref))
+    runs: dict[str, str] = {}
+    for name, features, side in (
+        (against, store.features, engines.embedder),
+        (embedder.identity.id, rebuilt, embedder),
+    ):
+        retriever = Retriever(features, side, engines.reranker, settings.inference.retrieval)
+        report = evaluate_retrieval(
+            retriever, asked, store=store, progress=progress, unseen_by=unseen_by, system=name
+        )
+        runs[name] = report.run
+    theirs, ours = ({r["id"]: r for r in case_rows(store, run)} for run in runs.values())
+    score = settings.gate.retrieval_score
+    shared = [case for case in ours if ours[case].get(score) is not None]
+    if not shared:
+        raise GateRefused(
+            f"No case of {frozen.ref} has the score {score!r} to decide by.",
+            hint="Freeze cases that name their document, or set gate.retrieval_score to one of "
+            "recall@1, recall@5, recall@10, mrr, ndcg@10.",
+        )
+    found = compare([ours[case] for case in shared], [theirs[case] for case in shared])
+    floors = {name: floor for name, floor in settings.gate.floors.items() if name in found}
+    faults = [
+        *below(floors, [ours[case] for case in shared]),
+        *not_better(settings.gate, score, ours, theirs, shared, against),
+        *(
+            f"{name} is significantly worse than {against}'s: {difference.mean:+.3f}, 95 % "
+            f"interval [{difference.low:+.3f}, {difference.high:+.3f}], over {difference.n} cases."
+            for name, difference in found.items()
+            if difference.worse and name != score
+        ),
+    ]
+    if faults:
+        raise GateRefused(
+            f"The store is not switched from {against} to {version.ref} (on {frozen.ref}). "
+            f"{' '.join(faults)}",
+            hint="Train it on more questions, evaluate on more cases, or switch all the same with "
+            "--force --reason TEXT.",
+        )
+    return {
+        "cases": frozen.ref,
+        "cases_digest": frozen.digest,
+        "against": against,
+        "runs": runs,
+        "features_version": str(store.features.version()),
+        "floors": floors,
+        "rule": settings.gate.rule,
+        "mode": settings.inference.retrieval.mode,
+        "differences": {name: difference.model_dump() for name, difference in found.items()},
+    }
+
+
+def _require_nobody_behind(store: Store, version: ModelVersion) -> None:
+    """Refuse to take the embedder from under champions that were trained behind its search."""
+    contract = version.vector_contract
+    behind = []
+    for name in store.models.names():
+        number = store.models.aliases(name).get(CHAMPION)
+        if number is None:
+            continue
+        champion = store.models.get(f"{name}/{number}")
+        if champion.kind == "llm" and champion.prompt_contract.embedder != contract.identity(
+            version.ref
+        ):
+            behind.append(f"{name}@{CHAMPION} ({champion.ref})")
+    if behind:
+        raise GateRefused(
+            f"{', '.join(behind)} was trained behind another embedder's search and cannot be "
+            f"served behind {version.ref}.",
+            hint="Switch with --force --reason TEXT, then build a dataset and fine-tune again: fti "
+            "dataset build, fti finetune",
+        )

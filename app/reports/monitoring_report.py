@@ -1,0 +1,146 @@
+"""The report of ``fti monitor`` as one HTML file."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from app.reports.markup import Markup, el, table
+from app.reports.page import card, page, section
+
+if TYPE_CHECKING:
+    from pipelines.feature.monitoring.drift import Shift
+    from pipelines.feature.monitoring.system_report import LanguageDrift, MonitorReport
+
+
+def as_html(report: MonitorReport, *, store: str) -> str:
+    """The whole report as one file."""
+    title = f"How {store} is doing"
+    alerts = [el("div", el("b", alert.what), f": {alert.message}", class_="alert")
+              for alert in report.alerts]  # fmt: skip
+    return page(
+        title,
+        el("h1", title),
+        el("p", f"{report.at:%Y-%m-%d %H:%M} UTC; answers of the last {report.answers.days} days, "
+           "those that evaluations asked for left out.", class_="lead"),
+        *(alerts or [el("div", "Nothing is beyond its threshold.", class_="alert fine")]),
+        _cards(report),
+        section("What comes in against what was expected", _drift(report)),
+        section("Answers", _answers(report)),
+        section("Documents", _documents(report)),
+        el("footer", "Stability index (PSI): below 0.1 nothing changed, above 0.25 a lot did. "
+           "Distance: one minus the cosine of the mean vectors."),
+    )  # fmt: skip
+
+
+def _cards(report: MonitorReport) -> Markup:
+    answers, documents = report.answers, report.documents
+    shown = [
+        card(f"{answers.count}", "answers"),
+        card(_share(answers.abstention_rate), "refused"),
+        card(_number(answers.mean_similarity), "similarity of the best passage"),
+        card(f"{answers.feedback_up} / {answers.feedback_down}", "thumbs up / down"),
+        card(f"{documents.served}", "documents served", f"{report.features.chunks} chunks"),
+        card(f"{documents.failed + documents.stale + documents.missing}",
+             "documents to look at", "failed, changed on disk, or gone"),
+    ]  # fmt: skip
+    return el("div", *shown, class_="cards")
+
+
+def _drift(report: MonitorReport) -> Markup:
+    rows: list[list[object]] = []
+    questions, documents, answers = report.questions, report.new_documents, report.answer_drift
+    if questions is not None:
+        rows.append(
+            [
+                f"questions against the case set {questions.cases}",
+                f"{questions.questions} against {questions.expected}",
+                *_shift(questions.embedding),
+                _number(questions.length_psi),
+                _languages(questions.language),
+            ]
+        )
+    if documents is not None:
+        rows.append(
+            [
+                f"documents since features version {documents.reference}",
+                f"{documents.documents} ({documents.chunks} chunks)",
+                *_shift(documents.embedding),
+                _number(documents.length_psi),
+                _languages(documents.language),
+            ]
+        )
+    rows.append(
+        [
+            "similarity of the best passage, against the days before",
+            f"{answers.recent} against {answers.earlier}",
+            "",
+            "",
+            "",
+            _number(answers.similarity_psi),
+            "",
+        ]
+    )
+    columns = ["what", "how many", "distance", "p", "nearest", "stability index", "languages"]
+    return el("div", table(columns, rows, text_columns=2), class_="wide")
+
+
+def _shift(shift: Shift | None) -> list[object]:
+    if shift is None:
+        return ["too few", "", ""]
+    return [f"{shift.distance:.3f}", f"{shift.p:.3g}", f"{shift.nearest:.3f}"]
+
+
+def _languages(found: LanguageDrift | None) -> str:
+    if found is None:
+        return "too few"
+    sides = (
+        ", ".join(f"{name} {share:.0%}" for name, share in list(side.items())[:4])
+        for side in (found.recent, found.expected)
+    )
+    return f"{' against '.join(sides)}; stability index {found.psi:.3f}"
+
+
+def _answers(report: MonitorReport) -> Markup:
+    answers, drift = report.answers, report.answer_drift
+    rows: list[list[object]] = [
+        ["refused", _share(drift.unanswered), _share(drift.unanswered_before)],
+        ["similarity of the best passage", _number(report.drift.recent),
+         _number(report.drift.earlier)],
+        ["10th, 50th, 90th percentile of it", _spread(drift.similarity),
+         _spread(drift.similarity_before)],
+    ]  # fmt: skip
+    for name, latency in answers.seconds.items():
+        rows.append([f"{name}: median, 95th, 99th percentile",
+                     f"{latency.p50:.2f}, {latency.p95:.2f}, {latency.p99:.2f} s", ""])  # fmt: skip
+    rows += [[f"by {model}", count, ""] for model, count in answers.by_model.items()]
+    rows += [[f"refused: {reason}", n, ""] for reason, n in answers.abstentions.items()]
+    return table(["what", "last days", "days before"], rows)
+
+
+def _documents(report: MonitorReport) -> Markup:
+    documents = report.documents
+    rows: list[list[object]] = [
+        ["served", documents.served, ""],
+        ["without text", documents.empty, ""],
+        ["changed on disk since they were read", documents.stale, _names(documents.stale_sources)],
+        ["gone from disk", documents.missing, _names(documents.missing_sources)],
+        ["failed", documents.failed,
+         "; ".join(f"{source}: {cause}" for source, cause in documents.failures.items())],
+    ]  # fmt: skip
+    return el("div", table(["what", "documents", "which"], rows, text_columns=3), class_="wide")
+
+
+def _names(sources: tuple[str, ...]) -> str:
+    return ", ".join(sources)
+
+
+def _spread(values: tuple[float, ...]) -> str:
+    return ", ".join(f"{value:.2f}" for value in values) or "too few"
+
+
+def _share(value: float | None) -> str:
+    return "too few" if value is None else f"{value:.0%}"
+
+
+def _number(value: float | None) -> str:
+    return "too few" if value is None else f"{value:.3f}"

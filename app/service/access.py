@@ -1,0 +1,139 @@
+"""Who may call the service, how often, and what: keys, rate limits, read-only keys."""
+
+from __future__ import annotations
+
+import ipaddress
+import math
+import time
+from collections.abc import Callable, Sequence
+
+from pydantic import SecretStr
+
+from app.service.service_config import ServiceConfig
+from store.errors import (
+    ConfigError,
+    InvalidApiKey,
+    OutsideCollections,
+    RateLimitExceeded,
+    ReadOnlyKey,
+)
+from store.logs.keys import ApiKey, KeyStore, match
+from store.types import now, sha256_hex
+
+_READING = ("GET", "HEAD", "OPTIONS")
+#: What a key for certain collections may use; each of these keeps to them itself.
+_WITHIN_COLLECTIONS = (
+    "/v1/chat/completions",
+    "/v1/search",
+    "/v1/sources/",
+    "/v1/embeddings",
+    "/v1/models",
+    "/v1/feedback",
+    "/openapi.json",
+)
+
+
+class Access:
+    """Decides about requests by their key.
+
+    Args:
+        keys: made by ``fti keys create``; changes are seen at the next request.
+        config: keys from the settings, and the rate of keys that name none.
+        clock: seconds, for tests.
+    """
+
+    def __init__(
+        self,
+        keys: KeyStore,
+        config: ServiceConfig,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._keys = keys
+        self._configured = _configured(config.api_keys)
+        self._per_minute = config.requests_per_minute
+        self._clock = clock
+        self._buckets: dict[str, tuple[float, float]] = {}  # requests left, and when that was
+
+    @property
+    def asks(self) -> bool:
+        """Whether callers need a key: one is configured, or was ever made."""
+        return bool(self._configured) or bool(self._keys.list())
+
+    def admit(self, authorization: str, method: str, path: str) -> ApiKey | None:
+        """Let a request in; its key, None where none is asked for.
+
+        Raises:
+            InvalidApiKey: no key, or none that lets in.
+            RateLimitExceeded: the key was used too often in the last minute.
+            ReadOnlyKey: the key may not change documents.
+            OutsideCollections: the key is for certain collections, and the request is about the
+                whole store.
+        """
+        if not self.asks:
+            return None
+        scheme, _, given = authorization.partition(" ")
+        # Headers are read as latin-1, so this gives back the text that was sent.
+        text = given.strip().encode("latin-1").decode("utf-8", "replace")
+        key = match(text, self._configured) or self._keys.find(text)
+        if key is None or scheme.lower() != "bearer":
+            raise InvalidApiKey("A valid API key is needed: Authorization: Bearer KEY.")
+        self._count(key)
+        if key.read_only and method not in _READING and path.startswith("/v1/documents"):
+            raise ReadOnlyKey(f"The key {key.id!r} may not add or delete documents.")
+        if key.collections and not path.startswith(_WITHIN_COLLECTIONS):
+            raise OutsideCollections(
+                f"The key {key.id!r} is for {', '.join(key.collections)} alone, and {path!r} is "
+                "about the whole store.",
+                hint="It may ask, search, and open the sources of its answers.",
+            )
+        return key
+
+    def _count(self, key: ApiKey) -> None:
+        rate = key.requests_per_minute or self._per_minute
+        if rate is None:
+            return
+        moment = self._clock()
+        left, since = self._buckets.get(key.id, (float(rate), moment))
+        left = min(float(rate), left + (moment - since) * rate / 60)
+        if left < 1:
+            wait = math.ceil((1 - left) * 60 / rate)
+            self._buckets[key.id] = (left, moment)
+            raise RateLimitExceeded(
+                f"The key {key.id!r} may make {rate} requests a minute.",
+                hint=f"Try again in {wait} s.",
+                retry_after_s=wait,
+            )
+        self._buckets[key.id] = (left - 1, moment)
+
+
+def require_private(host: str, access: Access, config: ServiceConfig) -> None:
+    """Refuse to let a whole network in without keys, unless that is said.
+
+    Raises:
+        ConfigError: ``host`` can be reached from elsewhere, and no key is asked for.
+    """
+    if _is_loopback(host) or access.asks or config.allow_anonymous:
+        return
+    raise ConfigError(
+        f"Serving on {host!r} without API keys would let everybody in who can reach this machine.",
+        hint="Make a key (fti keys create NAME), listen on 127.0.0.1, or say --allow-anonymous.",
+    )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _configured(keys: Sequence[SecretStr]) -> list[ApiKey]:
+    return [
+        ApiKey(
+            id=f"configured-{number}",
+            name="from the settings",
+            digest=sha256_hex(key.get_secret_value()),
+            created_at=now(),
+        )
+        for number, key in enumerate(keys, start=1)
+    ]

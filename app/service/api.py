@@ -1,0 +1,146 @@
+"""The HTTP service: an OpenAI-compatible chat API over the documents, and a plain chat page."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
+
+import structlog
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import FileResponse, JSONResponse
+from fastapi.staticfiles import StaticFiles
+from starlette.exceptions import HTTPException
+
+from app.service.access import Access
+from app.service.answerers import Answerers, Build
+from app.service.counters import CONTENT_TYPE, Metrics
+from app.service.documents import Documents
+from app.service.guard import Guard
+from app.service.http_errors import body, body_of, headers_of, status_of
+from app.service.routes import chat, documents, health, models, records, registry, retrieval
+from app.service.service_config import ServiceConfig
+from app.service.static_pages import PAGES, WEB
+from app.service.worker import Worker
+from pipelines.feature.feature_config import FeatureConfig
+from pipelines.inference.answering.answer import Assistant
+from store.errors import FtiError
+
+log = structlog.get_logger("fti.api")
+
+
+def create_app(
+    assistant: Assistant,
+    config: ServiceConfig | None = None,
+    *,
+    name: str = "",
+    build: Build | None = None,
+    features: FeatureConfig | None = None,
+) -> FastAPI:
+    """The service around a loaded assistant and its store.
+
+    Args:
+        assistant: what answers. Loading it first makes a missing model an error of the command
+            that serves, before anything listens.
+        config: limits and keys.
+        name: under which it was asked for (``reader@champion``); clients may use it beside the
+            assistant's own name, and it means what the alias means at the time.
+        build: makes the assistants of other models when a request names them; None: only
+            ``assistant`` is served.
+        features: how uploaded documents are read and split.
+    """
+    config = config or ServiceConfig()
+    metrics = Metrics()
+    answerers = Answerers(assistant, config, name=name, build=build)
+    app = FastAPI(
+        title="fti",
+        summary="Answers from your documents, with citations.",
+        docs_url=None,
+        redoc_url=None,
+        lifespan=_lifespan,
+    )
+    app.state.metrics = metrics
+    app.state.worker = Worker(answerers, config, metrics)
+    app.state.documents = Documents(
+        assistant.store,
+        lambda: answerers.first.retriever.embedder,
+        features or FeatureConfig(),
+        max_waiting=config.max_queue,
+    )
+    app.add_exception_handler(FtiError, _refused)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(HTTPException, _http_error)
+    app.add_middleware(
+        Guard,
+        access=Access(assistant.store.keys, config),
+        config=config,
+        metrics=metrics,
+    )
+    for part in (chat, models, retrieval, records, documents, registry, health):
+        app.include_router(part.router)
+    for path, file in PAGES.items():
+        app.add_api_route(path, _page(file), include_in_schema=False)
+    app.add_api_route("/metrics", _metrics, include_in_schema=False)
+    app.mount("/static", StaticFiles(directory=WEB), name="static")
+    return app
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    worker: Worker = app.state.worker
+    following = asyncio.create_task(worker.answerers.follow())
+    try:
+        yield
+    finally:
+        following.cancel()
+        with suppress(asyncio.CancelledError):
+            await following
+        await asyncio.to_thread(app.state.documents.close)
+        worker.close()
+
+
+def _page(file: str) -> Callable[[], Awaitable[FileResponse]]:
+    async def page() -> FileResponse:
+        return FileResponse(WEB / file, media_type="text/html")
+
+    return page
+
+
+async def _metrics(request: Request) -> Response:
+    metrics: Metrics = request.app.state.metrics
+    return Response(metrics.text(), media_type=CONTENT_TYPE)
+
+
+async def _refused(request: Request, error: Exception) -> Response:
+    assert isinstance(error, FtiError)
+    status = status_of(error)
+    log.warning("request_failed", code=error.code, status=status, route=request.scope["route"].path)
+    return JSONResponse(body_of(error), status_code=status, headers=headers_of(error))
+
+
+async def _invalid(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"] if part != "body")
+    what = first["msg"].removeprefix("Value error, ")
+    return _error(400, f"{where or 'body'}: {what}", "invalid_request", param=where or None)
+
+
+async def _http_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    codes = {404: "not_found", 405: "method_not_allowed", 413: "body_too_large"}
+    code = codes.get(error.status_code, "http_error")
+    return _error(error.status_code, str(error.detail), code, headers=error.headers)
+
+
+def _error(
+    status: int,
+    message: str,
+    code: str,
+    *,
+    param: str | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> Response:
+    content = body(message, code=code, status=status, param=param)
+    return JSONResponse(content, status_code=status, headers=headers)

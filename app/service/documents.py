@@ -1,0 +1,291 @@
+"""Documents that are given to the running service: kept in the store, ingested in the background.
+
+One job at a time, as the store has one writer. What is ingested lasts; the list of jobs does not:
+it is this process's memory of what it did lately. A job that a stop cuts short is begun again with
+the next upload of the file, or with ``fti ingest`` on the store's uploads.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import shutil
+import threading
+import time
+import unicodedata
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from pathlib import Path
+from typing import BinaryIO, Literal
+
+import structlog
+from pydantic import Field
+
+from pipelines.engines.embedders.embedding import Embedder
+from pipelines.feature.feature_config import FeatureConfig
+from store.errors import (
+    DocumentNotFound,
+    ExtractionError,
+    FtiError,
+    InvalidName,
+    JobNotFound,
+    Overloaded,
+    StoreLocked,
+)
+from store.files.atomic import full_disk_named
+from store.progress import ProgressEvent
+from store.store import Store
+from store.types import SourceRecord, Value, document_id, now
+from store.upkeep.moving import is_upload
+
+log = structlog.get_logger("fti.api")
+_REMEMBERED = 200  # finished jobs
+_LONGEST_NAME = 200  # bytes; file systems hold 255, and a name is written aside with a suffix
+_LOCK_WAIT_S = 300.0
+
+
+class Job(Value):
+    """One upload on its way into the store. ``chunks`` is how many passages came of it."""
+
+    id: str
+    name: str
+    document_id: str
+    state: Literal["queued", "running", "done", "failed"]
+    stage: str = Field(default="", description="What is being done: read, embed, …")
+    reason: str = Field(default="", description="Why it failed, or why there is nothing to index.")
+    documents: tuple[str, ...] = ()
+    chunks: int = 0
+    created_at: datetime
+    finished_at: datetime | None = None
+
+
+class Documents:
+    """Takes documents in and out of a store while it is served.
+
+    Args:
+        store: where to; a writer of its own is opened on it.
+        embedder: gives the one whose vectors the store holds, at the time.
+        config: how documents become features.
+        max_waiting: uploads that may wait.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        embedder: Callable[[], Embedder],
+        config: FeatureConfig,
+        *,
+        max_waiting: int,
+    ) -> None:
+        # A reader may be a second behind; a writer must not be.
+        self._store = Store(store.layout.root)
+        self._embedder = embedder
+        self._config = config
+        self._max_waiting = max_waiting
+        self._jobs: dict[str, Job] = {}
+        self._lock = threading.Lock()
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="ingest")
+
+    def add(self, name: str, content: BinaryIO) -> Job:
+        """Keep a file and ingest it in the background; one of the same name is replaced.
+
+        Raises:
+            InvalidName: the name is none that a file can have.
+            ExtractionError: files of this kind are not read.
+            Overloaded: too many wait already.
+            StoreFull: there is no room for it.
+        """
+        name = plain_name(name)
+        _require_readable(name)
+        path = self._store.layout.uploads / name
+        job = Job(
+            id=f"j-{secrets.token_hex(6)}",
+            name=name,
+            document_id=document_id(str(path)),
+            state="queued",
+            created_at=now(),
+        )
+        with self._lock:
+            waiting = sum(j.state == "queued" for j in self._jobs.values())
+            if waiting >= self._max_waiting:
+                raise Overloaded(
+                    f"{waiting} documents wait to be ingested.", hint="Try again in a minute."
+                )
+            self._forget_oldest()
+            self._jobs[job.id] = job
+        try:
+            aside = path.with_name(f".{job.id}.tmp")
+            with full_disk_named(path):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                try:
+                    with aside.open("wb") as kept:
+                        shutil.copyfileobj(content, kept)
+                    aside.replace(path)
+                finally:
+                    aside.unlink(missing_ok=True)
+        except BaseException:
+            with self._lock:
+                del self._jobs[job.id]
+            raise
+        self._thread.submit(self._run, job.id, path)
+        return job
+
+    def job(self, job_id: str) -> Job:
+        """How an upload is doing.
+
+        Raises:
+            JobNotFound: this process did no such job, or long ago.
+        """
+        with self._lock:
+            found = self._jobs.get(job_id)
+        if found is None:
+            raise JobNotFound(
+                f"There is no job {job_id!r}.",
+                hint="Jobs are forgotten when the service restarts; GET /v1/documents says what is "
+                "in the store.",
+            )
+        return found
+
+    def records(self) -> Sequence[SourceRecord]:
+        """Every document of the store, uploaded or not, in order of source."""
+        return self._store.features.records()
+
+    def is_upload(self, record: SourceRecord) -> bool:
+        """Whether a document was given to a service."""
+        return is_upload(self._store, record.source)
+
+    def record(self, identifier: str) -> SourceRecord:
+        """One document.
+
+        Raises:
+            DocumentNotFound: there is none with this id.
+        """
+        found = next((r for r in self.records() if r.id == identifier), None)
+        if found is None:
+            raise DocumentNotFound(
+                f"There is no document {identifier!r}.", hint="GET /v1/documents lists them."
+            )
+        return found
+
+    def delete(self, identifier: str) -> SourceRecord:
+        """Remove a document with its passages; an uploaded file goes too, once nothing is of it.
+
+        Raises:
+            DocumentNotFound: there is none with this id.
+            StoreLocked: another process writes to the store.
+        """
+        record = self.record(identifier)
+        with self._store.layout.writing("delete"):
+            entries = self._store.features.ledger()
+            file = next((e.file for e in entries if e.record.id == identifier), record.source)
+            self._store.features.delete([identifier])
+            shared = any(e.file == file and e.record.id != identifier for e in entries)
+            if self.is_upload(record) and not shared:
+                Path(file).unlink(missing_ok=True)
+        log.info("document_deleted", document=identifier)
+        return record
+
+    def close(self) -> None:
+        """Finish the job at hand and drop those that wait."""
+        self._thread.shutdown(wait=True, cancel_futures=True)
+
+    # The background
+
+    def _run(self, job_id: str, path: Path) -> None:
+        began = time.monotonic()
+        self._change(job_id, state="running")
+        try:
+            self._ingest(job_id, path)
+        except FtiError as error:
+            self._fail(job_id, str(error), code=error.code)
+        except Exception as error:  # a door of its own: the request is answered long since
+            log.error("defect", job=job_id, exc_info=error)
+            self._fail(job_id, "An internal error; the service's log has the details.", "internal")
+        job = self.job(job_id)
+        log.info(
+            "document_ingested",
+            job=job_id,
+            document=job.document_id,
+            state=job.state,
+            chunks=job.chunks,
+            seconds=round(time.monotonic() - began, 3),
+        )
+
+    def _ingest(self, job_id: str, path: Path) -> None:
+        from pipelines.feature.ingesting.ingest import ingest
+
+        def note(event: ProgressEvent) -> None:
+            self._change(job_id, stage=event.stage)
+
+        deadline = time.monotonic() + _LOCK_WAIT_S
+        while True:
+            try:
+                report = ingest(
+                    [str(path)],
+                    store=self._store,
+                    embedder=self._embedder(),
+                    config=self._config,
+                    progress=note,
+                )
+                break
+            except StoreLocked:  # fti ingest or watch is at work; each wait is bounded by the lock
+                if time.monotonic() > deadline:
+                    raise
+        found = [e.record for e in self._store.features.ledger() if e.file == str(path)]
+        reasons = [one.reason for one in (*report.failed, *report.empty)]
+        self._change(
+            job_id,
+            state="failed" if report.failed else "done",
+            stage="",
+            reason="; ".join(reasons[:3]),
+            documents=tuple(r.id for r in found if r.chunks),
+            chunks=sum(r.chunks for r in found),
+            finished_at=now(),
+        )
+
+    def _fail(self, job_id: str, reason: str, code: str) -> None:
+        log.warning("document_failed", job=job_id, code=code)
+        self._change(job_id, state="failed", stage="", reason=reason, finished_at=now())
+
+    def _change(self, job_id: str, **changes: object) -> None:
+        with self._lock:
+            self._jobs[job_id] = self._jobs[job_id].model_copy(update=changes)
+
+    def _forget_oldest(self) -> None:
+        finished = [j.id for j in self._jobs.values() if j.finished_at is not None]
+        for identifier in finished[: max(0, len(self._jobs) - _REMEMBERED)]:
+            del self._jobs[identifier]
+
+
+def plain_name(name: str) -> str:
+    """A file's name without folders, as it may be written into one of ours.
+
+    Raises:
+        InvalidName: nothing usable is left of it.
+    """
+    name = unicodedata.normalize("NFC", name).replace("\\", "/").rsplit("/", 1)[-1].strip()
+    usable = ""
+    with contextlib.suppress(UnicodeEncodeError):
+        name.encode("utf-8")
+        usable = "".join(c for c in name if unicodedata.category(c)[0] != "C")
+    if not usable or usable != name or name.startswith("."):
+        raise InvalidName(
+            f"{name!r} is no name for a document.", hint="Send it with a name like handbook.md."
+        )
+    if len(name.encode("utf-8")) > _LONGEST_NAME:
+        raise InvalidName(
+            f"The name {name[:40]!r}… is longer than {_LONGEST_NAME} bytes.", hint="Shorten it."
+        )
+    return name
+
+
+def _require_readable(name: str) -> None:
+    from pipelines.feature.reading.readers import READERS
+
+    suffix = Path(name).suffix.lower()
+    if suffix not in READERS:
+        raise ExtractionError(
+            f"Files ending in {suffix!r} are not read.",
+            hint="Read are text, Markdown, HTML, PDF, Office files, mails, books, tables, code …",
+        )

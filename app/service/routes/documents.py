@@ -1,0 +1,76 @@
+"""Documents in and out of the store while it is served."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, UploadFile
+
+from app.service.documents import Documents, Job
+from app.service.routes.parts import DocumentsPart
+from store.types import SourceRecord, SourceState
+
+router = APIRouter(prefix="/v1/documents", tags=["documents"])
+
+
+@router.post("", status_code=202)
+def upload(file: UploadFile, documents: DocumentsPart) -> Job:
+    """Ingest one document in the background; one of the same name is replaced.
+
+    Ask ``/v1/documents/jobs/ID`` until its state is done or failed.
+    """
+    return documents.add(file.filename or "", file.file)
+
+
+@router.get("")
+def list_documents(
+    documents: DocumentsPart,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+    offset: Annotated[int, Query(ge=0)] = 0,
+    state: SourceState | None = None,
+) -> dict[str, Any]:
+    """What is in the store, and what became of every source, in order of source."""
+    found = [r for r in documents.records() if state in (None, r.state)]
+    return {
+        "object": "list",
+        "total": len(found),
+        "data": [_body(documents, r) for r in found[offset : offset + limit]],
+    }
+
+
+@router.get("/jobs/{job_id}")
+def get_job(job_id: str, documents: DocumentsPart) -> Job:
+    """How an upload is doing."""
+    return documents.job(job_id)
+
+
+@router.get("/{document_id}")
+def get_document(document_id: str, documents: DocumentsPart) -> dict[str, Any]:
+    """One document."""
+    return _body(documents, documents.record(document_id))
+
+
+@router.delete("/{document_id}")
+def delete_document(document_id: str, documents: DocumentsPart) -> dict[str, Any]:
+    """Remove a document with its passages.
+
+    A file that was uploaded is removed with it. One in a folder stays where it is, and the next
+    ``fti ingest`` of that folder takes it again.
+    """
+    record = documents.delete(document_id)
+    return {"id": record.id, "object": "document", "deleted": True}
+
+
+def _body(documents: Documents, record: SourceRecord) -> dict[str, Any]:
+    return {
+        "id": record.id,
+        "object": "document",
+        "source": record.source,
+        "name": record.source.rsplit("/", 1)[-1],
+        "title": record.title,
+        "state": record.state,
+        "reason": record.cause,
+        "chunks": record.chunks,
+        "uploaded": documents.is_upload(record),
+        "ingested_at": record.ingested_at.isoformat() if record.ingested_at else None,
+    }

@@ -1,0 +1,32 @@
+"""Which models can be asked for, in OpenAI's form."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter
+
+from app.service import schemas
+from app.service.routes.parts import WorkerPart
+from store.errors import ModelNotFound
+
+router = APIRouter(prefix="/v1", tags=["models"])
+
+
+@router.get("/models")
+def list_models(worker: WorkerPart) -> dict[str, Any]:
+    """Every name that a request's ``model`` may have: aliases, versions, and what is built in."""
+    return {"object": "list", "data": [schemas.model_body(c) for c in worker.answerers.cards()]}
+
+
+@router.get("/models/{name:path}")
+def get_model(name: str, worker: WorkerPart) -> dict[str, Any]:
+    """One of them."""
+    cards = worker.answerers.cards()
+    found = next((card for card in cards if card.name == name), None)
+    if found is None:
+        raise ModelNotFound(
+            f"The model {name!r} is not served here.",
+            hint=f"Served: {', '.join(card.name for card in cards)}.",
+        )
+    return schemas.model_body(found)

@@ -1,0 +1,39 @@
+"""What routes are given: the worker, the store and its documents, by type."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import Depends, Request
+
+from app.service.documents import Documents
+from app.service.worker import Worker
+from store.store import Store
+
+# Coroutines, because what is no coroutine is run in a thread of its own, and these only look.
+
+
+async def _worker(request: Request) -> Worker:
+    worker: Worker = request.app.state.worker
+    return worker
+
+
+async def _store(request: Request) -> Store:
+    return (await _worker(request)).answerers.store
+
+
+async def _documents(request: Request) -> Documents:
+    documents: Documents = request.app.state.documents
+    return documents
+
+
+async def _collections(request: Request) -> tuple[str, ...]:
+    """Those that the caller's key is for; none: the whole store."""
+    collections: tuple[str, ...] = getattr(request.state, "collections", ())
+    return collections
+
+
+WorkerPart = Annotated[Worker, Depends(_worker)]
+StorePart = Annotated[Store, Depends(_store)]
+DocumentsPart = Annotated[Documents, Depends(_documents)]
+CollectionsPart = Annotated[tuple[str, ...], Depends(_collections)]

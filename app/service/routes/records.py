@@ -1,0 +1,57 @@
+"""What an answer rests on and what people said of it."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import FileResponse
+
+from app.service import schemas
+from app.service.routes.parts import CollectionsPart, StorePart
+from app.service.static_pages import WEB, wants_page
+from pipelines.inference.trace import AnswerLineage, SourceView, trace_answer, trace_source
+from store.errors import DocumentNotFound, NotFoundError
+
+router = APIRouter(prefix="/v1", tags=["records"])
+
+
+@router.get("/sources/{chunk_id}", response_model=SourceView)
+def source(
+    chunk_id: str,
+    request: Request,
+    store: StorePart,
+    collections: CollectionsPart,
+    answer: Annotated[
+        str, Query(description="Id of the answer that cites it: as it was shown then.")
+    ] = "",
+) -> SourceView | FileResponse:
+    """The passage a citation points at, with the quoted stretches and what stands around it.
+
+    A browser that a person follows the link with (``Accept: text/html``) gets a page of it.
+    """
+    if wants_page(request.headers.get("accept", "")):
+        return FileResponse(WEB / "source.html", headers={"Vary": "Accept"})
+    if not collections:
+        return trace_source(store, chunk_id, answer)
+    # To a key for certain collections, what stands elsewhere does not exist.
+    with contextlib.suppress(NotFoundError):
+        view = trace_source(store, chunk_id, answer)
+        record = next((r for r in store.features.records() if r.id == view.document_id), None)
+        if record is not None and record.collection in collections:
+            return view
+    raise DocumentNotFound(f"There is no passage {chunk_id!r}.")
+
+
+@router.get("/answers/{answer_id}")
+def lineage(answer_id: str, store: StorePart) -> AnswerLineage:
+    """How an answer came to be."""
+    return trace_answer(store, answer_id)
+
+
+@router.post("/feedback", status_code=201)
+def feedback(given: schemas.FeedbackRequest, store: StorePart) -> dict[str, Any]:
+    """Keep a person's verdict on an answer, and what it should have been."""
+    store.answers.feedback(given.verdict())
+    return {"answer_id": given.answer_id, "rating": given.rating}

@@ -1,0 +1,92 @@
+"""Retrieval by itself: searches, and the embedder in OpenAI's form."""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+from fastapi import APIRouter, Request
+
+from app.service import schemas
+from app.service.routes.parts import CollectionsPart, WorkerPart
+from pipelines.engines.embedders.embedding import Vectors
+from store.errors import InputError, ModelNotFound, OutsideCollections
+from store.features import filters
+from store.lance.shapes import COLLECTION
+
+router = APIRouter(prefix="/v1", tags=["retrieval"])
+
+
+@router.post("/search")
+async def search(
+    asked: schemas.SearchRequest,
+    request: Request,
+    worker: WorkerPart,
+    collections: CollectionsPart,
+) -> dict[str, Any]:
+    """The passages that a query finds, best first."""
+    retriever = worker.answerers.first.retriever
+    given = asked.where if isinstance(asked.where, dict) else filters.parse(asked.where)
+    where = filters.conditions(given)
+    if collections and asked.collection and asked.collection not in collections:
+        raise OutsideCollections(
+            f"This key is for {', '.join(collections)} alone, not for {asked.collection!r}."
+        )
+    if asked.collection:
+        retriever.features.require_collection(asked.collection)
+        where = (*where, filters.Condition(COLLECTION, "=", (asked.collection,)))
+    found = await worker.aside(
+        lambda: retriever.search(asked.query, asked.k, asked.mode, where, collections=collections)
+    )
+    base_url = str(request.base_url)
+    return {
+        "passages": [
+            {
+                "rank": p.rank,
+                "score": p.score,
+                "found_by": list(p.found_by),
+                **schemas.passage_body(p, base_url),
+            }
+            for p in found
+        ]
+    }
+
+
+@router.post("/embeddings")
+async def embeddings(asked: schemas.EmbeddingsRequest, worker: WorkerPart) -> dict[str, Any]:
+    """Vectors of texts by the store's embedder, as unit vectors where it makes such."""
+    embedder = worker.answerers.first.retriever.embedder
+    identity = embedder.identity
+    if asked.model not in (None, identity.id):
+        raise ModelNotFound(
+            f"The embedder {asked.model!r} is not served here.", hint=f"Served: {identity.id}."
+        )
+    if asked.dimensions not in (None, identity.dimension):
+        raise InputError(
+            f"The embedder makes vectors of {identity.dimension} dimensions, not "
+            f"{asked.dimensions}.",
+            hint="Leave dimensions out.",
+        )
+    texts = asked.texts()
+
+    def work() -> tuple[Vectors, int]:
+        embed = embedder.embed_queries if asked.input_type == "query" else embedder.embed_documents
+        return embed(texts), sum(len(embedder.token_spans(text)) for text in texts)
+
+    vectors, tokens = await worker.aside(work)
+    as_text = asked.encoding_format == "base64"
+    return {
+        "object": "list",
+        "model": identity.id,
+        "data": [
+            {
+                "object": "embedding",
+                "index": index,
+                "embedding": base64.b64encode(vector.astype("<f4").tobytes()).decode()
+                if as_text
+                else vector.tolist(),
+            }
+            for index, vector in enumerate(vectors)
+        ],
+        "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
+    }

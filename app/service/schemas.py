@@ -1,0 +1,312 @@
+"""What the chat API takes and gives: OpenAI's chat completions, and our ``sources`` beside them.
+
+Unknown request fields are accepted and ignored, as OpenAI-compatible clients send many; what would
+change the meaning of an answer (``n`` above 1, tools) is refused.
+"""
+
+from __future__ import annotations
+
+import secrets
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from app.service.answerers import ModelCard
+from store.types import Answer, Feedback, Message, Passage, Sampling, SearchMode
+
+
+class Lenient(BaseModel):
+    """Base of request bodies: unknown fields are ignored."""
+
+    model_config = ConfigDict(extra="ignore")
+
+
+_Text = Annotated[str, Field(min_length=1, max_length=100_000)]
+_Stop = Annotated[str, Field(min_length=1, max_length=200)]
+StopStrings = _Stop | Annotated[list[_Stop], Field(max_length=16)]
+
+
+class TextPart(Lenient):
+    """A text part of a message's content."""
+
+    type: Literal["text"]
+    text: str
+
+
+class ChatMessage(Lenient):
+    """A turn as the client sends it."""
+
+    role: Literal["system", "developer", "user", "assistant"]
+    content: str | list[TextPart] | None = ""
+
+    def plain(self) -> str:
+        """The content as one text."""
+        if isinstance(self.content, list):
+            return "".join(part.text for part in self.content)
+        return self.content or ""
+
+
+class StreamOptions(Lenient):
+    """Options of a streamed answer."""
+
+    include_usage: bool = False
+
+
+class ResponseFormat(Lenient):
+    """The form an answer shall have."""
+
+    type: Literal["text"]
+
+
+class ChatRequest(Lenient):
+    """Body of ``POST /v1/chat/completions``.
+
+    ``system`` turns are accepted and not used: the wording around a question belongs to the
+    model's contract, so that serving cannot differ from training.
+    """
+
+    model: str | None = Field(
+        default=None, description="A name from /v1/models; what is served by default without."
+    )
+    messages: list[ChatMessage] = Field(min_length=1, max_length=256)
+    temperature: float | None = Field(
+        default=None, ge=0, le=2, description="0 is greedy; without one, as configured."
+    )
+    top_p: float | None = Field(
+        default=None, ge=0, le=1, description="Matters at temperatures above 0."
+    )
+    seed: int | None = Field(
+        default=None, ge=-(2**63), lt=2**63, description="Without one, each sample is another."
+    )
+    max_tokens: int | None = Field(
+        default=None, ge=1, description="Can only shorten what the model's contract allows."
+    )
+    max_completion_tokens: int | None = Field(
+        default=None, ge=1, description="The newer name of max_tokens, before which it goes."
+    )
+    stop: StopStrings | None = Field(
+        default=None, description="The answer ends before the first of these."
+    )
+    stream: bool | None = False
+    stream_options: StreamOptions | None = None
+    response_format: ResponseFormat | None = None
+    n: int | None = None
+    tools: list[Any] | None = None
+    functions: list[Any] | None = None
+    logprobs: bool | None = None
+    logit_bias: dict[str, float] | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    modalities: list[Literal["text"]] | None = None
+
+    @field_validator("n")
+    @classmethod
+    def _one_choice(cls, n: int | None) -> int | None:
+        if n not in (None, 1):
+            raise ValueError(f"{n} answers to a question are not supported; leave it out or send 1")
+        return n
+
+    @field_validator(
+        "tools", "functions", "logprobs", "logit_bias", "presence_penalty", "frequency_penalty"
+    )
+    @classmethod
+    def _not_supported(cls, value: Any) -> Any:
+        if value:
+            raise ValueError("not supported; leave it out")
+        return value
+
+    @property
+    def includes_usage(self) -> bool:
+        """Whether a stream ends with a chunk of token counts."""
+        return self.stream_options is not None and self.stream_options.include_usage
+
+    def sampling(self, default: Sampling) -> Sampling:
+        """How this answer's tokens are chosen; what the request leaves open is as in ``default``.
+
+        A sampled answer without a seed gets one of its own, so that asking again gives another
+        answer and the log can repeat each.
+        """
+        temperature = default.temperature if self.temperature is None else self.temperature
+        seed = self.seed
+        if seed is None:
+            seed = secrets.randbits(31) if temperature > 0 else default.seed
+        stop = [self.stop] if isinstance(self.stop, str) else self.stop or ()
+        return Sampling(
+            temperature=temperature,
+            # 0 stands for the likeliest token alone, which the smallest share gives.
+            top_p=default.top_p if self.top_p is None else max(self.top_p, 1e-6),
+            seed=seed,
+            max_tokens=self.max_completion_tokens or self.max_tokens or default.max_tokens,
+            stop=tuple(dict.fromkeys(stop)),
+        )
+
+    def conversation(self) -> tuple[str, tuple[Message, ...]]:
+        """The question (the last turn, when it is a user's) and the turns before it."""
+        turns = [
+            Message(role=m.role, content=m.plain())
+            for m in self.messages
+            if m.role == "user" or m.role == "assistant"
+        ]
+        if not turns or turns[-1].role != "user":
+            return "", ()
+        return turns[-1].content, tuple(turns[:-1])
+
+
+class FeedbackRequest(Lenient):
+    """Body of ``POST /v1/feedback``: a person's verdict on an answer."""
+
+    answer_id: str = Field(description="The id of the completion.")
+    rating: Literal[-1, 1] = Field(description="1: helpful, -1: not.")
+    correction: str = Field(
+        default="", max_length=8000, description="What the answer should have been."
+    )
+    comment: str = Field(default="", max_length=4000)
+
+    def verdict(self) -> Feedback:
+        """As it is kept."""
+        return Feedback(
+            answer_id=self.answer_id,
+            rating="up" if self.rating > 0 else "down",
+            correction=self.correction.strip(),
+            comment=self.comment.strip(),
+        )
+
+
+class SearchRequest(Lenient):
+    """Body of ``POST /v1/search``."""
+
+    query: str = Field(min_length=1, max_length=8000)
+    k: int | None = Field(default=None, ge=1, le=100, description="As configured without.")
+    mode: SearchMode | None = Field(default=None, description="As configured without.")
+    collection: str = Field(default="", max_length=64, description="Only passages of it.")
+    where: dict[str, str] | Annotated[list[_Text], Field(max_length=32)] = Field(
+        default_factory=dict,
+        description="Only passages for which all hold: pairs that are equal, or conditions as "
+        "`fti search --where` takes them.",
+    )
+
+
+class EmbeddingsRequest(Lenient):
+    """Body of ``POST /v1/embeddings``. Token ids as input are not taken: their tokenizer is not
+    ours.
+    """
+
+    input: _Text | Annotated[list[_Text], Field(min_length=1, max_length=256)]
+    model: str | None = Field(default=None, description="The embedder's id, or none.")
+    encoding_format: Literal["float", "base64"] = "float"
+    dimensions: int | None = Field(default=None, ge=1, description="Only the embedder's own.")
+    input_type: Literal["document", "query"] = Field(
+        default="document", description="Some embedders put another text before a question."
+    )
+
+    def texts(self) -> list[str]:
+        """What to embed."""
+        return [self.input] if isinstance(self.input, str) else self.input
+
+
+def completion(answer: Answer, base_url: str) -> dict[str, Any]:
+    """A whole answer as a ``chat.completion``."""
+    message = {
+        "role": "assistant",
+        "content": answer.text,
+        "annotations": url_citations(answer, base_url),
+    }
+    choice = {"index": 0, "message": message, "finish_reason": finish_reason(answer)}
+    return {
+        "id": answer.id,
+        "object": "chat.completion",
+        "created": int(answer.created_at.timestamp()),
+        "model": answer.model,
+        "choices": [choice],
+        "usage": usage(answer),
+        **extras(answer, base_url),
+    }
+
+
+def url_citations(answer: Answer, base_url: str) -> list[dict[str, Any]]:
+    """Citations in OpenAI's standard form; offsets are characters of the content."""
+    return [
+        {
+            "type": "url_citation",
+            "url_citation": {
+                "url": _source_url(base_url, c.chunk_id, answer.id),
+                "title": c.title,
+                "start_index": c.start,
+                "end_index": c.end,
+            },
+        }
+        for c in answer.citations
+    ]
+
+
+def extras(answer: Answer, base_url: str) -> dict[str, Any]:
+    """What OpenAI has no field for: the passages shown to the model, and whether it abstained.
+
+    ``sources`` are in prompt order. ``cited`` says which of them the answer uses, ``quotes`` which
+    stretches of the passage it repeats word for word.
+    """
+    quotes: dict[int, list[str]] = {}
+    for citation in answer.citations:
+        known = quotes.setdefault(citation.marker, [])
+        if citation.quote and citation.quote not in known:
+            known.append(citation.quote)
+    return {
+        "sources": [
+            {
+                "marker": number,
+                "cited": number in quotes,
+                "quotes": quotes.get(number, []),
+                **passage_body(p, base_url, answer.id),
+            }
+            for number, p in enumerate(answer.passages, start=1)
+        ],
+        "abstained": answer.abstained,
+    }
+
+
+def passage_body(passage: Passage, base_url: str, answer_id: str = "") -> dict[str, Any]:
+    """A passage as searches and answers show it."""
+    return {
+        "title": passage.title,
+        "section": list(passage.section),
+        "document": passage.source,
+        "document_id": passage.document_id,
+        "chunk_id": passage.chunk_id,
+        "start": passage.start,
+        "end": passage.end,
+        "text": passage.text,
+        "similarity": passage.similarity,
+        "url": _source_url(base_url, passage.chunk_id, answer_id),
+    }
+
+
+def usage(answer: Answer) -> dict[str, int]:
+    """Token counts in OpenAI's form."""
+    used = answer.usage
+    return {
+        "prompt_tokens": used.prompt_tokens,
+        "completion_tokens": used.completion_tokens,
+        "total_tokens": used.prompt_tokens + used.completion_tokens,
+    }
+
+
+def finish_reason(answer: Answer) -> str:
+    """OpenAI's word for why the answer ended."""
+    return "length" if answer.finish_reason == "length" else "stop"
+
+
+def model_body(card: ModelCard) -> dict[str, Any]:
+    """A served model in OpenAI's form, with the version that its name means now."""
+    return {
+        "id": card.name,
+        "object": "model",
+        "created": card.created,
+        "owned_by": "fti",
+        "resolved": card.ref,
+        "default": card.default,
+    }
+
+
+def _source_url(base_url: str, chunk_id: str, answer_id: str) -> str:
+    shown_in = f"?answer={answer_id}" if answer_id else ""
+    return f"{base_url}v1/sources/{chunk_id}{shown_in}"

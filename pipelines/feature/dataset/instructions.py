@@ -1,0 +1,222 @@
+"""Instruction datasets from the stored documents and from what people gave.
+
+Documents are split before any example is made, near-duplicates on one side. Questions come from
+the rules of ``questions``, from cases, from reviewed feedback, from a language model that must
+quote, and from imported conversations; the passages around the gold one come from the live
+search, in its order and with its mistakes, as many as serving shows. A row never shows a passage
+of a document that is held out from its split, and no row to learn from asks what a frozen case set
+asks. The parts are in ``pipelines.feature.dataset``.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from pipelines.engines.embedders.embedding import Embedder
+from pipelines.feature.dataset.asked import Asked, Tally, sampled, with_share
+from pipelines.feature.dataset.dataset_config import DatasetConfig
+from pipelines.feature.dataset.duplicates import FrozenQuestions, decontaminated, unique
+from pipelines.feature.dataset.masking import masked_rows
+from pipelines.feature.dataset.rows import RowBuilder
+from pipelines.feature.dataset.sources.chats import from_chats, load_chats
+from pipelines.feature.dataset.sources.given import from_cases
+from pipelines.feature.dataset.sources.reviewed import Review, accepted
+from pipelines.feature.dataset.sources.rules import from_chunks
+from pipelines.feature.dataset.sources.writer import Estimate, QuestionWriter
+from pipelines.feature.dataset.splits import apart, split_documents
+from pipelines.feature.dataset.statistics import row_statistics
+from store.contracts.conditions import PipelineContract
+from store.contracts.prompt_contract import PromptForm, TokenCounter
+from store.errors import EmbedderMismatch, InputError, PostconditionFailed, StoreEmpty
+from store.progress import Progress, quiet
+from store.store import Store
+from store.types import SPLITS, Case, DatasetVersion
+
+DATASET = PipelineContract("dataset")
+
+
+@DATASET.precondition("The embedder made the store's vectors", raises=EmbedderMismatch)
+def same_embedder(store: Store, embedder: Embedder) -> None:
+    """The passages around the gold one are those that its search finds."""
+    store.features.require_identity(embedder.identity)
+
+
+@DATASET.precondition("Documents were ingested", raises=StoreEmpty)
+def has_documents(store: Store) -> None:
+    """There is something to make questions from."""
+    if not store.features.exists() or not store.features.stats().chunks:
+        raise StoreEmpty(
+            "There are no documents to build a dataset from.",
+            hint="Ingest some first: fti ingest PATH",
+        )
+
+
+@DATASET.postcondition("No document stands in two splits")
+def splits_apart(result: DatasetVersion) -> None:
+    """What is evaluated on was not trained on."""
+    home: dict[str, str] = {}
+    for split, documents in result.documents.items():
+        for document in documents:
+            if home.setdefault(document, split) != split:
+                raise PostconditionFailed(
+                    f"Document {document!r} stands in the splits {home[document]!r} and {split!r} "
+                    f"of {result.ref}."
+                )
+
+
+@DATASET.postcondition("No training row shows a passage of a document that is held out")
+def nothing_held_out_is_shown(store: Store, result: DatasetVersion) -> None:
+    """Text that is evaluated on never trains, not as a distractor either."""
+    held_out = {d for split in ("validation", "test") for d in result.documents.get(split, ())}
+    for row in store.datasets.rows(result.ref, "train"):
+        other = next((p for p in row.passages if p.document_id in held_out), None)
+        if other is not None:
+            raise PostconditionFailed(
+                f"The training row {row.id!r} of {result.ref} shows {other.source!r}, which is "
+                "held out."
+            )
+
+
+@DATASET.enforced
+def build_dataset(
+    name: str,
+    *,
+    store: Store,
+    embedder: Embedder,
+    config: DatasetConfig,
+    form: PromptForm,
+    cases: Sequence[Case] | None = None,
+    reviews: Sequence[Review] = (),
+    imports: Sequence[str] = (),
+    writer: QuestionWriter | None = None,
+    counter: TokenCounter | None = None,
+    tokenizer: str = "",
+    progress: Progress = quiet,
+) -> DatasetVersion:
+    """Make instruction examples from the stored chunks and publish them as the next version.
+
+    The same store, cases, feedback, imports, replies, seed and settings give the same digest.
+
+    Args:
+        name: of the dataset.
+        store: where from and where to.
+        embedder: the one that made the store's vectors.
+        config: how.
+        form: renders ``messages`` and ``response``; fine-tuning composes again from the parts.
+        cases: questions with their answers; each follows the split of its document.
+        reviews: reviewed feedback; what was accepted becomes rows.
+        imports: files, folders or Hub datasets of conversations.
+        writer: the language model that writes questions too; None: only the rules do.
+        counter: counts tokens for the statistics, as the model to train does; None: none are kept.
+        tokenizer: which tokenizer that is.
+        progress: told as questions become rows.
+
+    Raises:
+        InvalidName: ``name`` is not a plain name.
+        StoreEmpty: nothing was ingested.
+        EmbedderMismatch: the store's vectors come from another embedder.
+        InputError: no row could be made; says what was left out and why. What a source raises.
+    """
+    store.datasets.check_name(name)
+    version = store.features.version()
+    frozen = FrozenQuestions(store.cases, config) if config.decontaminate else None
+    inputs = {
+        "features_version": str(version),
+        "cases": str(len(cases or ())),
+        "reviews": str(len(reviews)),
+        "imports": ", ".join(imports),
+        "frozen_cases": ", ".join(frozen.versions) if frozen else "",
+    }
+    settings = config.model_dump(mode="json")
+    with store.runs.running("dataset", inputs=inputs, settings=settings) as run:
+        features = store.features.checkout(version)
+        documents = list(features.documents())
+        chunks = features.chunks()
+        tally = Tally()
+        # Before anything that takes long: it may refuse.
+        chats = [c for source in imports for c in load_chats(source, tally)]
+        split_of = split_documents(documents, config)
+        asked: list[Asked] = []
+        if cases:
+            asked += from_cases(cases, features, split_of, chunks, tally, progress)
+        asked += [
+            one.asked
+            for one in accepted(
+                reviews, store=store, split_of=split_of, config=config, form=form, tally=tally
+            )
+        ]
+        asked += from_chats(chats, config, tally)
+        if writer is not None:
+            by_document = {d.id: d for d in documents}
+            asked += writer.write(apart(chunks, split_of), by_document, split_of, tally, progress)
+        if config.synthetic == "always" or (config.synthetic == "without_cases" and not cases):
+            asked += from_chunks(documents, chunks, split_of, config, tally, progress)
+        asked = unique(asked, config, tally)
+        contaminated: Counter[str] = Counter()
+        if frozen:
+            asked, contaminated = decontaminated(asked, frozen, tally)
+        asked = sampled(with_share(asked, config, tally), config)
+        by_id = {c.id: c for c in chunks}
+        builder = RowBuilder(features, embedder, config, form, split_of, by_id, documents, tally)
+        rows = builder.build(asked, progress)
+        if config.mask:
+            rows = masked_rows(rows, config.mask, form, tally)
+        if not any(rows.values()):
+            raise InputError(
+                f"No row could be made from {len(documents)} documents"
+                + (f" and {len(cases)} cases" if cases else "")
+                + f"; left out: {_counts(tally.left_out) or 'nothing was found'}.",
+                hint="Ingest documents with running text, or give cases that they answer.",
+            )
+        statistics = {
+            "filters": tally.filters,
+            "frozen_cases": {"sets": frozen.versions if frozen else [], "found": contaminated},
+            "masked": dict(sorted(tally.masked.items())),
+            "sources": tally.sources,
+        }
+        if counter is not None:
+            statistics |= row_statistics(rows, counter, tokenizer=tokenizer)
+        dataset = store.datasets.publish(
+            name,
+            rows=rows,
+            features_version=version,
+            embedder=embedder.identity,
+            prompt_digest=form.digest,
+            run_id=run.id,
+            settings=settings,
+            statistics=statistics,
+            documents={
+                split: [d.id for d in documents if split_of[d.id] == split] for split in SPLITS
+            },
+        )
+        run.outputs["dataset"] = dataset.ref
+        run.metrics.update(
+            rows=dict(dataset.rows),
+            kinds=dict(dataset.kinds),
+            styles=dict(sorted(tally.styles.items())),
+            rejected=dict(sorted(tally.rejected.items())),
+            cases=dict(sorted(tally.cases.items())),
+            sources=tally.sources,
+            gold_inserted=tally.gold_inserted,
+            filters=tally.filters,
+            contaminated=dict(sorted(contaminated.items())),
+            masked=dict(sorted(tally.masked.items())),
+        )
+    return dataset
+
+
+def estimate_writing(store: Store, writer: QuestionWriter, config: DatasetConfig) -> Estimate:
+    """What a language model will take at most to write about the stored passages.
+
+    Raises:
+        StoreEmpty: nothing was ingested.
+    """
+    has_documents(store)
+    documents = list(store.features.documents())
+    chunks = apart(store.features.chunks(), split_documents(documents, config))
+    return writer.estimate(chunks, {d.id: d for d in documents})
+
+
+def _counts(counter: Counter[str]) -> str:
+    return ", ".join(f"{reason} {count}" for reason, count in counter.most_common(6))

@@ -1,0 +1,136 @@
+"""Settings of the feature pipeline; what of them shapes chunks is part of the ledger's digest."""
+
+from __future__ import annotations
+
+import json
+
+from pydantic import Field
+
+from pipelines.feature.finding.sources import SourcesConfig
+from pipelines.feature.splitting.chunking import ChunkingConfig
+from store.features.history import RetentionConfig
+from store.features.validation import ValidationConfig
+from store.lance.indexing import ANN_THRESHOLD
+from store.types import EmbedderIdentity, Value, sha256_hex
+
+#: Raised whenever reading, cleaning, chunking or ``embedding_text`` gives something else for the
+#: same file: the next ingest then takes every document again.
+READING_VERSION = 2
+
+
+class StreamConfig(Value):
+    """How records of a stream become documents (``fti ingest --follow``)."""
+
+    linger_s: float = Field(
+        default=0.2,
+        ge=0,
+        le=60,
+        description="How long to wait for more records before committing those that came.",
+    )
+    buffer_records: int = Field(
+        default=256,
+        ge=1,
+        le=100_000,
+        description="Records read and not committed yet; when so many wait, no more are read.",
+    )
+    max_record_bytes: int = Field(default=1 << 20, ge=1, description="A larger record is rejected.")
+    claim_idle_s: float = Field(
+        default=60,
+        gt=0,
+        description="Records that another consumer of the group was given so long ago and did "
+        "not acknowledge are taken over.",
+    )
+    reconnect_s: float = Field(
+        default=30, ge=0, description="How long a lost connection is tried again."
+    )
+
+
+class FeatureConfig(Value):
+    """How documents become features."""
+
+    sources: SourcesConfig = SourcesConfig()
+    chunking: ChunkingConfig = ChunkingConfig()
+    stream: StreamConfig = StreamConfig()
+    validation: ValidationConfig = ValidationConfig()
+    retention: RetentionConfig = RetentionConfig()
+    batch_documents: int = Field(
+        default=64,
+        ge=1,
+        le=10_000,
+        description="Documents committed together; a reader sees all of them or none.",
+    )
+    batch_chunks: int = Field(
+        default=1000,
+        ge=1,
+        le=100_000,
+        description="Chunks after which a batch is committed although it has fewer documents.",
+    )
+    embed_batch: int = Field(
+        default=64,
+        ge=1,
+        le=4096,
+        description="Texts given to the embedder at once, of like length.",
+    )
+    near_duplicate: float = Field(
+        default=0.8,
+        gt=0,
+        le=1,
+        description="Documents that share such a part of their runs of five words (estimated "
+        "Jaccard resemblance) are marked as nearly the same.",
+    )
+    ann_threshold: int = Field(
+        default=ANN_THRESHOLD,
+        ge=1_000,
+        description="Chunks from which on vectors are searched by an approximate index.",
+    )
+
+    def digest(self, embedder: EmbedderIdentity) -> str:
+        """Sha256 of what decides how a file's content becomes chunks and vectors."""
+        made_by = {
+            "reading": READING_VERSION,
+            "chunking": self.chunking.model_dump(mode="json"),
+            "embedder": embedder.digest,
+            # Only where it is set: stores from before there was such a setting stay as they are.
+            **({"json_text": self.sources.json_text} if self.sources.json_text else {}),
+        }
+        return sha256_hex(json.dumps(made_by, sort_keys=True))
+
+    def taking_digest(self, embedder: EmbedderIdentity) -> str:
+        """Sha256 of all that decides whether a file can be taken: with another, another try."""
+        taken_by = {
+            "features": self.digest(embedder),
+            "sources": self.sources.model_dump(mode="json"),
+            "validation": self.validation.model_dump(mode="json"),
+        }
+        return sha256_hex(json.dumps(taken_by, sort_keys=True))
+
+
+class MonitoringConfig(Value):
+    """When a change is worth an alert."""
+
+    cases: str = Field(
+        default="",
+        description="Frozen case set that questions are compared with; empty: the only one.",
+    )
+    min_sample: int = Field(
+        default=30, ge=2, description="Values on either side below which nothing is compared."
+    )
+    psi: float = Field(
+        default=0.25,
+        gt=0,
+        description="Stability index of lengths, languages and similarities; above 0.25 is a major "
+        "change (Siddiqi 2006).",
+    )
+    distance: float = Field(
+        default=0.1,
+        gt=0,
+        le=2,
+        description="Distance between the mean vectors; alerts when chance is ruled out as well.",
+    )
+    distance_p: float = Field(default=0.01, gt=0, lt=1, description="What rules chance out.")
+    unanswered: float = Field(
+        default=0.5, gt=0, le=1, description="Share of questions that were refused."
+    )
+    unanswered_rise: float = Field(
+        default=0.15, gt=0, le=1, description="Rise of that share against the days before."
+    )

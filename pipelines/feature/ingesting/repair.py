@@ -1,0 +1,89 @@
+"""What is wrong with the feature store, put right from what the store itself holds.
+
+Documents whose chunks are damaged are cut and embedded again from their stored text; no file is
+read. What has changed in the files since is the next ingest's.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from pipelines.engines.embedders.embedding import Embedder
+from pipelines.feature.feature_config import FeatureConfig
+from pipelines.feature.ingesting.resemblance import document_signature
+from pipelines.feature.splitting.chunking import chunk, embedding_text
+from store.lance.shapes import DocumentUpdate, LedgerEntry
+from store.progress import Progress, ProgressEvent, quiet
+from store.store import Store
+from store.types import Document, Value
+
+
+class RepairReport(Value):
+    """What was repaired. ``left`` names documents that have no text to be made anew from."""
+
+    orphans_removed: int
+    documents_remade: int
+    rows_indexed: int
+    left: tuple[str, ...] = ()
+
+
+def repair(
+    *, store: Store, embedder: Embedder, config: FeatureConfig, progress: Progress = quiet
+) -> RepairReport:
+    """Remove chunks of no document, make damaged ones anew, and bring the indexes up to date.
+
+    Raises:
+        StoreLocked: another process writes to the store.
+        EmbedderMismatch: the store's vectors come from another embedder.
+    """
+    features = store.features
+    with store.layout.writing("repair"):
+        features.require_identity(embedder.identity)
+        found = features.diagnose()
+        features.heal()
+        entries = {e.record.id: e for e in features.ledger() if e.record.id in found.to_remake}
+        # Rows that are there twice must all go first: an upsert matches only one of them.
+        features.remove_chunks(found.to_remake)
+        done = 0
+        for number, document in enumerate(features.documents(sorted(entries))):
+            progress(ProgressEvent("repair", number, len(entries), document.source))
+            features.replace([_remade(document, entries[document.id], embedder, config)])
+            done += 1
+        features.maintain(ann_threshold=config.ann_threshold, progress=progress, thoroughly=True)
+        left = features.diagnose().to_remake
+        features.record_version()
+    sources = {r.id: r.source for r in features.records()}
+    return RepairReport(
+        orphans_removed=len(found.orphans),
+        documents_remade=done,
+        rows_indexed=found.unindexed_rows,
+        left=tuple(sorted(sources.get(i, i) for i in left)),
+    )
+
+
+def _remade(
+    document: Document, entry: LedgerEntry, embedder: Embedder, config: FeatureConfig
+) -> DocumentUpdate:
+    chunks = chunk(
+        document,
+        token_spans=embedder.token_spans,
+        config=config.chunking,
+        embedder_max_tokens=embedder.identity.max_tokens,
+    )
+    texts = [embedding_text(document.title, c.section, c.text) for c in chunks]
+    vectors = (
+        embedder.embed_documents(texts)
+        if texts
+        else np.zeros((0, embedder.identity.dimension), np.float32)
+    )
+    line = entry.record.model_copy(
+        update={"settings_digest": config.digest(embedder.identity), "chunks": len(chunks)}
+    )
+    return DocumentUpdate(
+        document=document,
+        entry=LedgerEntry(line, entry.file, entry.file_hash, entry.file_documents),
+        chunks=tuple(chunks),
+        vectors=vectors,
+        search_texts=tuple(texts),
+        signature=document_signature(document.text) if chunks else b"",
+    )

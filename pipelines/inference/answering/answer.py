@@ -1,0 +1,689 @@
+"""A question answered from the documents: retrieve, fit, generate, cite, log.
+
+There is one path. ``Assistant.answer`` reads ``Assistant.stream`` to its end, and evaluation and
+the service call these two and nothing else; ``Assistant.answer_many`` takes the same steps for
+several questions at a time, for batches.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections import abc
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from types import TracebackType
+from typing import TYPE_CHECKING, Literal
+
+from opentelemetry.trace import INVALID_SPAN, Span
+
+from pipelines.engines.cross_encoders.reranking import Reranker
+from pipelines.engines.embedders.embedding import Embedder
+from pipelines.engines.evidence import Remembering, nearest_sentences_each
+from pipelines.engines.generation import Delta, Generation, GenerationRequest, Generator
+from pipelines.inference.answering.citations import attribution, citations
+from pipelines.inference.answering.followup import retrieval_query, standalone
+from pipelines.inference.answering.retrieve import Retriever, plain
+from pipelines.inference.answering.shown_text import ShownText
+from pipelines.inference.answering.spans import note, span
+from pipelines.inference.inference_config import InferenceConfig
+from store.contracts.conditions import PipelineContract
+from store.contracts.prompt_contract import Contract, ParsedResponse, TokenCounter
+from store.errors import (
+    ContractError,
+    EmbedderMismatch,
+    EmptyQuestion,
+    EngineError,
+    InputError,
+    PostconditionFailed,
+    QuestionTooLong,
+)
+from store.logs.answers import new_answer_id
+from store.store import Store
+from store.types import (
+    AbstentionReason,
+    Answer,
+    FinishReason,
+    Message,
+    Passage,
+    Sampling,
+    Usage,
+    now,
+)
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerEvent:
+    """A step of an answer: first ``passages``, then ``text`` pieces, last ``done``.
+
+    The concatenated ``text`` equals ``answer.text``. ``passages`` are those that the model is
+    shown, cut as it sees them; ``retrieved`` are all that were found. ``created`` is Unix time,
+    ``model`` what the answer will name as its model.
+    """
+
+    kind: Literal["passages", "text", "done"]
+    answer_id: str
+    created: int
+    model: str
+    text: str = ""
+    passages: tuple[Passage, ...] = ()
+    retrieved: tuple[Passage, ...] = ()
+    answer: Answer | None = None
+
+
+class AnswerStream(Iterator[AnswerEvent]):
+    """The events of one answer. Closing it, from any thread, stops the generation.
+
+    An answer that is closed early is logged with what had been shown of it and the finish reason
+    "cancelled".
+    """
+
+    def __init__(self, events: Iterator[AnswerEvent], cancel: threading.Event) -> None:
+        self._events = events
+        self._cancel = cancel
+
+    def __next__(self) -> AnswerEvent:
+        return next(self._events)
+
+    def __enter__(self) -> AnswerStream:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def cancel(self) -> None:
+        """Ask the generation to stop, from any thread; returns at once, and events still end."""
+        self._cancel.set()
+
+    def close(self) -> None:
+        """Stop; a second time does nothing."""
+        self.cancel()
+        _close(self._events)
+
+
+@dataclass
+class _Draft:
+    """What is known of an answer while it comes to be."""
+
+    question: str
+    asked: str  # the question as it is understood without the conversation
+    run_id: str
+    model: str
+    sampling: Sampling
+    id: str = field(default_factory=new_answer_id)
+    created_at: datetime = field(default_factory=now)
+    started: float = field(default_factory=time.perf_counter)
+    features_version: int = 0
+    vector: NDArray[np.float32] | None = None  # of what was asked, where retrieval needed it
+    passages: tuple[Passage, ...] = ()
+    usage: Usage = field(default_factory=Usage)
+    timings: dict[str, float] = field(default_factory=dict)
+    span: Span = INVALID_SPAN
+    collections: tuple[str, ...] = ()
+
+    def event(
+        self,
+        kind: Literal["passages", "text", "done"],
+        *,
+        text: str = "",
+        retrieved: tuple[Passage, ...] = (),
+        answer: Answer | None = None,
+    ) -> AnswerEvent:
+        return AnswerEvent(
+            kind=kind,
+            answer_id=self.id,
+            created=int(self.created_at.timestamp()),
+            model=self.model,
+            text=text,
+            passages=self.passages if kind == "passages" else (),
+            retrieved=retrieved,
+            answer=answer,
+        )
+
+    def since_start(self) -> float:
+        return time.perf_counter() - self.started
+
+
+SERVE = PipelineContract("serve")
+ASK = PipelineContract("ask")
+ANSWER = PipelineContract("answer")
+
+
+@SERVE.precondition(
+    "The loaded base model is the one that the contract names", raises=ContractError
+)
+def same_base(contract: Contract, generator: Generator, model: str) -> None:
+    """To the byte; a server shows no files, so one without digests is compared by name."""
+    agreed, loaded = contract.base, generator.identity
+    faults = []
+    if not (agreed.weights_sha256 and loaded.weights_sha256) and agreed.id != loaded.id:
+        faults.append(f"base model: the contract says {agreed.id!r}, loaded is {loaded.id!r}")
+    for name in ("weights_sha256", "tokenizer_sha256"):
+        ours, theirs = getattr(agreed, name), getattr(loaded, name)
+        if ours and theirs and ours != theirs:
+            faults.append(
+                f"base {name}: the contract says {ours[:12]!r} ({agreed.id!r}), loaded is "
+                f"{theirs[:12]!r} ({loaded.id!r})"
+            )
+    _require_served(model, faults)
+
+
+@SERVE.precondition("Retrieval is by the embedder that the contract names", raises=ContractError)
+def same_embedder(contract: Contract, embedder: Embedder, model: str, use_retrieval: bool) -> None:
+    """A model is served behind the retrieval that it was trained behind."""
+    agreed, served = contract.embedder.model_dump(), embedder.identity.model_dump()
+    faults = [
+        f"embedder {key}: the contract says {agreed[key]!r}, serving has {served[key]!r}"
+        for key in agreed
+        if agreed[key] != served[key]
+    ]
+    _require_served(model, faults if use_retrieval else [])
+
+
+@SERVE.precondition("The generator holds the contract's prompt and answer", raises=ContractError)
+def fits_context(contract: Contract, generator: Generator, model: str) -> None:
+    """Both budgets together."""
+    needed, held = contract.max_prompt_tokens + contract.max_new_tokens, generator.context_tokens
+    fault = f"context: the contract needs {needed} tokens, the generator holds {held}"
+    _require_served(model, [fault] if needed > held else [])
+
+
+@SERVE.precondition("The store's vectors are this embedder's", raises=EmbedderMismatch)
+def same_vectors(store: Store, embedder: Embedder) -> None:
+    """Vectors of two embedders do not compare."""
+    store.features.require_identity(embedder.identity)
+
+
+@ASK.precondition("There is a question in the question", raises=EmptyQuestion)
+def has_words(question: str, contract: Contract) -> None:
+    """Something visible, at least."""
+    contract.form.messages(question)
+
+
+@ASK.precondition("The question alone fits the prompt", raises=QuestionTooLong)
+def fits_prompt(question: str, contract: Contract, counter: TokenCounter) -> None:
+    """Passages and history are cut to the budget, a question is not."""
+    contract.require_room(question, counter=counter)
+
+
+@ASK.enforced
+def accepted(question: str, contract: Contract, counter: TokenCounter) -> str:
+    """A question that may be asked, as it is."""
+    return question
+
+
+@ANSWER.postcondition("Each citation points at the shown passage that its marker numbers")
+def cites_what_was_shown(result: Answer) -> None:
+    """And stands where the marker stands."""
+    for citation in result.citations:
+        number = citation.marker
+        shown = result.passages[number - 1] if number <= len(result.passages) else None
+        marker = result.text[citation.start : citation.end]
+        if shown is None or shown.chunk_id != citation.chunk_id or marker != f"[{number}]":
+            raise PostconditionFailed(
+                f"The answer {result.id} cites [{number}] as {citation.source!r}; shown were "
+                f"{len(result.passages)} passages, and {marker!r} stands there."
+            )
+
+
+@ANSWER.postcondition("A refusal cites nothing")
+def refusal_cites_nothing(result: Answer) -> None:
+    """What is not answered rests on no passage."""
+    if result.abstained and result.citations:
+        raise PostconditionFailed(
+            f"The answer {result.id} refuses and cites {len(result.citations)} passages."
+        )
+
+
+class Assistant:
+    """Answers questions under a contract. May be shared between threads.
+
+    Args:
+        store: where passages come from and answers are logged.
+        embedder: the one whose vectors the store holds.
+        reranker: reorders retrieved passages; None leaves the search's order.
+        generator: runs the contract's base model (and the model version's adapter).
+        contract: of the model version, or of the base model.
+        config: retrieval and sampling.
+        model: what answers name as their model: "base" or ``name/N``.
+        use_retrieval: False answers from the model alone, without passages.
+
+    Raises:
+        EmbedderMismatch: the store's vectors come from another embedder.
+        ContractError: generator, embedder or store are not what the contract says.
+    """
+
+    @SERVE.enforced
+    def __init__(
+        self,
+        store: Store,
+        embedder: Embedder,
+        reranker: Reranker | None,
+        generator: Generator,
+        contract: Contract,
+        config: InferenceConfig,
+        *,
+        model: str = "base",
+        use_retrieval: bool = True,
+    ) -> None:
+        self.store = store
+        self.generator = generator
+        self.contract = contract
+        self.config = config
+        self.model = model
+        self.use_retrieval = use_retrieval
+        self.sampling = Sampling(temperature=config.temperature, seed=config.seed)
+        self.retriever = Retriever(store.features, embedder, reranker, config.retrieval)
+        self.evidence_embedder = Remembering(embedder)
+
+    def answer(
+        self,
+        question: str,
+        history: Sequence[Message] = (),
+        *,
+        run_id: str = "",
+        sampling: Sampling | None = None,
+    ) -> Answer:
+        """The whole answer; see ``stream``."""
+        with self.stream(question, history, run_id=run_id, sampling=sampling) as events:
+            for event in events:
+                if event.answer is not None:
+                    return event.answer
+        raise AssertionError("a stream ends with its answer")
+
+    def stream(
+        self,
+        question: str,
+        history: Sequence[Message] = (),
+        *,
+        run_id: str = "",
+        sampling: Sampling | None = None,
+        collections: Sequence[str] = (),
+    ) -> AnswerStream:
+        """Answer piece by piece.
+
+        The model is not asked when nothing was retrieved, or nothing near enough to the question
+        (``Contract.abstain_below``, else the configured ``min_similarity``): the answer then
+        abstains. An answer without any marker is attributed to the first shown
+        passage that holds all of it word for word: " [n]" is appended to the text. Every answer is
+        logged before its ``done`` event.
+
+        Args:
+            question: what is asked.
+            history: earlier user and assistant turns, oldest first.
+            run_id: the run (a batch, an evaluation) that asks; empty for a person.
+            sampling: how tokens are chosen; None means as configured.
+            collections: all that may be answered from; none: the whole store.
+
+        Raises, at the first event:
+            EmptyQuestion, QuestionTooLong: the question cannot be answered.
+            StoreEmpty: nothing was ever ingested.
+        """
+        cancel = threading.Event()
+        turns = [m.model_copy(update={"content": plain(m.content)}) for m in history]
+        draft = self._draft(plain(question), turns, run_id, sampling)
+        draft.collections = tuple(collections)
+        return AnswerStream(self._events(draft, turns, cancel), cancel)
+
+    def answer_many(
+        self, questions: Sequence[str], *, run_id: str = ""
+    ) -> list[Answer | InputError | EngineError]:
+        """Answers to several questions, in their order, embedded and generated together.
+
+        Each is the answer that ``answer`` gives to its question, up to the rounding of batched
+        arithmetic, and is logged like it. What cannot be answered is the error instead, and costs
+        the others nothing. Timings are a question's share of the work done together.
+
+        Raises:
+            StoreError: the store or the disk fails.
+        """
+        found: list[Answer | InputError | EngineError | None] = [None] * len(questions)
+        drafts: dict[int, _Draft] = {}
+        for place, question in enumerate(map(plain, questions)):
+            try:
+                accepted(question, self.contract, self.generator.counter)
+                drafts[place] = self._draft(question, (), run_id, None)
+            except (InputError, EngineError) as error:
+                found[place] = error
+        evidence: dict[int, tuple[Passage, ...]] = {}
+        for place, retrieved in self._retrieve_many(drafts).items():
+            draft, reason = drafts[place], self._reason_to_abstain(retrieved)
+            if reason is None:
+                evidence[place] = retrieved
+                continue
+            draft.passages = retrieved[: self.contract.max_passages]
+            draft.timings["total_s"] = sum(draft.timings.values())
+            refusal = _refusal(self.contract.form.abstention)
+            found[place] = self._finished(draft, refusal, reason=reason)
+        requests = {
+            place: self._request(drafts[place], selected, (), threading.Event())
+            for place, selected in self._evidence_many(drafts, evidence).items()
+        }
+        for place, generated in self._generate_many(drafts, requests).items():
+            if not isinstance(generated, Generation):
+                found[place] = generated
+                continue
+            draft = drafts[place]
+            draft.usage = generated.usage
+            draft.timings["total_s"] = sum(draft.timings.values())
+            shown = ShownText(self.contract.form, len(draft.passages))
+            shown.feed(generated.text)
+            parsed = self._understand(shown, generated.finish_reason, draft.passages)
+            found[place] = self._finished(
+                draft,
+                parsed,
+                reason="model" if parsed.abstained else None,
+                finish=generated.finish_reason,
+            )
+        self.store.answers.append_all([each for each in found if isinstance(each, Answer)])
+        return [each for each in found if each is not None]
+
+    def _draft(
+        self,
+        question: str,
+        turns: Sequence[Message],
+        run_id: str,
+        sampling: Sampling | None,
+    ) -> _Draft:
+        sampling = self.sampling if sampling is None else sampling
+        most = min(
+            sampling.max_tokens or self.contract.max_new_tokens, self.contract.max_new_tokens
+        )
+        return _Draft(
+            question=question,
+            asked=standalone(question, turns),
+            run_id=run_id,
+            model=self.model,
+            sampling=sampling.model_copy(update={"max_tokens": most}),
+        )
+
+    def _events(
+        self, draft: _Draft, turns: Sequence[Message], cancel: threading.Event
+    ) -> Iterator[AnswerEvent]:
+        with span("answer", fti__answer__id=draft.id, gen_ai__request__model=self.model) as whole:
+            draft.span = whole
+            # Before searching: the search need not bear a question that no prompt can hold.
+            accepted(draft.question, self.contract, self.generator.counter)
+            retrieved = self._retrieve(draft, turns)
+            reason = self._reason_to_abstain(retrieved)
+            if reason is None:
+                yield from self._ask_model(draft, retrieved, turns, cancel)
+                return
+            draft.passages = retrieved[: self.contract.max_passages]
+            done = self._done(draft, _refusal(self.contract.form.abstention), reason=reason)
+            yield draft.event("passages", retrieved=retrieved)
+            yield draft.event("text", text=self.contract.form.abstention)
+            yield done
+
+    def _ask_model(
+        self,
+        draft: _Draft,
+        retrieved: tuple[Passage, ...],
+        turns: Sequence[Message],
+        cancel: threading.Event,
+    ) -> Iterator[AnswerEvent]:
+        evidence = self._evidence_many({0: draft}, {0: retrieved})[0]
+        request = self._request(draft, evidence, turns, cancel)
+        shown = ShownText(self.contract.form, len(draft.passages))
+        finish: FinishReason = "stop"
+        try:
+            yield draft.event("passages", retrieved=retrieved)
+            with contextlib.closing(self._generate(draft, request)) as deltas:
+                for delta in deltas:
+                    finish = delta.finish_reason or finish
+                    text = shown.feed(delta.text)
+                    if text:
+                        yield draft.event("text", text=text)
+            finish = "cancelled" if cancel.is_set() else finish
+            parsed = self._understand(shown, finish, draft.passages)
+            rest = shown.finish(parsed.text)
+            if rest:
+                yield draft.event("text", text=rest)
+        except GeneratorExit:
+            cancel.set()
+            seen = self.contract.form.parse(shown.shown, len(draft.passages))
+            self._done(draft, seen if shown.shown else _nothing(), finish="cancelled")
+            raise
+        yield self._done(draft, parsed, reason="model" if parsed.abstained else None, finish=finish)
+
+    def _request(
+        self,
+        draft: _Draft,
+        evidence: Sequence[Passage],
+        turns: Sequence[Message],
+        cancel: threading.Event,
+    ) -> GenerationRequest:
+        fitted = self.contract.fit(
+            draft.question, evidence, counter=self.generator.counter, history=turns
+        )
+        draft.passages = fitted.passages
+        return GenerationRequest(
+            messages=fitted.messages,
+            question=draft.asked,
+            passages=fitted.passages,
+            max_new_tokens=draft.sampling.max_tokens or self.contract.max_new_tokens,
+            temperature=draft.sampling.temperature,
+            top_p=draft.sampling.top_p,
+            seed=draft.sampling.seed,
+            stop=draft.sampling.stop,
+            cancel=cancel,
+            refusal=self.contract.form.response(""),
+            refuse_above=self.contract.refuse_above,
+        )
+
+    def _evidence_many(
+        self, drafts: Mapping[int, _Draft], retrieved: Mapping[int, tuple[Passage, ...]]
+    ) -> dict[int, tuple[Passage, ...]]:
+        """What of the passages the model is to be shown, as the contract says."""
+        if not self.contract.evidence_sentences or not retrieved:
+            return dict(retrieved)
+        started = time.perf_counter()
+        most = self.contract.max_passages
+        selected = nearest_sentences_each(
+            [(drafts[place].asked, found[:most]) for place, found in retrieved.items()],
+            self.evidence_embedder,
+            count=self.contract.evidence_sentences,
+            known=[drafts[place].vector for place in retrieved],
+        )
+        share = (time.perf_counter() - started) / len(retrieved)
+        for place in retrieved:
+            drafts[place].timings["select_s"] = share
+        return dict(zip(retrieved, selected, strict=True))
+
+    def _retrieve(
+        self,
+        draft: _Draft,
+        turns: Sequence[Message],
+        vector: NDArray[np.float32] | None = None,
+    ) -> tuple[Passage, ...]:
+        if not self.use_retrieval:
+            return ()
+        started = time.perf_counter()
+        # At least what the prompt can hold, whatever is configured for searches.
+        k = max(self.config.retrieval.k, self.contract.max_passages)
+        with span("retrieve", draft.span, fti__mode=self.config.retrieval.mode) as searching:
+            query = retrieval_query(draft.question, turns)
+            if vector is None:
+                (vector,) = self.retriever.embed([query])
+            draft.vector = vector if query == draft.asked else None
+            found = self.retriever.retrieve(query, k, vector=vector, collections=draft.collections)
+            note(searching, fti__passages=len(found.passages))
+        draft.timings["retrieve_s"] = time.perf_counter() - started
+        draft.features_version = found.features_version
+        return found.passages
+
+    def _retrieve_many(self, drafts: Mapping[int, _Draft]) -> dict[int, tuple[Passage, ...]]:
+        if not self.use_retrieval:
+            return dict.fromkeys(drafts, ())
+        queries = [retrieval_query(draft.question, ()) for draft in drafts.values()]
+        vectors = self.retriever.embed(queries)
+        return {
+            place: self._retrieve(draft, (), vector)
+            for (place, draft), vector in zip(drafts.items(), vectors, strict=True)
+        }
+
+    def _reason_to_abstain(self, retrieved: tuple[Passage, ...]) -> AbstentionReason | None:
+        if not self.use_retrieval:
+            return None
+        if not retrieved:
+            return "nothing_retrieved"
+        shown = retrieved[: self.contract.max_passages]
+        if not self.retriever.relevant(shown, self.contract.abstain_below):
+            return "nothing_relevant"
+        return None
+
+    def _generate(
+        self, draft: _Draft, request: GenerationRequest
+    ) -> abc.Generator[Delta, None, None]:
+        started = time.perf_counter()
+        deltas = self.generator.stream(request)
+        base = self.generator.identity.id
+        with span("generate", draft.span, gen_ai__request__model=base) as generating:
+            try:
+                for delta in deltas:
+                    if delta.text and "first_token_s" not in draft.timings:
+                        draft.timings["first_token_s"] = draft.since_start()
+                        generating.add_event("first_token")
+                    draft.usage = delta.usage or draft.usage
+                    yield delta
+            finally:
+                _close(deltas)
+                draft.timings["generate_s"] = time.perf_counter() - started
+                note(
+                    generating,
+                    gen_ai__usage__input_tokens=draft.usage.prompt_tokens,
+                    gen_ai__usage__output_tokens=draft.usage.completion_tokens,
+                )
+
+    def _generate_many(
+        self, drafts: Mapping[int, _Draft], requests: Mapping[int, GenerationRequest]
+    ) -> dict[int, Generation | InputError | EngineError]:
+        """Generate together; where that breaks off, one by one, so that only the culprit fails."""
+        started = time.perf_counter()
+        made: dict[int, Generation | InputError | EngineError] = {}
+        try:
+            made.update(
+                zip(requests, self.generator.generate(list(requests.values())), strict=True)
+            )
+        except (InputError, EngineError):
+            for place, request in requests.items():
+                try:
+                    made[place] = self.generator.generate([request])[0]
+                except (InputError, EngineError) as error:
+                    made[place] = error
+        for place in requests:
+            draft = drafts[place]
+            draft.timings["generate_s"] = (time.perf_counter() - started) / len(requests)
+        return made
+
+    def _understand(
+        self, shown: ShownText, finish: FinishReason, passages: tuple[Passage, ...]
+    ) -> ParsedResponse:
+        """The model's whole text, with a marker appended where it left out an obvious one."""
+        parsed = shown.parsed(broken_off=finish != "stop")
+        if finish == "cancelled" and parsed.abstained and not shown.shown:
+            return _nothing()  # cut before it could say anything: no refusal
+        if parsed.abstained or parsed.markers:
+            return parsed
+        number = attribution(parsed.text, passages)
+        if number is None:
+            return parsed
+        marker = f"[{number}]"
+        start = len(parsed.text) + 1
+        return ParsedResponse(
+            text=f"{parsed.text} {marker}",
+            markers=(number,),
+            spans=((start, start + len(marker)),),
+            abstained=False,
+        )
+
+    def _done(
+        self,
+        draft: _Draft,
+        parsed: ParsedResponse,
+        *,
+        reason: AbstentionReason | None = None,
+        finish: FinishReason = "stop",
+    ) -> AnswerEvent:
+        """Log the answer; its last event."""
+        answer = self._finished(draft, parsed, reason=reason, finish=finish)
+        self.store.answers.append(answer)
+        return draft.event("done", answer=answer)
+
+    def _finished(
+        self,
+        draft: _Draft,
+        parsed: ParsedResponse,
+        *,
+        reason: AbstentionReason | None = None,
+        finish: FinishReason = "stop",
+    ) -> Answer:
+        draft.timings.setdefault("total_s", draft.since_start())
+        outcome = "abstained" if parsed.abstained else finish
+        note(draft.span, fti__outcome=outcome, fti__citations=len(parsed.markers))
+        return self._composed(draft, parsed, reason, finish)
+
+    @ANSWER.enforced
+    def _composed(
+        self,
+        draft: _Draft,
+        parsed: ParsedResponse,
+        reason: AbstentionReason | None,
+        finish: FinishReason,
+    ) -> Answer:
+        """The answer with its lineage, before it is logged or shown."""
+        return Answer(
+            id=draft.id,
+            created_at=draft.created_at,
+            question=draft.question,
+            asked="" if draft.asked == draft.question else draft.asked,
+            text=parsed.text,
+            citations=citations(parsed, draft.passages),
+            passages=draft.passages,
+            abstained=parsed.abstained,
+            abstention_reason=reason,
+            finish_reason=finish,
+            model=self.model,
+            base=self.generator.identity,
+            contract_digest=self.contract.digest,
+            features_version=draft.features_version,
+            run_id=draft.run_id,
+            sampling=draft.sampling,
+            usage=draft.usage,
+            timings=draft.timings,
+        )
+
+
+def _require_served(model: str, faults: Sequence[str]) -> None:
+    if faults:
+        raise ContractError(
+            f"The model {model!r} cannot be served here: {'; '.join(faults)}.",
+            hint="Serve it with the profile it was trained under, or fine-tune again.",
+        )
+
+
+def _refusal(text: str) -> ParsedResponse:
+    return ParsedResponse(text=text, markers=(), spans=(), abstained=True)
+
+
+def _nothing() -> ParsedResponse:
+    return ParsedResponse(text="", markers=(), spans=(), abstained=False)
+
+
+def _close(events: Iterator[object]) -> None:
+    close = getattr(events, "close", None)
+    if close is not None:
+        # "generator already executing": another thread is inside, sees the cancel flag and ends.
+        with contextlib.suppress(ValueError):
+            close()

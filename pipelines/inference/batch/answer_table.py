@@ -1,0 +1,325 @@
+"""Answers for a table of questions, each once under its key; run again to go on, or to catch up.
+
+Questions are answered in groups: embedded, selected and generated together. The rows of a group
+are kept durably before the next one is begun, so that a run that was killed loses the group in
+hand and nothing else. What the next run asks are new questions, those whose wording changed, those
+that failed, and those whose answer another model, other settings or other documents made.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+from pydantic_core import to_json
+
+from pipelines.inference.answering.answer import Assistant
+from pipelines.inference.batch.outputs import Output
+from pipelines.inference.batch.question_tables import read_questions
+from pipelines.inference.inference_config import BatchConfig
+from store.contracts.conditions import PipelineContract
+from store.errors import EngineError, InputError, PostconditionFailed
+from store.files.atomic import writer_lock
+from store.logs.answertables import AnswerRow, ErrorRow, Kept
+from store.progress import Progress, ProgressEvent, quiet
+from store.store import Store
+from store.types import Answer, Value, sha256_hex
+
+Cause = Literal["new", "changed", "failed", "outdated"]
+
+
+class Estimate(Value):
+    """What questions would take, judged by those that were answered just now."""
+
+    questions: int
+    seconds: float
+    prompt_tokens: int
+    completion_tokens: int
+    cost: float | None = None
+
+
+class BatchReport(Value):
+    """What a batch did.
+
+    ``skipped`` questions had a current answer already. ``causes`` says why the others were asked:
+    "new", "changed" (other words under the same id), "failed" before, or "outdated" (another model,
+    other settings or other documents). ``remaining`` were left for the next run by a limit, and
+    ``estimate`` says what those will take. ``cost`` is None where the profile has no prices.
+    """
+
+    done: int
+    failed: int
+    skipped: int
+    remaining: int = 0
+    causes: Mapping[str, int] = Field(default_factory=dict)
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cost: float | None = None
+    currency: str = ""
+    estimate: Estimate | None = None
+    seconds: float
+    run: str
+
+
+def answer_batch(
+    questions: Path | Iterable[Mapping[str, Any]],
+    *,
+    assistant: Assistant,
+    store: Store,
+    out: Output,
+    config: BatchConfig | None = None,
+    limit: int | None = None,
+    keep_outdated: bool = False,
+    progress: Progress = quiet,
+) -> BatchReport:
+    """Answer every question that ``out`` has no current answer to.
+
+    Args:
+        questions: see ``questions.read_questions``.
+        assistant: what answers.
+        store: the assistant's.
+        out: see ``outputs``. A question that cannot be answered becomes a row with ``error`` and
+            does not end the run.
+        config: size of groups, prices.
+        limit: ask at most so many now, and say what the rest would take.
+        keep_outdated: let answers stand that another model, other settings or other documents
+            made.
+        progress: told after every group, with the seconds left and the tokens so far.
+
+    Raises:
+        InvalidCases: a row of ``questions`` has no id or question, or repeats an id.
+        InputError: ``out`` holds something else than answers.
+        StoreLocked: another batch writes to ``out``.
+        StoreError: the store or the disk fails; what was answered stays in ``out``.
+    """
+    return answer_all(
+        read_questions(questions),
+        assistant=assistant,
+        store=store,
+        out=out,
+        config=config or BatchConfig(),
+        limit=limit,
+        keep_outdated=keep_outdated,
+        asked_from=str(questions) if isinstance(questions, Path) else "given",
+        progress=progress,
+    )
+
+
+BATCH = PipelineContract("batch")
+
+
+@BATCH.precondition("The assistant answers from the store that is given", raises=InputError)
+def same_store(assistant: Assistant, store: Store) -> None:
+    """Rows name answers and documents of this store."""
+    ours, theirs = store.layout.root, assistant.store.layout.root
+    if ours != theirs:
+        raise InputError(
+            f"The assistant answers from {str(theirs)!r}, and the batch is of {str(ours)!r}.",
+            hint="Build the assistant on the batch's store.",
+        )
+
+
+@BATCH.postcondition("Every question has its row, but for those that a limit left")
+def every_question_has_its_row(asked: Mapping[str, str], out: Output, result: BatchReport) -> None:
+    """Nothing is lost between the model and the output."""
+    kept = out.kept()
+    missing = [key for key in asked if key not in kept]
+    if len(missing) > result.remaining:
+        raise PostconditionFailed(
+            f"In {out.name!r} there is no row of {len(missing)} questions, {missing[0]!r} first; "
+            f"{result.remaining} were left for the next run."
+        )
+
+
+@BATCH.enforced
+def answer_all(
+    asked: Mapping[str, str],
+    *,
+    assistant: Assistant,
+    store: Store,
+    out: Output,
+    config: BatchConfig,
+    limit: int | None,
+    keep_outdated: bool,
+    asked_from: str,
+    progress: Progress,
+) -> BatchReport:
+    """``answer_batch`` of questions that are read already: words by id."""
+    started = time.perf_counter()
+    lock = store.layout.root / "locks" / f"batch-{sha256_hex(out.identity)[:16]}.lock"
+    inputs = {
+        "questions": asked_from,
+        "questions_digest": sha256_hex(to_json(asked)),
+        "model": assistant.model,
+        "contract": assistant.contract.digest,
+        "features_version": str(store.features.version()),
+        "out": out.identity,
+    }
+    settings = {
+        "inference": assistant.config.model_dump(mode="json"),
+        "batch": config.model_dump(mode="json"),
+    }
+    with (
+        writer_lock(lock, timeout_s=1.0, what=f"batch into {out.name}"),
+        store.runs.running("batch", inputs=inputs, settings=settings) as run,
+    ):
+        work = _Batch(assistant, store, out, config, run.id)
+        due = _due(asked, out.kept(), "" if keep_outdated else work.made_under)
+        now = list(due)[:limit]
+        out.begin([key for key in now if due[key] != "new"])
+        # Before the first question, so that its group counts towards the speed whole.
+        asking = time.perf_counter()
+        for number, group in enumerate(_groups(now, config.group)):
+            work.answer({key: asked[key] for key in group})
+            left = len(now) - work.asked
+            spent = time.perf_counter() - asking
+            values = {"seconds_left": spent / work.asked * left} if left else {}
+            values |= {"failed": work.failed} if work.failed else {}
+            detail = _priced(work.estimate(len(now), spent, config), config) if not number else ""
+            progress(
+                ProgressEvent(
+                    "answer", len(asked) - len(due) + work.asked, len(asked), detail, values
+                )
+            )
+        spent = time.perf_counter() - asking
+        out.finish()
+        run.outputs["answers"] = out.name
+        whole = work.estimate(work.asked, spent, config)
+        report = BatchReport(
+            done=work.asked - work.failed,
+            failed=work.failed,
+            skipped=len(asked) - len(due),
+            remaining=len(due) - len(now),
+            causes=dict(sorted(Counter(due[key] for key in now).items())),
+            prompt_tokens=work.prompt_tokens,
+            completion_tokens=work.completion_tokens,
+            cost=whole.cost if whole else (0.0 if config.priced else None),
+            currency=config.currency if config.priced else "",
+            estimate=work.estimate(len(due) - len(now), spent, config),
+            seconds=time.perf_counter() - started,
+            run=run.id,
+        )
+        run.metrics.update(report.model_dump(mode="json", exclude={"run", "estimate"}))
+        run.status = "partial" if work.failed else "done"
+    return report
+
+
+def made_under(assistant: Assistant, features: str) -> str:
+    """Digest of everything besides the question that an answer depends on.
+
+    Args:
+        assistant: what answers.
+        features: digest of what can be found; see ``FeatureStore.content_digest``.
+    """
+    reranker = assistant.retriever.reranker
+    parts = {
+        "model": assistant.model,
+        "contract": assistant.contract.digest,
+        "generator": assistant.generator.identity,
+        "reranker": None if reranker is None else reranker.identity,
+        "inference": assistant.config,
+        "use_retrieval": assistant.use_retrieval,
+        "features": features,
+    }
+    return sha256_hex(to_json(parts))
+
+
+class _Batch:
+    """One run: what answers, and what it has come to so far."""
+
+    def __init__(
+        self, assistant: Assistant, store: Store, out: Output, config: BatchConfig, run_id: str
+    ) -> None:
+        self.assistant = assistant
+        self.features = store.features
+        self.out = out
+        self.config = config
+        self.run_id = run_id
+        self._seen = self.features.version()
+        self.made_under = made_under(assistant, self.features.content_digest())
+        self.asked = self.failed = self.prompt_tokens = self.completion_tokens = 0
+
+    def answer(self, group: Mapping[str, str]) -> None:
+        """Ask a group of questions and keep their rows."""
+        began_at = self._current()
+        found = self.assistant.answer_many(list(group.values()), run_id=self.run_id)
+        # Documents that changed meanwhile may stand behind some of these answers and not others.
+        label = began_at if self._current() == began_at else ""
+        rows = [
+            self._row(key, question, answer, label)
+            for (key, question), answer in zip(group.items(), found, strict=True)
+        ]
+        self.out.put(rows)
+        self.asked += len(rows)
+        self.failed += sum(row.error is not None for row in rows)
+        self.prompt_tokens += sum(row.prompt_tokens for row in rows)
+        self.completion_tokens += sum(row.completion_tokens for row in rows)
+
+    def estimate(self, questions: int, spent_s: float, config: BatchConfig) -> Estimate | None:
+        """What so many questions take at the pace so far; None before the first."""
+        if not questions or not self.asked:
+            return None
+        share = questions / self.asked
+        tokens = self.prompt_tokens * share, self.completion_tokens * share
+        return Estimate(
+            questions=questions,
+            seconds=spent_s * share,
+            prompt_tokens=round(tokens[0]),
+            completion_tokens=round(tokens[1]),
+            cost=config.cost(*tokens, seconds=spent_s * share),
+        )
+
+    def _current(self) -> str:
+        version = self.features.version()
+        if version != self._seen:
+            self._seen = version
+            self.made_under = made_under(self.assistant, self.features.content_digest())
+        return self.made_under
+
+    def _row(
+        self, key: str, question: str, found: Answer | InputError | EngineError, label: str
+    ) -> AnswerRow:
+        if isinstance(found, Answer):
+            return AnswerRow.of(key, found, made_under=label)
+        return AnswerRow(
+            id=key,
+            question=question,
+            model=self.assistant.model,
+            contract=self.assistant.contract.digest,
+            made_under=label,
+            run=self.run_id,
+            error=ErrorRow(code=found.code, message=found.message, hint=found.hint),
+        )
+
+
+def _due(asked: Mapping[str, str], kept: Mapping[str, Kept], current: str) -> dict[str, Cause]:
+    """The questions to ask, and why; an empty ``current`` lets outdated answers stand."""
+    due: dict[str, Cause] = {}
+    for key, question in asked.items():
+        row = kept.get(key)
+        if row is None:
+            due[key] = "new"
+        elif row.question.strip() != question.strip():
+            due[key] = "changed"
+        elif row.failed:
+            due[key] = "failed"
+        elif current and row.made_under != current:
+            due[key] = "outdated"
+    return due
+
+
+def _groups(keys: Sequence[str], size: int) -> Iterator[Sequence[str]]:
+    for start in range(0, len(keys), size):
+        yield keys[start : start + size]
+
+
+def _priced(estimate: Estimate | None, config: BatchConfig) -> str:
+    if estimate is None:
+        return ""
+    tokens = estimate.prompt_tokens + estimate.completion_tokens
+    cost = f", {estimate.cost:.2f} {config.currency}" if estimate.cost is not None else ""
+    return f"{estimate.questions} questions: about {estimate.seconds:.0f} s, {tokens} tokens{cost}"

@@ -1,0 +1,555 @@
+"""What is served, measured on questions with known answers.
+
+Evaluation asks the same ``Assistant`` that serves, question by question, and reads the retrieved
+passages from its events: there is no second path that could score better than the first. Every
+evaluation is a run; the scores per case are attached to it under ``cases``, so that two
+evaluations of the same cases can be compared pair by pair.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from pipelines.engines.cross_encoders.entailment import Entailment
+from pipelines.inference.answering.answer import Assistant
+from pipelines.inference.answering.retrieve import Retriever
+from pipelines.inference.evaluating import metrics
+from pipelines.inference.evaluating.grounding import GROUNDEDNESS, Grounding, ground_rows
+from pipelines.inference.evaluating.judging import JUDGE, Judge, Judgement
+from pipelines.inference.evaluating.oracle import OracleRetriever
+from pipelines.inference.evaluating.scoring import (
+    ScoredCase,
+    answer_row,
+    passages_needed,
+    retrieval_row,
+)
+from pipelines.inference.evaluating.selection import Excluded, Selection, select
+from store.contracts.conditions import PipelineContract
+from store.errors import InputError, InvalidCases, PostconditionFailed
+from store.progress import Progress, ProgressEvent, quiet
+from store.proof.gate import bootstrap_interval
+from store.proof.significance import Difference, differences
+from store.store import Store
+from store.types import Case, Interval, SearchMode, Value, sha256_hex
+from store.versioned.casesets import cases_digest
+
+#: Name under which the scores per case are attached to the run.
+ROWS = "cases"
+RETRIEVAL = metrics.RANKING
+ANSWERS = (
+    "exact_match",
+    "f1",
+    "rouge_l",
+    "citation_precision",
+    "citation_recall",
+    "faithfulness",
+)
+#: Scores that only some evaluations have: from models that the profile names.
+GRADED = (GROUNDEDNESS, JUDGE)
+
+_BATCH = 128  # questions embedded together
+
+
+class Abstention(Interval):
+    """How well the system knows what it cannot answer.
+
+    The interval itself is of accuracy: the share of cases that were answered when answerable and
+    refused when not. ``precision``: how many refusals were right; ``recall``: how many
+    unanswerable cases were refused.
+    """
+
+    precision: Interval
+    recall: Interval
+    accuracy: Interval
+    wrongly_refused: int
+    wrongly_answered: int
+    reasons: Mapping[str, int] = Field(default_factory=dict)
+
+
+class EvaluationReport(Value):
+    """An evaluation in figures.
+
+    ``cases`` counts those that were scored; ``case_set`` is the digest of those asked for, and
+    ``frozen`` the name of the frozen set that holds just these, empty when none does. A metric's
+    interval has ``n`` 0 when no case bears on it (no citation was made, for example); it then says
+    nothing. Latencies are seconds; ``tokens`` are mean counts per answer, over answers that the
+    model was asked for. ``reused`` says how many scores an earlier evaluation, perhaps a killed
+    one, had made under the very same circumstances; latencies are then of that one.
+
+    - retrieval: see ``inference.evaluating.metrics``; over cases with a gold document. Where a case
+      has no answers, every passage of its document is relevant.
+    - exact_match, f1, rouge_l: SQuAD's and ROUGE-L, markers removed; a refusal is right where
+      nothing is accepted.
+    - citation_precision: share of an answer's citations that point at a relevant passage, averaged
+      over answers with citations.
+    - citation_recall: share of answers that cite a relevant passage, over answers that were shown
+      one. One is enough, as one is all that an answer needs.
+    - faithfulness: share of an answer's content words that stand in the passages it cites (see
+      ``metrics.support``), averaged over answers; an answer without citation has 0.
+    - groundedness: share of an answer's claims that follow from the passages it cites, by the NLI
+      model in ``grounding``; where the profile names one.
+    - judge: score by the rubric of the language model in ``judge``, from 0 to 1; where one was
+      asked.
+    """
+
+    cases: int
+    case_set: str
+    frozen: str = ""
+    system: str = ""
+    model: str = ""
+    contract_digest: str = ""
+    features_version: int = 0
+    use_retrieval: bool = True
+    mode: SearchMode | None = None
+    oracle: bool = False
+    reused: int = 0
+    retrieval: Mapping[str, float] = Field(default_factory=dict)
+    retrieval_intervals: Mapping[str, Interval] = Field(default_factory=dict)
+    answers: Mapping[str, Abstention | Interval] | None = None
+    latency: Mapping[str, float] = Field(default_factory=dict)
+    tokens: Mapping[str, float] = Field(default_factory=dict)
+    not_in_store: Excluded = Excluded()
+    ambiguous: Excluded = Excluded()
+    trained_on: Excluded = Excluded()
+    faults: Mapping[str, int] = Field(default_factory=dict)
+    grounding: Grounding | None = None
+    judge: Judgement | None = None
+    run: str = ""
+    seconds: float = 0.0
+
+
+EVALUATE = PipelineContract("evaluate")
+EVALUATE_RETRIEVAL = PipelineContract("evaluate-retrieval")
+
+
+@EVALUATE.precondition("There are cases", raises=InvalidCases)
+@EVALUATE_RETRIEVAL.precondition("There are cases", raises=InvalidCases)
+def has_cases(cases: Sequence[Case]) -> None:
+    """An evaluation of nothing would pass every floor."""
+    if not cases:
+        raise InvalidCases("There are no cases to evaluate.")
+
+
+@EVALUATE.precondition(
+    "A case is about one document of the store, and not one trained on", raises=InputError
+)
+def a_case_counts(
+    assistant: Assistant,
+    cases: Sequence[Case],
+    store: Store,
+    include_trained: bool,
+    unseen_by: Sequence[str],
+) -> None:
+    """The others are counted, not scored."""
+    models = () if include_trained else (assistant.model, *unseen_by)
+    select(cases, store, models)
+
+
+@EVALUATE_RETRIEVAL.precondition(
+    "A case is about one document of the store, and not one trained on", raises=InputError
+)
+def a_case_can_be_found(cases: Sequence[Case], store: Store, unseen_by: Sequence[str]) -> None:
+    """The others are counted, not scored."""
+    select(cases, store, unseen_by)
+
+
+@EVALUATE.postcondition("Each case that is scored has one row of scores")
+@EVALUATE_RETRIEVAL.postcondition("Each case that is scored has one row of scores")
+def a_row_per_case(store: Store, result: EvaluationReport) -> None:
+    """The rows are what two evaluations are compared by."""
+    ids = [row["id"] for row in case_rows(store, result.run)]
+    if len(set(ids)) != len(ids) or len(ids) != result.cases:
+        raise PostconditionFailed(
+            f"The evaluation {result.run} scored {result.cases} cases and kept {len(ids)} rows of "
+            f"{len(set(ids))} cases."
+        )
+
+
+@EVALUATE.enforced
+def evaluate(
+    assistant: Assistant,
+    cases: Sequence[Case],
+    *,
+    store: Store,
+    progress: Progress = quiet,
+    retrieval_only: bool = False,
+    include_trained: bool = False,
+    unseen_by: Sequence[str] = (),
+    system: str = "",
+    resume: bool = False,
+    entailment: Entailment | None = None,
+    judge: Judge | None = None,
+) -> EvaluationReport:
+    """Ask every case and score what comes back.
+
+    Cases whose document is not in the store, or not unambiguously, are not scored but counted, and
+    so are those about documents that the model was trained on. Cases from judged documents (BEIR)
+    have no answers to compare with: they measure retrieval only, and the model is not asked.
+
+    Args:
+        assistant: what is served.
+        cases: see ``cases.load_cases``.
+        store: the assistant's.
+        progress: told after every case.
+        retrieval_only: measure the search alone.
+        include_trained: also score cases about documents trained on.
+        unseen_by: model versions whose training documents are left out too, so that a comparison
+            with them covers the same cases.
+        system: what a comparison calls this assistant; empty where there is none.
+        resume: take over the scores of cases that were asked under the very same circumstances
+            (contract, model, settings, features version, code), and keep those that are made now.
+        entailment: model of inference that measures groundedness.
+        judge: language model that scores answers by its rubric.
+
+    Raises:
+        InvalidCases: there are no cases, or none is about a document in the store.
+        InputError: all of them are about documents trained on.
+    """
+    if retrieval_only:
+        return evaluate_retrieval(
+            assistant.retriever, cases, store=store, progress=progress, resume=resume
+        )
+    chosen = select(cases, store, () if include_trained else (assistant.model, *unseen_by))
+    version = store.features.version()
+    oracle = isinstance(assistant.retriever, OracleRetriever)
+    settings = {
+        "inference": assistant.config.model_dump(mode="json"),
+        "use_retrieval": assistant.use_retrieval,
+        "oracle": oracle,
+    }
+    kept = None
+    if resume:
+        kept = store.results.under(
+            settings
+            | {
+                "contract": assistant.contract.model_dump(mode="json"),
+                "generator": assistant.generator.identity.model_dump(mode="json"),
+                "model": assistant.model,
+                **_circumstances(assistant.retriever, store, version),
+            }
+        )
+    reused = 0
+
+    def measure(run_id: str) -> Iterator[dict[str, Any]]:
+        nonlocal reused
+        for scored in chosen.scored:
+            key = cases_digest([scored.case])
+            row = kept.get(key) if kept is not None else None
+            if row is not None:
+                reused += 1
+                yield row
+                continue
+            if scored.judged:
+                row = _search_row(assistant.retriever, scored, None)
+            else:
+                if isinstance(assistant.retriever, OracleRetriever):
+                    assistant.retriever.aim(scored)
+                row = answer_row(assistant, scored, run_id)
+            # 0: no passages took part, or the features moved on while the case was asked.
+            if kept is not None and row.get("features_version", version) in (0, version):
+                kept.keep(key, row)
+            yield row
+
+    def grade(rows: list[dict[str, Any]]) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        if entailment is not None:
+            found["grounding"] = ground_rows(
+                rows, entailment, store=store, resume=resume, progress=progress
+            )
+        if judge is not None:
+            found["judge"] = judge.score_rows(rows, store=store, resume=resume, progress=progress)
+        return found
+
+    report = _run(
+        chosen,
+        measure,
+        store=store,
+        progress=progress,
+        base=EvaluationReport(
+            cases=len(chosen.scored),
+            case_set=cases_digest(cases),
+            system=system,
+            model=assistant.model,
+            contract_digest=assistant.contract.digest,
+            features_version=version,
+            use_retrieval=assistant.use_retrieval,
+            mode=assistant.config.retrieval.mode if assistant.use_retrieval else None,
+            oracle=oracle,
+        ),
+        settings=settings
+        | {
+            "include_trained": include_trained,
+            "unseen_by": list(unseen_by),
+            "judge": judge.model if judge else "",
+            "entailment": entailment.identity.id if entailment else "",
+        },
+        grade=grade,
+    )
+    return report.model_copy(update={"reused": reused})
+
+
+@EVALUATE_RETRIEVAL.enforced
+def evaluate_retrieval(
+    retriever: Retriever,
+    cases: Sequence[Case],
+    *,
+    store: Store,
+    progress: Progress = quiet,
+    unseen_by: Sequence[str] = (),
+    system: str = "",
+    resume: bool = False,
+) -> EvaluationReport:
+    """Score the search alone; no language model takes part. See ``evaluate``.
+
+    Questions are embedded in batches; a case's time is its search and its share of the embedding.
+    """
+    chosen = select(cases, store, unseen_by)
+    version = store.features.version()
+    settings = {"retrieval": retriever.config.model_dump(mode="json"), "retrieval_only": True}
+    kept = None
+    if resume:
+        kept = store.results.under(settings | _circumstances(retriever, store, version))
+    reused = 0
+
+    def measure(run_id: str) -> Iterator[dict[str, Any]]:
+        nonlocal reused
+        for at in range(0, len(chosen.scored), _BATCH):
+            batch = chosen.scored[at : at + _BATCH]
+            keys = [cases_digest([scored.case]) for scored in batch]
+            rows = {key: kept.get(key) if kept is not None else None for key in keys}
+            new = {
+                key: scored for key, scored in zip(keys, batch, strict=True) if rows[key] is None
+            }
+            started = time.perf_counter()
+            questions = [scored.case.question for scored in new.values()]
+            asked = retriever.embed(questions) if questions else []
+            vectors = dict(zip(new, asked, strict=True))
+            embedding_s = (time.perf_counter() - started) / max(1, len(new))
+            for key in keys:
+                row = rows[key]
+                if row is None:
+                    row = _search_row(retriever, new[key], vectors[key], spent_s=embedding_s)
+                    rows[key] = row
+                else:
+                    reused += 1
+                yield row
+            # Unless the features moved on while the batch was searched.
+            if kept is not None and store.features.version() == version:
+                kept.keep_all((key, row) for key in new if (row := rows[key]) is not None)
+
+    report = _run(
+        chosen,
+        measure,
+        store=store,
+        progress=progress,
+        base=EvaluationReport(
+            cases=len(chosen.scored),
+            case_set=cases_digest(cases),
+            system=system,
+            features_version=version,
+            mode=retriever.config.mode,
+        ),
+        settings=settings,
+    )
+    return report.model_copy(update={"reused": reused})
+
+
+def compare(
+    rows: Iterable[Mapping[str, Any]], other: Iterable[Mapping[str, Any]]
+) -> dict[str, Difference]:
+    """Mean differences, ``rows`` minus ``other``, over the cases that both scored.
+
+    Args:
+        rows: scores per case, as attached to a run; see ``case_rows``.
+        other: those of the evaluation compared against.
+
+    Returns:
+        By metric, the paired difference with its interval and its p-value, corrected over the
+        metrics; metrics that no case shares are absent.
+
+    Raises:
+        InvalidCases: the two have no case in common.
+    """
+    ours, theirs = {r["id"]: r for r in rows}, {r["id"]: r for r in other}
+    shared = [case for case in ours if case in theirs]
+    if not shared:
+        raise InvalidCases("The two evaluations have no case in common.")
+    pairs = {
+        metric: [
+            ours[case][metric] - theirs[case][metric]
+            for case in shared
+            if ours[case].get(metric) is not None and theirs[case].get(metric) is not None
+        ]
+        for metric in (*ANSWERS, *GRADED, "abstention", *RETRIEVAL)
+    }
+    return differences({metric: values for metric, values in pairs.items() if values})
+
+
+def case_rows(store: Store, run_id: str) -> list[dict[str, Any]]:
+    """The scores per case of an evaluation.
+
+    Raises:
+        RunNotFound: there is no such run, or it was no evaluation.
+    """
+    return list(store.runs.attached(run_id, ROWS))
+
+
+def _circumstances(retriever: Retriever, store: Store, version: int) -> dict[str, Any]:
+    """What a search's result depends on besides question and settings."""
+    reranker = retriever.reranker
+    return {
+        "embedder": retriever.embedder.identity.model_dump(mode="json"),
+        "reranker": None if reranker is None else reranker.identity.model_dump(mode="json"),
+        "features": [version, store.features.content_digest()],
+        "code": _code_digest(),
+    }
+
+
+@cache
+def _code_digest() -> str:
+    """Of the code that answers and scores: a kept score is of this code or of none."""
+    pipelines = Path(__file__).parents[2]
+    folders = [pipelines / "engines", pipelines / "inference", pipelines.parent / "store"]
+    files = sorted(path for folder in folders for path in folder.rglob("*.py"))
+    return sha256_hex(b"\n".join(path.read_bytes() for path in files))
+
+
+def _run(
+    chosen: Selection,
+    measure: Callable[[str], Iterable[dict[str, Any]]],
+    *,
+    store: Store,
+    progress: Progress,
+    base: EvaluationReport,
+    settings: Mapping[str, Any],
+    grade: Callable[[list[dict[str, Any]]], dict[str, Any]] = lambda rows: {},
+) -> EvaluationReport:
+    started = time.perf_counter()
+    total = len(chosen.scored)
+    frozen = store.cases.with_digest(base.case_set)
+    inputs = {
+        "model": base.model,
+        "contract": base.contract_digest,
+        "case_set": base.case_set,
+        "frozen": frozen.ref if frozen else "",
+        "features_version": str(base.features_version),
+        "system": base.system,
+        "use_retrieval": str(base.use_retrieval).lower(),
+    }
+    with store.runs.running("evaluate", inputs=inputs, settings=settings) as run:
+        rows: list[dict[str, Any]] = []
+        f1: list[float] = []
+        for row in measure(run.id):
+            rows.append(row)
+            if "f1" in row:
+                f1.append(row["f1"])
+            values = {"f1": sum(f1) / len(f1)} if f1 else {}
+            progress(ProgressEvent("evaluate", len(rows), total, row["question"], values))
+        graded = grade(rows)
+        store.runs.attach(run.id, ROWS, rows)
+        report = base.model_copy(
+            update={
+                "frozen": frozen.ref if frozen else "",
+                "not_in_store": chosen.not_in_store,
+                "ambiguous": chosen.ambiguous,
+                "trained_on": chosen.trained_on,
+                "run": run.id,
+                **summary(rows),
+                **graded,
+                "seconds": time.perf_counter() - started,
+            }
+        )
+        run.outputs["cases"] = ROWS
+        # A gate compares only what saw the same passages from its first case to its last.
+        run.outputs["features_version"] = str(store.features.version())
+        run.metrics.update(
+            report.model_dump(mode="json", include={"cases", "retrieval", "answers", "latency"})
+        )
+    return report
+
+
+def _search_row(
+    retriever: Retriever,
+    scored: ScoredCase,
+    vector: NDArray[np.float32] | None,
+    *,
+    spent_s: float = 0.0,
+) -> dict[str, Any]:
+    k = passages_needed(scored, retriever.config.k)
+    started = time.perf_counter()
+    passages = retriever.search(scored.case.question, k, vector=vector)
+    return retrieval_row(scored, passages, seconds=time.perf_counter() - started + spent_s)
+
+
+def summary(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The figures of a report that come from its rows, as ``EvaluationReport`` names them."""
+    ranked = [row for row in rows if "mrr" in row]
+    intervals = {name: _interval([row[name] for row in ranked]) for name in RETRIEVAL}
+    answered = [row for row in rows if "f1" in row]
+    return {
+        "retrieval": {name: i.mean for name, i in intervals.items()} if ranked else {},
+        "retrieval_intervals": intervals if ranked else {},
+        "answers": _answer_metrics(answered) if answered else None,
+        "latency": _latency(rows),
+        "tokens": _tokens(rows),
+        "faults": dict(sorted(Counter(row["fault"] for row in answered if row["fault"]).items())),
+    }
+
+
+def _answer_metrics(rows: Sequence[Mapping[str, Any]]) -> dict[str, Interval]:
+    refused = [row for row in rows if row["abstained"]]
+    unanswerable = [row for row in rows if not row["answerable"]]
+    accuracy = _interval([row["abstention"] for row in rows])
+    abstention = Abstention(
+        **accuracy.model_dump(),
+        accuracy=accuracy,
+        precision=_interval([float(not row["answerable"]) for row in refused]),
+        recall=_interval([float(row["abstained"]) for row in unanswerable]),
+        wrongly_refused=sum(bool(row["answerable"]) for row in refused),
+        wrongly_answered=sum(not row["abstained"] for row in unanswerable),
+        reasons=dict(sorted(Counter(str(row["abstention_reason"]) for row in refused).items())),
+    )
+    measured = [name for name in GRADED if any(name in row for row in rows)]
+    by_name = {
+        name: _interval([row[name] for row in rows if row.get(name) is not None])
+        for name in (*ANSWERS, *measured)
+    }
+    return {**by_name, "abstention": abstention}
+
+
+def _interval(values: Sequence[float]) -> Interval:
+    """With its bootstrap bounds; over no values, all that is known is 0 to 1."""
+    return bootstrap_interval(values) if values else Interval(mean=0.0, low=0.0, high=1.0, n=0)
+
+
+def _tokens(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    asked = [row for row in rows if row.get("prompt_tokens")]
+    if not asked:
+        return {}
+    return {
+        "prompt": sum(row["prompt_tokens"] for row in asked) / len(asked),
+        "completion": sum(row["completion_tokens"] for row in asked) / len(asked),
+    }
+
+
+def _latency(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    def percentile(field: str, share: int) -> float | None:
+        values = [row[field] for row in rows if field in row]
+        return float(np.percentile(values, share)) if values else None
+
+    figures = {
+        "p50": percentile("total_s", 50),
+        "p95": percentile("total_s", 95),
+        "first_token": percentile("first_token_s", 50),
+        "retrieve": percentile("retrieve_s", 50),
+    }
+    return {name: value for name, value in figures.items() if value is not None}

@@ -1,0 +1,285 @@
+"""The feature store: documents with their ledger, chunks with their vectors, and search over them.
+
+LanceDB underneath. Every change of chunks is one to readers (``Lance.as_one``), who see a batch of
+documents before it or after it and never between. Texts and ledger lines follow in a commit of
+their own; a crash between leaves documents whose chunks carry another ``document_hash`` than the
+ledger says, and ``heal`` names them to the next ingest. Writers hold ``Layout.writing``; readers
+never wait.
+
+``FeatureStore`` is the whole; what it can do is in the modules named for it: ``ledger`` and
+``chunks`` read, ``writing`` changes, ``health`` mends and indexes. Here is what concerns all of it:
+the passport, another embedder's vectors, versions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from store.errors import EmbedderMismatch
+from store.features import frames
+from store.features.chunks import ChunkSample
+from store.features.frames import WriteReport
+from store.features.health import Diagnosis, ErasedRows, FeatureUpkeep, Health
+from store.features.history import FeatureVersion, History
+from store.features.validation import ValidationConfig
+from store.features.writing import ReplaceResult
+from store.lance import indexing
+from store.lance import shapes as tables
+from store.lance.connection import with_schema
+from store.types import EmbedderIdentity, Value
+
+__all__ = [
+    "ChunkSample",
+    "Diagnosis",
+    "ErasedRows",
+    "FeatureStats",
+    "FeatureStore",
+    "Health",
+    "ReplaceResult",
+]
+
+
+class FeatureStats(Value):
+    """The feature store in numbers."""
+
+    documents: int
+    failed: int
+    empty: int
+    chunks: int
+    version: int
+    embedder: str
+    text_index: bool
+    vector_index: str
+    unindexed_rows: int
+
+
+class FeatureStore(FeatureUpkeep):
+    """Documents and chunks under one store root. Opening is cheap and reads nothing.
+
+    See ``OpenedFeatures`` for how one is opened.
+    """
+
+    @cached_property
+    def history(self) -> History:
+        """The versions of the store, and their tags."""
+        return History(self.layout, self._lance)
+
+    def stats(self) -> FeatureStats:
+        """The feature store in numbers; all zero before the first ingest."""
+        if not self.exists():
+            return FeatureStats(
+                documents=0, failed=0, empty=0, chunks=0, version=0, embedder="",
+                text_index=False, vector_index="exact", unindexed_rows=0,
+            )  # fmt: skip
+        chunks = self._snapshot()
+        lines = self.lines()
+        identity = tables.passport(chunks.schema)
+        with self._lance.reading():
+            return FeatureStats(
+                documents=lines.served(),
+                failed=lines.in_state("failed"),
+                empty=lines.in_state("empty"),
+                chunks=int(chunks.count_rows()),
+                version=int(chunks.version),
+                embedder=identity.id,
+                text_index=indexing.has_text_index(chunks),
+                vector_index=indexing.vector_index(chunks),
+                unindexed_rows=indexing.unindexed_rows(chunks),
+            )
+
+    # The passport
+
+    def require_identity(self, identity: EmbedderIdentity) -> None:
+        """Refuse another embedder than the one that made the vectors.
+
+        Raises:
+            EmbedderMismatch: the passports differ.
+        """
+        held = self.identity()
+        if held is None or held == identity:
+            return
+        ours, theirs = held.model_dump(), identity.model_dump()
+        differing = ", ".join(
+            f"{name} {ours[name]!r} and {theirs[name]!r}"
+            for name in ours
+            if ours[name] != theirs[name]
+        )
+        raise EmbedderMismatch(
+            f"The store's vectors were made by {held.id!r}, not by {identity.id!r} as it is now "
+            f"(they differ in {differing}).",
+            hint="Use the profile that made them, or make all vectors anew: "
+            "fti ingest PATH --re-embed",
+        )
+
+    def create(self, identity: EmbedderIdentity) -> None:
+        """Make the tables where they are absent.
+
+        Raises:
+            EmbedderMismatch: there are vectors of another embedder.
+        """
+        self._refuse_old()
+        with self._lance.writing():
+            documents = self._lance.ensure(tables.DOCUMENTS, tables.documents_schema())
+            self._add_missing_columns(documents)
+            table = self._lance.ensure(self._lance.chunks, tables.chunks_schema(identity))
+            indexing.ensure_text_index(table)
+        self.require_identity(identity)
+
+    def _add_missing_columns(self, documents: Any) -> None:
+        """What the ledger of a store made by an earlier fti has no column for."""
+        there = set(documents.schema.names)
+        missing = [field for field in tables.documents_schema() if field.name not in there]
+        if missing:
+            documents.add_columns(missing)
+
+    # Data frames
+
+    def write(
+        self,
+        frame: Any,
+        *,
+        identity: EmbedderIdentity | None = None,
+        config: ValidationConfig | None = None,
+    ) -> WriteReport:
+        """Make documents of rows: a pyarrow Table or pandas DataFrame with a row per chunk.
+
+        Rows of one ``source`` are one document and replace what the store had of it. Needed are
+        ``source``, ``text`` and ``vector``; ``title``, ``section``, ``metadata``, ``media_type``
+        and ``start`` count where they are there, as in what ``to_arrow`` gives.
+
+        Args:
+            frame: the rows.
+            identity: which embedder made the vectors; without, what the table itself says, or the
+                store's.
+            config: bounds that chunks must keep.
+
+        Raises:
+            InputError: the rows are no table of features.
+            EmbedderMismatch: the store's vectors come from another embedder.
+            StoreLocked, StoreFull: as an ingest.
+        """
+        return frames.write(self, frame, identity=identity, config=config)
+
+    # All vectors anew
+
+    def rebuilding(self, identity: EmbedderIdentity) -> FeatureStore:
+        """A store over the same documents with an empty table of chunks for another embedder.
+
+        Readers keep the present chunks until ``adopt``.
+        """
+        self._refuse_old()
+        self._lance.drop(tables.REBUILD)
+        aside = FeatureStore(self.layout)
+        aside._lance.chunks = tables.REBUILD
+        aside.create(identity)
+        return aside
+
+    def refill(
+        self,
+        source: FeatureStore,
+        embed: Callable[[Sequence[str]], NDArray[np.float32]],
+        *,
+        document_hashes: Mapping[str, str],
+        batch: int = 256,
+    ) -> int:
+        """Take all chunks of another store over as they are cut, under new vectors.
+
+        For a store that ``rebuilding`` gave; afterwards it can be searched.
+
+        Args:
+            source: whose chunks.
+            embed: the vectors of embedded texts, a row each.
+            document_hashes: by document id, what its chunks shall say that they were made from;
+                others keep theirs.
+            batch: chunks embedded and written at once.
+
+        Returns:
+            How many chunks there are now.
+        """
+        import pyarrow as pa
+
+        table = self._chunks_for_writing()
+        schema = table.schema
+        with self._lance.writing():
+            for rows in source._snapshot().search().to_batches(batch):
+                vectors = embed(rows["search_text"].to_pylist())
+                columns = {name: rows[name] for name in schema.names if name != "vector"}
+                columns["document_hash"] = pa.array(
+                    document_hashes.get(document, made_from)
+                    for document, made_from in zip(
+                        rows["document_id"].to_pylist(), rows["document_hash"].to_pylist(),
+                        strict=True,
+                    )
+                )  # fmt: skip
+                columns["vector"] = tables.vector_column(vectors, schema)
+                table.add(pa.table([columns[name] for name in schema.names], schema=schema))
+            table.optimize(cleanup_older_than=indexing.NEVER)
+        return int(table.count_rows())
+
+    def discard(self, rebuilt: FeatureStore) -> None:
+        """Drop what ``rebuilding`` gave, where it was not adopted."""
+        if rebuilt._lance.chunks == tables.REBUILD:
+            self._lance.drop(tables.REBUILD)
+
+    def adopt(self, rebuilt: FeatureStore) -> int:
+        """Put the rebuilt chunks in the place of the present ones, in one commit.
+
+        Vectors remembered for other embedders are dropped. Returns the new version.
+        """
+        self._refuse_old()
+        source = rebuilt._chunks_for_writing()
+        schema = source.schema
+        with self._lance.writing():
+            rows = with_schema(source.search().to_batches(1024), schema)
+            indexing.ensure_text_index(self._lance.overwrite(tables.CHUNKS, rows, schema))
+        keep = tables.vectors_name(tables.passport(schema))
+        for name in self._lance.names():
+            if name == tables.REBUILD or (tables.is_vectors_name(name) and name != keep):
+                self._lance.drop(name)
+        return self.version()
+
+    # Versions
+
+    def record_version(self, run: str = "") -> FeatureVersion:
+        """Note the present state as a numbered version, left by a run."""
+        self._refuse_old()
+        stats = self.stats()
+        return self.history.record(
+            documents=stats.documents, chunks=stats.chunks, embedder=stats.embedder, run=run
+        )
+
+    def checkout(self, version: int | str) -> FeatureStore:
+        """The store as it was at a version of the chunks, to read only.
+
+        Args:
+            version: a number, or a tag.
+
+        Raises:
+            VersionNotFound: there is no such version or tag.
+        """
+        number = self.history.resolve(version) if isinstance(version, str) else version
+        beside = self.history.documents_version(number)
+        earlier = FeatureStore(self.layout, at=number, documents_at=beside)
+        earlier._snapshot()
+        return earlier
+
+    def rollback(self, version: int | str, run: str = "") -> FeatureVersion:
+        """Make documents and chunks what they were at a version, as a new version.
+
+        Vectors of another embedder come back with it. The next ingest takes again what has changed
+        in the files since.
+
+        Raises:
+            VersionNotFound: there is no such version or tag.
+        """
+        self._refuse_old()
+        self.history.restore(self.checkout(version).version())
+        self._listing = None
+        with self._lance.writing():
+            indexing.ensure_text_index(self._chunks_for_writing())
+        return self.record_version(run)

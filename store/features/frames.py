@@ -1,0 +1,291 @@
+"""Features as tables for data frames, and tables from elsewhere as features.
+
+A row is a chunk. What is written is held to the same contract as what an ingest stores.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from store.errors import InputError
+from store.features.validation import ValidationConfig, violation
+from store.lance import shapes as tables
+from store.lance.shapes import DocumentUpdate, LedgerEntry
+from store.types import (
+    Chunk,
+    Document,
+    EmbedderIdentity,
+    SourceRecord,
+    Value,
+    chunk_id,
+    document_id,
+    now,
+    sha256_hex,
+)
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from store.features.feature_store import FeatureStore
+
+#: What the ledger says in place of a file of a document that came as rows.
+FRAME = "frame:"
+#: Columns of a table of chunks; ``vector`` last, as it is the largest.
+COLUMNS = (
+    "id", "document_id", "source", "title", "section", "ordinal", "start", "end", "text",
+    "content_hash", "media_type", "metadata", "vector",
+)  # fmt: skip
+_AT_ONCE = 64  # documents of one commit
+_NEEDED = ("source", "text", "vector")
+
+
+class WriteReport(Value):
+    """What writing rows did. ``refused`` has a source with the reason for each that broke the
+    contract; it stands in the ledger and not in the table."""
+
+    documents: int
+    chunks: int
+    refused: Mapping[str, str]
+    version: int
+
+
+def as_table(batches: Iterable[Any], schema: pa.Schema, columns: Iterable[str]) -> pa.Table:
+    """Rows of ``chunks`` with metadata as maps, and the passport of the vectors."""
+    import pyarrow as pa
+
+    found = pa.Table.from_batches(list(batches), pa.schema([schema.field(c) for c in columns]))
+    if "metadata" in found.column_names:
+        maps = [list(tables.decode_metadata(t).items()) for t in found["metadata"].to_pylist()]
+        at = found.column_names.index("metadata")
+        kind = pa.map_(pa.string(), pa.string())
+        found = found.set_column(at, "metadata", pa.array(maps, kind))
+    return found.replace_schema_metadata(schema.metadata)
+
+
+def check_columns(columns: Iterable[str] | None) -> list[str]:
+    """The columns that are asked for; all without.
+
+    Raises:
+        InputError: one does not exist.
+    """
+    wanted = list(COLUMNS if columns is None else columns)
+    unknown = [c for c in wanted if c not in COLUMNS]
+    if unknown or not wanted:
+        raise InputError(
+            f"Chunks have no columns {unknown!r}." if unknown else "No column is asked for.",
+            hint=f"There is: {', '.join(COLUMNS)}.",
+        )
+    return wanted
+
+
+def table_of(frame: Any) -> pa.Table:
+    """An Arrow table from one, or from a pandas data frame.
+
+    Raises:
+        InputError: it is neither, or lacks a column that is needed.
+    """
+    import pyarrow as pa
+
+    if isinstance(frame, pa.Table):
+        found = frame
+    elif hasattr(frame, "to_dict") and hasattr(frame, "columns"):
+        # By rows: pandas holds a map as a dict, which Arrow would take for a struct of all keys.
+        rows = frame.to_dict("records")
+        names = [str(c) for c in frame.columns]
+        found = pa.table({n: _column(n, [row[n] for row in rows]) for n in names})
+    else:
+        raise InputError(
+            f"A {type(frame).__name__} is no table of features.",
+            hint="Give a pyarrow Table or a pandas DataFrame.",
+        )
+    missing = [name for name in _NEEDED if name not in found.column_names]
+    if missing:
+        raise InputError(
+            f"The table has no columns {missing!r}.",
+            hint="Needed are source, text and vector; title, section, metadata, media_type, start "
+            "and end may be there.",
+        )
+    return found
+
+
+def _column(name: str, values: list[Any]) -> pa.Array:
+    import pyarrow as pa
+
+    if name == "metadata":
+        maps = [list(v.items()) if isinstance(v, Mapping) else v for v in values]
+        return pa.array(maps, pa.map_(pa.string(), pa.string()))
+    if name in ("vector", "section"):
+        values = [None if v is None else list(v) for v in values]
+    try:
+        return pa.array(values, from_pandas=True)  # NaN stands for what is missing
+    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+        raise InputError(f"The column {name!r} cannot be read: {error}.") from error
+
+
+def passport_of(table: pa.Table) -> EmbedderIdentity | None:
+    """The embedder that a table from a feature store says made its vectors."""
+    held = table.schema.metadata or {}
+    return tables.passport(table.schema) if tables.PASSPORT in held else None
+
+
+def updates(table: pa.Table, identity: EmbedderIdentity) -> Iterator[DocumentUpdate]:
+    """A document for each source, in order of first row.
+
+    With ``start`` and ``end`` the text is laid out as they say, white space between; without, the
+    rows' texts stand one after another.
+
+    Raises:
+        InputError: a value is of a wrong kind, or two rows claim one place with different texts.
+    """
+    by_source: dict[str, list[dict[str, Any]]] = {}
+    for number, row in enumerate(table.to_pylist()):
+        if not isinstance(row["source"], str) or not row["source"]:
+            raise InputError(f"Row {number} has the source {row['source']!r}, which is no text.")
+        if not isinstance(row["text"], str):
+            raise InputError(f"Row {number} has the text {row['text']!r}, which is no text.")
+        by_source.setdefault(row["source"], []).append(row)
+    for source, rows in by_source.items():
+        yield _update(source, rows, identity)
+
+
+def _update(source: str, rows: list[dict[str, Any]], identity: EmbedderIdentity) -> DocumentUpdate:
+    placed = all(row.get("start") is not None for row in rows)
+    if placed:
+        rows = sorted(rows, key=lambda row: (row["start"], row["start"] + len(row["text"])))
+    text, starts = _laid_out(source, rows, placed=placed)
+    key, first, moment = document_id(source), rows[0], now()
+    title = first.get("title") or source.rsplit("/", 1)[-1]
+    document = Document(
+        id=key,
+        source=source,
+        title=title,
+        text=text,
+        content_hash=sha256_hex(text),
+        media_type=first.get("media_type") or "text/plain",
+        metadata={str(k): str(v) for k, v in dict(first.get("metadata") or ()).items()},
+        ingested_at=moment,
+    )
+    seen: Counter[str] = Counter()
+    chunks = []
+    for ordinal, (row, start) in enumerate(zip(rows, starts, strict=True)):
+        digest = sha256_hex(row["text"])
+        chunks.append(
+            Chunk(
+                id=chunk_id(key, digest, seen[digest]),
+                document_id=key,
+                ordinal=ordinal,
+                start=start,
+                end=start + len(row["text"]),
+                text=row["text"],
+                content_hash=digest,
+                section=tuple(row.get("section") or ()),
+            )
+        )
+        seen[digest] += 1
+    record = SourceRecord(
+        id=key,
+        source=source,
+        title=title,
+        state="indexed",
+        content_hash=document.content_hash,
+        attempted_hash=document.content_hash,
+        chunks=len(chunks),
+        attempted_at=moment,
+        ingested_at=moment,
+    )
+    try:
+        vectors = np.asarray([row["vector"] for row in rows], dtype=np.float32)
+    except (TypeError, ValueError):  # missing, or of several lengths: the contract says so
+        vectors = np.zeros((0, identity.dimension), np.float32)
+    return DocumentUpdate(
+        document=document,
+        entry=LedgerEntry(record, FRAME, document.content_hash),
+        chunks=tuple(chunks),
+        vectors=vectors,
+        search_texts=tuple(f"{title}\n{row['text']}" for row in rows),
+    )
+
+
+def _laid_out(source: str, rows: list[dict[str, Any]], *, placed: bool) -> tuple[str, list[int]]:
+    if not placed:
+        starts, at = [], 0
+        for row in rows:
+            starts.append(at)
+            at += len(row["text"]) + 2
+        return "\n\n".join(row["text"] for row in rows), starts
+    text = ""
+    for row in rows:
+        start, part = row["start"], row["text"]
+        text += "\n" * (start - len(text))
+        shared = text[start : start + len(part)]
+        if shared != part[: len(shared)]:
+            raise InputError(
+                f"Two rows of {source!r} have different texts at {start}.",
+                hint="Leave out start and end, and the texts stand one after another.",
+            )
+        text += part[len(shared) :]
+    return text, [row["start"] for row in rows]
+
+
+def write(
+    features: FeatureStore,
+    frame: Any,
+    *,
+    identity: EmbedderIdentity | None,
+    config: ValidationConfig | None,
+) -> WriteReport:
+    """``FeatureStore.write``."""
+    table = table_of(frame)
+    made_by = identity or passport_of(table) or features.identity()
+    if made_by is None:
+        raise InputError(
+            "The store is new, and the table does not say which embedder made its vectors.",
+            hint="Name it: write(frame, identity=embedder.identity)",
+        )
+    config = config or ValidationConfig()
+    good: list[DocumentUpdate] = []
+    refused: dict[str, str] = {}
+    bad: list[DocumentUpdate] = []
+    for update in updates(table, made_by):
+        wrong = violation(update, made_by, config)
+        if wrong is None:
+            good.append(update)
+        else:
+            refused[update.document.source] = wrong
+            bad.append(update)
+    with features.layout.writing("write"):
+        features.create(made_by)
+        for start in range(0, len(good), _AT_ONCE):
+            features.replace(good[start : start + _AT_ONCE])
+        held = {e.record.id: e for e in features.ledger()}
+        features.note(
+            [_refused(u, held.get(u.document.id), refused[u.document.source]) for u in bad]
+        )
+        features.maintain()
+        version = features.record_version().version
+    return WriteReport(
+        documents=len(good),
+        chunks=sum(len(u.chunks) for u in good),
+        refused=refused,
+        version=version,
+    )
+
+
+def _refused(update: DocumentUpdate, before: LedgerEntry | None, why: str) -> LedgerEntry:
+    """The ledger line of rows that break the contract; what was served of the source stays."""
+    failure = {
+        "state": "failed",
+        "cause": f"its features are not stored: {why}",
+        "attempted_hash": update.document.content_hash,
+        "attempted_at": now(),
+    }
+    if before is not None:
+        record = before.record.model_copy(update=failure)
+        return LedgerEntry(record, before.file, before.file_hash, before.file_documents)
+    blank = {"content_hash": "", "chunks": 0, "ingested_at": None}
+    record = update.entry.record.model_copy(update={**failure, **blank})
+    return LedgerEntry(record, update.entry.file, "")

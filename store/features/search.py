@@ -1,0 +1,237 @@
+"""What a search asks of the table of chunks, and how two result lists become one."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from store.errors import EmbedderMismatch, EngineError
+from store.lance import indexing
+from store.lance.shapes import PASSAGE_COLUMNS, decode_metadata, matrix, utf8
+from store.types import Passage, Value
+
+if TYPE_CHECKING:
+    from lancedb.expr import Expr
+
+#: Constant of reciprocal rank fusion, as in Cormack, Clarke and Büttcher (SIGIR 2009).
+RRF_K = 60
+
+
+class Fusion(Value):
+    """How the list by vectors and the list by words become one."""
+
+    method: Literal["rrf", "weighted"] = Field(
+        default="rrf",
+        description="rrf: by rank (Cormack et al. 2009); weighted: by score, each list's scaled to "
+        "0 to 1 (a convex combination, Bruch et al. 2023).",
+    )
+    vector_weight: float = Field(
+        default=0.5,
+        ge=0,
+        le=1,
+        description="Weight of the list by vectors; the list by words has the rest.",
+    )
+    rrf_k: int = Field(
+        default=RRF_K, ge=1, le=1000, description="The larger, the less the first ranks count."
+    )
+
+
+def by_vector(
+    table: Any, vector: NDArray[np.float32], k: int, condition: Expr | None
+) -> list[Passage]:
+    """Passages nearest to a vector by cosine, best first.
+
+    Raises:
+        EmbedderMismatch: the vector is not of the table's dimension.
+        EngineError: the vector is not finite.
+    """
+    return [
+        _passage(row, rank, score=row["similarity"], found_by=("vector",))
+        for rank, row in enumerate(_nearest(table, vector, k, condition), start=1)
+    ]
+
+
+def by_words(table: Any, text: str, k: int, condition: Expr | None) -> list[Passage]:
+    """Passages that hold words of the text, by BM25, best first."""
+    return [
+        _passage(row, rank, score=row["text_score"], found_by=("text",))
+        for rank, row in enumerate(_matching(table, text, k, condition), start=1)
+    ]
+
+
+def by_both(
+    table: Any,
+    text: str,
+    vector: NDArray[np.float32],
+    k: int,
+    condition: Expr | None,
+    *,
+    depth: int,
+    fusion: Fusion | None = None,
+) -> list[Passage]:
+    """Both lists, ``depth`` long, fused; every passage carries its similarity.
+
+    Raises:
+        EmbedderMismatch, EngineError: as ``by_vector``.
+    """
+    # Side by side: either waits for the disk and for threads of its own most of the time.
+    matching = _aside().submit(_matching, table, text, depth, condition, compared_with=vector)
+    near = {row["id"]: row for row in _nearest(table, vector, depth, condition)}
+    worded = {row["id"]: row for row in matching.result()}
+    fusion = fusion or Fusion()
+    if fusion.method == "rrf":
+        weights = (fusion.vector_weight, 1 - fusion.vector_weight)
+        # Twice the shares, so that equal ones give the scores of plain RRF.
+        fused = fuse([list(near), list(worded)], fusion.rrf_k, [2 * w for w in weights])
+    else:
+        similarities = {k: r["similarity"] for k, r in {**worded, **near}.items()}
+        matches = {key: row["text_score"] for key, row in worded.items()}
+        fused = combine(similarities, matches, fusion.vector_weight)
+    fused = fused[:k]
+    return [
+        _passage(
+            {**worded.get(key, {}), **near.get(key, {})},
+            rank,
+            score=score,
+            found_by=tuple(n for n, rows in (("vector", near), ("text", worded)) if key in rows),
+        )
+        for rank, (key, score) in enumerate(fused, start=1)
+    ]
+
+
+@functools.cache
+def _aside() -> ThreadPoolExecutor:
+    """Threads for the searches by words that go beside one by vectors."""
+    return ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="search-words")
+
+
+def rows(query: Any) -> list[dict[str, Any]]:
+    """All rows of a query."""
+    found: list[dict[str, Any]] = query.to_arrow().to_pylist()
+    return found
+
+
+def fuse(
+    lists: Sequence[Sequence[str]], k: int = RRF_K, weights: Sequence[float] | None = None
+) -> list[tuple[str, float]]:
+    """Reciprocal rank fusion: ids with the sum of weight / (k + rank) over the lists, best first.
+
+    Ties go to the better best rank, then to the id, so that the same lists give the same order.
+    """
+    scores: dict[str, float] = {}
+    best: dict[str, int] = {}
+    for ids, weight in zip(lists, weights or [1.0] * len(lists), strict=True):
+        for rank, key in enumerate(ids, start=1):
+            scores[key] = scores.get(key, 0.0) + weight / (k + rank)
+            best[key] = min(best.get(key, rank), rank)
+    return sorted(scores.items(), key=lambda item: (-item[1], best[item[0]], item[0]))
+
+
+def combine(
+    similarities: Mapping[str, float], matches: Mapping[str, float], vector_weight: float
+) -> list[tuple[str, float]]:
+    """Ids with the weighted mean of both scores, each scaled to 0 to 1, best first.
+
+    What the words did not find has the score of no match, 0, which is BM25's least; the least
+    similarity is that of the candidates (Bruch, Gai and Ingber, "An Analysis of Fusion Functions
+    for Hybrid Retrieval", 2023).
+    """
+    near = _scaled(similarities, low=min(similarities.values(), default=0.0))
+    worded = _scaled(matches, low=0.0)
+    scores = {
+        key: vector_weight * near[key] + (1 - vector_weight) * worded.get(key, 0.0) for key in near
+    }
+    return sorted(scores.items(), key=lambda item: (-item[1], -near[item[0]], item[0]))
+
+
+def _scaled(scores: Mapping[str, float], *, low: float) -> dict[str, float]:
+    width = max(scores.values(), default=low) - low
+    return {key: (value - low) / width if width > 0 else 0.0 for key, value in scores.items()}
+
+
+def cosine(vectors: NDArray[np.float32], query: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Cosine of each row with the query; 0 where either has no length."""
+    lengths = np.linalg.norm(vectors, axis=1) * np.linalg.norm(query)
+    products = vectors @ query
+    safe = np.where(lengths > 0, lengths, 1.0)
+    return np.where(lengths > 0, products / safe, 0.0).astype(np.float32)
+
+
+def _nearest(
+    table: Any, vector: NDArray[np.float32], k: int, condition: Expr | None
+) -> list[dict[str, Any]]:
+    dimension = table.schema.field("vector").type.list_size
+    asked = np.asarray(vector, dtype=np.float32)
+    if asked.shape != (dimension,):
+        raise EmbedderMismatch(
+            f"The question's vector has shape {asked.shape}; the store's have {dimension} "
+            "dimensions.",
+            hint="Use the profile that made them, or make all vectors anew: "
+            "fti ingest PATH --re-embed",
+        )
+    if not np.isfinite(asked).all():
+        raise EngineError("The embedder gave a vector that is not finite for the question.")
+    if not asked.any():
+        return []  # no direction: nothing is near
+    query = indexing.nearest(table, asked, k)
+    if condition is not None:
+        query = query.where(condition)
+    found = rows(query.select([*PASSAGE_COLUMNS, "_distance"]))
+    for row in found:
+        row["similarity"] = max(-1.0, min(1.0, 1.0 - row["_distance"]))
+    return sorted(found, key=lambda r: (-r["similarity"], r["id"]))
+
+
+def _matching(
+    table: Any,
+    text: str,
+    k: int,
+    condition: Expr | None,
+    *,
+    compared_with: NDArray[np.float32] | None = None,
+) -> list[dict[str, Any]]:
+    """Rows that hold words of the text, with their ``similarity`` to a vector that is given."""
+    query = table.search(utf8(text), query_type="fts").limit(k)
+    if condition is not None:
+        query = query.where(condition)
+    columns = [*PASSAGE_COLUMNS, "_score", *(["vector"] if compared_with is not None else [])]
+    read = query.select(columns).to_arrow()
+    if compared_with is not None:
+        # As an array from end to end: as lists of Python's numbers it took as long as the search.
+        stored = matrix(read["vector"])
+        read = read.drop_columns(["vector"])
+        similarities = cosine(stored, np.asarray(compared_with, np.float32)).tolist()
+    found: list[dict[str, Any]] = read.to_pylist()
+    for place, row in enumerate(found):
+        row["text_score"] = row["_score"]
+        if compared_with is not None:
+            row["similarity"] = similarities[place]
+    return sorted(found, key=lambda r: (-r["text_score"], r["id"]))
+
+
+def _passage(
+    row: Mapping[str, Any], rank: int, *, score: float, found_by: tuple[str, ...]
+) -> Passage:
+    return Passage(
+        rank=rank,
+        chunk_id=row["id"],
+        document_id=row["document_id"],
+        title=row["title"],
+        source=row["source"],
+        section=tuple(row["section"]),
+        start=row["start"],
+        end=row["end"],
+        text=row["text"],
+        score=score,
+        similarity=row.get("similarity"),
+        text_score=row.get("text_score"),
+        found_by=found_by,
+        metadata=decode_metadata(row["metadata"]),
+    )

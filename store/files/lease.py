@@ -1,0 +1,180 @@
+"""Who may write features that lie in an object store: one writer among machines.
+
+A lock file says nothing to another machine, so the writer holds a lease: an object
+``writer/<number>.json`` that only its maker writes, with the time until which it holds. The highest
+number counts. The next writer makes the next number by a conditional PUT, which succeeds for one
+alone, once the present one was given back or has run out. While it works, a thread extends it. A
+process that died stops doing so, and one that slept too long finds a higher number than its own and
+commits no more.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from pathlib import PurePosixPath
+
+from pydantic import ValidationError
+
+from store.errors import StoreError, StoreLocked
+from store.files.atomic import dump_json
+from store.files.places import Place
+from store.types import Value, now
+
+#: How long a lease holds that nobody extends; clocks of machines may differ by less than that.
+LEASE_S = 60.0
+_FOLDER = "writer"
+_POLL_S = 0.25
+
+
+class Holder(Value):
+    """What stands in a lease."""
+
+    what: str
+    host: str
+    process: int
+    until: datetime
+    released: bool = False
+
+
+class Lease:
+    """The right to write at one place, as a process holds it.
+
+    Args:
+        place: where the tables lie.
+        number: which lease.
+        holder: what stands in it.
+    """
+
+    def __init__(self, place: Place, number: int, holder: Holder, *, lasts_s: float) -> None:
+        self._place = place
+        self._number = number
+        self._holder = holder
+        self._lasts_s = lasts_s
+        self._lost = ""
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._extend, name="fti-lease", daemon=True)
+        self._thread.start()
+
+    def require(self) -> None:
+        """Refuse to go on where the lease was lost.
+
+        Raises:
+            StoreLocked: it ran out, and another process may write.
+        """
+        ran_out = "it ran out unextended" if now() >= self._holder.until else ""
+        if lost := self._lost or ran_out:
+            raise StoreLocked(
+                f"This process no longer holds the right to write to {self._place.url!r}: {lost}.",
+                hint="What was committed stays; run the same command again.",
+            )
+
+    def release(self) -> None:
+        """Let the next one write."""
+        self._over.set()
+        self._thread.join()
+        if not self._lost:
+            self._write(self._holder.model_copy(update={"released": True}))
+
+    def _extend(self) -> None:
+        while not self._over.wait(self._lasts_s / 4):
+            try:
+                highest = max(_numbers(self._place), default=0)
+                if highest > self._number:
+                    self._lost = "another process took it over"
+                    return
+                until = now() + timedelta(seconds=self._lasts_s)
+                self._write(self._holder.model_copy(update={"until": until}))
+            except StoreError:
+                continue  # tried again; until it succeeds, the time that is left runs down
+
+    def _write(self, holder: Holder) -> None:
+        self._place.write(_key(self._number), dump_json(holder.model_dump(mode="json")))
+        self._holder = holder
+
+
+@contextlib.contextmanager
+def leased(
+    place: Place, *, timeout_s: float, what: str, lasts_s: float = LEASE_S
+) -> Iterator[Lease]:
+    """Hold the right to write while the block runs.
+
+    Args:
+        place: where the tables lie.
+        timeout_s: how long to wait for another writer to finish.
+        what: what is done, for those who wait.
+        lasts_s: how long it holds unextended.
+
+    Raises:
+        StoreLocked: another process holds it for longer.
+        StoreError: the place cannot be reached.
+    """
+    lease = _acquire(place, timeout_s=timeout_s, what=what, lasts_s=lasts_s)
+    try:
+        yield lease
+    finally:
+        lease.release()
+
+
+def _acquire(place: Place, *, timeout_s: float, what: str, lasts_s: float) -> Lease:
+    deadline = time.monotonic() + timeout_s
+    while True:
+        numbers = _numbers(place)
+        highest = max(numbers, default=0)
+        held = _holder(place, highest) if highest else None
+        if held is None or held.released or held.until <= now():
+            mine = Holder(
+                what=what,
+                host=socket.gethostname(),
+                process=os.getpid(),
+                until=now() + timedelta(seconds=lasts_s),
+            )
+            if _take(place, highest + 1, mine):
+                for number in numbers:
+                    place.delete(_key(number))
+                return Lease(place, highest + 1, mine, lasts_s=lasts_s)
+        elif time.monotonic() >= deadline:
+            raise StoreLocked(
+                f"Another process is writing to {place.url!r} ({held.what}, process {held.process} "
+                f"on {held.host}).",
+                hint="Wait for it to finish, then run the command again. What a process left that "
+                f"died is free {lasts_s:g} s later.",
+            )
+        time.sleep(_POLL_S)
+
+
+def _take(place: Place, number: int, holder: Holder) -> bool:
+    try:
+        place.create(_key(number), dump_json(holder.model_dump(mode="json")))
+    except FileExistsError:
+        return False
+    # Numbers below the highest are deleted: one that slept since it looked could make such a one.
+    return max(_numbers(place), default=0) == number
+
+
+def _holder(place: Place, number: int) -> Holder | None:
+    """What stands in a lease; None when it is gone, superseded by a higher one."""
+    try:
+        return Holder.model_validate(json.loads(place.read(_key(number))))
+    except FileNotFoundError:
+        return None
+    except (ValueError, ValidationError) as error:
+        raise StoreError(
+            f"The lease {_key(number)!r} at {place.url!r} cannot be read: {error}.",
+            hint="Delete it when no process writes there.",
+        ) from error
+
+
+def _numbers(place: Place) -> list[int]:
+    stems = (PurePosixPath(key).stem for key in place.sizes(_FOLDER))
+    return [int(stem) for stem in stems if stem.isdigit()]
+
+
+def _key(number: int) -> str:
+    return f"{_FOLDER}/{number:012d}.json"

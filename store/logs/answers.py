@@ -1,0 +1,258 @@
+"""The answer log: every answer with its lineage, and what people said of it.
+
+A file per day (UTC), an answer per line; an answer's id holds its day. A line that a crash or a
+person broke is skipped and counted, so that one bad line never hides the rest.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import secrets
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal, TypeVar
+
+from store.errors import AnswerNotFound
+from store.files.atomic import append_line, append_lines, dump_line, iter_lines
+from store.files.combining import Combining
+from store.files.layout import Layout
+from store.types import Answer, Correction, Feedback, Review, Value, now
+
+_ID = re.compile(r"a-([0-9]{8})-[0-9a-f]{12}")
+_Line = TypeVar("_Line", bound=Value)
+
+
+def new_answer_id(at: datetime | None = None) -> str:
+    """An id for an answer made at ``at`` (now): ``a-YYYYMMDD-`` and 12 random hex digits."""
+    return f"a-{(at or now()).astimezone(UTC):%Y%m%d}-{secrets.token_hex(6)}"
+
+
+class AnswerLog:
+    """Answers under the store's root."""
+
+    def __init__(self, layout: Layout) -> None:
+        self._root = layout.answers
+        self._require_format = layout.require_format
+        self._commit = Combining(self._append)
+
+    def append(self, answer: Answer) -> None:
+        """Log an answer whose id came from ``new_answer_id``.
+
+        Answers of several threads that come meanwhile are flushed to the disk together.
+        """
+        self._commit(_line(answer))
+
+    def append_all(self, answers: Sequence[Answer]) -> None:
+        """Log answers, those of a day together; after a crash a beginning of them may be there."""
+        if answers:
+            self._append([_line(answer) for answer in answers])
+
+    def _append(self, dated: Sequence[tuple[str, str]]) -> Sequence[None]:
+        self._require_format()
+        days: dict[str, list[str]] = {}
+        for day, line in dated:
+            days.setdefault(day, []).append(line)
+        for day, lines in days.items():
+            append_lines(self._day(day), lines)
+        return [None] * len(dated)
+
+    def get(self, answer_id: str) -> Answer:
+        """One answer.
+
+        Raises:
+            AnswerNotFound: none with this id was logged; names recent ones.
+        """
+        match = _ID.fullmatch(answer_id)
+        if match:
+            for answer in self._answers(self._day(match.group(1)), answer_id):
+                if answer.id == answer_id:
+                    return answer
+        recent = ", ".join(answer.id for answer in self.list(limit=5))
+        raise AnswerNotFound(
+            f"There is no answer {answer_id!r}.",
+            hint=f"The newest are: {recent}." if recent else "No answer was logged yet.",
+        )
+
+    def many(self, answer_ids: Iterable[str]) -> Mapping[str, Answer]:
+        """Those of the answers that the log holds, by id; reads each day's file once."""
+        wanted: dict[str, set[str]] = {}
+        for answer_id in answer_ids:
+            if match := _ID.fullmatch(answer_id):
+                wanted.setdefault(match.group(1), set()).add(answer_id)
+        return {
+            answer.id: answer
+            for day, ids in wanted.items()
+            for answer in self._answers(self._day(day))
+            if answer.id in ids
+        }
+
+    def list(self, limit: int | None = None, since: datetime | None = None) -> Sequence[Answer]:
+        """Answers, newest first; ``since`` (with a time zone) is included."""
+        found: list[Answer] = []
+        for path in self._days():
+            if since is not None and path.stem < f"{since.astimezone(UTC):%Y-%m-%d}":
+                break
+            day = [a for a in self._answers(path) if since is None or a.created_at >= since]
+            found += sorted(day, key=lambda answer: answer.created_at, reverse=True)
+            if limit is not None and len(found) >= limit:
+                return found[:limit]
+        return found
+
+    def by_document(self, document_id: str) -> Sequence[Answer]:
+        """Answers that were shown a passage of this document, newest first."""
+        return self._where(
+            document_id, lambda a: any(p.document_id == document_id for p in a.passages)
+        )
+
+    def by_model(self, ref: str) -> Sequence[Answer]:
+        """Answers by one model version (``name/number``, or ``base``), newest first."""
+        return self._where(ref, lambda a: a.model == ref)
+
+    def feedback(self, feedback: Feedback) -> None:
+        """Keep a verdict; several on one answer are all kept.
+
+        Raises:
+            AnswerNotFound: the answer was not logged.
+        """
+        self.get(feedback.answer_id)
+        append_line(self._feedback_file, dump_line(feedback.model_dump(mode="json")))
+
+    def feedback_of(self, answer_id: str) -> Sequence[Feedback]:
+        """Verdicts on one answer, oldest first."""
+        return [f for f in self.all_feedback() if f.answer_id == answer_id]
+
+    def all_feedback(self, since: datetime | None = None) -> Sequence[Feedback]:
+        """Every verdict, oldest first; ``since`` (with a time zone) is included."""
+        return [
+            line
+            for line in _read(self._feedback_file, Feedback)
+            if line is not None and (since is None or line.created_at >= since)
+        ]
+
+    def corrections(
+        self, state: Literal["pending", "accepted", "rejected"] | None = None
+    ) -> Sequence[Correction]:
+        """Verdicts with a correction, oldest first: all of them, or those in one state.
+
+        One whose answer can no longer be read is left out.
+        """
+        reviews = {
+            (r.answer_id, r.given_at): r for r in _read(self._reviews_file, Review) if r is not None
+        }
+        given = [f for f in self.all_feedback() if f.correction]
+        answers = self.many(f.answer_id for f in given)
+        found = [
+            Correction(
+                answer=answers[f.answer_id],
+                feedback=f,
+                review=reviews.get((f.answer_id, f.created_at)),
+            )
+            for f in given
+            if f.answer_id in answers
+        ]
+        return [c for c in found if state is None or c.state == state]
+
+    def review(
+        self,
+        answer_id: str,
+        decision: Literal["accepted", "rejected"],
+        *,
+        number: int | None = None,
+        answer: str | None = None,
+        reason: str = "",
+    ) -> Correction:
+        """Decide on a correction; deciding again replaces the decision, and both are kept.
+
+        Args:
+            answer_id: the answer that was corrected.
+            decision: whether it may teach a model.
+            number: which of the answer's corrections, from 1; None: the newest.
+            answer: the answer to teach, where it is not the correction word for word; empty
+                where the documents hold none.
+            reason: why, for people.
+
+        Raises:
+            AnswerNotFound: the answer was not logged, or has no such correction.
+        """
+        self.get(answer_id)
+        mine = [c for c in self.corrections() if c.answer.id == answer_id]
+        if not mine or not 1 <= (number or 1) <= len(mine):
+            raise AnswerNotFound(
+                f"The answer {answer_id!r} has no correction"
+                + (f" number {number}; it has {len(mine)}." if mine else "."),
+                hint="See: fti feedback list",
+            )
+        chosen = mine[(number or len(mine)) - 1]
+        review = Review(
+            answer_id=answer_id,
+            given_at=chosen.feedback.created_at,
+            decision=decision,
+            answer=chosen.feedback.correction if answer is None else answer.strip(),
+            reason=reason,
+        )
+        append_line(self._reviews_file, dump_line(review.model_dump(mode="json")))
+        return chosen.model_copy(update={"review": review})
+
+    def broken_lines(self) -> int:
+        """How many lines of the log cannot be read."""
+        answers = sum(line is None for path in self._days() for line in _read(path, Answer))
+        verdicts = sum(line is None for line in _read(self._feedback_file, Feedback))
+        return answers + verdicts + sum(line is None for line in _read(self._reviews_file, Review))
+
+    # Inside
+
+    @property
+    def _feedback_file(self) -> Path:
+        return self._root / "feedback.jsonl"
+
+    @property
+    def _reviews_file(self) -> Path:
+        return self._root / "reviews.jsonl"
+
+    def _day(self, digits: str) -> Path:
+        return self._root / f"{digits[:4]}-{digits[4:6]}-{digits[6:]}.jsonl"
+
+    def _days(self) -> Sequence[Path]:
+        """Files of answers, newest day first."""
+        return sorted(self._root.glob("????-??-??.jsonl"), reverse=True)
+
+    def _answers(self, path: Path, containing: str = "") -> Iterator[Answer]:
+        return (line for line in _read(path, Answer, containing) if line is not None)
+
+    def _where(self, containing: str, wanted: Callable[[Answer], bool]) -> Sequence[Answer]:
+        return [
+            answer
+            for path in self._days()
+            for answer in sorted(
+                filter(wanted, self._answers(path, containing)),
+                key=lambda a: a.created_at,
+                reverse=True,
+            )
+        ]
+
+
+def _line(answer: Answer) -> tuple[str, str]:
+    """The day of an answer, as its id has it, and its line of the log."""
+    match = _ID.fullmatch(answer.id)
+    assert match, "ids of answers come from new_answer_id"
+    return match.group(1), dump_line(answer.model_dump(mode="json"))
+
+
+def _read(path: Path, kind: type[_Line], containing: str = "") -> Iterator[_Line | None]:
+    """The values on the lines of a file; None for a line that holds no such value.
+
+    Lines without the text ``containing`` are passed over unread: parsing is what takes the time.
+    """
+    # As JSON writes it inside a string, so that quotes and backslashes are found too.
+    needle = dump_line({"": containing})[6:-2].encode("utf-8")
+    if not path.exists():
+        return
+    for line in iter_lines(path):
+        if needle not in line:
+            continue
+        try:
+            yield kind.model_validate(json.loads(line))
+        except ValueError:  # no JSON, no UTF-8, or not such a value
+            yield None

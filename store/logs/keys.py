@@ -1,0 +1,158 @@
+"""Who may use the service: API keys, of which only digests are kept.
+
+A key is random enough (256 bits) that a plain sha256 of it tells nothing; whoever reads the store
+cannot use the service with it. Revoked keys stay in the list: once a key was made, callers are
+asked for one for ever, so that revoking the last does not open the door.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hmac
+import json
+import os
+import secrets
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from pathlib import Path
+
+from pydantic import Field, ValidationError
+
+from store.errors import IntegrityError, InvalidName, KeyNotFound
+from store.files.atomic import write_json, writer_lock
+from store.files.layout import Layout
+from store.types import Value, now, sha256_hex
+from store.versioned.versions import check_name
+
+
+class ApiKey(Value):
+    """A key as it is kept: everything but the key.
+
+    ``requests_per_minute`` None leaves the service's own limit; a ``read_only`` key may ask and
+    look, but neither add nor delete documents. A key with ``collections`` is answered from these
+    and sees nothing else of the store.
+    """
+
+    id: str
+    name: str
+    digest: str
+    created_at: datetime
+    revoked_at: datetime | None = None
+    requests_per_minute: int | None = Field(default=None, ge=1)
+    read_only: bool = False
+    collections: tuple[str, ...] = ()
+
+    @property
+    def active(self) -> bool:
+        """Whether it still lets in."""
+        return self.revoked_at is None
+
+
+class KeyStore:
+    """API keys under the store's root."""
+
+    def __init__(self, layout: Layout) -> None:
+        self._path = layout.keys
+        self._read: tuple[tuple[int, int, int], tuple[ApiKey, ...]] | None = None
+
+    def create(
+        self,
+        name: str,
+        *,
+        requests_per_minute: int | None = None,
+        read_only: bool = False,
+        collections: Sequence[str] = (),
+    ) -> tuple[ApiKey, str]:
+        """Make a key; the text returned beside it is shown once and kept nowhere.
+
+        Args:
+            name: whose it is.
+            requests_per_minute: its own limit.
+            read_only: whether documents are only looked at.
+            collections: all that it may be answered from; empty: the whole store. They need not
+                exist yet.
+
+        Raises:
+            InvalidName: no name says whose it is.
+        """
+        name = " ".join(name.split())
+        if not name or len(name) > 100:
+            raise InvalidName(
+                f"{name[:40]!r} is no name for a key.", hint="Say whose it is: fti keys create NAME"
+            )
+        text = f"fti_{secrets.token_urlsafe(32)}"
+        key = ApiKey(
+            id=f"k-{secrets.token_hex(4)}",
+            name=name,
+            digest=sha256_hex(text),
+            created_at=now(),
+            requests_per_minute=requests_per_minute,
+            read_only=read_only,
+            collections=tuple(sorted({check_name(each, "collection") for each in collections})),
+        )
+        with self._changing("keys create"):
+            self._write((*self.list(), key))
+        return key, text
+
+    def revoke(self, key_id: str) -> ApiKey:
+        """Let a key in no more; running services notice at the next request.
+
+        Raises:
+            KeyNotFound: there is none with this id; says which there are.
+        """
+        with self._changing("keys revoke"):
+            keys = self.list()
+            found = next((k for k in keys if k.id == key_id), None)
+            if found is None:
+                there = ", ".join(f"{k.id} ({k.name})" for k in keys if k.active)
+                raise KeyNotFound(
+                    f"There is no key {key_id!r}.",
+                    hint=f"There are: {there}." if there else "Make one: fti keys create NAME",
+                )
+            revoked = found.model_copy(update={"revoked_at": found.revoked_at or now()})
+            self._write([revoked if k.id == key_id else k for k in keys])
+        return revoked
+
+    def list(self) -> Sequence[ApiKey]:
+        """Every key ever made, oldest first. Cheap when the file has not changed.
+
+        Raises:
+            IntegrityError: the file cannot be understood; nobody is let in then.
+        """
+        try:
+            status = os.stat(self._path)  # noqa: PTH116  # one call, and a missing file is told
+        except FileNotFoundError:
+            return ()
+        seen = (status.st_ino, status.st_mtime_ns, status.st_size)
+        if self._read is None or self._read[0] != seen:
+            self._read = (seen, _parse(self._path))
+        return self._read[1]
+
+    def find(self, text: str) -> ApiKey | None:
+        """The active key that a caller's text is, compared in constant time."""
+        return match(text, self.list())
+
+    def _write(self, keys: Sequence[ApiKey]) -> None:
+        write_json(self._path, {"keys": [key.model_dump(mode="json") for key in keys]})
+
+    @contextlib.contextmanager
+    def _changing(self, what: str) -> Iterator[None]:
+        with writer_lock(self._path.with_suffix(".lock"), timeout_s=10.0, what=what):
+            yield
+
+
+def match(text: str, keys: Sequence[ApiKey]) -> ApiKey | None:
+    """The active one of ``keys`` that ``text`` is; every one is compared, whichever it is."""
+    digest = sha256_hex(text)
+    same = [key for key in keys if hmac.compare_digest(digest, key.digest) and key.active]
+    return same[0] if same else None
+
+
+def _parse(path: Path) -> tuple[ApiKey, ...]:
+    try:
+        return tuple(map(ApiKey.model_validate, json.loads(path.read_bytes())["keys"]))
+    except (ValueError, KeyError, TypeError, ValidationError) as error:
+        raise IntegrityError(
+            f"{str(path)!r} cannot be read as a list of API keys.",
+            hint="Restore it from a backup, or delete it and make new keys: fti keys create NAME",
+        ) from error

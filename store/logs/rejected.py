@@ -1,0 +1,81 @@
+"""Records that no document came of, kept as they were given: nothing that was sent is lost.
+
+A file per day (UTC). The ledger has a line per rejected record too; here is the record itself, so
+that it can be mended and sent again.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from pathlib import Path
+
+from store.files.atomic import append_line, dump_line, iter_lines, write_bytes
+from store.files.layout import Layout
+from store.types import Value, now
+
+
+class Rejected(Value):
+    """A record with the reason against it. Bytes that are no UTF-8 stand escaped in ``record``."""
+
+    at: datetime
+    stream: str
+    position: str
+    source: str
+    reason: str
+    record: str
+
+
+class RejectedLog:
+    """Rejected records under the store's root."""
+
+    def __init__(self, layout: Layout) -> None:
+        self._root = layout.rejected
+
+    def append(
+        self, *, stream: str, position: str, source: str, reason: str, record: bytes
+    ) -> None:
+        """Keep one, durably."""
+        at = now()
+        kept = Rejected(
+            at=at,
+            stream=stream,
+            position=position,
+            source=source,
+            reason=reason,
+            record=record.decode("utf-8", "backslashreplace"),
+        )
+        append_line(self._root / f"{at:%Y-%m-%d}.jsonl", dump_line(kept.model_dump(mode="json")))
+
+    def list(self) -> Iterator[Rejected]:
+        """All there are, oldest first; a line that a crash cut is passed over."""
+        for path in self._days():
+            for line in iter_lines(path):
+                try:
+                    yield Rejected.model_validate(json.loads(line))
+                except ValueError:
+                    continue
+
+    def forget(self, source: str) -> int:
+        """Remove what was kept of one source; how many there were."""
+        count = 0
+        for path in self._days():
+            lines = list(iter_lines(path))
+            kept = [line for line in lines if _source(line) != source]
+            count += len(lines) - len(kept)
+            if not kept:
+                path.unlink()
+            elif len(kept) < len(lines):
+                write_bytes(path, b"".join(line + b"\n" for line in kept))
+        return count
+
+    def _days(self) -> Sequence[Path]:
+        return sorted(self._root.glob("????-??-??.jsonl"))
+
+
+def _source(line: bytes) -> str:
+    try:
+        return str(json.loads(line)["source"])
+    except (ValueError, KeyError, TypeError):
+        return ""

@@ -1,0 +1,299 @@
+"""The run log: what ran, from which inputs, with which settings, to which outputs.
+
+``runs/<id>/run.json`` is the record; JSONL files beside it hold what belongs to the run, such as
+scores per case. While a run goes on its process holds a kernel lock on ``runs/<id>/process``; a run
+that says "running" while nobody holds it has lost its process, and is shown as failed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import importlib.metadata
+import json
+import os
+import platform
+import re
+import secrets
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from pydantic_core import to_jsonable_python
+
+from store.errors import FtiError, IntegrityError, RunNotFound
+from store.files.atomic import dump_line, iter_lines, write_bytes, write_json
+from store.files.layout import Layout
+from store.types import Run, RunKind, RunStatus, now
+from store.versioned.versions import check_name
+
+_ID = re.compile(r"r-[0-9]{8}-[0-9]{6}-[0-9a-f]{6}")
+_DIED = "the process died"
+_LIBRARIES = ("torch", "transformers", "peft", "sentence-transformers", "accelerate", "lancedb")
+
+
+@dataclass
+class OpenRun:
+    """A run going on: set what came of it, and ``status`` when it is "partial"."""
+
+    run: Run
+    outputs: dict[str, str] = field(default_factory=dict)
+    metrics: dict[str, Any] = field(default_factory=dict)
+    status: RunStatus = "done"
+    error: str = ""
+
+    @property
+    def id(self) -> str:
+        """The run's id."""
+        return self.run.id
+
+
+class RunLog:
+    """Runs under the store's root."""
+
+    def __init__(self, layout: Layout) -> None:
+        self._root = layout.runs
+        self._require_format = layout.require_format
+        self._held: dict[str, int] = {}  # handles of the process locks of runs started here
+
+    def start(
+        self,
+        kind: RunKind,
+        *,
+        inputs: Mapping[str, str] | None = None,
+        settings: Mapping[str, Any] | None = None,
+    ) -> Run:
+        """Record that a run begins. ``settings`` are kept: hand over none that are secret.
+
+        Raises:
+            StoreFormatError: another fti changed the store's format since it was opened.
+        """
+        self._require_format()
+        at = now()
+        run = Run(
+            id=f"r-{at:%Y%m%d-%H%M%S}-{secrets.token_hex(3)}",
+            kind=kind,
+            status="running",
+            started_at=at,
+            inputs=inputs or {},
+            settings=settings or {},
+            code_version=_code_version(),
+            libraries=libraries(),
+        )
+        folder = self._root / run.id
+        # The lock first: from the moment the record is there, the run is seen as alive.
+        write_json(folder / "process", {"pid": os.getpid(), "namespace": _namespace()})
+        handle = os.open(folder / "process", os.O_RDONLY)
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        self._held[run.id] = handle
+        self._write(run)
+        return run
+
+    def finish(
+        self,
+        run: Run,
+        *,
+        status: RunStatus,
+        outputs: Mapping[str, str] | None = None,
+        metrics: Mapping[str, Any] | None = None,
+        error: str = "",
+    ) -> Run:
+        """Record how a run ended."""
+        ended = run.model_copy(
+            update={
+                "status": status,
+                "finished_at": now(),
+                "outputs": dict(outputs or {}),
+                "metrics": dict(metrics or {}),
+                "error": error,
+            }
+        )
+        self._write(ended)
+        handle = self._held.pop(run.id, None)
+        if handle is not None:
+            os.close(handle)
+        return self.get(run.id)
+
+    @contextlib.contextmanager
+    def running(
+        self,
+        kind: RunKind,
+        *,
+        inputs: Mapping[str, str] | None = None,
+        settings: Mapping[str, Any] | None = None,
+    ) -> Iterator[OpenRun]:
+        """A run around a block: done when the block ends, failed with the cause when it raises."""
+        going = OpenRun(self.start(kind, inputs=inputs, settings=settings))
+        try:
+            yield going
+        except BaseException as error:
+            cause = str(error) if isinstance(error, FtiError) else _named(error)
+            self.finish(
+                going.run,
+                status="failed",
+                outputs=going.outputs,
+                metrics=going.metrics,
+                error=cause,
+            )
+            raise
+        going.run = self.finish(
+            going.run,
+            status=going.status,
+            outputs=going.outputs,
+            metrics=going.metrics,
+            error=going.error,
+        )
+
+    def get(self, run_id: str) -> Run:
+        """One run.
+
+        Raises:
+            RunNotFound: there is none with this id; names recent ones.
+            IntegrityError: its record cannot be read.
+        """
+        path = self._folder(run_id) / "run.json"
+        try:
+            run = Run.model_validate(json.loads(path.read_bytes()))
+        except ValueError as error:  # broken JSON, and pydantic's ValidationError
+            raise IntegrityError(
+                f"The record of run {run_id!r} cannot be read.",
+                hint=f"Restore {str(path)!r} from a backup, or delete its folder.",
+            ) from error
+        if run.status == "running" and not _alive(path.parent / "process"):
+            # It may have ended between reading the record and looking at the lock.
+            run = Run.model_validate(json.loads(path.read_bytes()))
+            if run.status == "running":
+                return run.model_copy(update={"status": "failed", "error": _DIED})
+        return run
+
+    def list(self, kind: RunKind | None = None, limit: int | None = None) -> Sequence[Run]:
+        """Runs, newest first."""
+        found: list[Run] = []
+        # Ids of one second do not sort by time, so whole seconds are read at once.
+        for _, second in groupby(self._ids(), key=lambda run_id: run_id[:17]):
+            runs = [self.get(run_id) for run_id in second]
+            found += sorted(
+                (run for run in runs if kind is None or run.kind == kind),
+                key=lambda run: run.started_at,
+                reverse=True,
+            )
+            if limit is not None and len(found) >= limit:
+                return found[:limit]
+        return found
+
+    def attach(self, run_id: str, name: str, rows: Iterable[Mapping[str, Any]]) -> Path:
+        """Keep rows with a run, as JSONL; replaces what had this name.
+
+        Raises:
+            InvalidName: ``name`` is not a plain name.
+            RunNotFound: there is no such run.
+        """
+        path = self._folder(run_id) / f"{check_name(name, 'attachment')}.jsonl"
+        plain = (to_jsonable_python(row, inf_nan_mode="null") for row in rows)
+        write_bytes(path, "".join(dump_line(row) + "\n" for row in plain).encode("utf-8"))
+        return path
+
+    def attached(self, run_id: str, name: str) -> Iterator[dict[str, Any]]:
+        """The rows kept with a run under ``name``.
+
+        Raises:
+            RunNotFound: there is no such run, or it has no such rows; says what it has.
+        """
+        path = self._folder(run_id) / f"{check_name(name, 'attachment')}.jsonl"
+        if not path.is_file():
+            raise RunNotFound(
+                f"Run {run_id!r} has nothing named {name!r} attached.",
+                hint=f"It has: {', '.join(self.attachments(run_id)) or 'nothing'}.",
+            )
+        return map(json.loads, iter_lines(path))
+
+    def attachments(self, run_id: str) -> Sequence[str]:
+        """Names of what is kept with a run."""
+        return sorted(path.stem for path in self._folder(run_id).glob("*.jsonl"))
+
+    def _ids(self) -> Sequence[str]:
+        if not self._root.is_dir():
+            return []
+        # A folder without a record was left by a crash before its run began.
+        return sorted(
+            (
+                path.name
+                for path in self._root.iterdir()
+                if _ID.fullmatch(path.name) and (path / "run.json").exists()
+            ),
+            reverse=True,
+        )
+
+    def _folder(self, run_id: str) -> Path:
+        folder = self._root / run_id
+        if not _ID.fullmatch(run_id) or not (folder / "run.json").exists():
+            recent = ", ".join(self._ids()[:5])
+            raise RunNotFound(
+                f"There is no run {run_id!r}.",
+                hint=f"The newest are: {recent}." if recent else "Nothing has run yet.",
+            )
+        return folder
+
+    def _write(self, run: Run) -> None:
+        write_json(self._root / run.id / "run.json", run.model_dump(mode="json"))
+
+
+@cache
+def libraries() -> Mapping[str, str]:
+    """The versions of what computes here; those that are not installed are left out."""
+    found = {"python": platform.python_version(), "machine": platform.machine()}
+    for name in _LIBRARIES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found
+
+
+def _code_version() -> str:
+    try:
+        return importlib.metadata.version("fti-llm")
+    except importlib.metadata.PackageNotFoundError:  # run from a bare source tree
+        return "unknown"
+
+
+def _named(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+
+
+def _alive(process: Path) -> bool:
+    """Whether the process that holds this lock is there."""
+    try:
+        handle = os.open(process, os.O_RDONLY)
+    except FileNotFoundError:
+        return False
+    try:
+        # Shared, so that two who look at once do not take each other for the run.
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return _holder_is_there(process)
+    finally:
+        os.close(handle)
+    return False
+
+
+def _holder_is_there(process: Path) -> bool:
+    """Tell a run from a child that it forked: the child holds the lock too, and may outlive it."""
+    holder = json.loads(process.read_bytes())
+    if holder["namespace"] != _namespace():
+        return True  # in another container, whose process numbers mean nothing here
+    try:
+        os.kill(holder["pid"], 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # there, and somebody else's
+        return True
+    return True
+
+
+def _namespace() -> str:
+    try:
+        return str(Path("/proc/self/ns/pid").readlink())
+    except OSError:  # not Linux: one namespace for all
+        return ""

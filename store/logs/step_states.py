@@ -1,0 +1,82 @@
+"""What became of each step of a pipeline, so that the next run knows what it may skip.
+
+``pipelines/<name>.json`` holds the last attempt of every step: the digests of what it read, of what
+it had written when it was done, and its run. It is written before and after each step, so that a
+step whose process died says "running", and is run again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from typing import Literal
+
+from pydantic import Field, TypeAdapter
+
+from store.errors import IntegrityError
+from store.files.atomic import write_json, writer_lock
+from store.files.layout import Layout
+from store.types import Value
+from store.versioned.versions import check_name
+
+StepStatus = Literal["running", "done", "partial", "refused", "failed"]
+
+
+class StepState(Value):
+    """The last attempt of a step. ``inputs`` and ``outputs`` are digests by what they are of."""
+
+    status: StepStatus
+    inputs: Mapping[str, str] = Field(default_factory=dict)
+    outputs: Mapping[str, str] = Field(default_factory=dict)
+    started_at: datetime
+    finished_at: datetime | None = None
+    run: str = ""
+    summary: str = ""
+    error: str = ""
+
+
+_STATES = TypeAdapter(dict[str, StepState])
+
+
+class PipelineStates:
+    """States of pipelines under the store's root."""
+
+    def __init__(self, layout: Layout) -> None:
+        self._layout = layout
+
+    def read(self, name: str) -> dict[str, StepState]:
+        """The states of a pipeline's steps by id; none before its first run.
+
+        Raises:
+            InvalidName: ``name`` is not a plain name.
+            IntegrityError: the file cannot be read.
+        """
+        path = self._layout.pipelines / f"{check_name(name, 'pipeline')}.json"
+        try:
+            return _STATES.validate_python(json.loads(path.read_bytes()))
+        except FileNotFoundError:
+            return {}
+        except ValueError as error:  # broken JSON, and pydantic's ValidationError
+            raise IntegrityError(
+                f"The state of the pipeline {name!r} cannot be read.",
+                hint=f"Delete {str(path)!r}: the next run then runs every step.",
+            ) from error
+
+    def write(self, name: str, states: Mapping[str, StepState]) -> None:
+        """Replace the states."""
+        path = self._layout.pipelines / f"{check_name(name, 'pipeline')}.json"
+        write_json(path, {key: state.model_dump(mode="json") for key, state in states.items()})
+
+    @contextlib.contextmanager
+    def running(self, name: str) -> Iterator[None]:
+        """Be the one process that runs a pipeline.
+
+        Raises:
+            InvalidName: ``name`` is not a plain name.
+            StoreLocked: another process runs it.
+        """
+        path = self._layout.root / "locks" / f"pipeline-{check_name(name, 'pipeline')}.lock"
+        with writer_lock(path, timeout_s=0, what=f"pipeline {name}"):
+            yield

@@ -1,0 +1,245 @@
+"""Datasets of instruction rows or preference pairs: immutable versions, a JSONL file per split."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
+
+from store.errors import DatasetNotFound, InputError, IntegrityError, StoreError
+from store.files.atomic import dump_line, iter_lines
+from store.files.layout import Layout
+from store.types import (
+    SPLITS,
+    DatasetKind,
+    DatasetVersion,
+    EmbedderIdentity,
+    FileEntry,
+    InstructionExample,
+    PreferenceExample,
+    Split,
+    now,
+    sha256_hex,
+)
+from store.versioned.versions import VersionedFolders, check_name, file_sha256
+
+Example = InstructionExample | PreferenceExample
+_Row = TypeVar("_Row", InstructionExample, PreferenceExample)
+_CALLED: Mapping[DatasetKind, str] = {
+    "instruction": "instruction rows",
+    "preference": "preference pairs",
+}
+
+
+class DatasetStore:
+    """Dataset versions under the store's root.
+
+    A split with rows is ``<split>.jsonl``, one example per line, loadable with
+    ``datasets.load_dataset("json", data_files=...)``; a split without rows has no file.
+    """
+
+    def __init__(self, layout: Layout) -> None:
+        self._folders = VersionedFolders(
+            layout.datasets,
+            what="dataset",
+            not_found=DatasetNotFound,
+            allowed_suffixes={".jsonl"},
+            before_change=layout.require_format,
+        )
+
+    def check_name(self, name: str) -> None:
+        """Refuse a name that no dataset can have, before the work of making one.
+
+        Raises:
+            InvalidName: it is not a plain name.
+        """
+        check_name(name, "dataset")
+
+    def publish(
+        self,
+        name: str,
+        *,
+        rows: Mapping[Split, Sequence[_Row]],
+        features_version: int,
+        embedder: EmbedderIdentity,
+        prompt_digest: str,
+        run_id: str,
+        settings: Mapping[str, Any] | None = None,
+        statistics: Mapping[str, Any] | None = None,
+        documents: Mapping[Split, Collection[str]] | None = None,
+    ) -> DatasetVersion:
+        """Publish rows as the next version of ``name``.
+
+        Args:
+            name: a new name, or one that has versions.
+            rows: examples by split, in the order to keep; all of one type.
+            features_version: version of the chunks that the rows were made from.
+            embedder: whose retrieval chose the distractors.
+            prompt_digest: of the form that rendered ``messages``.
+            run_id: the run that built it.
+            settings: what it was built with.
+            statistics: what is worth knowing of the rows.
+            documents: document ids by split; by default those that the rows name.
+
+        Raises:
+            InvalidName: ``name`` is not a plain name.
+            StoreError: there are no rows, two have one id, one stands under another split than its
+                own, or a document stands in two splits.
+        """
+        self._check(rows)
+        first = next(row for part in rows.values() for row in part)
+        kind: DatasetKind = "preference" if isinstance(first, PreferenceExample) else "instruction"
+        named: Mapping[Split, Collection[str]] = documents or {
+            split: {d for row in rows.get(split, ()) for d in row.documents} for split in SPLITS
+        }
+        by_split = {split: tuple(sorted(named.get(split, ()))) for split in SPLITS}
+        _check_apart(by_split)
+
+        def fill(folder: Path) -> None:
+            for split in SPLITS:
+                examples = rows.get(split, ())
+                if examples:
+                    with (folder / f"{split}.jsonl").open("w", encoding="utf-8") as handle:
+                        for row in examples:
+                            handle.write(dump_line(row.model_dump(mode="json")) + "\n")
+
+        def manifest(number: int, files: tuple[FileEntry, ...]) -> Mapping[str, Any]:
+            version = DatasetVersion(
+                name=name,
+                version=number,
+                kind=kind,
+                created_at=now(),
+                rows={split: len(rows.get(split, ())) for split in SPLITS},
+                kinds=dict(sorted(Counter(r.kind for part in rows.values() for r in part).items())),
+                documents=by_split,
+                digest=sha256_hex("".join(f"{f.path} {f.sha256}\n" for f in files)),
+                features_version=features_version,
+                embedder=embedder,
+                prompt_digest=prompt_digest,
+                run_id=run_id,
+                files=files,
+                settings=settings or {},
+                statistics=statistics or {},
+            )
+            return version.model_dump(mode="json")
+
+        number, _ = self._folders.publish(name, fill, manifest)
+        return self._load(name, number)
+
+    def names(self) -> Sequence[str]:
+        """Names that have a version."""
+        return self._folders.names()
+
+    def list(self, name: str | None = None) -> Sequence[DatasetVersion]:
+        """All versions, or those of one name; by name, then number."""
+        names = self._folders.names() if name is None else [self._folders.resolve(name)[0]]
+        return [self._load(n, v) for n in names for v in self._folders.versions(n)]
+
+    def get(self, ref: str) -> DatasetVersion:
+        """The version that ``name/N``, ``name/latest`` or ``name`` (its latest) means.
+
+        Raises:
+            InvalidName: ``ref`` is none of these.
+            DatasetNotFound: there is no such version; says what there is.
+            IntegrityError: its manifest is not as published.
+        """
+        return self._load(*self._folders.resolve(ref))
+
+    def path(self, ref: str) -> Path:
+        """The folder of a version."""
+        return self._folders.path(*self._folders.resolve(ref))
+
+    def verify(self, ref: str) -> Sequence[str]:
+        """A line per file that is not as published."""
+        return self._folders.verify(*self._folders.resolve(ref))
+
+    def rows(self, ref: str, split: Split) -> Iterator[InstructionExample]:
+        """The instruction rows of one split, in published order; none when the split is empty.
+
+        Raises:
+            DatasetNotFound: there is no such version; says what there is.
+            InputError: it holds preference pairs.
+            IntegrityError: the file is missing or differs from the manifest.
+        """
+        return self._examples(ref, split, "instruction", InstructionExample)
+
+    def pairs(self, ref: str, split: Split) -> Iterator[PreferenceExample]:
+        """The preference pairs of one split, in published order; none when the split is empty.
+
+        Raises:
+            DatasetNotFound: there is no such version; says what there is.
+            InputError: it holds instruction rows.
+            IntegrityError: the file is missing or differs from the manifest.
+        """
+        return self._examples(ref, split, "preference", PreferenceExample)
+
+    def examples(self, ref: str, split: Split) -> Iterator[Example]:
+        """What a version of either kind holds, as ``rows`` or ``pairs`` gives it."""
+        if self.get(ref).kind == "preference":
+            return self.pairs(ref, split)
+        return self.rows(ref, split)
+
+    def _examples(
+        self, ref: str, split: Split, kind: DatasetKind, form: type[_Row]
+    ) -> Iterator[_Row]:
+        version = self.get(ref)
+        if version.kind != kind:
+            raise InputError(
+                f"Dataset {version.ref} holds {_CALLED[version.kind]}, and {_CALLED[kind]} are "
+                "needed here.",
+                hint="Choose another: fti dataset list",
+            )
+        if split not in SPLITS:
+            raise DatasetNotFound(
+                f"Dataset {version.ref} has no split {split!r}.",
+                hint=f"Its splits are: {', '.join(SPLITS)}.",
+            )
+        entry = next((f for f in version.files if f.path == f"{split}.jsonl"), None)
+        if entry is None:
+            return iter(())
+        path = self.path(version.ref) / entry.path
+        if path.is_symlink() or not path.is_file() or file_sha256(path) != entry.sha256:
+            raise IntegrityError(
+                f"{entry.path!r} of dataset {version.ref} is missing or was changed.",
+                hint=f"Build it again with: fti dataset build {version.name}",
+            )
+        return (form.model_validate(json.loads(line)) for line in iter_lines(path))
+
+    def _load(self, name: str, number: int) -> DatasetVersion:
+        manifest = self._folders.manifest(name, number)
+        try:
+            return DatasetVersion.model_validate(manifest)
+        except ValidationError as error:
+            raise self._folders.understood_failed(name, number, error) from error
+
+    @staticmethod
+    def _check(rows: Mapping[Split, Sequence[_Row]]) -> None:
+        seen: set[str] = set()
+        for split, examples in rows.items():
+            for row in examples:
+                if row.split != split or split not in SPLITS:
+                    raise StoreError(
+                        f"Row {row.id!r} says split {row.split!r} and stands under {split!r}."
+                    )
+                if row.id in seen:
+                    raise StoreError(f"Two rows have the id {row.id!r}.")
+                seen.add(row.id)
+        if not seen:
+            raise StoreError(
+                "The dataset has no rows.", hint="Ingest more documents, or loosen the filters."
+            )
+
+
+def _check_apart(documents: Mapping[Split, Collection[str]]) -> None:
+    home: dict[str, Split] = {}
+    for split, ids in documents.items():
+        for document in ids:
+            if home.setdefault(document, split) != split:
+                raise StoreError(
+                    f"Document {document!r} stands in the splits {home[document]!r} and {split!r}.",
+                    hint="Split by document before making rows.",
+                )

@@ -1,0 +1,112 @@
+"""The Modelfile's template is the trained chat template, or there is none."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from transformers import AutoTokenizer
+
+from app.operations.exporting import export_merged
+from app.operations.gguf import export_gguf, rendering, turn_template
+from app.settings import load_settings
+from store.errors import ContractError, InputError
+from store.store import Store
+from store.types import Message
+from tests.support import tiny_model
+from tests.support.tiny_model import CHAT_TEMPLATE, CHATML_TEMPLATE, byte_level_tokenizer
+from tests.support.values import a_contract, publish_adapter
+
+WITH_DEFAULT = (
+    "{% if messages[0]['role'] != 'system' %}<|im_start|>system\nBe good.<|im_end|>\n{% endif %}"
+    + CHATML_TEMPLATE
+)
+TALK = [
+    Message(role="user", content="When?"),
+    Message(role="assistant", content="At nine [1]"),
+    Message(role="user", content="And {{ .Content }} on Mondays?"),
+]
+SYSTEM = Message(role="system", content="Answer.")
+
+
+def found(template: str) -> Any:
+    tokenizer = byte_level_tokenizer()
+    tokenizer.chat_template = template
+    return turn_template(rendering(tokenizer), model="tiny"), rendering(tokenizer)
+
+
+@pytest.mark.parametrize("template", [CHAT_TEMPLATE, CHATML_TEMPLATE, WITH_DEFAULT])
+def test_what_is_found_renders_as_the_template_does(template: str) -> None:
+    turns, render = found(template)
+    for talk in (TALK, TALK[:1], [SYSTEM, *TALK]):
+        assert turns.render(talk) == render(talk, True)
+    assert turns.head == ("<|im_start|>system\nBe good.<|im_end|>\n" if "good" in template else "")
+
+
+def test_the_go_template_says_the_same() -> None:
+    turns, _ = found(WITH_DEFAULT)
+    assert turns.as_go() == (
+        "{{ if not .System }}<|im_start|>system\nBe good.<|im_end|>\n{{ end }}"
+        '{{ range .Messages }}{{ if eq .Role "system" }}<|im_start|>system\n{{ .Content }}'
+        '<|im_end|>\n{{ else if eq .Role "user" }}<|im_start|>user\n{{ .Content }}<|im_end|>\n'
+        '{{ else if eq .Role "assistant" }}<|im_start|>assistant\n{{ .Content }}<|im_end|>\n'
+        "{{ end }}{{ end }}<|im_start|>assistant\n"
+    )
+
+
+def test_the_template_of_the_model_that_ships_can_be_said() -> None:
+    from pipelines.engines.weights import BUILTIN_LM
+
+    tokenizer = AutoTokenizer.from_pretrained(BUILTIN_LM, local_files_only=True)
+    turns = turn_template(rendering(tokenizer), model="builtin")
+    assert turns.render(TALK) == rendering(tokenizer)(TALK, True)
+
+
+@pytest.mark.parametrize(
+    ("template", "why"),
+    [
+        ("{{ messages[0]['content'] | upper }}", "cannot be said"),
+        (CHAT_TEMPLATE + "{{ messages | length }}", "cannot be said in a Modelfile"),
+        ("{% for m in messages %}{{ m['role'] + m['content'] + loop.index|string }}{% endfor %}",
+         "cannot be said in a Modelfile"),
+        ('{% for m in messages %}"""{{ m["role"] }}: {{ m["content"] }}\n{% endfor %}', '"""'),
+    ],
+)  # fmt: skip
+def test_a_template_that_says_more_is_refused(template: str, why: str) -> None:
+    with pytest.raises(ContractError, match=why) as caught:
+        found(template)
+    assert "--format merged" in caught.value.hint
+
+
+@pytest.mark.heavy
+def test_the_recipe_has_merged_weights_modelfile_and_commands(
+    tmp_path: Path, tiny_lm: Path, loaded_lm: Any
+) -> None:
+    store = Store(tmp_path / "store")
+    adapter = tiny_model.make_adapter(tiny_lm, tmp_path / "adapter")
+    (adapter / "README.md").write_text("# reader", "utf-8")
+    version = publish_adapter(store, adapter, a_contract(base=loaded_lm.identity))
+    profile = [f"generator.id={tiny_lm}", "generator.device=cpu"]
+    settings = load_settings(store=store.layout.root, environment={}, overrides=profile)
+    out = tmp_path / "recipe"
+    export_gguf(settings, store, version, out=out)
+    assert (out / "model" / "model.safetensors").is_file()
+    assert (out / "model" / "contract.json").is_file()
+    modelfile = (out / "Modelfile").read_text("utf-8")
+    assert modelfile.startswith('FROM ./reader-1-q8_0.gguf\nTEMPLATE """{{ range .Messages }}')
+    assert '{{ else if eq .Role "user" }}<|user|>\n{{ .Content }}<|end|>\n' in modelfile
+    assert 'SYSTEM """Answer the question from the numbered passages' in modelfile
+    assert "PARAMETER num_ctx 232\nPARAMETER num_predict 32\n" in modelfile
+    assert 'PARAMETER stop "<|end|>"' in modelfile
+    script = out / "convert.sh"
+    assert "convert_hf_to_gguf.py" in script.read_text("utf-8")
+    subprocess.run(["sh", "-n", str(script)], check=True)
+    refused = subprocess.run(["sh", str(script)], capture_output=True, text=True, check=False,
+                             env={"PATH": "/usr/bin:/bin"})  # fmt: skip
+    assert refused.returncode != 0
+    assert "Set LLAMA_CPP" in refused.stderr
+    for export in (export_gguf, export_merged):
+        with pytest.raises(InputError, match="is not empty"):
+            export(settings, store, version, out=out)

@@ -1,0 +1,198 @@
+"""Documents given to the running service: ingested in the background, listed, deleted."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import structlog.testing
+from starlette.testclient import TestClient
+
+from app.service.api import create_app
+from app.service.documents import plain_name
+from app.service.service_config import ServiceConfig
+from store.errors import InvalidName
+from store.store import Store
+from tests.support.service import assistant_over, filled_store
+
+SHED = b"# Bicycle shed\n\nThe new bicycle shed behind the kiln is turquoise.\n"
+QUESTION = "Which colour has the new bicycle shed?"
+
+
+@pytest.fixture(autouse=True)
+def logged() -> Iterator[list[Any]]:
+    with structlog.testing.capture_logs() as lines:
+        yield lines
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return filled_store(tmp_path / "store")
+
+
+@pytest.fixture
+def client(store: Store) -> Iterator[TestClient]:
+    with TestClient(create_app(assistant_over(store))) as client:
+        yield client
+
+
+def upload(client: TestClient, name: str, content: bytes) -> Any:
+    return client.post("/v1/documents", files={"file": (name, content)})
+
+
+def settled(client: TestClient, job: dict[str, Any]) -> dict[str, Any]:
+    """The job when it is over."""
+    deadline = time.monotonic() + 60
+    while job["state"] in ("queued", "running"):
+        assert time.monotonic() < deadline, job
+        time.sleep(0.05)
+        job = client.get(f"/v1/documents/jobs/{job['id']}").json()
+    return job
+
+
+def ask(client: TestClient, question: str = QUESTION) -> dict[str, Any]:
+    asked = {"messages": [{"role": "user", "content": question}]}
+    answer: dict[str, Any] = client.post("/v1/chat/completions", json=asked).json()
+    return answer
+
+
+def test_an_uploaded_document_is_answered_from_and_deleted_again(
+    client: TestClient, store: Store
+) -> None:
+    assert "turquoise" not in str(ask(client))
+    accepted = upload(client, "shed.md", SHED)
+    assert accepted.status_code == 202
+    job = settled(client, accepted.json())
+    assert (job["state"], job["reason"], job["chunks"]) == ("done", "", 1)
+    assert job["documents"] == [job["document_id"]]
+    answer = ask(client)
+    assert "turquoise" in answer["choices"][0]["message"]["content"]
+    assert answer["sources"][0]["document"] == str(store.layout.uploads / "shed.md")
+
+    listed = client.get("/v1/documents").json()
+    assert listed["total"] == 4
+    (shed,) = [d for d in listed["data"] if d["uploaded"]]
+    assert (shed["id"], shed["name"], shed["state"]) == (job["document_id"], "shed.md", "indexed")
+    assert client.get(f"/v1/documents/{shed['id']}").json() == shed
+    page = client.get("/v1/documents", params={"limit": 2, "offset": 1}).json()["data"]
+    assert page == listed["data"][1:3]
+
+    gone = client.delete(f"/v1/documents/{shed['id']}")
+    assert gone.json() == {"id": shed["id"], "object": "document", "deleted": True}
+    assert "turquoise" not in str(ask(client)["choices"])
+    assert not (store.layout.uploads / "shed.md").exists()
+    assert client.get(f"/v1/documents/{shed['id']}").status_code == 404
+    assert client.delete(f"/v1/documents/{shed['id']}").status_code == 404
+
+
+def test_a_document_of_the_same_name_is_replaced_and_a_bad_one_keeps_the_last_good_version(
+    client: TestClient,
+) -> None:
+    settled(client, upload(client, "shed.md", SHED).json())
+    settled(client, upload(client, "shed.md", SHED.replace(b"turquoise", b"crimson")).json())
+    assert "crimson" in str(ask(client)["choices"])
+    assert client.get("/v1/documents").json()["total"] == 4
+    job = settled(client, upload(client, "shed.md", b"\x00\x01\x02\xff\xfe" * 100).json())
+    assert job["state"] == "failed"
+    assert job["reason"]
+    assert "crimson" in str(ask(client)["choices"])
+    (failed,) = client.get("/v1/documents", params={"state": "failed"}).json()["data"]
+    assert failed["reason"] == job["reason"]
+
+
+def test_a_document_of_a_folder_is_deleted_from_the_store_alone(
+    client: TestClient, store: Store
+) -> None:
+    listed = client.get("/v1/documents").json()["data"]
+    kiln = next(d for d in listed if d["name"] == "kiln.md")
+    assert kiln["uploaded"] is False
+    assert client.delete(f"/v1/documents/{kiln['id']}").status_code == 200
+    assert store.features.stats().documents == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "status", "code"),
+    [
+        ("virus.exe", 422, "extraction"),
+        (".hidden.md", 400, "invalid_name"),
+        ("..", 400, "invalid_name"),
+        ("x" * 300 + ".md", 400, "invalid_name"),
+    ],
+)
+def test_what_cannot_be_kept_is_refused_at_once(
+    client: TestClient, store: Store, name: str, status: int, code: str
+) -> None:
+    refused = upload(client, name, b"text")
+    assert (refused.status_code, refused.json()["error"]["code"]) == (status, code)
+    assert not list(store.layout.uploads.glob("*"))
+
+
+@pytest.mark.parametrize(
+    ("sent", "kept"),
+    [
+        ("../../etc/passwd.txt", "passwd.txt"),
+        ("C:\\Users\\me\\Notes of May.md", "Notes of May.md"),
+        ("u\u0308ber.md", "über.md"),
+        ("a/b/.../c.md", "c.md"),
+    ],
+)
+def test_a_name_never_leads_out_of_the_folder(sent: str, kept: str) -> None:
+    assert plain_name(sent) == kept
+
+
+@pytest.mark.parametrize("name", ["", "/", "a\nb.md", "\ud800.md", "\u202egpj.md", ".", " "])
+def test_a_name_is_plain_text(name: str) -> None:
+    with pytest.raises(InvalidName):
+        plain_name(name)
+
+
+def test_uploads_have_a_limit_of_their_own(store: Store) -> None:
+    config = ServiceConfig(max_body_bytes=1_000, max_upload_bytes=5_000)
+    with TestClient(create_app(assistant_over(store), config)) as client:
+        assert settled(client, upload(client, "a.txt", b"word " * 500).json())["state"] == "done"
+        large = upload(client, "b.txt", b"word " * 2_000)
+        assert (large.status_code, large.json()["error"]["code"]) == (413, "body_too_large")
+        assert not (store.layout.uploads / "b.txt").exists()
+
+
+def test_a_body_without_a_file_is_a_bad_request(client: TestClient) -> None:
+    for options in (
+        {"json": {"file": "x"}},
+        {"files": {"other": ("x.md", b"x")}},
+        {"content": b""},
+    ):
+        response = client.post("/v1/documents", **options)
+        assert response.status_code == 400
+        assert response.json()["error"]["type"] == "invalid_request_error"
+
+
+def test_jobs_of_another_time_are_unknown(client: TestClient) -> None:
+    missing = client.get("/v1/documents/jobs/j-0")
+    assert (missing.status_code, missing.json()["error"]["code"]) == (404, "job_not_found")
+
+
+def test_a_service_that_started_empty_answers_from_the_first_upload(tmp_path: Path) -> None:
+    with TestClient(create_app(assistant_over(Store(tmp_path / "store")))) as client:
+        assert client.get("/v1/documents").json() == {"object": "list", "total": 0, "data": []}
+        assert client.get("/readyz").status_code == 503
+        settled(client, upload(client, "shed.md", SHED).json())
+        assert client.get("/readyz").status_code == 200
+        assert "turquoise" in str(ask(client)["choices"])
+
+
+def test_who_writes_meanwhile_is_waited_for(client: TestClient, store: Store) -> None:
+    with store.layout.writing("a test"):
+        job = upload(client, "shed.md", SHED).json()
+        time.sleep(0.3)
+        assert client.get(f"/v1/documents/jobs/{job['id']}").json()["state"] == "running"
+    assert settled(client, job)["state"] == "done"
+
+
+def test_the_log_names_no_document(client: TestClient, logged: list[Any]) -> None:
+    settled(client, upload(client, "secret-plans.md", SHED).json())
+    assert any(line["event"] == "document_ingested" for line in logged)
+    assert "secret-plans" not in str(logged)
+    assert "turquoise" not in str(logged)
