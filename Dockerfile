@@ -12,6 +12,7 @@ ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
 COPY constraints.txt ./
 RUN /opt/fti/bin/pip install --extra-index-url "$TORCH_INDEX" -c constraints.txt torch
 COPY pyproject.toml README.md LICENSE ./
+COPY fti fti
 COPY store store
 COPY pipelines pipelines
 COPY app app

@@ -10,32 +10,32 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from store.contracts.prompt_contract import Contract, TokenCounter
-from store.errors import ConfigError, ContractError, InputError, ModelUnavailable, StoreEmpty
-from store.types import Case, DatasetVersion, EmbedderIdentity, ModelIdentity
+from fti.store.contracts.prompt_contract import Contract, TokenCounter
+from fti.store.errors import ConfigError, ContractError, InputError, ModelUnavailable, StoreEmpty
+from fti.store.types import Case, DatasetVersion, EmbedderIdentity, ModelIdentity
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from app.settings import Settings
-    from pipelines.engines.causal_lm.loading import LoadedModel
-    from pipelines.engines.cross_encoders.entailment import Entailment
-    from pipelines.engines.cross_encoders.reranking import Reranker
-    from pipelines.engines.embedders.embedding import Embedder
-    from pipelines.engines.generation import Generator, GeneratorConfig
-    from pipelines.feature.dataset.dataset_config import DatasetConfig
-    from pipelines.feature.dataset.sources.reviewed import Review
-    from pipelines.feature.dataset.sources.writer import QuestionWriter
-    from pipelines.feature.ingesting.executors import ExecutorName
-    from pipelines.feature.ingesting.ingest import IngestReport
-    from pipelines.inference.answering.answer import Assistant
-    from pipelines.inference.answering.retrieve import Retriever
-    from pipelines.inference.batch.answer_table import BatchReport
-    from pipelines.inference.evaluating.judging import Judge
-    from store.progress import Progress
-    from store.store import Store
-    from store.versioned.casesets import CaseSetVersion
-    from store.versioned.registry import ModelVersion
+    from fti.app.settings import Settings
+    from fti.pipelines.engines.causal_lm.loading import LoadedModel
+    from fti.pipelines.engines.cross_encoders.entailment import Entailment
+    from fti.pipelines.engines.cross_encoders.reranking import Reranker
+    from fti.pipelines.engines.embedders.embedding import Embedder
+    from fti.pipelines.engines.generation import Generator, GeneratorConfig
+    from fti.pipelines.feature.dataset.dataset_config import DatasetConfig
+    from fti.pipelines.feature.dataset.sources.reviewed import Review
+    from fti.pipelines.feature.dataset.sources.writer import QuestionWriter
+    from fti.pipelines.feature.ingesting.executors import ExecutorName
+    from fti.pipelines.feature.ingesting.ingest import IngestReport
+    from fti.pipelines.inference.answering.answer import Assistant
+    from fti.pipelines.inference.answering.retrieve import Retriever
+    from fti.pipelines.inference.batch.answer_table import BatchReport
+    from fti.pipelines.inference.evaluating.judging import Judge
+    from fti.store.progress import Progress
+    from fti.store.store import Store
+    from fti.store.versioned.casesets import CaseSetVersion
+    from fti.store.versioned.registry import ModelVersion
 
 BASE = "base"
 EXTRACTIVE = "extractive"
@@ -50,7 +50,7 @@ class Engines:
     @cached_property
     def embedder(self) -> Embedder:
         """The embedder: the profile's, or the version of it that the store was switched to."""
-        from app.operations.embedder_choice import load_profile_embedder
+        from fti.app.operations.embedder_choice import load_profile_embedder
 
         return load_profile_embedder(self.settings)
 
@@ -63,14 +63,14 @@ class Engines:
     @cached_property
     def reranker(self) -> Reranker | None:
         """The reranker, if the profile has one."""
-        from pipelines.engines.cross_encoders.reranking import load_reranker
+        from fti.pipelines.engines.cross_encoders.reranking import load_reranker
 
         return load_reranker(self.settings.reranker)
 
     @cached_property
     def entailment(self) -> Entailment | None:
         """The NLI model that measures groundedness, if the profile names one."""
-        from pipelines.engines.cross_encoders.entailment import load_entailment
+        from fti.pipelines.engines.cross_encoders.entailment import load_entailment
 
         return load_entailment(self.settings.evaluation.entailment)
 
@@ -81,8 +81,8 @@ class Engines:
         Raises:
             ConfigError: the profile names none.
         """
-        from pipelines.engines.remote.openai_server import OpenAIGenerator
-        from pipelines.inference.evaluating.judging import Judge
+        from fti.pipelines.engines.remote.openai_server import OpenAIGenerator
+        from fti.pipelines.inference.evaluating.judging import Judge
 
         config = self.settings.evaluation.judge
         if config.server is None:
@@ -96,7 +96,7 @@ class Engines:
 
     @cached_property
     def _loaded(self) -> LoadedModel | None:
-        from pipelines.engines.causal_lm.loading import load_causal_lm
+        from fti.pipelines.engines.causal_lm.loading import load_causal_lm
 
         if self.settings.generator.engine != "transformers":
             return None
@@ -104,7 +104,7 @@ class Engines:
 
     def extractive(self) -> Generator:
         """The baseline without a language model: the retrieved sentence nearest to the question."""
-        from pipelines.engines.generation import ExtractiveGenerator
+        from fti.pipelines.engines.generation import ExtractiveGenerator
 
         return ExtractiveGenerator(
             self.embedder, min_similarity=self.settings.generator.min_similarity
@@ -112,7 +112,7 @@ class Engines:
 
     def generator(self, version: ModelVersion | None = None, *, store: Store) -> Generator:
         """The base model, the base with a version's adapter, or a version that is a whole model."""
-        from pipelines.engines.generation import load_generator
+        from fti.pipelines.engines.generation import load_generator
 
         folder = None if version is None else store.models.open(version.ref)
         if version is None or folder is None or not version.whole:
@@ -122,8 +122,8 @@ class Engines:
                 adapter=folder,
                 loaded=self._loaded,
             )
-        from pipelines.engines.causal_lm.loading import load_whole
-        from pipelines.engines.generation import serve_here
+        from fti.pipelines.engines.causal_lm.loading import load_whole
+        from fti.pipelines.engines.generation import serve_here
 
         config = self.settings.generator
         if config.engine != "transformers":
@@ -163,7 +163,7 @@ def build_retriever(settings: Settings, store: Store, *, at: str = "") -> Retrie
     Raises:
         StoreEmpty, VersionNotFound: before any model is loaded.
     """
-    from pipelines.inference.answering.retrieve import Retriever
+    from fti.pipelines.inference.answering.retrieve import Retriever
 
     engines = Engines(settings)
     require_documents(store)
@@ -208,7 +208,7 @@ def build_assistant(
         engines: models that are loaded already.
         may_be_empty: accept a store without documents: a service may start before they come.
     """
-    from pipelines.inference.answering.answer import Assistant
+    from fti.pipelines.inference.answering.answer import Assistant
 
     name = model or settings.model
     # What can be refused without loading a model is refused first.
@@ -250,7 +250,7 @@ def ingest_documents(
     progress: Progress,
 ) -> IngestReport:
     """Bring the feature store up to date with files and folders."""
-    from pipelines.feature.ingesting.ingest import ingest
+    from fti.pipelines.feature.ingesting.ingest import ingest
 
     return ingest(
         sources,
@@ -275,7 +275,7 @@ def freeze_cases(
     Raises:
         InputError: both are given, or neither.
     """
-    from pipelines.inference.evaluating.cases import cases_from_rows, load_cases
+    from fti.pipelines.inference.evaluating.cases import cases_from_rows, load_cases
 
     if (file is None) == (dataset is None):
         raise InputError(
@@ -302,9 +302,9 @@ def run_batch(
     progress: Progress,
 ) -> BatchReport:
     """Answer a table of questions into one file or one table of the store."""
-    from pipelines.inference.batch.answer_table import answer_batch
-    from pipelines.inference.batch.outputs import open_output
-    from pipelines.inference.batch.question_tables import read_questions
+    from fti.pipelines.inference.batch.answer_table import answer_batch
+    from fti.pipelines.inference.batch.outputs import open_output
+    from fti.pipelines.inference.batch.question_tables import read_questions
 
     # What can be wrong with the files is found before a model is loaded.
     output = open_output(store, out, table)
@@ -334,7 +334,7 @@ def make_dataset(
     writer: QuestionWriter | None = None,
 ) -> DatasetVersion:
     """Build a dataset version whose rows show as many passages as serving does."""
-    from pipelines.feature.dataset.instructions import build_dataset
+    from fti.pipelines.feature.dataset.instructions import build_dataset
 
     counter, tokenizer = token_counter(settings, embedder)
     return build_dataset(
@@ -364,7 +364,7 @@ def make_pairs(
     progress: Progress,
 ) -> DatasetVersion:
     """Build a version of preference pairs from a dataset's rows."""
-    from pipelines.feature.dataset.pairs import build_pairs
+    from fti.pipelines.feature.dataset.pairs import build_pairs
 
     counter, tokenizer = token_counter(settings, embedder)
     return build_pairs(
@@ -392,8 +392,8 @@ def build_writer(settings: Settings, store: Store, embedder: Embedder) -> Questi
         ConfigError: the profile has no language model for it.
         ModelUnavailable: the weights are not on this machine, or the server does not answer.
     """
-    from pipelines.engines.generation import load_generator
-    from pipelines.feature.dataset.sources.writer import QuestionWriter
+    from fti.pipelines.engines.generation import load_generator
+    from fti.pipelines.feature.dataset.sources.writer import QuestionWriter
 
     config = settings.dataset.writer
     model = config.generator or settings.generator
@@ -413,11 +413,11 @@ def token_counter(settings: Settings, embedder: Embedder) -> tuple[TokenCounter,
     Statistics must not ask for weights: where the generator's tokenizer is not on this machine,
     the embedder's counts, and the name says so.
     """
-    from pipelines.engines.causal_lm.loading import load_tokenizer
-    from pipelines.engines.encoding import PromptEncoder
-    from pipelines.engines.generation import EmbedderCounter
-    from pipelines.engines.remote.openai_server import server_counter
-    from pipelines.engines.weights import find_model
+    from fti.pipelines.engines.causal_lm.loading import load_tokenizer
+    from fti.pipelines.engines.encoding import PromptEncoder
+    from fti.pipelines.engines.generation import EmbedderCounter
+    from fti.pipelines.engines.remote.openai_server import server_counter
+    from fti.pipelines.engines.weights import find_model
 
     config = settings.generator
     by_embedder = EmbedderCounter(embedder), f"{embedder.identity.id} (the embedder's)"
@@ -452,7 +452,7 @@ def train(
         start: a model version to go on from; None: from the base.
         progress: told how it goes.
     """
-    from pipelines.training.finetune import finetune
+    from fti.pipelines.training.finetune import finetune
 
     begun = None if start is None else store.models.get(start)
     store.models.check_name(name)  # before the base model is loaded
@@ -464,7 +464,7 @@ def foresee_training(
     settings: Settings, store: Store, *, dataset: str, progress: Progress
 ) -> dict[str, Any]:
     """What ``train`` would do and take; nothing is trained."""
-    from pipelines.training.finetune import foresee
+    from fti.pipelines.training.finetune import foresee
 
     version, parts = _to_train(settings, store, dataset)
     return foresee(version, store=store, progress=progress, **parts)
@@ -474,11 +474,11 @@ def _to_train(
     settings: Settings, store: Store, dataset: str, start: ModelVersion | None = None
 ) -> tuple[DatasetVersion, dict[str, Any]]:
     """The dataset version, and what of the profile training it needs."""
-    from pipelines.engines.causal_lm.loading import load_causal_lm, load_whole
-    from pipelines.engines.weights import pick_device
-    from pipelines.training.steps.methods import require_device
-    from pipelines.training.steps.ranks import join
-    from pipelines.training.steps.tracking import require_trackers
+    from fti.pipelines.engines.causal_lm.loading import load_causal_lm, load_whole
+    from fti.pipelines.engines.weights import pick_device
+    from fti.pipelines.training.steps.methods import require_device
+    from fti.pipelines.training.steps.ranks import join
+    from fti.pipelines.training.steps.tracking import require_trackers
 
     version = store.datasets.get(dataset)
     if settings.generator.quantization == "int8":
@@ -512,7 +512,7 @@ def _to_train(
 
 def _held_out(settings: Settings, store: Store) -> dict[str, frozenset[str]]:
     """The documents that promotions are decided on, where the profile names their case set."""
-    from pipelines.inference.evaluating.cases import GoldDocuments
+    from fti.pipelines.inference.evaluating.cases import GoldDocuments
 
     if not settings.gate.cases:
         return {}
@@ -543,7 +543,7 @@ def fetch_models(settings: Settings) -> list[str]:
     Raises:
         ModelUnavailable: the hub cannot be reached, or has no such model or revision.
     """
-    from pipelines.engines.weights import find_model
+    from fti.pipelines.engines.weights import find_model
 
     named = []
     if settings.embedder.engine == "sentence-transformers":

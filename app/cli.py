@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from app.commands import (
+from fti.app.commands import (
     ask,
     batch,
     calibrate,
@@ -41,7 +41,7 @@ from app.commands import (
     versions,
     watch,
 )
-from store.errors import FtiError
+from fti.store.errors import FtiError
 
 app = typer.Typer(
     name="fti",
@@ -128,7 +128,7 @@ def main() -> None:
 
 
 def _fail(code: str, message: str, hint: str) -> None:
-    from app.reporting import printable
+    from fti.app.reporting import printable
 
     sys.stderr.write(f"fti: {printable(message)}\n")
     if hint:

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from app.reporting import Reporter
-    from app.settings import Settings
-    from store.store import Store
+    from fti.app.reporting import Reporter
+    from fti.app.settings import Settings
+    from fti.store.store import Store
 
 StoreOption = Annotated[
     Path | None,
@@ -89,9 +89,9 @@ def open_session(
     store: Path | None, config: Path | None, overrides: list[str] | None, json: bool
 ) -> Session:
     """Resolve the settings and open the store; loads no model."""
-    from app.reporting import Reporter
-    from app.settings import load_settings
-    from store.store import Store
+    from fti.app.reporting import Reporter
+    from fti.app.settings import load_settings
+    from fti.store.store import Store
 
     settings = load_settings(config, store=store, overrides=overrides or ())
     return Session(settings=settings, store=Store(settings.store), report=Reporter(json=json))

@@ -27,7 +27,7 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from store.progress import ProgressEvent
+from fti.store.progress import ProgressEvent
 
 _PLAIN_EVERY_S = 5.0
 
@@ -106,7 +106,7 @@ def _numeric(cell: str) -> bool:
 
 
 class ProgressView:
-    """Shows progress events; callable as ``store.progress.Progress``."""
+    """Shows progress events; callable as ``fti.store.progress.Progress``."""
 
     def __init__(self, console: Console) -> None:
         self._console = console

@@ -22,20 +22,20 @@ from pydantic_settings import (
     YamlConfigSettingsSource,
 )
 
-from app.service.service_config import ServiceConfig
-from pipelines.engines.cross_encoders.reranking import RerankerConfig
-from pipelines.engines.embedders.embedding import EmbedderConfig
-from pipelines.engines.generation import GeneratorConfig
-from pipelines.feature.dataset.dataset_config import DatasetConfig, PairsConfig
-from pipelines.feature.dataset.negatives import NegativesConfig
-from pipelines.feature.feature_config import FeatureConfig, MonitoringConfig
-from pipelines.inference.inference_config import BatchConfig, EvaluationConfig, InferenceConfig
-from pipelines.training.train_embedder import EmbedderTrainingConfig
-from pipelines.training.training_config import TrainingConfig
-from store.contracts.prompt_contract import PromptForm
-from store.errors import ConfigError
-from store.proof.gate import GateConfig
-from store.types import Value
+from fti.app.service.service_config import ServiceConfig
+from fti.pipelines.engines.cross_encoders.reranking import RerankerConfig
+from fti.pipelines.engines.embedders.embedding import EmbedderConfig
+from fti.pipelines.engines.generation import GeneratorConfig
+from fti.pipelines.feature.dataset.dataset_config import DatasetConfig, PairsConfig
+from fti.pipelines.feature.dataset.negatives import NegativesConfig
+from fti.pipelines.feature.feature_config import FeatureConfig, MonitoringConfig
+from fti.pipelines.inference.inference_config import BatchConfig, EvaluationConfig, InferenceConfig
+from fti.pipelines.training.train_embedder import EmbedderTrainingConfig
+from fti.pipelines.training.training_config import TrainingConfig
+from fti.store.contracts.prompt_contract import PromptForm
+from fti.store.errors import ConfigError
+from fti.store.proof.gate import GateConfig
+from fti.store.types import Value
 
 #: Variables of the environment that are not settings: where settings come from.
 _CONTROL = ("FTI_CONFIG",)

@@ -5,19 +5,19 @@ from __future__ import annotations
 from datetime import timedelta
 from pathlib import Path
 
-from store.features.feature_store import FeatureStore
-from store.features.history import PruneReport, RetentionConfig
-from store.files.layout import Layout
-from store.logs.answers import AnswerLog
-from store.logs.answertables import AnswerTables
-from store.logs.keys import KeyStore
-from store.logs.rejected import RejectedLog
-from store.logs.results import CaseResults
-from store.logs.runs import RunLog
-from store.logs.step_states import PipelineStates
-from store.versioned.casesets import CaseSets
-from store.versioned.datasets import DatasetStore
-from store.versioned.registry import ModelRegistry
+from fti.store.features.feature_store import FeatureStore
+from fti.store.features.history import PruneReport, RetentionConfig
+from fti.store.files.layout import Layout
+from fti.store.logs.answers import AnswerLog
+from fti.store.logs.answertables import AnswerTables
+from fti.store.logs.keys import KeyStore
+from fti.store.logs.rejected import RejectedLog
+from fti.store.logs.results import CaseResults
+from fti.store.logs.runs import RunLog
+from fti.store.logs.step_states import PipelineStates
+from fti.store.versioned.casesets import CaseSets
+from fti.store.versioned.datasets import DatasetStore
+from fti.store.versioned.registry import ModelRegistry
 
 #: Ingests whose versions stay whatever their age.
 KEPT_INGESTS = 5

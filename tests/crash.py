@@ -23,7 +23,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from store.store import Store
+from fti.store.store import Store
 from tests.support.processes import ROOT
 
 #: What differs between two runs of anything: when it happened.
@@ -54,7 +54,7 @@ def write_files(folder: Path, count: int, rng: random.Random) -> None:
 def start(store: Path, folder: Path, options: argparse.Namespace) -> subprocess.Popen[bytes]:
     """``fti ingest`` in a group of its own."""
     command = [
-        sys.executable, "-c", "from app.cli import main; main()", "ingest", str(folder),
+        sys.executable, "-c", "from fti.app.cli import main; main()", "ingest", str(folder),
         "--store", str(store), "--json", "--executor", options.executor,
         "--set", f"embedder.engine={options.engine}", "--set", "features.batch_documents=16",
     ]  # fmt: skip

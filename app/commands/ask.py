@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from app.options import (
+from fti.app.options import (
     CollectionOption,
     ConfigOption,
     JsonOption,
@@ -18,8 +18,8 @@ from app.options import (
 )
 
 if TYPE_CHECKING:
-    from app.reporting import Reporter
-    from store.types import Answer
+    from fti.app.reporting import Reporter
+    from fti.store.types import Answer
 
 
 def register(app: typer.Typer) -> None:
@@ -43,7 +43,7 @@ def ask(
 
     Example: fti ask "When is the workshop open on Sundays?"
     """
-    from app.build import build_assistant
+    from fti.app.build import build_assistant
 
     session = open_session(store, config, in_collection(collection, set_), json)
     assistant = build_assistant(
@@ -56,7 +56,7 @@ def ask(
 
 def answer_json(answer: Answer) -> dict[str, Any]:
     """An answer as ``fti ask --json`` and batch files carry it."""
-    from app.commands.search import passage_json
+    from fti.app.commands.search import passage_json
 
     return {
         "id": answer.id,

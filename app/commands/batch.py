@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from app.options import (
+from fti.app.options import (
     ConfigOption,
     JsonOption,
     ModelOption,
@@ -17,7 +17,7 @@ from app.options import (
 )
 
 if TYPE_CHECKING:
-    from pipelines.inference.batch.answer_table import BatchReport
+    from fti.pipelines.inference.batch.answer_table import BatchReport
 
 
 def register(app: typer.Typer) -> None:
@@ -63,7 +63,7 @@ def batch(
     Asked are new and changed questions, those that failed, and all when the model or the documents
     changed. Example: fti batch questions.csv --out answers.parquet --model reader@champion
     """
-    from app.build import run_batch
+    from fti.app.build import run_batch
 
     session = open_session(store, config, set_, json)
     with session.report.progress() as progress:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from app.options import (
+from fti.app.options import (
     ConfigOption,
     JsonOption,
     ModelOption,
@@ -53,8 +53,8 @@ def calibrate(
     and extractive the setting to put into the profile is printed. Use cases about the training
     documents, and evaluate on others. Example: fti calibrate train.jsonl --model reader/1
     """
-    from app.operations.calibrating import calibrate_model
-    from app.operations.evaluating import find_cases, sample
+    from fti.app.operations.calibrating import calibrate_model
+    from fti.app.operations.evaluating import find_cases, sample
 
     session = open_session(store, config, set_, json)
     asked = sample(find_cases(session.store, cases), limit)

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from app.options import ConfigOption, JsonOption, SetOption, StoreOption, open_session
+from fti.app.options import ConfigOption, JsonOption, SetOption, StoreOption, open_session
 
 if TYPE_CHECKING:
-    from store.versioned.casesets import CaseSetVersion
+    from fti.store.versioned.casesets import CaseSetVersion
 
 group = typer.Typer(
     no_args_is_help=True,
@@ -51,7 +51,7 @@ def freeze(
     Freezing the same cases again gives the version that holds them. Example: fti cases freeze
     handbook questions.jsonl, then: fti evaluate handbook --model reader/1
     """
-    from app.build import freeze_cases
+    from fti.app.build import freeze_cases
 
     session = open_session(store, config, set_, json)
     frozen = freeze_cases(session.store, name, file=cases, dataset=dataset)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from app.options import ConfigOption, JsonOption, SetOption, StoreOption, open_session
+from fti.app.options import ConfigOption, JsonOption, SetOption, StoreOption, open_session
 
 
 def register(app: typer.Typer) -> None:

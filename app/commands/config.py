@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from app.options import ConfigOption, JsonOption, SetOption, StoreOption
+from fti.app.options import ConfigOption, JsonOption, SetOption, StoreOption
 
 group = typer.Typer(
     no_args_is_help=True, rich_markup_mode="markdown", help="Show the settings that apply."
@@ -28,8 +28,8 @@ def show(
 
     import yaml
 
-    from app.reporting import Reporter
-    from app.settings import load_settings
+    from fti.app.reporting import Reporter
+    from fti.app.settings import load_settings
 
     settings = load_settings(config, store=store, overrides=set_ or ())
     report = Reporter(json=json)

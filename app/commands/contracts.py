@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from app.options import JsonOption
+from fti.app.options import JsonOption
 
 
 def register(app: typer.Typer) -> None:
@@ -25,10 +25,10 @@ def contracts(
     What is printed is what runs: each condition is checked at its pipeline's boundary by the very
     declaration shown. Example: fti contracts finetune
     """
-    from app.operations.pipeline_contracts import contract_json
-    from app.operations.pipeline_contracts import contracts as declared
-    from app.reporting import Reporter
-    from store.errors import InputError
+    from fti.app.operations.pipeline_contracts import contract_json
+    from fti.app.operations.pipeline_contracts import contracts as declared
+    from fti.app.reporting import Reporter
+    from fti.store.errors import InputError
 
     report = Reporter(json=json)
     every = declared()

@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from app.options import ConfigOption, JsonOption, SetOption, StoreOption, open_session
-from store.types import PreferenceExample
+from fti.app.options import ConfigOption, JsonOption, SetOption, StoreOption, open_session
+from fti.store.types import PreferenceExample
 
 if TYPE_CHECKING:
-    from app.options import Session
-    from pipelines.feature.dataset.sources.reviewed import Review
-    from pipelines.feature.dataset.sources.writer import Estimate
-    from store.store import Store
-    from store.types import DatasetVersion, Split
-    from store.versioned.datasets import Example
+    from fti.app.options import Session
+    from fti.pipelines.feature.dataset.sources.reviewed import Review
+    from fti.pipelines.feature.dataset.sources.writer import Estimate
+    from fti.store.store import Store
+    from fti.store.types import DatasetVersion, Split
+    from fti.store.versioned.datasets import Example
 
 FeedbackOption = Annotated[
     Path | None,
@@ -101,8 +101,8 @@ def build(
     learn from asks what a frozen case set asks.
     Example: fti dataset build handbook --cases questions.jsonl
     """
-    from app.build import build_embedder, build_writer, dataset_config, make_dataset
-    from store.errors import InputError
+    from fti.app.build import build_embedder, build_writer, dataset_config, make_dataset
+    from fti.store.errors import InputError
 
     if estimate and not write:
         raise InputError(
@@ -113,14 +113,14 @@ def build(
     session = open_session(store, config, [*(set_ or ()), *mask], json)
     loaded = None
     if cases is not None:
-        from pipelines.inference.evaluating.cases import load_cases
+        from fti.pipelines.inference.evaluating.cases import load_cases
 
         loaded = load_cases(cases)
     reviews = _reviews(feedback)
     embedder = build_embedder(session.settings)
     writer = None
     if write:
-        from pipelines.feature.dataset.instructions import estimate_writing
+        from fti.pipelines.feature.dataset.instructions import estimate_writing
 
         writer = build_writer(session.settings, session.store, embedder)
         expected = estimate_writing(session.store, writer, dataset_config(session.settings))
@@ -163,7 +163,7 @@ def pairs(
     They are a dataset version of kind preference, in the split of their rows.
     Example: fti dataset pairs handbook-pairs --from handbook --feedback review.jsonl
     """
-    from app.build import build_embedder, make_pairs
+    from fti.app.build import build_embedder, make_pairs
 
     session = open_session(store, config, set_, json)
     reviews = _reviews(feedback)
@@ -193,9 +193,9 @@ def feedback_(
     Set "accept" to true or false on each line, and give the file to build or pairs as --feedback.
     Example: fti dataset feedback --out review.jsonl
     """
-    from pipelines.feature.dataset.sources.reviewed import to_review
-    from store.errors import InputError
-    from store.files.atomic import dump_line, write_bytes
+    from fti.pipelines.feature.dataset.sources.reviewed import to_review
+    from fti.store.errors import InputError
+    from fti.store.files.atomic import dump_line, write_bytes
 
     session = open_session(store, config, set_, json)
     if out.exists():
@@ -224,7 +224,7 @@ def feedback_(
 def _reviews(path: Path | None) -> list[Review]:
     if path is None:
         return []
-    from pipelines.feature.dataset.sources.reviewed import read_reviewed
+    from fti.pipelines.feature.dataset.sources.reviewed import read_reviewed
 
     return read_reviewed(path)
 
@@ -311,8 +311,8 @@ def show(
         "examples": [e.model_dump(mode="json") for e in examples],
     }
     if html is not None:
-        from app.reports.dataset_card import as_html
-        from store.files.atomic import write_bytes
+        from fti.app.reports.dataset_card import as_html
+        from fti.store.files.atomic import write_bytes
 
         card = as_html(version, _samples(session.store, version, rows), sources)
         path = html if html.suffix == ".html" else html / "dataset.html"
@@ -350,7 +350,7 @@ def _samples(store: Store, version: DatasetVersion, count: int) -> dict[Split, l
     """Of each kind of row its first ones, in every split."""
     from collections import Counter
 
-    from store.types import SPLITS
+    from fti.store.types import SPLITS
 
     found: dict[Split, list[Example]] = {}
     for split in SPLITS:
@@ -377,7 +377,7 @@ def diff(
 
     Example: fti dataset diff handbook/1 handbook/2
     """
-    from pipelines.feature.dataset.comparison import compare
+    from fti.pipelines.feature.dataset.comparison import compare
 
     session = open_session(store, config, set_, json)
     found = compare(session.store, first, second, samples=rows)
@@ -424,7 +424,7 @@ def export(
     json: JsonOption = False,
 ) -> None:
     """Write a dataset version for other tools."""
-    from app.operations.exporting import export_dataset
+    from fti.app.operations.exporting import export_dataset
 
     session = open_session(store, config, set_, json)
     version = session.store.datasets.get(dataset)

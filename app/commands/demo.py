@@ -13,17 +13,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from app.options import ConfigOption, JsonOption, SetOption, StoreOption
+from fti.app.options import ConfigOption, JsonOption, SetOption, StoreOption
 
 if TYPE_CHECKING:
-    from app.build import Engines
-    from app.reporting import Reporter
-    from app.settings import Settings
-    from pipelines.inference.answering.answer import Assistant
-    from pipelines.inference.evaluating.evaluation import EvaluationReport
-    from store.store import Store
-    from store.types import Case, DatasetVersion
-    from store.versioned.registry import ModelVersion
+    from fti.app.build import Engines
+    from fti.app.reporting import Reporter
+    from fti.app.settings import Settings
+    from fti.pipelines.inference.answering.answer import Assistant
+    from fti.pipelines.inference.evaluating.evaluation import EvaluationReport
+    from fti.store.store import Store
+    from fti.store.types import Case, DatasetVersion
+    from fti.store.versioned.registry import ModelVersion
 
 FOLDER = Path(__file__).parent.parent / "demo"
 NAME = "workshop"
@@ -58,11 +58,11 @@ def demo(
     Works on a fictional workshop's handbook that ships with fti, in a store of its own
     (./.fti-demo), which stays for you to look around in.
     """
-    from app.build import Engines
-    from app.reporting import Reporter
-    from app.service.logs import configure_logs
-    from app.settings import load_settings
-    from store.store import Store
+    from fti.app.build import Engines
+    from fti.app.reporting import Reporter
+    from fti.app.service.logs import configure_logs
+    from fti.app.settings import load_settings
+    from fti.store.store import Store
 
     settings = load_settings(
         config,
@@ -117,7 +117,7 @@ class Loop:
 
     def ingest(self) -> None:
         """Documents into the feature store."""
-        from pipelines.feature.ingesting.ingest import ingest
+        from fti.pipelines.feature.ingesting.ingest import ingest
 
         with self.step(f"Ingest: the documents in {FOLDER / 'corpus'}"):
             with self.report.progress() as progress:
@@ -137,8 +137,8 @@ class Loop:
 
     def ask(self) -> None:
         """A few questions to what the profile serves."""
-        from app.build import build_assistant
-        from app.commands.ask import answer_json, show_answer
+        from fti.app.build import build_assistant
+        from fti.app.commands.ask import answer_json, show_answer
 
         with self.step("Ask: answers with citations, or a plain refusal"):
             assistant = build_assistant(self.settings, self.store, engines=self.engines)
@@ -151,8 +151,8 @@ class Loop:
 
     def build_dataset(self) -> DatasetVersion:
         """Instruction examples from the stored chunks and the cases."""
-        from app.build import make_dataset
-        from app.commands.dataset import dataset_json
+        from fti.app.build import make_dataset
+        from fti.app.commands.dataset import dataset_json
 
         with self.step("Dataset: instruction examples, split by document"):
             with self.report.progress() as progress:
@@ -176,7 +176,7 @@ class Loop:
 
     def finetune(self, dataset: DatasetVersion) -> ModelVersion:
         """A LoRA adapter on the base model."""
-        from app.build import train
+        from fti.app.build import train
 
         with self.step("Fine-tune: a LoRA adapter on the base model"):
             with self.report.progress() as progress:
@@ -191,7 +191,7 @@ class Loop:
         self, dataset: DatasetVersion, version: ModelVersion, limit: int
     ) -> dict[str, EvaluationReport]:
         """Base and tuned, with and without retrieval, on documents not trained on."""
-        from app.operations.evaluating import evaluate_model, sample
+        from fti.app.operations.evaluating import evaluate_model, sample
 
         held_out = self.held_out(dataset)
         chosen = sample(held_out, limit)
@@ -225,8 +225,8 @@ class Loop:
 
     def promote(self, version: ModelVersion) -> str:
         """The gate decides who serves."""
-        from app.operations.promotion import promote
-        from store.errors import GateRefused
+        from fti.app.operations.promotion import promote
+        from fti.store.errors import GateRefused
 
         with self.step("Promote: the gate compares with what is served now, case by case"):
             try:
@@ -244,7 +244,7 @@ class Loop:
         """One request over HTTP."""
         import httpx
 
-        from app.build import build_assistant
+        from fti.app.build import build_assistant
 
         with self.step(f"Serve: {model} answers over HTTP"):
             assistant = build_assistant(
@@ -266,8 +266,8 @@ class Loop:
 
     def trace(self, answer_id: str) -> None:
         """From the answer back to what made it."""
-        from app.commands.trace import show_tree
-        from pipelines.inference.trace import trace_answer
+        from fti.app.commands.trace import show_tree
+        from fti.pipelines.inference.trace import trace_answer
 
         with self.step(f"Trace: what made the answer {answer_id}"):
             lineage = trace_answer(self.store, answer_id).model_dump(mode="json")
@@ -306,7 +306,7 @@ class Loop:
 
     def cases(self) -> list[Case]:
         """The questions that ship."""
-        from pipelines.inference.evaluating.cases import load_cases
+        from fti.pipelines.inference.evaluating.cases import load_cases
 
         return load_cases(FOLDER / "cases.jsonl")
 
@@ -327,7 +327,7 @@ def serving(assistant: Assistant, name: str) -> Iterator[str]:
     """The service in a thread on a free port; yields its address."""
     import uvicorn
 
-    from app.service.api import create_app
+    from fti.app.service.api import create_app
 
     server = uvicorn.Server(
         uvicorn.Config(

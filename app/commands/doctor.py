@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from app.options import ConfigOption, JsonOption, SetOption, StoreOption, open_session
+from fti.app.options import ConfigOption, JsonOption, SetOption, StoreOption, open_session
 
 if TYPE_CHECKING:
-    from app.build import Engines
-    from app.options import Session
+    from fti.app.build import Engines
+    from fti.app.options import Session
 
 Check = tuple[str, str, str]
 """Name, verdict (ok, note or fail), and what was found."""
@@ -64,8 +64,8 @@ def doctor(
 def _repair(session: Session) -> dict[str, Any] | None:
     if not session.store.features.exists():
         return None
-    from app.build import build_embedder
-    from pipelines.feature.ingesting.repair import repair
+    from fti.app.build import build_embedder
+    from fti.pipelines.feature.ingesting.repair import repair
 
     with session.report.progress() as progress:
         done = repair(
@@ -86,7 +86,7 @@ def _repair(session: Session) -> dict[str, Any] | None:
 
 
 def _checks(session: Session) -> Iterator[Check]:
-    from app.build import Engines
+    from fti.app.build import Engines
 
     engines = Engines(session.settings)  # each model is loaded once
     yield _machine()
@@ -103,7 +103,7 @@ def _checks(session: Session) -> Iterator[Check]:
 
 
 def _guarded(name: str, check: Callable[[], Check]) -> Check:
-    from store.errors import FtiError
+    from fti.store.errors import FtiError
 
     try:
         return check()
@@ -150,8 +150,8 @@ def _embedder(engines: Engines) -> Check:
 
 
 def _speed(session: Session, engines: Engines) -> Check:
-    from pipelines.engines.embedders.embedding import SentenceTransformerEmbedder
-    from pipelines.feature.ingesting.probing import kept_probe
+    from fti.pipelines.engines.embedders.embedding import SentenceTransformerEmbedder
+    from fti.pipelines.feature.ingesting.probing import kept_probe
 
     embedder = engines.embedder
     if not isinstance(embedder, SentenceTransformerEmbedder) or embedder.tokens_at_once is None:
@@ -228,7 +228,7 @@ def _versions(session: Session) -> Check:
     said = f"{count:,} of the features, in {size / 1e6:,.1f} MB"
     if count <= _MANY_VERSIONS:
         return "versions", "ok", said
-    from store.features.bykey import has_pylance
+    from fti.store.features.bykey import has_pylance
 
     hint = "remove those that nothing needs with: fti versions prune --older-than 1 --yes"
     if not has_pylance():  # the likely reason that so many stayed

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from app.options import (
+from fti.app.options import (
     ConfigOption,
     JsonOption,
     ModelOption,
@@ -21,12 +21,12 @@ from app.options import (
 )
 
 if TYPE_CHECKING:
-    from app.operations.evaluating import Compared
-    from app.reporting import Reporter
-    from pipelines.inference.evaluating.evaluation import EvaluationReport
-    from pipelines.inference.evaluating.judging import Judgement, Preference
-    from store.proof.significance import Difference
-    from store.types import Interval
+    from fti.app.operations.evaluating import Compared
+    from fti.app.reporting import Reporter
+    from fti.pipelines.inference.evaluating.evaluation import EvaluationReport
+    from fti.pipelines.inference.evaluating.judging import Judgement, Preference
+    from fti.store.proof.significance import Difference
+    from fti.store.types import Interval
 
 #: What ``--compare`` without a value stands for.
 _RIVAL = "rival"
@@ -37,7 +37,7 @@ class _EvaluateCommand(TyperCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Join ``--compare`` to its list; a word that is no list is not its value."""
-        from app.operations.systems import looks_like_systems
+        from fti.app.operations.systems import looks_like_systems
 
         joined: list[str] = []
         rest = iter(args)
@@ -140,17 +140,17 @@ def evaluate(
     questions.jsonl --model reader/1 --compare, or fti evaluate handbook --model reader/1 --compare
     base,base+rag,tuned,tuned+rag,tuned+oracle,vector,text,hybrid
     """
-    from app.operations.checks import below, parse_floors, read_baseline, worse_than
-    from app.operations.evaluating import (
+    from fti.app.operations.checks import below, parse_floors, read_baseline, worse_than
+    from fti.app.operations.evaluating import (
         evaluate_model,
         evaluate_systems,
         find_cases,
         parse_judging,
         sample,
     )
-    from app.operations.systems import parse_systems
-    from pipelines.inference.evaluating.evaluation import case_rows
-    from store.errors import InputError
+    from fti.app.operations.systems import parse_systems
+    from fti.pipelines.inference.evaluating.evaluation import case_rows
+    from fti.store.errors import InputError
 
     # What can be wrong with the options is found before hours of asking.
     floors = parse_floors(fail_below)
@@ -201,7 +201,7 @@ def evaluate(
     if floors or earlier is not None:
         body["failed"] = failed
     if report is not None:
-        from app.reports.evaluation_report import gather, write_report
+        from fti.app.reports.evaluation_report import gather, write_report
 
         command = reproduction(sys.argv[1:])
         document = gather(found, session.store, cases=cases, command=command, failed=failed)
@@ -220,7 +220,7 @@ def reproduction(words: Sequence[str]) -> str:
     """The lines of a shell that measure this again: the package, what was set, the command."""
     from importlib.metadata import version
 
-    from app.settings import given_variables
+    from fti.app.settings import given_variables
 
     return "\n".join(
         [

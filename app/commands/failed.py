@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from app.options import ConfigOption, JsonOption, SetOption, StoreOption, open_session
+from fti.app.options import ConfigOption, JsonOption, SetOption, StoreOption, open_session
 
 if TYPE_CHECKING:
-    from store.types import SourceRecord
+    from fti.store.types import SourceRecord
 
 
 def register(app: typer.Typer) -> None:
@@ -35,9 +35,9 @@ def failed(
     session = open_session(store, config, set_, json)
     letters = session.store.features.failed()
     if retry and letters:
-        from app.build import build_embedder
-        from app.commands.ingest import show_ingest
-        from pipelines.feature.ingesting.ingest import retry_failed
+        from fti.app.build import build_embedder
+        from fti.app.commands.ingest import show_ingest
+        from fti.pipelines.feature.ingesting.ingest import retry_failed
 
         with session.report.progress() as progress:
             result = retry_failed(

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from app.options import ConfigOption, JsonOption, SetOption, StoreOption, open_session
-from pipelines.training.choices import Method, Tracker
+from fti.app.options import ConfigOption, JsonOption, SetOption, StoreOption, open_session
+from fti.pipelines.training.choices import Method, Tracker
 
 if TYPE_CHECKING:
-    from app.options import Session
-    from store.versioned.registry import ModelVersion
+    from fti.app.options import Session
+    from fti.store.versioned.registry import ModelVersion
 
 
 def register(app: typer.Typer) -> None:
@@ -62,8 +62,8 @@ def finetune(
 
     Example: fti finetune handbook --name reader --method dora --set training.epochs=3
     """
-    from app.build import foresee_training, train
-    from pipelines.training.steps.ranks import rank
+    from fti.app.build import foresee_training, train
+    from fti.pipelines.training.steps.ranks import rank
 
     given = list(set_ or ())
     if method is not None:
@@ -130,8 +130,8 @@ def _show_forecast(session: Session, forecast: dict[str, Any]) -> None:
 
 
 def _write_report(session: Session, version: ModelVersion, path: Path) -> None:
-    from app.reports.training_report import as_html
-    from store.files.atomic import write_bytes
+    from fti.app.reports.training_report import as_html
+    from fti.store.files.atomic import write_bytes
 
     run = session.store.runs.get(version.run_id)
     curve = list(session.store.runs.attached(run.id, "curve"))

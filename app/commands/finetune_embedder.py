@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from app.options import ConfigOption, JsonOption, SetOption, StoreOption, open_session
+from fti.app.options import ConfigOption, JsonOption, SetOption, StoreOption, open_session
 
 
 def register(app: typer.Typer) -> None:
@@ -29,7 +29,7 @@ def finetune_embedder(
     measures both on a frozen case set, and makes all vectors anew. Example: fti finetune-embedder
     questions.jsonl --name finder
     """
-    from app.operations.embedder_choice import train_embedder
+    from fti.app.operations.embedder_choice import train_embedder
 
     session = open_session(store, config, set_, json)
     with session.report.progress() as progress:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from app.options import ConfigOption, JsonOption, SetOption, StoreOption, open_session
+from fti.app.options import ConfigOption, JsonOption, SetOption, StoreOption, open_session
 
 
 def register(app: typer.Typer) -> None:
@@ -33,8 +33,8 @@ def forget(
 
     Example: fti forget handbook/hours.md
     """
-    from pipelines.inference.trace import trace_document
-    from store.upkeep.forgetting import Erased, erase, remains
+    from fti.pipelines.inference.trace import trace_document
+    from fti.store.upkeep.forgetting import Erased, erase, remains
 
     session = open_session(store, config, set_, json)
     report = session.report

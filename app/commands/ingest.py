@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from app.options import (
+from fti.app.options import (
     ConfigOption,
     IntoCollectionOption,
     JsonOption,
@@ -14,11 +14,11 @@ from app.options import (
     StoreOption,
     open_session,
 )
-from store.errors import InputError
+from fti.store.errors import InputError
 
 if TYPE_CHECKING:
-    from app.reporting import Reporter
-    from pipelines.feature.ingesting.ingest import IngestReport
+    from fti.app.reporting import Reporter
+    from fti.pipelines.feature.ingesting.ingest import IngestReport
 
 _REDIS = "A Redis stream (with --follow)"
 
@@ -118,7 +118,7 @@ def ingest(
             hint="Add --executor process, or --executor ray.",
         )
     if follow:
-        from app.operations.following import follow_stream
+        from fti.app.operations.following import follow_stream
 
         if executor != "local":
             raise InputError(
@@ -139,7 +139,7 @@ def ingest(
         raise InputError(
             "There is nothing to ingest.", hint="Name files or folders: fti ingest handbook/"
         )
-    from app.build import ingest_documents
+    from fti.app.build import ingest_documents
 
     session = open_session(store, config, set_, json)
     report = session.report

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from app.options import ConfigOption, JsonOption, SetOption, StoreOption, open_session
+from fti.app.options import ConfigOption, JsonOption, SetOption, StoreOption, open_session
 
 group = typer.Typer(
     no_args_is_help=True,

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from app.options import ConfigOption, JsonOption, SetOption, StoreOption, open_session
+from fti.app.options import ConfigOption, JsonOption, SetOption, StoreOption, open_session
 
 if TYPE_CHECKING:
-    from store.versioned.registry import ModelVersion
+    from fti.store.versioned.registry import ModelVersion
 
 group = typer.Typer(
     no_args_is_help=True,
@@ -104,8 +104,8 @@ def show(
     session = open_session(store, config, set_, json)
     version = session.store.models.get(model)
     if html is not None:
-        from app.reports.model_card import as_html, gather
-        from store.files.atomic import write_bytes
+        from fti.app.reports.model_card import as_html, gather
+        from fti.store.files.atomic import write_bytes
 
         write_bytes(html, as_html(gather(session.store, version)).encode("utf-8"))
     history = [h.model_dump(mode="json") for h in session.store.models.history(version.name)]
@@ -165,7 +165,7 @@ def promote(
     measured here and now, against the store's own: retrieval must be better, and then all vectors
     are made anew by it. Example: fti models promote reader/2 --alias champion
     """
-    from app.operations.promotion import promote as run
+    from fti.app.operations.promotion import promote as run
 
     session = open_session(store, config, set_, json)
     with session.report.progress() as progress:
@@ -199,7 +199,7 @@ def rollback(
     session = open_session(store, config, set_, json)
     models = session.store.models
     if any(version.kind == "embedder" for version in models.list(model)):
-        from app.operations.switching import roll_back_embedder
+        from fti.app.operations.switching import roll_back_embedder
 
         with session.report.progress() as progress:
             version = roll_back_embedder(
@@ -258,12 +258,12 @@ def export(
     session = open_session(store, config, set_, json)
     version = session.store.models.get(model)
     if format_ == "merged":
-        from app.operations.exporting import export_merged
+        from fti.app.operations.exporting import export_merged
 
         _ = version.prompt_contract  # an embedder is whole already
         export_merged(session.settings, session.store, version, out=out)
     elif format_ == "gguf":
-        from app.operations.gguf import export_gguf
+        from fti.app.operations.gguf import export_gguf
 
         export_gguf(session.settings, session.store, version, out=out)
     else:
@@ -296,7 +296,7 @@ def push(
     The token is HF_TOKEN or a stored login (hf auth login); HF_ENDPOINT names another hub. It is
     never printed or kept. Example: fti models push reader@champion --repo acme/reader
     """
-    from app.operations.publishing import push as run
+    from fti.app.operations.publishing import push as run
 
     session = open_session(store, config, set_, json)
     version = session.store.models.get(model)
@@ -325,7 +325,7 @@ def fetch(
 
     Example: fti models fetch --config small
     """
-    from app.build import fetch_models
+    from fti.app.build import fetch_models
 
     session = open_session(store, config, set_, json)
     done = fetch_models(session.settings)

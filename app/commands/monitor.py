@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from app.options import ConfigOption, JsonOption, SetOption, StoreOption, open_session
+from fti.app.options import ConfigOption, JsonOption, SetOption, StoreOption, open_session
 
 
 def register(app: typer.Typer) -> None:
@@ -46,11 +46,11 @@ def monitor(
 
     Questions that evaluations asked do not count. Example: fti monitor --days 30 --report out/
     """
-    from app.build import build_embedder
-    from app.commands.trace import show_tree
-    from app.reports.monitoring_report import as_html
-    from pipelines.feature.monitoring.system_report import monitor as run
-    from store.files.atomic import write_bytes
+    from fti.app.build import build_embedder
+    from fti.app.commands.trace import show_tree
+    from fti.app.reports.monitoring_report import as_html
+    from fti.pipelines.feature.monitoring.system_report import monitor as run
+    from fti.store.files.atomic import write_bytes
 
     session = open_session(store, config, set_, json)
     found = run(

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from app.options import ConfigOption, JsonOption, SetOption, StoreOption, open_session
+from fti.app.options import ConfigOption, JsonOption, SetOption, StoreOption, open_session
 
 if TYPE_CHECKING:
-    from app.orchestration.runner import PipelineReport, Planned
-    from app.reporting import Reporter
+    from fti.app.orchestration.runner import PipelineReport, Planned
+    from fti.app.reporting import Reporter
 
 group = typer.Typer(
     no_args_is_help=True,
@@ -46,9 +46,9 @@ def run(
 
     Example: fti pipeline run nightly.yaml --dry-run
     """
-    from app.orchestration.plan import load_pipeline
-    from app.orchestration.runner import plan, run_pipeline
-    from app.orchestration.steps import Context
+    from fti.app.orchestration.plan import load_pipeline
+    from fti.app.orchestration.runner import plan, run_pipeline
+    from fti.app.orchestration.steps import Context
 
     loaded = load_pipeline(pipeline)
     session = open_session(store, config, set_, json)

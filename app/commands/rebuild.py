@@ -6,8 +6,8 @@ from typing import Any
 
 import typer
 
-from app.commands.models import ModelArgument, group
-from app.options import ConfigOption, JsonOption, SetOption, StoreOption, open_session
+from fti.app.commands.models import ModelArgument, group
+from fti.app.options import ConfigOption, JsonOption, SetOption, StoreOption, open_session
 
 
 def register(app: typer.Typer) -> None:
@@ -28,7 +28,7 @@ def rebuild(
     name the base that it was trained from. Nothing is registered. Exits with 1 when the files
     differ, and says where first. Example: fti models rebuild reader/2
     """
-    from app.operations.rebuilding import rebuild as run
+    from fti.app.operations.rebuilding import rebuild as run
 
     session = open_session(store, config, set_, json)
     with session.report.progress() as progress:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from app.options import (
+from fti.app.options import (
     CollectionOption,
     ConfigOption,
     JsonOption,
@@ -17,7 +17,7 @@ from app.options import (
 )
 
 if TYPE_CHECKING:
-    from store.types import Passage
+    from fti.store.types import Passage
 
 
 def register(app: typer.Typer) -> None:
@@ -54,9 +54,9 @@ def search(
 
     Example: fti search "opening hours" -k 3 --where media_type=text/markdown
     """
-    from app.build import build_retriever
-    from store.features.filters import parse
-    from store.page_starts import PAGE
+    from fti.app.build import build_retriever
+    from fti.store.features.filters import parse
+    from fti.store.page_starts import PAGE
 
     conditions = parse(where or [])
     session = open_session(store, config, in_collection(collection, set_), json)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from app.options import (
+from fti.app.options import (
     ConfigOption,
     JsonOption,
     ModelOption,
@@ -17,7 +17,7 @@ from app.options import (
 )
 
 if TYPE_CHECKING:
-    from pipelines.inference.answering.answer import Assistant
+    from fti.pipelines.inference.answering.answer import Assistant
 
 
 def register(app: typer.Typer) -> None:
@@ -53,11 +53,11 @@ def serve(
     """
     import uvicorn
 
-    from app.build import Engines, build_assistant
-    from app.service.access import Access, require_private
-    from app.service.api import create_app
-    from app.service.logs import configure_logs
-    from store.store import Store
+    from fti.app.build import Engines, build_assistant
+    from fti.app.service.access import Access, require_private
+    from fti.app.service.api import create_app
+    from fti.app.service.logs import configure_logs
+    from fti.store.store import Store
 
     session = open_session(store, config, set_, json)
     settings = session.settings

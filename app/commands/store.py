@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from app.options import ConfigOption, JsonOption, SetOption, StoreOption, open_session
+from fti.app.options import ConfigOption, JsonOption, SetOption, StoreOption, open_session
 
 group = typer.Typer(
     no_args_is_help=True,
@@ -36,8 +36,8 @@ def backup(
 
     Example: fti store backup /mnt/backups/fti
     """
-    from store.files.places import Place
-    from store.upkeep.backup import back_up
+    from fti.store.files.places import Place
+    from fti.store.upkeep.backup import back_up
 
     session = open_session(store, config, set_, json)
     with session.report.progress() as progress:
@@ -57,9 +57,9 @@ def backups(
     json: JsonOption = False,
 ) -> None:
     """List the backups at a place."""
-    from app.reporting import Reporter
-    from store.files.places import Place
-    from store.upkeep.backup import backups as there
+    from fti.app.reporting import Reporter
+    from fti.store.files.places import Place
+    from fti.store.upkeep.backup import backups as there
 
     report = Reporter(json=json)
     found = there(Place(place))
@@ -91,12 +91,12 @@ def restore(
 
     Every file is compared with its digest. Example: fti store restore /mnt/backups/fti --store new
     """
-    from app.reporting import Reporter
-    from app.settings import load_settings
-    from store.files.places import Place
-    from store.store import Store
-    from store.upkeep.backup import restore as run
-    from store.upkeep.moving import settle
+    from fti.app.reporting import Reporter
+    from fti.app.settings import load_settings
+    from fti.store.files.places import Place
+    from fti.store.store import Store
+    from fti.store.upkeep.backup import restore as run
+    from fti.store.upkeep.moving import settle
 
     settings = load_settings(config, store=store, overrides=set_ or ())
     report = Reporter(json=json)
@@ -140,13 +140,13 @@ def verify(
     Changes nothing; exits with 1 when something is wrong. Examples: fti store verify    fti store
     verify s3://bucket/backups
     """
-    from app.reporting import Reporter
+    from fti.app.reporting import Reporter
 
     if place is not None:
         report = Reporter(json=json)
         checked, problems = _check_place(place, backup, report)
     else:
-        from store.upkeep.checking import check_store
+        from fti.store.upkeep.checking import check_store
 
         session = open_session(store, config, set_, json)
         report = session.report
@@ -169,9 +169,9 @@ def verify(
 def _check_place(
     place: str, identifier: str | None, report: Any
 ) -> tuple[dict[str, int], list[dict[str, str]]]:
-    from store.files.places import Place
-    from store.upkeep.backup import backups as there
-    from store.upkeep.backup import check, find_backup
+    from fti.store.files.places import Place
+    from fti.store.upkeep.backup import backups as there
+    from fti.store.upkeep.backup import check, find_backup
 
     at = Place(place)
     chosen = [find_backup(at, identifier)]
@@ -198,10 +198,10 @@ def migrate(
     Run it after copying a store to another path or machine. An older fti that still runs refuses
     to write to a store whose format was raised.
     """
-    from app.reporting import Reporter
-    from app.settings import load_settings
-    from store.store import Store
-    from store.upkeep.moving import settle
+    from fti.app.reporting import Reporter
+    from fti.app.settings import load_settings
+    from fti.store.store import Store
+    from fti.store.upkeep.moving import settle
 
     settings = load_settings(config, store=store, overrides=set_ or ())
     report = Reporter(json=json)
@@ -241,7 +241,7 @@ def place(
     lie at the URL already are shared, when this store has none. Stop what else uses the store
     first, a service too. Example: fti store place s3://bucket/prefix --store new
     """
-    from store.upkeep.moving import place_features
+    from fti.store.upkeep.moving import place_features
 
     session = open_session(store, config, set_, json)
     with session.report.progress() as progress:

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from app.options import ConfigOption, JsonOption, SetOption, StoreOption, open_session
+from fti.app.options import ConfigOption, JsonOption, SetOption, StoreOption, open_session
 
 if TYPE_CHECKING:
-    from pipelines.inference.trace import AnswerLineage, DocumentLineage
+    from fti.pipelines.inference.trace import AnswerLineage, DocumentLineage
 
 _MOST = 20  # of a list that people are shown
 
@@ -45,8 +45,8 @@ def trace(
     Examples: fti trace a-20261124-3f9c1b7e02aa    fti trace --document handbook/hours.md --picture
     lineage.html
     """
-    from pipelines.inference.trace import trace_answer, trace_document
-    from store.errors import InputError
+    from fti.pipelines.inference.trace import trace_answer, trace_document
+    from fti.store.errors import InputError
 
     if (answer is None) == (document is None):
         raise InputError(
@@ -72,9 +72,9 @@ def trace(
 
 
 def _draw(lineage: AnswerLineage | DocumentLineage, picture: Path) -> None:
-    from app.reports.lineage_report import as_html, as_svg, graph_of_answer, graph_of_document
-    from pipelines.inference.trace import AnswerLineage
-    from store.files.atomic import write_bytes
+    from fti.app.reports.lineage_report import as_html, as_svg, graph_of_answer, graph_of_document
+    from fti.pipelines.inference.trace import AnswerLineage
+    from fti.store.files.atomic import write_bytes
 
     if isinstance(lineage, AnswerLineage):
         graph, facts = graph_of_answer(lineage), []

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from app.commands.models import ModelArgument, group
-from app.options import ConfigOption, JsonOption, SetOption, StoreOption, open_session
+from fti.app.commands.models import ModelArgument, group
+from fti.app.options import ConfigOption, JsonOption, SetOption, StoreOption, open_session
 
 if TYPE_CHECKING:
-    from store.versioned.registry import ModelVersion
+    from fti.store.versioned.registry import ModelVersion
 
 MarkKind = Literal["pin", "unpin", "retire", "unretire"]
 ReasonOption = Annotated[str, typer.Option("--reason", help="Kept with the mark.")]
@@ -49,7 +49,7 @@ def diff(
 
 
 def _facts(store: Any, version: ModelVersion) -> dict[str, Any]:
-    from store.errors import RunNotFound
+    from fti.store.errors import RunNotFound
 
     try:
         settings = store.runs.get(version.run_id).settings
@@ -134,7 +134,7 @@ def gc(
     json: JsonOption = False,
 ) -> None:
     """Remove retired versions that no alias, pin, way back or later version refers to."""
-    from app.operations.embedder_choice import standing_on
+    from fti.app.operations.embedder_choice import standing_on
 
     session = open_session(store, config, set_, json)
     made_by = standing_on(session.store)

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from app.options import ConfigOption, JsonOption, SetOption, StoreOption, open_session
+from fti.app.options import ConfigOption, JsonOption, SetOption, StoreOption, open_session
 
 if TYPE_CHECKING:
-    from store.features.history import FeatureVersion
+    from fti.store.features.history import FeatureVersion
 
 group = typer.Typer(
     no_args_is_help=True,
@@ -75,7 +75,7 @@ def tag(
 
     Example: fti versions tag before-move
     """
-    from app.build import require_documents
+    from fti.app.build import require_documents
 
     session = open_session(store, config, set_, json)
     require_documents(session.store)

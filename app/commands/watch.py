@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from app.options import (
+from fti.app.options import (
     ConfigOption,
     IntoCollectionOption,
     JsonOption,
@@ -37,8 +37,8 @@ def watch(
 
     Prints one JSON line per change set. Example: fti watch handbook/
     """
-    from app.build import build_embedder
-    from pipelines.feature.streaming.watch import watch as run
+    from fti.app.build import build_embedder
+    from fti.pipelines.feature.streaming.watch import watch as run
 
     session = open_session(store, config, set_, json)
     stop = threading.Event()

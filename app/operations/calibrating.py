@@ -6,16 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from app.build import BASE, EXTRACTIVE, Engines, build_assistant
-from store.errors import InputError
-from store.types import Case
+from fti.app.build import BASE, EXTRACTIVE, Engines, build_assistant
+from fti.store.errors import InputError
+from fti.store.types import Case
 
 if TYPE_CHECKING:
-    from app.settings import Settings
-    from pipelines.inference.evaluating.calibration import Calibration
-    from store.progress import Progress
-    from store.store import Store
-    from store.versioned.registry import ModelVersion
+    from fti.app.settings import Settings
+    from fti.pipelines.inference.evaluating.calibration import Calibration
+    from fti.store.progress import Progress
+    from fti.store.store import Store
+    from fti.store.versioned.registry import ModelVersion
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +46,8 @@ def calibrate_model(
         InputError: the cases are those that promotions are decided on.
         InvalidCases: there are not both answerable and unanswerable cases.
     """
-    from pipelines.inference.answering.answer import Assistant
-    from pipelines.inference.evaluating.calibration import choose, observe, require_both
+    from fti.pipelines.inference.answering.answer import Assistant
+    from fti.pipelines.inference.evaluating.calibration import choose, observe, require_both
 
     _refuse_gate_cases(settings, store, cases)
     require_both(cases)

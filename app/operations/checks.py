@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from store.errors import InputError
-from store.types import Interval
+from fti.store.errors import InputError
+from fti.store.types import Interval
 
 if TYPE_CHECKING:
-    from pipelines.inference.evaluating.evaluation import EvaluationReport
+    from fti.pipelines.inference.evaluating.evaluation import EvaluationReport
 
 
 def parse_floors(text: str, option: str = "--fail-below") -> dict[str, float]:
@@ -42,7 +42,7 @@ def known_score(name: str, where: str) -> str:
     Raises:
         InputError: it is not; says which there are.
     """
-    from pipelines.inference.evaluating.evaluation import ANSWERS, GRADED, RETRIEVAL
+    from fti.pipelines.inference.evaluating.evaluation import ANSWERS, GRADED, RETRIEVAL
 
     known = (*ANSWERS, *GRADED, "abstention", *RETRIEVAL)
     if name not in known:
@@ -85,7 +85,7 @@ def worse_than(
     Raises:
         InvalidCases: the two have no case in common.
     """
-    from pipelines.inference.evaluating.evaluation import compare
+    from fti.pipelines.inference.evaluating.evaluation import compare
 
     return [
         f"{metric} is worse than in {name}: {difference.mean:+.3f}, 95 % interval "

@@ -1,6 +1,6 @@
 """Which embedder a profile and a store mean, and making better ones.
 
-A store that was switched to a fine-tuned version (``app.operations.promotion``) says so in the
+A store that was switched to a fine-tuned version (``fti.app.operations.promotion``) says so in the
 passport of its vectors; every command then loads that version where its profile names the embedder
 that the version was trained from.
 """
@@ -11,17 +11,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from store.contracts.embedder_contract import REGISTRY
-from store.errors import ModelNotFound
+from fti.store.contracts.embedder_contract import REGISTRY
+from fti.store.errors import ModelNotFound
 
 if TYPE_CHECKING:
-    from app.settings import Settings
-    from pipelines.engines.embedders.embedding import Embedder
-    from pipelines.inference.answering.retrieve import Retriever
-    from store.progress import Progress
-    from store.store import Store
-    from store.types import DatasetVersion, Passage
-    from store.versioned.registry import ModelVersion
+    from fti.app.settings import Settings
+    from fti.pipelines.engines.embedders.embedding import Embedder
+    from fti.pipelines.inference.answering.retrieve import Retriever
+    from fti.store.progress import Progress
+    from fti.store.store import Store
+    from fti.store.types import DatasetVersion, Passage
+    from fti.store.versioned.registry import ModelVersion
 
 
 def load_profile_embedder(settings: Settings) -> Embedder:
@@ -33,8 +33,8 @@ def load_profile_embedder(settings: Settings) -> Embedder:
         ContractError: the version's files are not what its contract says.
         IntegrityError: its weights are not what they should be.
     """
-    from pipelines.engines.embedders.embedding import load_embedder
-    from store.store import Store
+    from fti.pipelines.engines.embedders.embedding import load_embedder
+    from fti.store.store import Store
 
     config = settings.embedder
     if config.id.startswith(REGISTRY):
@@ -60,7 +60,7 @@ def standing_on(store: Store) -> ModelVersion | None:
 
 def trained_from_profile(settings: Settings, version: ModelVersion) -> bool:
     """Whether the profile's embedder is the one that a version was trained from."""
-    from pipelines.engines.embedders.trained_embedder import base_identity
+    from fti.pipelines.engines.embedders.trained_embedder import base_identity
 
     base = base_identity(settings.embedder)
     return base is not None and base.weights_sha256 == version.vector_contract.base.weights_sha256
@@ -74,7 +74,7 @@ def load_version(settings: Settings, store: Store, ref: str) -> Embedder:
         ContractError: it is no embedder, or its files are not what its contract says.
         IntegrityError: it is not as published.
     """
-    from pipelines.engines.embedders.trained_embedder import load_trained
+    from fti.pipelines.engines.embedders.trained_embedder import load_trained
 
     version = store.models.get(ref)
     contract = version.vector_contract
@@ -94,8 +94,8 @@ def train_embedder(
         name: of the model; what it is trained on is published as the dataset ``NAME-pairs``.
         progress: told of every stage.
     """
-    from pipelines.engines.embedders.trained_embedder import open_embedder
-    from pipelines.training.train_embedder import finetune_embedder
+    from fti.pipelines.engines.embedders.trained_embedder import open_embedder
+    from fti.pipelines.training.train_embedder import finetune_embedder
 
     # What can be refused without an hour of searching is refused first.
     store.models.check_name(name)
@@ -114,7 +114,7 @@ def train_embedder(
 
 def compose(passage: Passage) -> str:
     """The text of a passage as ingesting embeds it."""
-    from pipelines.feature.splitting.chunking import embedding_text
+    from fti.pipelines.feature.splitting.chunking import embedding_text
 
     return embedding_text(passage.title, passage.section, passage.text)
 
@@ -123,8 +123,8 @@ def make_pairs(
     settings: Settings, store: Store, *, source: str, name: str, progress: Progress
 ) -> DatasetVersion:
     """The dataset ``NAME-pairs``: questions with the right passage and mined hard negatives."""
-    from app.build import build_retriever
-    from pipelines.feature.dataset.negatives import mine_negatives
+    from fti.app.build import build_retriever
+    from fti.pipelines.feature.dataset.negatives import mine_negatives
 
     retriever = build_retriever(settings, store)
 
@@ -167,8 +167,8 @@ def _of_cases(
     progress: Progress,
 ) -> DatasetVersion:
     """Cases as a dataset: nine in ten documents to train on, the others to measure by."""
-    from app.build import make_dataset
-    from pipelines.inference.evaluating.cases import load_cases
+    from fti.app.build import make_dataset
+    from fti.pipelines.inference.evaluating.cases import load_cases
 
     cases = load_cases(path)
     shares = {"train": 0.9, "validation": 0.1, "test": 0.0, "unanswerable": 0.0}

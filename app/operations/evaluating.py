@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from app.build import (
+from fti.app.build import (
     BASE,
     EXTRACTIVE,
     Engines,
@@ -16,20 +16,20 @@ from app.build import (
     build_retriever,
     require_documents,
 )
-from app.operations.systems import System, answering
-from store.errors import ConfigError, InputError, InvalidCases
-from store.proof.significance import Difference
-from store.types import Case, SearchMode
-from store.versioned.registry import CHAMPION
+from fti.app.operations.systems import System, answering
+from fti.store.errors import ConfigError, InputError, InvalidCases
+from fti.store.proof.significance import Difference
+from fti.store.types import Case, SearchMode
+from fti.store.versioned.registry import CHAMPION
 
 if TYPE_CHECKING:
-    from app.settings import Settings
-    from pipelines.inference.answering.retrieve import Retriever
-    from pipelines.inference.evaluating.evaluation import EvaluationReport
-    from pipelines.inference.evaluating.judging import Preference
-    from store.contracts.prompt_contract import Contract
-    from store.progress import Progress
-    from store.store import Store
+    from fti.app.settings import Settings
+    from fti.pipelines.inference.answering.retrieve import Retriever
+    from fti.pipelines.inference.evaluating.evaluation import EvaluationReport
+    from fti.pipelines.inference.evaluating.judging import Preference
+    from fti.store.contracts.prompt_contract import Contract
+    from fti.store.progress import Progress
+    from fti.store.store import Store
 
 SAMPLE_SEED = 0
 #: What a judge is asked for: a score of each answer, which of two is better, or both.
@@ -142,7 +142,7 @@ def find_cases(store: Store, reference: str) -> list[Case]:
         InvalidCases: it is none of these; says which sets there are.
         IntegrityError: the frozen set is not as frozen.
     """
-    from pipelines.inference.evaluating.cases import load_cases
+    from fti.pipelines.inference.evaluating.cases import load_cases
 
     path = Path(reference)
     if path.exists():
@@ -176,7 +176,7 @@ def evaluate_model(
 
     The two are asked the same cases: those about documents that neither was trained on.
     """
-    from pipelines.inference.evaluating.evaluation import evaluate_retrieval
+    from fti.pipelines.inference.evaluating.evaluation import evaluate_retrieval
 
     if retrieval_only:
         retriever = build_retriever(settings, store)
@@ -229,13 +229,13 @@ def evaluate_systems(
         ConfigError: ``rerank`` is asked for and the profile has no reranker, or a judge and it has
             none.
     """
-    from pipelines.inference.evaluating.evaluation import (
+    from fti.pipelines.inference.evaluating.evaluation import (
         case_rows,
         compare,
         evaluate,
         evaluate_retrieval,
     )
-    from pipelines.inference.evaluating.oracle import OracleRetriever
+    from fti.pipelines.inference.evaluating.oracle import OracleRetriever
 
     engines = engines or Engines(settings)
     judge = engines.judge if judging is not None else None
@@ -305,7 +305,7 @@ def evaluate_systems(
 
 
 def _retriever(settings: Settings, store: Store, system: System, engines: Engines) -> Retriever:
-    from pipelines.inference.answering.retrieve import Retriever
+    from fti.pipelines.inference.answering.retrieve import Retriever
 
     if system.rerank and engines.reranker is None:
         raise ConfigError(

@@ -5,15 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from store.errors import ContractError, InputError
-from store.files.atomic import dump_line, staged_folder
-from store.types import SPLITS, DatasetVersion, PreferenceExample
-from store.versioned.datasets import Example
+from fti.store.errors import ContractError, InputError
+from fti.store.files.atomic import dump_line, staged_folder
+from fti.store.types import SPLITS, DatasetVersion, PreferenceExample
+from fti.store.versioned.datasets import Example
 
 if TYPE_CHECKING:
-    from app.settings import Settings
-    from store.store import Store
-    from store.versioned.registry import ModelVersion
+    from fti.app.settings import Settings
+    from fti.store.store import Store
+    from fti.store.versioned.registry import ModelVersion
 
 
 def export_dataset(
@@ -76,8 +76,8 @@ def export_merged(settings: Settings, store: Store, version: ModelVersion, *, ou
         InputError: ``out`` exists and is not an empty folder.
         ContractError: the profile's base model is not the one that the version was trained on.
     """
-    from pipelines.engines.causal_lm.loading import load_causal_lm, save_merged
-    from store.files.atomic import write_bytes, write_json
+    from fti.pipelines.engines.causal_lm.loading import load_causal_lm, save_merged
+    from fti.store.files.atomic import write_bytes, write_json
 
     require_new(out)
     adapter = store.models.open(version.ref)

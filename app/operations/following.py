@@ -10,12 +10,12 @@ import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from store.errors import InputError
+from fti.store.errors import InputError
 
 if TYPE_CHECKING:
-    from app.options import Session
-    from pipelines.feature.streaming.follow import FollowReport, StreamBatch
-    from pipelines.feature.streaming.streams import RecordStream
+    from fti.app.options import Session
+    from fti.pipelines.feature.streaming.follow import FollowReport, StreamBatch
+    from fti.pipelines.feature.streaming.streams import RecordStream
 
 _ADDRESSES = ("redis://", "rediss://", "unix://")
 
@@ -28,8 +28,8 @@ def follow_stream(
     Raises:
         InputError: ``sources`` is neither nothing, ``-`` nor one address of a Redis.
     """
-    from app.build import build_embedder
-    from pipelines.feature.streaming.follow import follow
+    from fti.app.build import build_embedder
+    from fti.pipelines.feature.streaming.follow import follow
 
     records = _open(session, sources, stream, group, consumer)
     stop = threading.Event()
@@ -65,7 +65,7 @@ def follow_stream(
 def _open(
     session: Session, sources: Sequence[str], stream: str, group: str, consumer: str | None
 ) -> RecordStream:
-    from pipelines.feature.streaming.streams import LineStream, RedisStream
+    from fti.pipelines.feature.streaming.streams import LineStream, RedisStream
 
     config = session.settings.features.stream
     if list(sources) in ([], ["-"]):

@@ -13,14 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from store.errors import ContractError
-from store.types import Message, Role
+from fti.store.errors import ContractError
+from fti.store.types import Message, Role
 
 if TYPE_CHECKING:
-    from app.settings import Settings
-    from store.contracts.prompt_contract import Contract
-    from store.store import Store
-    from store.versioned.registry import ModelVersion
+    from fti.app.settings import Settings
+    from fti.store.contracts.prompt_contract import Contract
+    from fti.store.store import Store
+    from fti.store.versioned.registry import ModelVersion
 
 #: Renders turns; the flag asks for the beginning of an answer behind them.
 Render = Callable[[Sequence[Message], bool], str]
@@ -119,10 +119,10 @@ def export_gguf(settings: Settings, store: Store, version: ModelVersion, *, out:
         ContractError: the profile's base is not the version's, or its chat template is one that a
             Modelfile cannot say.
     """
-    from app.operations.exporting import export_merged, require_new
-    from pipelines.engines.causal_lm.loading import load_tokenizer
-    from pipelines.engines.weights import ModelFolder
-    from store.files.atomic import staged_folder
+    from fti.app.operations.exporting import export_merged, require_new
+    from fti.pipelines.engines.causal_lm.loading import load_tokenizer
+    from fti.pipelines.engines.weights import ModelFolder
+    from fti.store.files.atomic import staged_folder
 
     contract = version.prompt_contract
     require_new(out)
@@ -195,7 +195,7 @@ def _stops(model: Path, tokenizer: Any) -> list[str]:
     """The texts of the tokens that end an answer."""
     import json
 
-    from pipelines.engines.encoding import stop_ids
+    from fti.pipelines.engines.encoding import stop_ids
 
     path = model / "generation_config.json"
     said = json.loads(path.read_text("utf-8")).get("eos_token_id") if path.is_file() else None

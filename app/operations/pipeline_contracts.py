@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from typing import Any
 
-from store.contracts.conditions import PipelineContract
+from fti.store.contracts.conditions import PipelineContract
 
 
 def contracts() -> tuple[PipelineContract, ...]:
     """The contracts, as the pipelines themselves enforce them."""
-    from app.operations.promotion import PROMOTE
-    from pipelines.feature.dataset.instructions import DATASET
-    from pipelines.feature.ingesting.ingest import INGEST
-    from pipelines.feature.monitoring.system_report import MONITOR
-    from pipelines.feature.streaming.follow import FOLLOW
-    from pipelines.feature.streaming.watch import WATCH
-    from pipelines.inference.answering.answer import ANSWER, ASK, SERVE
-    from pipelines.inference.batch.answer_table import BATCH
-    from pipelines.inference.evaluating.evaluation import EVALUATE, EVALUATE_RETRIEVAL
-    from pipelines.training.finetune import FINETUNE
+    from fti.app.operations.promotion import PROMOTE
+    from fti.pipelines.feature.dataset.instructions import DATASET
+    from fti.pipelines.feature.ingesting.ingest import INGEST
+    from fti.pipelines.feature.monitoring.system_report import MONITOR
+    from fti.pipelines.feature.streaming.follow import FOLLOW
+    from fti.pipelines.feature.streaming.watch import WATCH
+    from fti.pipelines.inference.answering.answer import ANSWER, ASK, SERVE
+    from fti.pipelines.inference.batch.answer_table import BATCH
+    from fti.pipelines.inference.evaluating.evaluation import EVALUATE, EVALUATE_RETRIEVAL
+    from fti.pipelines.training.finetune import FINETUNE
 
     return (
         INGEST, WATCH, FOLLOW, DATASET, FINETUNE, EVALUATE, EVALUATE_RETRIEVAL, PROMOTE, SERVE, ASK,

@@ -12,21 +12,21 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from app.operations.evaluating import rival_of
-from app.settings import Settings
-from store.contracts.conditions import PipelineContract
-from store.errors import GateRefused, InputError, ModelNotFound, PostconditionFailed
-from store.progress import Progress, quiet
-from store.proof.gate import bootstrap_interval, decide
-from store.store import Store
-from store.types import Interval, Run, Value
-from store.versioned.registry import CHAMPION
+from fti.app.operations.evaluating import rival_of
+from fti.app.settings import Settings
+from fti.store.contracts.conditions import PipelineContract
+from fti.store.errors import GateRefused, InputError, ModelNotFound, PostconditionFailed
+from fti.store.progress import Progress, quiet
+from fti.store.proof.gate import bootstrap_interval, decide
+from fti.store.store import Store
+from fti.store.types import Interval, Run, Value
+from fti.store.versioned.registry import CHAMPION
 
 if TYPE_CHECKING:
-    from store.proof.gate import GateConfig
-    from store.proof.significance import Difference
-    from store.versioned.casesets import CaseSetVersion
-    from store.versioned.registry import ModelVersion
+    from fti.store.proof.gate import GateConfig
+    from fti.store.proof.significance import Difference
+    from fti.store.versioned.casesets import CaseSetVersion
+    from fti.store.versioned.registry import ModelVersion
 
 _Rows = Mapping[str, Mapping[str, Any]]
 
@@ -80,7 +80,7 @@ def force_has_a_reason(alias: str, force: bool, reason: str) -> None:
 @PROMOTE.precondition("The version is not the champion already", raises=GateRefused)
 def is_a_challenger(store: Store, model: str, alias: str) -> None:
     """Nothing is proved by comparing a version with itself. An embedder may have to be switched to
-    again, which ``app.operations.switching`` sees to."""
+    again, which ``fti.app.operations.switching`` sees to."""
     version = store.models.get(model)
     held = store.models.aliases(version.name).get(CHAMPION)
     if alias == CHAMPION and version.kind != "embedder" and held == version.version:
@@ -146,7 +146,7 @@ def promote(
     version = store.models.get(model)
     evidence: dict[str, Any] = {}
     if alias == CHAMPION and version.kind == "embedder":
-        from app.operations.switching import promote_embedder
+        from fti.app.operations.switching import promote_embedder
 
         return promote_embedder(
             settings, store, version, reason=reason, force=force, cases=cases, progress=progress
@@ -192,7 +192,7 @@ def _proof(settings: Settings, store: Store, ref: str, cases: str) -> dict[str, 
     Raises:
         GateRefused: something is missing, or speaks against it.
     """
-    from pipelines.inference.evaluating.evaluation import compare
+    from fti.pipelines.inference.evaluating.evaluation import compare
 
     gate = settings.gate
     frozen = frozen_set(store, cases or gate.cases)
@@ -317,7 +317,7 @@ def _require_alike(challenger: Run, champion: Run, again: str) -> None:
 
 
 def _rows(store: Store, run: Run) -> dict[str, dict[str, Any]]:
-    from pipelines.inference.evaluating.evaluation import case_rows
+    from fti.pipelines.inference.evaluating.evaluation import case_rows
 
     return {row["id"]: row for row in case_rows(store, run.id)}
 

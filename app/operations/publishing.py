@@ -13,14 +13,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from store.errors import HubError, InvalidName
-from store.types import Value
-from store.versioned.registry import CARD_FILE
+from fti.store.errors import HubError, InvalidName
+from fti.store.types import Value
+from fti.store.versioned.registry import CARD_FILE
 
 if TYPE_CHECKING:
-    from app.settings import Settings
-    from store.store import Store
-    from store.versioned.registry import ModelVersion
+    from fti.app.settings import Settings
+    from fti.store.store import Store
+    from fti.store.versioned.registry import ModelVersion
 
 PushFormat = Literal["adapter", "merged"]
 
@@ -73,7 +73,7 @@ def push(
     with tempfile.TemporaryDirectory(prefix="fti-push-") as made:
         folder = Path(made) / "model"
         if format == "merged":
-            from app.operations.exporting import export_merged
+            from fti.app.operations.exporting import export_merged
 
             _ = version.prompt_contract  # an embedder is whole already
             export_merged(settings, store, version, out=folder)

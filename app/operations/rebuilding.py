@@ -15,17 +15,17 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import BaseModel, Field, ValidationError
 
-from store.errors import ContractError, IntegrityError, StoreError
-from store.logs.runs import libraries
-from store.types import Value
-from store.versioned.registry import CARD_FILE, LOG_FILE
+from fti.store.errors import ContractError, IntegrityError, StoreError
+from fti.store.logs.runs import libraries
+from fti.store.types import Value
+from fti.store.versioned.registry import CARD_FILE, LOG_FILE
 
 if TYPE_CHECKING:
-    from app.settings import Settings
-    from store.progress import Progress
-    from store.store import Store
-    from store.types import DatasetVersion, Run
-    from store.versioned.registry import ModelVersion
+    from fti.app.settings import Settings
+    from fti.store.progress import Progress
+    from fti.store.store import Store
+    from fti.store.types import DatasetVersion, Run
+    from fti.store.versioned.registry import ModelVersion
 
 _Config = TypeVar("_Config", bound=BaseModel)
 _MANIFEST = "manifest.json"
@@ -78,7 +78,7 @@ def rebuild(settings: Settings, store: Store, ref: str, *, progress: Progress) -
         ContractError: the profile's base or embedder is not the one that it was trained from.
         StoreError: the run's settings are not those of a training that this fti knows.
     """
-    from store.store import Store as Scratch
+    from fti.store.store import Store as Scratch
 
     version = store.models.get(ref)
     recorded = store.models.open(version.ref)
@@ -139,10 +139,10 @@ def _train_adapter(
     run: Run,
     progress: Progress,
 ) -> ModelVersion:
-    from app.build import build_embedder
-    from pipelines.engines.causal_lm.loading import load_causal_lm, load_whole
-    from pipelines.training.finetune import finetune
-    from pipelines.training.training_config import TrainingConfig
+    from fti.app.build import build_embedder
+    from fti.pipelines.engines.causal_lm.loading import load_causal_lm, load_whole
+    from fti.pipelines.training.finetune import finetune
+    from fti.pipelines.training.training_config import TrainingConfig
 
     contract = version.prompt_contract
     config = _config(TrainingConfig, run, version)
@@ -184,9 +184,9 @@ def _train_embedder(
     run: Run,
     progress: Progress,
 ) -> ModelVersion:
-    from app.operations.embedder_choice import compose
-    from pipelines.engines.embedders.trained_embedder import open_embedder
-    from pipelines.training.train_embedder import EmbedderTrainingConfig, finetune_embedder
+    from fti.app.operations.embedder_choice import compose
+    from fti.pipelines.engines.embedders.trained_embedder import open_embedder
+    from fti.pipelines.training.train_embedder import EmbedderTrainingConfig, finetune_embedder
 
     config = _config(EmbedderTrainingConfig, run, version)
     base = open_embedder(settings.embedder)
@@ -345,6 +345,6 @@ def _same(one: Path, other: Path) -> bool:
 
 
 def _hash(path: Path) -> str:
-    from store.versioned.versions import file_sha256
+    from fti.store.versioned.versions import file_sha256
 
     return file_sha256(path)

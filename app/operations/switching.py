@@ -10,18 +10,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from app.operations.embedder_choice import load_version, standing_on, trained_from_profile
-from app.operations.promotion import Promotion, below, frozen_set, not_better, require_reason
-from store.errors import ContractError, GateRefused, InputError, IntegrityError, StoreError
-from store.progress import Progress, quiet
-from store.versioned.registry import CHAMPION
+from fti.app.operations.embedder_choice import load_version, standing_on, trained_from_profile
+from fti.app.operations.promotion import Promotion, below, frozen_set, not_better, require_reason
+from fti.store.errors import ContractError, GateRefused, InputError, IntegrityError, StoreError
+from fti.store.progress import Progress, quiet
+from fti.store.versioned.registry import CHAMPION
 
 if TYPE_CHECKING:
-    from app.settings import Settings
-    from pipelines.engines.embedders.embedding import Embedder
-    from store.features.feature_store import FeatureStore
-    from store.store import Store
-    from store.versioned.registry import ModelVersion
+    from fti.app.settings import Settings
+    from fti.pipelines.engines.embedders.embedding import Embedder
+    from fti.store.features.feature_store import FeatureStore
+    from fti.store.store import Store
+    from fti.store.versioned.registry import ModelVersion
 
 
 def promote_embedder(
@@ -52,8 +52,8 @@ def promote_embedder(
         InputError: force without a reason.
         StoreEmpty: there is nothing to search.
     """
-    from app.build import require_documents
-    from pipelines.feature.ingesting.reembedding import re_embedded
+    from fti.app.build import require_documents
+    from fti.pipelines.feature.ingesting.reembedding import re_embedded
 
     require_documents(store)
     if force:
@@ -103,7 +103,7 @@ def roll_back_embedder(
     Raises:
         StoreError: it has had no other version; says how to go back to the profile's embedder.
     """
-    from pipelines.feature.ingesting.reembedding import re_embedded
+    from fti.pipelines.feature.ingesting.reembedding import re_embedded
 
     try:
         number = store.models.previous(name, alias)
@@ -150,9 +150,9 @@ def _proof(
     Raises:
         GateRefused: something is missing, or speaks against it.
     """
-    from app.build import Engines
-    from pipelines.inference.answering.retrieve import Retriever
-    from pipelines.inference.evaluating.evaluation import case_rows, compare, evaluate_retrieval
+    from fti.app.build import Engines
+    from fti.pipelines.inference.answering.retrieve import Retriever
+    from fti.pipelines.inference.evaluating.evaluation import case_rows, compare, evaluate_retrieval
 
     frozen = frozen_set(store, cases or settings.gate.cases)
     _require_nobody_behind(store, version)

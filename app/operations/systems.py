@@ -20,12 +20,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, get_args
 
-from app.build import BASE, EXTRACTIVE
-from store.errors import InputError
-from store.types import SearchMode
+from fti.app.build import BASE, EXTRACTIVE
+from fti.store.errors import InputError
+from fti.store.types import SearchMode
 
 if TYPE_CHECKING:
-    from store.store import Store
+    from fti.store.store import Store
 
 TUNED = "tuned"
 Passages = Literal["none", "rag", "vector", "text", "hybrid", "oracle"]

@@ -19,10 +19,10 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from app.orchestration.steps import STEPS, Step
-from app.settings import profiles_folder
-from store.errors import ConfigError, InvalidName
-from store.versioned.versions import check_name
+from fti.app.orchestration.steps import STEPS, Step
+from fti.app.settings import profiles_folder
+from fti.store.errors import ConfigError, InvalidName
+from fti.store.versioned.versions import check_name
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,11 +11,11 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from app.orchestration.plan import Pipeline
-from app.orchestration.steps import Context, Step
-from store.errors import FtiError, InputError
-from store.logs.step_states import StepState
-from store.types import Value, now
+from fti.app.orchestration.plan import Pipeline
+from fti.app.orchestration.steps import Context, Step
+from fti.store.errors import FtiError, InputError
+from fti.store.logs.step_states import StepState
+from fti.store.types import Value, now
 
 #: "depends": a step before it will run, and what that makes decides.
 Verdict = Literal["run", "skip", "depends"]

@@ -17,14 +17,14 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from store.errors import ExtractionError, GateRefused, InvalidName, NotFoundError
-from store.types import Value, sha256_hex
-from store.versioned.versions import check_name, file_sha256
+from fti.store.errors import ExtractionError, GateRefused, InvalidName, NotFoundError
+from fti.store.types import Value, sha256_hex
+from fti.store.versioned.versions import check_name, file_sha256
 
 if TYPE_CHECKING:
-    from app.settings import Settings
-    from store.progress import Progress
-    from store.store import Store
+    from fti.app.settings import Settings
+    from fti.store.progress import Progress
+    from fti.store.store import Store
 
 ResourceKind = Literal[
     "files", "features", "dataset", "cases", "model", "evaluation", "alias", "answers"
@@ -167,7 +167,7 @@ class IngestStep(Step):
 
     def run(self, context: Context) -> Outcome:
         """Ingest."""
-        from app.build import ingest_documents
+        from fti.app.build import ingest_documents
 
         report = ingest_documents(
             context.settings,
@@ -203,8 +203,8 @@ class DatasetStep(Step):
 
     def run(self, context: Context) -> Outcome:
         """Build."""
-        from app.build import build_embedder, make_dataset
-        from pipelines.inference.evaluating.cases import load_cases
+        from fti.app.build import build_embedder, make_dataset
+        from fti.pipelines.inference.evaluating.cases import load_cases
 
         version = make_dataset(
             context.settings,
@@ -237,7 +237,7 @@ class FreezeStep(Step):
 
     def run(self, context: Context) -> Outcome:
         """Freeze."""
-        from app.build import freeze_cases
+        from fti.app.build import freeze_cases
 
         frozen = freeze_cases(context.store, self.cases, file=self.file)
         return Outcome(summary=f"{frozen.ref}: {frozen.cases} cases")
@@ -262,7 +262,7 @@ class FinetuneStep(Step):
 
     def run(self, context: Context) -> Outcome:
         """Train."""
-        from app.build import train
+        from fti.app.build import train
 
         version = train(
             context.settings,
@@ -302,7 +302,7 @@ class EvaluateStep(Step):
 
     def run(self, context: Context) -> Outcome:
         """Measure."""
-        from app.operations.evaluating import evaluate_model, find_cases
+        from fti.app.operations.evaluating import evaluate_model, find_cases
 
         found = evaluate_model(
             context.settings,
@@ -344,7 +344,7 @@ class PromoteStep(Step):
 
     def run(self, context: Context) -> Outcome:
         """Promote, or keep what is there when the gate says no."""
-        from app.operations.promotion import promote
+        from fti.app.operations.promotion import promote
 
         ref = context.store.models.get(f"{self.model}/latest").ref
         try:
@@ -388,7 +388,7 @@ class BatchStep(Step):
 
     def run(self, context: Context) -> Outcome:
         """Answer."""
-        from app.build import run_batch
+        from fti.app.build import run_batch
 
         report = run_batch(
             context.settings,
@@ -425,8 +425,8 @@ def _files_digest(sources: Sequence[str], context: Context) -> str:
 
     What lies behind an address is known only to who fetches it: with one, no two digests agree.
     """
-    from pipelines.feature.finding.sources import discover, fingerprint
-    from pipelines.feature.finding.web import is_address
+    from fti.pipelines.feature.finding.sources import discover, fingerprint
+    from fti.pipelines.feature.finding.web import is_address
 
     addresses = [source for source in sources if is_address(source)]
     paths = [source for source in sources if source not in addresses]

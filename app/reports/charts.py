@@ -8,8 +8,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from app.reports.markup import Markup, el, escaped
-from store.types import Interval
+from fti.app.reports.markup import Markup, el, escaped
+from fti.store.types import Interval
 
 #: Okabe and Ito's palette, darkest first, so that it also works in grey.
 PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#7f7f7f", "#1a1a1a")

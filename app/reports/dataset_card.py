@@ -6,10 +6,10 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from app.reports import charts
-from app.reports.markup import Markup, el, join, table
-from app.reports.page import card, page, section
-from store.types import (
+from fti.app.reports import charts
+from fti.app.reports.markup import Markup, el, join, table
+from fti.app.reports.page import card, page, section
+from fti.store.types import (
     SPLITS,
     DatasetVersion,
     InstructionExample,

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from app.reports import charts
-from app.reports.evaluation_report import (
+from fti.app.reports import charts
+from fti.app.reports.evaluation_report import (
     MEANINGS,
     EvaluationDocument,
     lead,
@@ -15,9 +15,9 @@ from app.reports.evaluation_report import (
     score_tables,
     versions,
 )
-from app.reports.markup import Markup, el, join, table
-from app.reports.page import card, page, section
-from store.types import Interval
+from fti.app.reports.markup import Markup, el, join, table
+from fti.app.reports.page import card, page, section
+from fti.store.types import Interval
 
 _OUTCOME_COLOURS = {
     "right answer": "#0072b2",
@@ -157,7 +157,7 @@ def _differences(document: EvaluationDocument) -> Markup | None:
 
 
 def _faults(document: EvaluationDocument) -> Markup:
-    from pipelines.inference.evaluating.findings import FAULTS
+    from fti.pipelines.inference.evaluating.findings import FAULTS
 
     counts: dict[str, dict[str, float]] = {}
     for name, report in document.found.reports.items():
@@ -174,8 +174,8 @@ def _faults(document: EvaluationDocument) -> Markup:
 
 
 def _abstention(document: EvaluationDocument) -> Markup:
-    from pipelines.inference.evaluating.evaluation import Abstention
-    from pipelines.inference.evaluating.findings import OUTCOMES, outcomes, reliability
+    from fti.pipelines.inference.evaluating.evaluation import Abstention
+    from fti.pipelines.inference.evaluating.findings import OUTCOMES, outcomes, reliability
 
     rows: list[list[object]] = []
     for name, report in document.found.reports.items():
@@ -210,7 +210,13 @@ def _abstention(document: EvaluationDocument) -> Markup:
 
 
 def _judge(document: EvaluationDocument) -> Markup | None:
-    from app.reports.verdicts import JUDGE_NOTE, PAIR_COLUMNS, SCORE_COLUMNS, pair_rows, score_rows
+    from fti.app.reports.verdicts import (
+        JUDGE_NOTE,
+        PAIR_COLUMNS,
+        SCORE_COLUMNS,
+        pair_rows,
+        score_rows,
+    )
 
     scores, pairs = score_rows(document.found), pair_rows(document.found)
     if not scores and not pairs:
@@ -224,7 +230,7 @@ def _judge(document: EvaluationDocument) -> Markup | None:
 
 
 def _retrieval(document: EvaluationDocument) -> Markup | None:
-    from pipelines.inference.evaluating.findings import hit_curve
+    from fti.pipelines.inference.evaluating.findings import hit_curve
 
     series: dict[str, list[float]] = {}
     for name, report in document.found.reports.items():
@@ -290,7 +296,7 @@ def _worst(document: EvaluationDocument) -> Markup | None:
 
 
 def _case(number: int, case: Mapping[str, Any]) -> Markup:
-    from pipelines.inference.evaluating.findings import FAULTS
+    from fti.pipelines.inference.evaluating.findings import FAULTS
 
     fault = case.get("fault") or ""
     facts: list[tuple[str, object]] = [

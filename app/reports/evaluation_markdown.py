@@ -5,9 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from app.reports.evaluation_report import EvaluationDocument, lead, score, score_tables, versions
-from app.reports.verdicts import JUDGE_NOTE, PAIR_COLUMNS, SCORE_COLUMNS, pair_rows, score_rows
-from store.types import Interval
+from fti.app.reports.evaluation_report import (
+    EvaluationDocument,
+    lead,
+    score,
+    score_tables,
+    versions,
+)
+from fti.app.reports.verdicts import JUDGE_NOTE, PAIR_COLUMNS, SCORE_COLUMNS, pair_rows, score_rows
+from fti.store.types import Interval
 
 
 def as_markdown(document: EvaluationDocument) -> str:

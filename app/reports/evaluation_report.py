@@ -15,15 +15,15 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from store.errors import AnswerNotFound
-from store.files.atomic import dump_json, write_bytes
-from store.types import Interval, now
+from fti.store.errors import AnswerNotFound
+from fti.store.files.atomic import dump_json, write_bytes
+from fti.store.types import Interval, now
 
 if TYPE_CHECKING:
-    from app.operations.evaluating import Compared
-    from pipelines.inference.evaluating.evaluation import EvaluationReport
-    from pipelines.inference.evaluating.slices import Slice
-    from store.store import Store
+    from fti.app.operations.evaluating import Compared
+    from fti.pipelines.inference.evaluating.evaluation import EvaluationReport
+    from fti.pipelines.inference.evaluating.slices import Slice
+    from fti.store.store import Store
 
 #: What each score means, in a few words, in the order reports show them.
 MEANINGS: Mapping[str, str] = {
@@ -118,9 +118,9 @@ def gather(
     found: Compared, store: Store, *, cases: str, command: str, failed: Sequence[str] = ()
 ) -> EvaluationDocument:
     """Collect what a report shows of an evaluation that has just ended."""
-    from pipelines.inference.evaluating.evaluation import case_rows
-    from pipelines.inference.evaluating.findings import missed, worst
-    from pipelines.inference.evaluating.slices import slices
+    from fti.pipelines.inference.evaluating.evaluation import case_rows
+    from fti.pipelines.inference.evaluating.findings import missed, worst
+    from fti.pipelines.inference.evaluating.slices import slices
 
     rows = {name: case_rows(store, report.run) for name, report in found.reports.items()}
     main = rows[found.main]
@@ -188,8 +188,8 @@ def _with_passages(row: Mapping[str, Any], found: Compared, store: Store) -> dic
 
 def write_report(document: EvaluationDocument, folder: Path) -> list[Path]:
     """Write report.html, report.md and report.json into a folder, made when needed."""
-    from app.reports.evaluation_html import as_html
-    from app.reports.evaluation_markdown import as_markdown
+    from fti.app.reports.evaluation_html import as_html
+    from fti.app.reports.evaluation_markdown import as_markdown
 
     files = {
         "report.html": as_html(document).encode("utf-8"),

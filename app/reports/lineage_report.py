@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from app.reports.charts import PALETTE
-from app.reports.markup import Markup, el
-from app.reports.page import page, section
+from fti.app.reports.charts import PALETTE
+from fti.app.reports.markup import Markup, el
+from fti.app.reports.page import page, section
 
 if TYPE_CHECKING:
-    from pipelines.inference.trace import AnswerLineage, DocumentLineage
+    from fti.pipelines.inference.trace import AnswerLineage, DocumentLineage
 
 COLUMNS = ("document", "chunk", "dataset", "model", "answer")
 _WIDTH, _HEIGHT, _ACROSS, _DOWN, _TOP = 168, 38, 226, 52, 44

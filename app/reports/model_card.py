@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from app.reports import charts
-from app.reports.markup import Markup, el, join, table
-from app.reports.page import card, page, section
-from store.contracts.embedder_contract import REGISTRY
-from store.errors import NotFoundError
-from store.types import Interval, Run, Value
-from store.versioned.registry import LOG_FILE
+from fti.app.reports import charts
+from fti.app.reports.markup import Markup, el, join, table
+from fti.app.reports.page import card, page, section
+from fti.store.contracts.embedder_contract import REGISTRY
+from fti.store.errors import NotFoundError
+from fti.store.types import Interval, Run, Value
+from fti.store.versioned.registry import LOG_FILE
 
 if TYPE_CHECKING:
-    from store.store import Store
-    from store.types import DatasetVersion
-    from store.versioned.registry import AliasChange, Mark, ModelVersion
+    from fti.store.store import Store
+    from fti.store.types import DatasetVersion
+    from fti.store.versioned.registry import AliasChange, Mark, ModelVersion
 
 _SHOWN = 10  # evaluations, the newest first
 _HIDDEN = ("training_digest", "attempt")

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from app.reports.markup import Markup, el, table
-from app.reports.page import card, page, section
+from fti.app.reports.markup import Markup, el, table
+from fti.app.reports.page import card, page, section
 
 if TYPE_CHECKING:
-    from pipelines.feature.monitoring.drift import Shift
-    from pipelines.feature.monitoring.system_report import LanguageDrift, MonitorReport
+    from fti.pipelines.feature.monitoring.drift import Shift
+    from fti.pipelines.feature.monitoring.system_report import LanguageDrift, MonitorReport
 
 
 def as_html(report: MonitorReport, *, store: str) -> str:

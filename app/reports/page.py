@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from app.reports.markup import Markup, el, join
+from fti.app.reports.markup import Markup, el, join
 
 _STYLE = Path(__file__).with_name("report.css")
 

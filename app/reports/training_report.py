@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from app.reports import charts
-from app.reports.markup import Markup, el, table
-from app.reports.page import card, page, section
+from fti.app.reports import charts
+from fti.app.reports.markup import Markup, el, table
+from fti.app.reports.page import card, page, section
 
 if TYPE_CHECKING:
-    from store.types import Run
-    from store.versioned.registry import ModelVersion
+    from fti.store.types import Run
+    from fti.store.versioned.registry import ModelVersion
 
 _SMOOTHED = 20  # steps that a point of the training curve is an average over, at most
 _SHOWN = 400  # points of a curve, so that a run of a hundred thousand steps is a small file

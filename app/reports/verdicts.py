@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from app.operations.evaluating import Compared
-from store.types import Interval
+from fti.app.operations.evaluating import Compared
+from fti.store.types import Interval
 
 JUDGE_NOTE = (
     "A language model read the answers beside the accepted ones. Agreement says how far to trust "

@@ -9,16 +9,16 @@ from collections.abc import Callable, Sequence
 
 from pydantic import SecretStr
 
-from app.service.service_config import ServiceConfig
-from store.errors import (
+from fti.app.service.service_config import ServiceConfig
+from fti.store.errors import (
     ConfigError,
     InvalidApiKey,
     OutsideCollections,
     RateLimitExceeded,
     ReadOnlyKey,
 )
-from store.logs.keys import ApiKey, KeyStore, match
-from store.types import now, sha256_hex
+from fti.store.logs.keys import ApiKey, KeyStore, match
+from fti.store.types import now, sha256_hex
 
 _READING = ("GET", "HEAD", "OPTIONS")
 #: What a key for certain collections may use; each of these keeps to them itself.

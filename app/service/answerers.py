@@ -16,10 +16,10 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from app.service.service_config import ServiceConfig
-from pipelines.inference.answering.answer import Assistant
-from store.errors import FtiError, IntegrityError, InvalidName, ModelNotFound, NotFoundError
-from store.store import Store
+from fti.app.service.service_config import ServiceConfig
+from fti.pipelines.inference.answering.answer import Assistant
+from fti.store.errors import FtiError, IntegrityError, InvalidName, ModelNotFound, NotFoundError
+from fti.store.store import Store
 
 log = structlog.get_logger("fti.api")
 

@@ -13,19 +13,19 @@ from fastapi.responses import FileResponse, JSONResponse
 from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 
-from app.service.access import Access
-from app.service.answerers import Answerers, Build
-from app.service.counters import CONTENT_TYPE, Metrics
-from app.service.documents import Documents
-from app.service.guard import Guard
-from app.service.http_errors import body, body_of, headers_of, status_of
-from app.service.routes import chat, documents, health, models, records, registry, retrieval
-from app.service.service_config import ServiceConfig
-from app.service.static_pages import PAGES, WEB
-from app.service.worker import Worker
-from pipelines.feature.feature_config import FeatureConfig
-from pipelines.inference.answering.answer import Assistant
-from store.errors import FtiError
+from fti.app.service.access import Access
+from fti.app.service.answerers import Answerers, Build
+from fti.app.service.counters import CONTENT_TYPE, Metrics
+from fti.app.service.documents import Documents
+from fti.app.service.guard import Guard
+from fti.app.service.http_errors import body, body_of, headers_of, status_of
+from fti.app.service.routes import chat, documents, health, models, records, registry, retrieval
+from fti.app.service.service_config import ServiceConfig
+from fti.app.service.static_pages import PAGES, WEB
+from fti.app.service.worker import Worker
+from fti.pipelines.feature.feature_config import FeatureConfig
+from fti.pipelines.inference.answering.answer import Assistant
+from fti.store.errors import FtiError
 
 log = structlog.get_logger("fti.api")
 

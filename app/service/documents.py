@@ -22,9 +22,9 @@ from typing import BinaryIO, Literal
 import structlog
 from pydantic import Field
 
-from pipelines.engines.embedders.embedding import Embedder
-from pipelines.feature.feature_config import FeatureConfig
-from store.errors import (
+from fti.pipelines.engines.embedders.embedding import Embedder
+from fti.pipelines.feature.feature_config import FeatureConfig
+from fti.store.errors import (
     DocumentNotFound,
     ExtractionError,
     FtiError,
@@ -33,11 +33,11 @@ from store.errors import (
     Overloaded,
     StoreLocked,
 )
-from store.files.atomic import full_disk_named
-from store.progress import ProgressEvent
-from store.store import Store
-from store.types import SourceRecord, Value, document_id, now
-from store.upkeep.moving import is_upload
+from fti.store.files.atomic import full_disk_named
+from fti.store.progress import ProgressEvent
+from fti.store.store import Store
+from fti.store.types import SourceRecord, Value, document_id, now
+from fti.store.upkeep.moving import is_upload
 
 log = structlog.get_logger("fti.api")
 _REMEMBERED = 200  # finished jobs
@@ -213,7 +213,7 @@ class Documents:
         )
 
     def _ingest(self, job_id: str, path: Path) -> None:
-        from pipelines.feature.ingesting.ingest import ingest
+        from fti.pipelines.feature.ingesting.ingest import ingest
 
         def note(event: ProgressEvent) -> None:
             self._change(job_id, stage=event.stage)
@@ -281,7 +281,7 @@ def plain_name(name: str) -> str:
 
 
 def _require_readable(name: str) -> None:
-    from pipelines.feature.reading.readers import READERS
+    from fti.pipelines.feature.reading.readers import READERS
 
     suffix = Path(name).suffix.lower()
     if suffix not in READERS:

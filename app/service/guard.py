@@ -19,12 +19,12 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.service.access import Access
-from app.service.counters import Metrics
-from app.service.http_errors import DEFECT, body, body_of, headers_of, status_of
-from app.service.service_config import ServiceConfig
-from app.service.static_pages import is_open
-from store.errors import FtiError
+from fti.app.service.access import Access
+from fti.app.service.counters import Metrics
+from fti.app.service.http_errors import DEFECT, body, body_of, headers_of, status_of
+from fti.app.service.service_config import ServiceConfig
+from fti.app.service.static_pages import is_open
+from fti.store.errors import FtiError
 
 log = structlog.get_logger("fti.api")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from store import errors
+from fti.store import errors
 
 STATUS: dict[type[errors.FtiError], int] = {
     errors.FtiError: 500,

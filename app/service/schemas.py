@@ -11,8 +11,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from app.service.answerers import ModelCard
-from store.types import Answer, Feedback, Message, Passage, Sampling, SearchMode
+from fti.app.service.answerers import ModelCard
+from fti.store.types import Answer, Feedback, Message, Passage, Sampling, SearchMode
 
 
 class Lenient(BaseModel):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field, SecretStr
 
-from store.types import Value
+from fti.store.types import Value
 
 
 class ServiceConfig(Value):

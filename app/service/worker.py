@@ -15,12 +15,12 @@ from typing import TypeVar
 
 from starlette.requests import ClientDisconnect, Request
 
-from app.service.answerers import Answerers, Held
-from app.service.counters import Metrics
-from app.service.service_config import ServiceConfig
-from pipelines.inference.answering.answer import AnswerEvent
-from store.errors import InputError, Overloaded, TimedOut
-from store.types import Message, Sampling
+from fti.app.service.answerers import Answerers, Held
+from fti.app.service.counters import Metrics
+from fti.app.service.service_config import ServiceConfig
+from fti.pipelines.inference.answering.answer import AnswerEvent
+from fti.store.errors import InputError, Overloaded, TimedOut
+from fti.store.types import Message, Sampling
 
 _T = TypeVar("_T")
 _ASIDE = 2  # searches and embeddings at once, so that they cannot crowd out the answers

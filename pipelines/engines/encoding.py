@@ -20,8 +20,8 @@ from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from store.errors import EngineError
-from store.types import Message
+from fti.store.errors import EngineError
+from fti.store.types import Message
 
 IGNORED = -100  # the label that PyTorch's cross entropy leaves out
 _REMEMBERED_PROMPTS = 8

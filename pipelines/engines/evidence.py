@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from pipelines.engines.embedders.embedding import Embedder, Vectors
-from pipelines.engines.sentences import sentence_spans
-from store.types import EmbedderIdentity, Passage
+from fti.pipelines.engines.embedders.embedding import Embedder, Vectors
+from fti.pipelines.engines.sentences import sentence_spans
+from fti.store.types import EmbedderIdentity, Passage
 
 if TYPE_CHECKING:
     import numpy as np

@@ -17,16 +17,16 @@ from typing import Literal, Protocol
 
 from pydantic import Field, SecretStr, model_validator
 
-from pipelines.engines.causal_lm.batching import Batcher
-from pipelines.engines.causal_lm.decoding import Job, TextStream, before_stop
-from pipelines.engines.causal_lm.loading import LoadedModel, ModelConfig, load_causal_lm
-from pipelines.engines.causal_lm.refusals import DECISIVE, Refusal
-from pipelines.engines.embedders.embedding import Embedder
-from pipelines.engines.encoding import PromptEncoder, encode_text
-from pipelines.engines.sentences import split_sentences
-from store.contracts.prompt_contract import TokenCounter
-from store.errors import ContractError, QuestionTooLong
-from store.types import FinishReason, Message, ModelIdentity, Passage, Usage, Value
+from fti.pipelines.engines.causal_lm.batching import Batcher
+from fti.pipelines.engines.causal_lm.decoding import Job, TextStream, before_stop
+from fti.pipelines.engines.causal_lm.loading import LoadedModel, ModelConfig, load_causal_lm
+from fti.pipelines.engines.causal_lm.refusals import DECISIVE, Refusal
+from fti.pipelines.engines.embedders.embedding import Embedder
+from fti.pipelines.engines.encoding import PromptEncoder, encode_text
+from fti.pipelines.engines.sentences import split_sentences
+from fti.store.contracts.prompt_contract import TokenCounter
+from fti.store.errors import ContractError, QuestionTooLong
+from fti.store.types import FinishReason, Message, ModelIdentity, Passage, Usage, Value
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,7 +202,7 @@ def load_generator(
         )
     if config.engine == "extractive":
         return ExtractiveGenerator(embedder, min_similarity=config.min_similarity)
-    from pipelines.engines.remote.openai_server import OpenAIGenerator
+    from fti.pipelines.engines.remote.openai_server import OpenAIGenerator
 
     assert config.server is not None  # the configuration's own check
     return OpenAIGenerator(config.id, config.server)
@@ -217,7 +217,7 @@ def serve_here(
         ContractError: the adapter was made for another model.
     """
     if config.packed:
-        from pipelines.engines.causal_lm.packed import pack_linears
+        from fti.pipelines.engines.causal_lm.packed import pack_linears
 
         with loaded.lock:
             pack_linears(loaded.model)
@@ -457,7 +457,7 @@ class ExtractiveGenerator:
 
 
 class EmbedderCounter:
-    """Counts in an embedder's tokens; a ``store.contracts.prompt_contract.TokenCounter``."""
+    """Counts in an embedder's tokens; a ``fti.store.contracts.prompt_contract.TokenCounter``."""
 
     def __init__(self, embedder: Embedder) -> None:
         self._embedder = embedder

@@ -20,11 +20,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from store.errors import ConfigError, IntegrityError, ModelUnavailable
-from store.types import sha256_hex
+from fti.store.errors import ConfigError, IntegrityError, ModelUnavailable
+from fti.store.types import sha256_hex
 
 BUILTIN_LM = Path(__file__).parent / "builtin_lm"
-BUILTIN_COMMAND = "python -m pipelines.training.builtin"
+BUILTIN_COMMAND = "python -m fti.pipelines.training.builtin"
 
 # What the libraries raise, besides safetensors' own error, for files that are damaged, incomplete
 # or of an unknown architecture.

@@ -6,12 +6,12 @@ import json
 
 from pydantic import Field
 
-from pipelines.feature.finding.sources import SourcesConfig
-from pipelines.feature.splitting.chunking import ChunkingConfig
-from store.features.history import RetentionConfig
-from store.features.validation import ValidationConfig
-from store.lance.indexing import ANN_THRESHOLD
-from store.types import EmbedderIdentity, Value, sha256_hex
+from fti.pipelines.feature.finding.sources import SourcesConfig
+from fti.pipelines.feature.splitting.chunking import ChunkingConfig
+from fti.store.features.history import RetentionConfig
+from fti.store.features.validation import ValidationConfig
+from fti.store.lance.indexing import ANN_THRESHOLD
+from fti.store.types import EmbedderIdentity, Value, sha256_hex
 
 #: Raised whenever reading, cleaning, chunking or ``embedding_text`` gives something else for the
 #: same file: the next ingest then takes every document again.

@@ -6,10 +6,10 @@ from typing import Literal
 
 from pydantic import Field
 
-from pipelines.engines.cross_encoders.entailment import EntailmentConfig
-from pipelines.inference.evaluating.judging import JudgeConfig
-from store.features.search import Fusion
-from store.types import SearchMode, Value
+from fti.pipelines.engines.cross_encoders.entailment import EntailmentConfig
+from fti.pipelines.inference.evaluating.judging import JudgeConfig
+from fti.store.features.search import Fusion
+from fti.store.types import SearchMode, Value
 
 
 class RetrievalConfig(Value):

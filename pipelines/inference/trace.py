@@ -7,14 +7,14 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal
 
-from store.errors import (
+from fti.store.errors import (
     DatasetNotFound,
     DocumentNotFound,
     IntegrityError,
     ModelNotFound,
     RunNotFound,
 )
-from store.types import (
+from fti.store.types import (
     SPLITS,
     AbstentionReason,
     Answer,
@@ -30,8 +30,8 @@ from store.types import (
 )
 
 if TYPE_CHECKING:
-    from store.store import Store
-    from store.versioned.registry import ModelVersion
+    from fti.store.store import Store
+    from fti.store.versioned.registry import ModelVersion
 
 Standing = Literal["stands", "changed", "deleted"]
 

@@ -10,13 +10,18 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from pipelines.engines.embedders.embedding import Embedder
-from pipelines.engines.encoding import EncodedExample, PromptEncoder, encode_example, encode_text
-from pipelines.engines.evidence import Remembering, nearest_sentences
-from store.contracts.prompt_contract import Contract, FittedPrompt
-from store.errors import ContractError, QuestionTooLong
-from store.progress import Progress, ProgressEvent, quiet
-from store.types import InstructionExample, Passage, PreferenceExample, sha256_hex
+from fti.pipelines.engines.embedders.embedding import Embedder
+from fti.pipelines.engines.encoding import (
+    EncodedExample,
+    PromptEncoder,
+    encode_example,
+    encode_text,
+)
+from fti.pipelines.engines.evidence import Remembering, nearest_sentences
+from fti.store.contracts.prompt_contract import Contract, FittedPrompt
+from fti.store.errors import ContractError, QuestionTooLong
+from fti.store.progress import Progress, ProgressEvent, quiet
+from fti.store.types import InstructionExample, Passage, PreferenceExample, sha256_hex
 
 TOO_LONG_RESPONSE = "response_too_long"
 TOO_LONG_QUESTION = "question_too_long"

@@ -13,41 +13,46 @@ import shutil
 from collections.abc import Mapping
 from typing import Any
 
-from pipelines.engines.causal_lm.loading import LoadedModel, save_adapter, save_whole
-from pipelines.engines.embedders.embedding import Embedder
-from pipelines.engines.encoding import PromptEncoder
-from pipelines.training.examples import (
+from fti.pipelines.engines.causal_lm.loading import LoadedModel, save_adapter, save_whole
+from fti.pipelines.engines.embedders.embedding import Embedder
+from fti.pipelines.engines.encoding import PromptEncoder
+from fti.pipelines.training.examples import (
     REJECTED_HIDDEN,
     EncodedPairs,
     EncodedRows,
     encode_pairs,
     encode_rows,
 )
-from pipelines.training.preferences import Preferences
-from pipelines.training.preflight import require_as_published, require_fit, require_held_out
-from pipelines.training.steps.attempts import attempt_of, published
-from pipelines.training.steps.callbacks import TrainingLog, read_weights
-from pipelines.training.steps.loss import Responses
-from pipelines.training.steps.methods import continued, put_weights, require_trainable, trainable
-from pipelines.training.steps.ranks import agreed, rank, world
-from pipelines.training.steps.tracking import callbacks
-from pipelines.training.steps.trainer import train_model
-from pipelines.training.training_config import TrainingConfig
-from store.contracts.conditions import PipelineContract
-from store.contracts.prompt_contract import Contract
-from store.errors import ContractError, IntegrityError, PostconditionFailed, TrainingError
-from store.files.atomic import staged_folder, write_json, writer_lock
-from store.logs.runs import OpenRun
-from store.progress import Progress, ProgressEvent, quiet
-from store.store import Store
-from store.types import (
+from fti.pipelines.training.preferences import Preferences
+from fti.pipelines.training.preflight import require_as_published, require_fit, require_held_out
+from fti.pipelines.training.steps.attempts import attempt_of, published
+from fti.pipelines.training.steps.callbacks import TrainingLog, read_weights
+from fti.pipelines.training.steps.loss import Responses
+from fti.pipelines.training.steps.methods import (
+    continued,
+    put_weights,
+    require_trainable,
+    trainable,
+)
+from fti.pipelines.training.steps.ranks import agreed, rank, world
+from fti.pipelines.training.steps.tracking import callbacks
+from fti.pipelines.training.steps.trainer import train_model
+from fti.pipelines.training.training_config import TrainingConfig
+from fti.store.contracts.conditions import PipelineContract
+from fti.store.contracts.prompt_contract import Contract
+from fti.store.errors import ContractError, IntegrityError, PostconditionFailed, TrainingError
+from fti.store.files.atomic import staged_folder, write_json, writer_lock
+from fti.store.logs.runs import OpenRun
+from fti.store.progress import Progress, ProgressEvent, quiet
+from fti.store.store import Store
+from fti.store.types import (
     DatasetVersion,
     InstructionExample,
     PreferenceExample,
     Split,
     sha256_hex,
 )
-from store.versioned.registry import ADAPTER_FILE, AdapterInfo, ModelVersion
+from fti.store.versioned.registry import ADAPTER_FILE, AdapterInfo, ModelVersion
 
 Encoded = EncodedRows | EncodedPairs
 _LOG_FILE = "training_log.json"

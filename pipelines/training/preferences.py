@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from pipelines.training.examples import EncodedPair
-from pipelines.training.steps.batches import collate
-from pipelines.training.steps.loss import Measured, response_logits
-from pipelines.training.training_config import TrainingConfig
+from fti.pipelines.training.examples import EncodedPair
+from fti.pipelines.training.steps.batches import collate
+from fti.pipelines.training.steps.loss import Measured, response_logits
+from fti.pipelines.training.training_config import TrainingConfig
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -14,14 +14,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from pipelines.training.steps.batches import padded_tokens
-from pipelines.training.steps.loss import bare
-from pipelines.training.steps.ranks import world
-from pipelines.training.steps.trainer import Objective, plan
-from pipelines.training.training_config import TrainingConfig
-from store.errors import IntegrityError, TrainingError
-from store.store import Store
-from store.types import DatasetVersion, InstructionExample, PreferenceExample
+from fti.pipelines.training.steps.batches import padded_tokens
+from fti.pipelines.training.steps.loss import bare
+from fti.pipelines.training.steps.ranks import world
+from fti.pipelines.training.steps.trainer import Objective, plan
+from fti.pipelines.training.training_config import TrainingConfig
+from fti.store.errors import IntegrityError, TrainingError
+from fti.store.store import Store
+from fti.store.types import DatasetVersion, InstructionExample, PreferenceExample
 
 _GIB = 1024**3
 _ADAM = 8  # bytes per trained parameter: two moments in float32

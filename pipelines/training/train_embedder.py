@@ -22,15 +22,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pydantic import Field
 
-from pipelines.engines.embedders.trained_embedder import OpenEmbedder, save_embedder
-from pipelines.training.steps.attempts import attempt_of, published
-from pipelines.training.steps.trainer import newest_checkpoint
-from store.contracts.embedder_contract import EmbedderContract
-from store.errors import TrainingError
-from store.files.atomic import staged_folder, write_json, writer_lock
-from store.progress import Progress, ProgressEvent, quiet
-from store.store import Store
-from store.types import (
+from fti.pipelines.engines.embedders.trained_embedder import OpenEmbedder, save_embedder
+from fti.pipelines.training.steps.attempts import attempt_of, published
+from fti.pipelines.training.steps.trainer import newest_checkpoint
+from fti.store.contracts.embedder_contract import EmbedderContract
+from fti.store.errors import TrainingError
+from fti.store.files.atomic import staged_folder, write_json, writer_lock
+from fti.store.progress import Progress, ProgressEvent, quiet
+from fti.store.store import Store
+from fti.store.types import (
     DatasetVersion,
     InstructionExample,
     ModelIdentity,
@@ -39,7 +39,7 @@ from store.types import (
     Value,
     sha256_hex,
 )
-from store.versioned.registry import LOG_FILE, ModelVersion
+from fti.store.versioned.registry import LOG_FILE, ModelVersion
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -6,8 +6,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from pipelines.training.choices import Method, Tracker
-from store.types import Value
+from fti.pipelines.training.choices import Method, Tracker
+from fti.store.types import Value
 
 
 class TrainingConfig(Value):

@@ -27,7 +27,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, ParamSpec, TypeVar
 
-from store.errors import FtiError, PostconditionFailed
+from fti.store.errors import FtiError, PostconditionFailed
 
 P = ParamSpec("P")
 R = TypeVar("R")

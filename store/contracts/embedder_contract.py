@@ -11,7 +11,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from store.types import EmbedderIdentity, ModelIdentity, Value, sha256_hex
+from fti.store.types import EmbedderIdentity, ModelIdentity, Value, sha256_hex
 
 #: Before the reference of a model version, where an embedder is named.
 REGISTRY = "registry:"

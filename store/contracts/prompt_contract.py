@@ -3,7 +3,7 @@
 A ``PromptForm`` says how text around a question reads. A ``Contract`` adds which weights, which
 tokenizer, which budgets and which embedder. The contract is written into every model version, and
 serving reads it from there: serving has no prompt setting of its own. ``PromptForm.messages`` is
-the only place where text around a question is composed; ``pipelines.engines.encoding`` is the only
+the only place where text around a question is composed; ``engines.encoding`` is the only
 place where those messages become token ids.
 """
 
@@ -17,8 +17,8 @@ from weakref import WeakKeyDictionary
 
 from pydantic import Field
 
-from store.errors import EmptyQuestion, QuestionTooLong
-from store.types import EmbedderIdentity, Message, ModelIdentity, Passage, Value, sha256_hex
+from fti.store.errors import EmptyQuestion, QuestionTooLong
+from fti.store.types import EmbedderIdentity, Message, ModelIdentity, Passage, Value, sha256_hex
 
 DEFAULT_ABSTENTION = "The passages do not answer this question."
 

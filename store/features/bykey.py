@@ -11,8 +11,8 @@ import importlib.util
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from store.features import search
-from store.features.opened import one_of
+from fti.store.features import search
+from fti.store.features.opened import one_of
 
 #: Keys whose places are remembered: about 20 MB.
 MOST = 100_000

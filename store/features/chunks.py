@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from store.errors import DocumentNotFound, StoreEmpty
-from store.features import filters, frames, search
-from store.features.bykey import RowsByKey
-from store.features.filters import Where
-from store.features.ledger import LedgerReader
-from store.features.opened import INGEST_HINT, one_of
-from store.features.search import Fusion
-from store.lance import shapes as tables
-from store.types import Chunk, Passage
+from fti.store.errors import DocumentNotFound, StoreEmpty
+from fti.store.features import filters, frames, search
+from fti.store.features.bykey import RowsByKey
+from fti.store.features.filters import Where
+from fti.store.features.ledger import LedgerReader
+from fti.store.features.opened import INGEST_HINT, one_of
+from fti.store.features.search import Fusion
+from fti.store.lance import shapes as tables
+from fti.store.types import Chunk, Passage
 
 if TYPE_CHECKING:
     from lancedb.expr import Expr

@@ -20,18 +20,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from store.errors import EmbedderMismatch
-from store.features import frames
-from store.features.chunks import ChunkSample
-from store.features.frames import WriteReport
-from store.features.health import Diagnosis, ErasedRows, FeatureUpkeep, Health
-from store.features.history import FeatureVersion, History
-from store.features.validation import ValidationConfig
-from store.features.writing import ReplaceResult
-from store.lance import indexing
-from store.lance import shapes as tables
-from store.lance.connection import with_schema
-from store.types import EmbedderIdentity, Value
+from fti.store.errors import EmbedderMismatch
+from fti.store.features import frames
+from fti.store.features.chunks import ChunkSample
+from fti.store.features.frames import WriteReport
+from fti.store.features.health import Diagnosis, ErasedRows, FeatureUpkeep, Health
+from fti.store.features.history import FeatureVersion, History
+from fti.store.features.validation import ValidationConfig
+from fti.store.features.writing import ReplaceResult
+from fti.store.lance import indexing
+from fti.store.lance import shapes as tables
+from fti.store.lance.connection import with_schema
+from fti.store.types import EmbedderIdentity, Value
 
 __all__ = [
     "ChunkSample",

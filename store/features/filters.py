@@ -19,8 +19,8 @@ from datetime import UTC, datetime
 from functools import reduce
 from typing import TYPE_CHECKING, Any, Literal
 
-from store.errors import InvalidFilter
-from store.lance.shapes import decode_metadata, metadata_pair, utf8
+from fti.store.errors import InvalidFilter
+from fti.store.lance.shapes import decode_metadata, metadata_pair, utf8
 
 if TYPE_CHECKING:
     from lancedb.expr import Expr

@@ -13,8 +13,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from store.lance import shapes as tables
-from store.types import EmbedderIdentity
+from fti.store.lance import shapes as tables
+from fti.store.types import EmbedderIdentity
 
 
 def write_fragment(

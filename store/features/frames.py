@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from store.errors import InputError
-from store.features.validation import ValidationConfig, violation
-from store.lance import shapes as tables
-from store.lance.shapes import DocumentUpdate, LedgerEntry
-from store.types import (
+from fti.store.errors import InputError
+from fti.store.features.validation import ValidationConfig, violation
+from fti.store.lance import shapes as tables
+from fti.store.lance.shapes import DocumentUpdate, LedgerEntry
+from fti.store.types import (
     Chunk,
     Document,
     EmbedderIdentity,
@@ -30,7 +30,7 @@ from store.types import (
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from store.features.feature_store import FeatureStore
+    from fti.store.features.feature_store import FeatureStore
 
 #: What the ledger says in place of a file of a document that came as rows.
 FRAME = "frame:"

@@ -7,15 +7,15 @@ from pathlib import Path
 
 import numpy as np
 
-from store.features import history
-from store.features.chunks import ChunkReader
-from store.features.opened import one_of
-from store.features.writing import FeatureWriter
-from store.lance import indexing
-from store.lance import shapes as tables
-from store.lance.indexing import MaintenanceReport
-from store.progress import Progress, ProgressEvent, quiet
-from store.types import sha256_hex
+from fti.store.features import history
+from fti.store.features.chunks import ChunkReader
+from fti.store.features.opened import one_of
+from fti.store.features.writing import FeatureWriter
+from fti.store.lance import indexing
+from fti.store.lance import shapes as tables
+from fti.store.lance.indexing import MaintenanceReport
+from fti.store.progress import Progress, ProgressEvent, quiet
+from fti.store.types import sha256_hex
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,15 +15,15 @@ from typing import Any
 
 from pydantic import Field, ValidationError
 
-from store.errors import InvalidName, StoreEmpty, VersionNotFound
-from store.features.bykey import has_pylance
-from store.files.atomic import append_line, iter_lines, write_bytes, write_json
-from store.files.layout import Layout
-from store.lance import shapes as tables
-from store.lance.connection import Lance
-from store.lance.indexing import NEVER
-from store.types import Value, now
-from store.versioned.versions import check_name
+from fti.store.errors import InvalidName, StoreEmpty, VersionNotFound
+from fti.store.features.bykey import has_pylance
+from fti.store.files.atomic import append_line, iter_lines, write_bytes, write_json
+from fti.store.files.layout import Layout
+from fti.store.lance import shapes as tables
+from fti.store.lance.connection import Lance
+from fti.store.lance.indexing import NEVER
+from fti.store.types import Value, now
+from fti.store.versioned.versions import check_name
 
 #: A reader may still be at a version that was the latest a moment ago.
 SHORTEST_AGE = timedelta(hours=1)

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from store.errors import CollectionNotFound, DocumentNotFound
-from store.features import search
-from store.features.opened import INGEST_HINT, OpenedFeatures, one_of
-from store.lance import shapes as tables
-from store.lance.shapes import Held, LedgerEntry
-from store.types import Document, SourceRecord, document_id, sha256_hex
+from fti.store.errors import CollectionNotFound, DocumentNotFound
+from fti.store.features import search
+from fti.store.features.opened import INGEST_HINT, OpenedFeatures, one_of
+from fti.store.lance import shapes as tables
+from fti.store.lance.shapes import Held, LedgerEntry
+from fti.store.types import Document, SourceRecord, document_id, sha256_hex
 
 if TYPE_CHECKING:
     import pyarrow as pa

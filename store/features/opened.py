@@ -6,12 +6,12 @@ from collections.abc import Iterable
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from store.errors import PostconditionFailed, StoreEmpty, StoreError
-from store.files.layout import Layout
-from store.lance import shapes as tables
-from store.lance.connection import Lance
-from store.lance.remembered import RememberedKeys
-from store.types import EmbedderIdentity
+from fti.store.errors import PostconditionFailed, StoreEmpty, StoreError
+from fti.store.files.layout import Layout
+from fti.store.lance import shapes as tables
+from fti.store.lance.connection import Lance
+from fti.store.lance.remembered import RememberedKeys
+from fti.store.types import EmbedderIdentity
 
 if TYPE_CHECKING:
     from lancedb.expr import Expr

@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from store.errors import EmbedderMismatch, EngineError
-from store.lance import indexing
-from store.lance.shapes import PASSAGE_COLUMNS, decode_metadata, matrix, utf8
-from store.types import Passage, Value
+from fti.store.errors import EmbedderMismatch, EngineError
+from fti.store.lance import indexing
+from fti.store.lance.shapes import PASSAGE_COLUMNS, decode_metadata, matrix, utf8
+from fti.store.types import Passage, Value
 
 if TYPE_CHECKING:
     from lancedb.expr import Expr

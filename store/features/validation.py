@@ -14,8 +14,8 @@ from collections.abc import Iterable, Iterator, Mapping
 import numpy as np
 from pydantic import Field
 
-from store.lance.shapes import DocumentUpdate
-from store.types import Chunk, EmbedderIdentity, Value
+from fti.store.lance.shapes import DocumentUpdate
+from fti.store.types import Chunk, EmbedderIdentity, Value
 
 _NORM_TOLERANCE = 1e-3  # of fp32 and fp16 models alike; a vector that was not normalised is far off
 _SCRIPT_SAMPLE = 200  # letters of a chunk

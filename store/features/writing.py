@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from store.errors import StoreError
-from store.features import fragments, search
-from store.features.opened import OpenedFeatures, one_of
-from store.lance import shapes as tables
-from store.lance.remembered import RememberedKeys
-from store.lance.shapes import DocumentUpdate, LedgerEntry
-from store.types import EmbedderIdentity
+from fti.store.errors import StoreError
+from fti.store.features import fragments, search
+from fti.store.features.opened import OpenedFeatures, one_of
+from fti.store.lance import shapes as tables
+from fti.store.lance.remembered import RememberedKeys
+from fti.store.lance.shapes import DocumentUpdate, LedgerEntry
+from fti.store.types import EmbedderIdentity
 
 _NOTED = 256  # lines of the ledger written at once, with the texts beside them
 _CACHED_AT_LEAST = 10_000  # vectors; so many are kept whatever else there is

@@ -18,7 +18,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from store.errors import StoreError, StoreFull, StoreLocked
+from fti.store.errors import StoreError, StoreFull, StoreLocked
 
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 _UNWRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS}

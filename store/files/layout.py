@@ -33,11 +33,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from store.errors import StoreError, StoreFormatError
-from store.files.atomic import write_json, writer_lock
-from store.files.lease import Lease, leased
-from store.files.places import Place
-from store.types import now
+from fti.store.errors import StoreError, StoreFormatError
+from fti.store.files.atomic import write_json, writer_lock
+from fti.store.files.lease import Lease, leased
+from fti.store.files.places import Place
+from fti.store.types import now
 
 FORMAT = 1
 #: How a store of a format becomes one of the next, by the older format; ``migrate`` runs them in

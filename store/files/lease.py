@@ -22,10 +22,10 @@ from pathlib import PurePosixPath
 
 from pydantic import ValidationError
 
-from store.errors import StoreError, StoreLocked
-from store.files.atomic import dump_json
-from store.files.places import Place
-from store.types import Value, now
+from fti.store.errors import StoreError, StoreLocked
+from fti.store.files.atomic import dump_json
+from fti.store.files.places import Place
+from fti.store.types import Value, now
 
 #: How long a lease holds that nobody extends; clocks of machines may differ by less than that.
 LEASE_S = 60.0

@@ -18,8 +18,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from store.errors import ConfigError, InputError, StoreError
-from store.files.atomic import fsync_folder, full_disk_named, write_bytes
+from fti.store.errors import ConfigError, InputError, StoreError
+from fti.store.files.atomic import fsync_folder, full_disk_named, write_bytes
 
 _BLOCK = 1 << 20
 #: Which extra brings the package for a scheme.

@@ -17,10 +17,10 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from store.errors import StoreError, StoreFull, VersionNotFound
-from store.files.places import Place, file_sizes
-from store.lance import memory
-from store.lance import shapes as tables
+from fti.store.errors import StoreError, StoreFull, VersionNotFound
+from fti.store.files.places import Place, file_sizes
+from fti.store.lance import memory
+from fti.store.lance import shapes as tables
 
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 

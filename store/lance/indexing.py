@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from store.files.atomic import write_json
-from store.lance import memory
-from store.lance.shapes import matrix, matrix_of
-from store.progress import Progress, ProgressEvent
-from store.types import Value
+from fti.store.files.atomic import write_json
+from fti.store.lance import memory
+from fti.store.lance.shapes import matrix, matrix_of
+from fti.store.progress import Progress, ProgressEvent
+from fti.store.types import Value
 
 # optimize() prunes too, and raises half-way when a tagged version is older than the prune age
 # (LanceDB 0.40). An age that no version reaches makes it compact and index only.
@@ -66,7 +66,7 @@ class MaintenanceReport(Value):
 def ensure_text_index(table: Any) -> None:
     """Make the full-text index where there is none; on an empty table it costs nothing.
 
-    ICU finds the words of any script and splits names such as ``app.get`` and ``max_length`` as
+    ICU finds the words of any script and splits names such as ``fti.app.get`` and ``max_length`` as
     people search for them; stemming and stop words are English.
     """
     from lancedb.index import FTS

@@ -14,11 +14,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal, TypeVar
 
-from store.errors import AnswerNotFound
-from store.files.atomic import append_line, append_lines, dump_line, iter_lines
-from store.files.combining import Combining
-from store.files.layout import Layout
-from store.types import Answer, Correction, Feedback, Review, Value, now
+from fti.store.errors import AnswerNotFound
+from fti.store.files.atomic import append_line, append_lines, dump_line, iter_lines
+from fti.store.files.combining import Combining
+from fti.store.files.layout import Layout
+from fti.store.types import Answer, Correction, Feedback, Review, Value, now
 
 _ID = re.compile(r"a-([0-9]{8})-[0-9a-f]{12}")
 _Line = TypeVar("_Line", bound=Value)

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from store.errors import InputError
-from store.files.layout import Layout
-from store.lance.connection import Lance
-from store.lance.indexing import compact
-from store.types import Answer, Value
-from store.versioned.versions import check_name
+from fti.store.errors import InputError
+from fti.store.files.layout import Layout
+from fti.store.lance.connection import Lance
+from fti.store.lance.indexing import compact
+from fti.store.types import Answer, Value
+from fti.store.versioned.versions import check_name
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -28,7 +28,7 @@ _KEPT_COLUMNS = ("id", "question", "made_under", "error")
 
 
 class CitationRow(Value):
-    """A citation in a row; see ``store.types.Citation``."""
+    """A citation in a row; see ``fti.store.types.Citation``."""
 
     marker: int
     document: str

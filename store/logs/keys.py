@@ -18,11 +18,11 @@ from pathlib import Path
 
 from pydantic import Field, ValidationError
 
-from store.errors import IntegrityError, InvalidName, KeyNotFound
-from store.files.atomic import write_json, writer_lock
-from store.files.layout import Layout
-from store.types import Value, now, sha256_hex
-from store.versioned.versions import check_name
+from fti.store.errors import IntegrityError, InvalidName, KeyNotFound
+from fti.store.files.atomic import write_json, writer_lock
+from fti.store.files.layout import Layout
+from fti.store.types import Value, now, sha256_hex
+from fti.store.versioned.versions import check_name
 
 
 class ApiKey(Value):

@@ -11,9 +11,9 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 
-from store.files.atomic import append_line, dump_line, iter_lines, write_bytes
-from store.files.layout import Layout
-from store.types import Value, now
+from fti.store.files.atomic import append_line, dump_line, iter_lines, write_bytes
+from fti.store.files.layout import Layout
+from fti.store.types import Value, now
 
 
 class Rejected(Value):

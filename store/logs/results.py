@@ -13,9 +13,9 @@ from typing import Any
 
 from pydantic_core import to_jsonable_python
 
-from store.files.atomic import append_lines, dump_line, iter_lines
-from store.files.layout import Layout
-from store.types import sha256_hex
+from fti.store.files.atomic import append_lines, dump_line, iter_lines
+from fti.store.files.layout import Layout
+from fti.store.types import sha256_hex
 
 
 class KeptRows:

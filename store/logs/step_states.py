@@ -15,11 +15,11 @@ from typing import Literal
 
 from pydantic import Field, TypeAdapter
 
-from store.errors import IntegrityError
-from store.files.atomic import write_json, writer_lock
-from store.files.layout import Layout
-from store.types import Value
-from store.versioned.versions import check_name
+from fti.store.errors import IntegrityError
+from fti.store.files.atomic import write_json, writer_lock
+from fti.store.files.layout import Layout
+from fti.store.types import Value
+from fti.store.versioned.versions import check_name
 
 StepStatus = Literal["running", "done", "partial", "refused", "failed"]
 

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from store.errors import GateRefused, InputError
-from store.types import Interval, Value
+from fti.store.errors import GateRefused, InputError
+from fti.store.types import Interval, Value
 
 if TYPE_CHECKING:
     import numpy as np

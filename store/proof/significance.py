@@ -12,9 +12,9 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
-from store.errors import InputError
-from store.proof.gate import RESAMPLES, SEED, bootstrap_interval
-from store.types import Interval
+from fti.store.errors import InputError
+from fti.store.proof.gate import RESAMPLES, SEED, bootstrap_interval
+from fti.store.types import Interval
 
 if TYPE_CHECKING:
     import numpy as np

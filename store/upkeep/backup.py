@@ -25,7 +25,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from store.errors import (
+from fti.store.errors import (
     BackupNotFound,
     InputError,
     IntegrityError,
@@ -33,13 +33,13 @@ from store.errors import (
     StoreFormatError,
     StoreFull,
 )
-from store.files import layout as layouts
-from store.files.atomic import dump_json, fsync_tree, staged_folder
-from store.files.layout import Layout
-from store.files.places import Place
-from store.progress import Progress, ProgressEvent, quiet
-from store.types import Value, now, sha256_hex
-from store.versioned.versions import file_sha256
+from fti.store.files import layout as layouts
+from fti.store.files.atomic import dump_json, fsync_tree, staged_folder
+from fti.store.files.layout import Layout
+from fti.store.files.places import Place
+from fti.store.progress import Progress, ProgressEvent, quiet
+from fti.store.types import Value, now, sha256_hex
+from fti.store.versioned.versions import file_sha256
 
 _ID = re.compile(r"b-[0-9]{8}-[0-9]{6}-[0-9]{6}")
 _LEFT_OUT = frozenset({"checkpoints", "results", "downloads", "locks"})  # at the root

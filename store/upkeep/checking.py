@@ -9,10 +9,10 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from itertools import groupby
 
-from store.errors import FtiError
-from store.progress import Progress, ProgressEvent, quiet
-from store.store import Store
-from store.types import Value, sha256_hex
+from fti.store.errors import FtiError
+from fti.store.progress import Progress, ProgressEvent, quiet
+from fti.store.store import Store
+from fti.store.types import Value, sha256_hex
 
 _BATCH = 256  # documents whose chunks are read together
 

@@ -14,12 +14,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from store.errors import RunNotFound
-from store.files.atomic import dump_line, iter_lines
-from store.progress import Progress, quiet
-from store.store import Store
-from store.types import Value
-from store.upkeep.moving import is_upload
+from fti.store.errors import RunNotFound
+from fti.store.files.atomic import dump_line, iter_lines
+from fti.store.progress import Progress, quiet
+from fti.store.store import Store
+from fti.store.types import Value
+from fti.store.upkeep.moving import is_upload
 
 
 class Erased(Value):

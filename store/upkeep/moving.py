@@ -11,13 +11,13 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
-from store.errors import InputError
-from store.files.lease import leased
-from store.files.places import Place
-from store.progress import Progress, ProgressEvent, quiet
-from store.store import Store
-from store.types import Value
-from store.versioned.versions import file_sha256
+from fti.store.errors import InputError
+from fti.store.files.lease import leased
+from fti.store.files.places import Place
+from fti.store.progress import Progress, ProgressEvent, quiet
+from fti.store.store import Store
+from fti.store.types import Value
+from fti.store.versioned.versions import file_sha256
 
 
 class PlacedFeatures(Value):

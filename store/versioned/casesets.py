@@ -15,11 +15,11 @@ from typing import Any
 
 from pydantic import Field, ValidationError
 
-from store.errors import CaseSetNotFound, IntegrityError, InvalidCases
-from store.files.atomic import dump_line, iter_lines
-from store.files.layout import Layout
-from store.types import Case, FileEntry, Value, now, sha256_hex
-from store.versioned.versions import VersionedFolders, file_sha256
+from fti.store.errors import CaseSetNotFound, IntegrityError, InvalidCases
+from fti.store.files.atomic import dump_line, iter_lines
+from fti.store.files.layout import Layout
+from fti.store.types import Case, FileEntry, Value, now, sha256_hex
+from fti.store.versioned.versions import VersionedFolders, file_sha256
 
 _FILE = "cases.jsonl"
 

@@ -10,10 +10,10 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from store.errors import DatasetNotFound, InputError, IntegrityError, StoreError
-from store.files.atomic import dump_line, iter_lines
-from store.files.layout import Layout
-from store.types import (
+from fti.store.errors import DatasetNotFound, InputError, IntegrityError, StoreError
+from fti.store.files.atomic import dump_line, iter_lines
+from fti.store.files.layout import Layout
+from fti.store.types import (
     SPLITS,
     DatasetKind,
     DatasetVersion,
@@ -25,7 +25,7 @@ from store.types import (
     now,
     sha256_hex,
 )
-from store.versioned.versions import VersionedFolders, check_name, file_sha256
+from fti.store.versioned.versions import VersionedFolders, check_name, file_sha256
 
 Example = InstructionExample | PreferenceExample
 _Row = TypeVar("_Row", InstructionExample, PreferenceExample)

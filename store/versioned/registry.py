@@ -16,9 +16,9 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from store.contracts.embedder_contract import REGISTRY, EmbedderContract
-from store.contracts.prompt_contract import Contract
-from store.errors import (
+from fti.store.contracts.embedder_contract import REGISTRY, EmbedderContract
+from fti.store.contracts.prompt_contract import Contract
+from fti.store.errors import (
     AliasNotFound,
     ContractError,
     IntegrityError,
@@ -26,10 +26,10 @@ from store.errors import (
     ModelNotFound,
     StoreError,
 )
-from store.files.atomic import write_json
-from store.files.layout import Layout
-from store.types import DatasetVersion, FileEntry, Value, now
-from store.versioned.versions import VersionedFolders, check_name
+from fti.store.files.atomic import write_json
+from fti.store.files.layout import Layout
+from fti.store.types import DatasetVersion, FileEntry, Value, now
+from fti.store.versioned.versions import VersionedFolders, check_name
 
 CHAMPION = "champion"
 CHALLENGER = "challenger"

@@ -22,10 +22,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from store.errors import InputError, IntegrityError, InvalidName, NotFoundError, StoreError
-from store.files.atomic import dump_json, fsync_folder, fsync_tree, staged_folder, write_bytes
-from store.files.atomic import writer_lock as lock_file
-from store.types import FileEntry, sha256_hex
+from fti.store.errors import InputError, IntegrityError, InvalidName, NotFoundError, StoreError
+from fti.store.files.atomic import dump_json, fsync_folder, fsync_tree, staged_folder, write_bytes
+from fti.store.files.atomic import writer_lock as lock_file
+from fti.store.types import FileEntry, sha256_hex
 
 MANIFEST = "manifest.json"
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")

@@ -6,8 +6,8 @@ made of a model that would answer in a few words.
 
 from __future__ import annotations
 
-from app.cli import main
-from pipelines.engines.causal_lm import loading as causal
+from fti.app.cli import main
+from fti.pipelines.engines.causal_lm import loading as causal
 
 if __name__ == "__main__":
     causal.stop_ids = lambda tokenizer, more=(): frozenset()

@@ -18,14 +18,14 @@ import time
 from pathlib import Path
 from typing import Any
 
-from app.build import Engines, build_assistant
-from app.commands.demo import FOLDER
-from app.operations.evaluating import sample
-from app.settings import load_settings
-from pipelines.feature.ingesting.ingest import ingest
-from pipelines.inference.evaluating.cases import load_cases
-from pipelines.inference.evaluating.evaluation import case_rows, compare, evaluate
-from store.store import Store
+from fti.app.build import Engines, build_assistant
+from fti.app.commands.demo import FOLDER
+from fti.app.operations.evaluating import sample
+from fti.app.settings import load_settings
+from fti.pipelines.feature.ingesting.ingest import ingest
+from fti.pipelines.inference.evaluating.cases import load_cases
+from fti.pipelines.inference.evaluating.evaluation import case_rows, compare, evaluate
+from fti.store.store import Store
 
 
 def main() -> None:

@@ -30,15 +30,15 @@ from pathlib import Path
 
 import numpy as np
 
-from pipelines.engines.embedders.embedding import EmbedderConfig, load_embedder
-from pipelines.feature.feature_config import FeatureConfig
-from pipelines.feature.ingesting.ingest import ingest
-from pipelines.inference.evaluating.metrics import contains_answer
-from pipelines.inference.inference_config import RetrievalConfig
-from store.features.search import Fusion, combine, fuse
-from store.proof.significance import differences
-from store.store import Store
-from store.types import Passage
+from fti.pipelines.engines.embedders.embedding import EmbedderConfig, load_embedder
+from fti.pipelines.feature.feature_config import FeatureConfig
+from fti.pipelines.feature.ingesting.ingest import ingest
+from fti.pipelines.inference.evaluating.metrics import contains_answer
+from fti.pipelines.inference.inference_config import RetrievalConfig
+from fti.store.features.search import Fusion, combine, fuse
+from fti.store.proof.significance import differences
+from fti.store.store import Store
+from fti.store.types import Passage
 
 QUESTIONS = Path(__file__).with_name("fastapi_questions.tsv")
 DEPTH = 50

@@ -28,12 +28,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from app.reports.charts import PALETTE
-from app.reports.markup import Markup, el
-from pipelines.feature.feature_config import FeatureConfig
-from store.lance.shapes import DocumentUpdate, LedgerEntry
-from store.store import Store
-from store.types import (
+from fti.app.reports.charts import PALETTE
+from fti.app.reports.markup import Markup, el
+from fti.pipelines.feature.feature_config import FeatureConfig
+from fti.store.lance.shapes import DocumentUpdate, LedgerEntry
+from fti.store.store import Store
+from fti.store.types import (
     Chunk,
     Document,
     EmbedderIdentity,
@@ -180,7 +180,7 @@ def edit(folder: Path, rows: int) -> dict[str, Any]:
 
 def ask(folder: Path, rows: int) -> dict[str, Any]:
     """Questions of each kind over a store that was built: latencies in ms, recall, memory."""
-    from store.lance.indexing import nearest
+    from fti.store.lance.indexing import nearest
 
     features = Store(folder).features
     opened = _rss()

@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from app.build import build_assistant, build_embedder
-from app.commands.demo import FOLDER
-from app.settings import load_settings
-from pipelines.feature.ingesting.ingest import ingest
-from pipelines.inference.answering.answer import Assistant
-from pipelines.inference.evaluating.cases import load_cases
-from store.store import Store
+from fti.app.build import build_assistant, build_embedder
+from fti.app.commands.demo import FOLDER
+from fti.app.settings import load_settings
+from fti.pipelines.feature.ingesting.ingest import ingest
+from fti.pipelines.inference.answering.answer import Assistant
+from fti.pipelines.inference.evaluating.cases import load_cases
+from fti.store.store import Store
 
 
 @pytest.fixture(scope="module")

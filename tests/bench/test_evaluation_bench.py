@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from app.build import Engines, build_assistant
-from app.settings import Settings, load_settings
-from pipelines.inference.answering.retrieve import Retriever
-from pipelines.inference.evaluating.evaluation import case_rows, evaluate, evaluate_retrieval
-from store.lance.shapes import DocumentUpdate, LedgerEntry
-from store.store import Store
-from store.types import Case, Chunk, Document, SourceRecord, document_id, now, sha256_hex
+from fti.app.build import Engines, build_assistant
+from fti.app.settings import Settings, load_settings
+from fti.pipelines.inference.answering.retrieve import Retriever
+from fti.pipelines.inference.evaluating.evaluation import case_rows, evaluate, evaluate_retrieval
+from fti.store.lance.shapes import DocumentUpdate, LedgerEntry
+from fti.store.store import Store
+from fti.store.types import Case, Chunk, Document, SourceRecord, document_id, now, sha256_hex
 
 CASES = 1_000
 DOCUMENTS, CHUNKS = 200, 100  # 20,000 chunks
@@ -146,8 +146,8 @@ def test_overhead(
     benchmark: Any, settings: Settings, engines: Engines, tmp_path: Path, capsys: Any
 ) -> None:
     """The built-in model is asked questions: what takes time besides answering them."""
-    from pipelines.feature.feature_config import FeatureConfig
-    from pipelines.feature.ingesting.ingest import ingest
+    from fti.pipelines.feature.feature_config import FeatureConfig
+    from fti.pipelines.feature.ingesting.ingest import ingest
 
     docs = tmp_path / "docs"
     docs.mkdir()

@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from pipelines.engines.embedders.embedding import EmbedderConfig, load_embedder
-from pipelines.feature.feature_config import FeatureConfig
-from pipelines.feature.streaming.follow import FollowReport, follow
-from pipelines.feature.streaming.streams import LineStream
-from store.store import Store
+from fti.pipelines.engines.embedders.embedding import EmbedderConfig, load_embedder
+from fti.pipelines.feature.feature_config import FeatureConfig
+from fti.pipelines.feature.streaming.follow import FollowReport, follow
+from fti.pipelines.feature.streaming.streams import LineStream
+from fti.store.store import Store
 
 RATE, SECONDS = 10, 20
 

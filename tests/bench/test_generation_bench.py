@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from pipelines.engines.generation import GenerationRequest, TransformersGenerator
-from store.types import Message
+from fti.pipelines.engines.generation import GenerationRequest, TransformersGenerator
+from fti.store.types import Message
 
 
 def _request(n: int) -> GenerationRequest:
@@ -40,9 +40,9 @@ def test_decoding(benchmark: Any, loaded_lm: Any, way: str) -> None:
 @pytest.mark.parametrize("part", ["prefill of 700 tokens", "24 tokens"])
 @pytest.mark.parametrize("quantization", ["none", "int8"])
 def test_quantization(benchmark: Any, quantization: Any, part: str) -> None:
-    from pipelines.engines.causal_lm.batching import Batcher
-    from pipelines.engines.causal_lm.decoding import Job
-    from pipelines.engines.causal_lm.loading import ModelConfig, load_causal_lm
+    from fti.pipelines.engines.causal_lm.batching import Batcher
+    from fti.pipelines.engines.causal_lm.decoding import Job
+    from fti.pipelines.engines.causal_lm.loading import ModelConfig, load_causal_lm
 
     loaded = load_causal_lm(ModelConfig(device="cpu", quantization=quantization))
     batcher = Batcher(loaded, batch_size=1)

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from pipelines.engines.embedders.embedding import HashingEmbedder
-from pipelines.feature.feature_config import FeatureConfig
-from pipelines.feature.ingesting.ingest import ingest
-from store.store import Store
+from fti.pipelines.engines.embedders.embedding import HashingEmbedder
+from fti.pipelines.feature.feature_config import FeatureConfig
+from fti.pipelines.feature.ingesting.ingest import ingest
+from fti.store.store import Store
 
 DOCUMENTS = 200
 
@@ -65,9 +65,9 @@ def test_second_run(benchmark: Any, tmp_path: Path, folder: Path, state: str) ->
 def test_chunking(benchmark: Any, way: str) -> None:
     from langchain_text_splitters import RecursiveCharacterTextSplitter
 
-    from pipelines.engines.embedders.embedding import EmbedderConfig, load_embedder
-    from pipelines.feature.splitting.chunking import ChunkingConfig, chunk
-    from store.types import Document, document_id, sha256_hex
+    from fti.pipelines.engines.embedders.embedding import EmbedderConfig, load_embedder
+    from fti.pipelines.feature.splitting.chunking import ChunkingConfig, chunk
+    from fti.store.types import Document, document_id, sha256_hex
 
     embedder = load_embedder(EmbedderConfig())
     text = "\n\n".join(

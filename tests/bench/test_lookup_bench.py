@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from store.features.feature_store import FeatureStore
-from store.store import Store
+from fti.store.features.feature_store import FeatureStore
+from fti.store.store import Store
 from tests.bench.scale import IDENTITY, documents
 
 ROWS = 30_000

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from pipelines.engines.embedders.embedding import HashingEmbedder
-from pipelines.feature.feature_config import FeatureConfig
-from pipelines.feature.ingesting.ingest import ingest
-from pipelines.inference.answering.retrieve import Retriever
-from store.store import Store
+from fti.pipelines.engines.embedders.embedding import HashingEmbedder
+from fti.pipelines.feature.feature_config import FeatureConfig
+from fti.pipelines.feature.ingesting.ingest import ingest
+from fti.pipelines.inference.answering.retrieve import Retriever
+from fti.store.store import Store
 
 
 @pytest.fixture(scope="module")

@@ -10,9 +10,9 @@ import httpx
 import pytest
 import structlog.testing
 
-from app.service.api import create_app
-from pipelines.engines.generation import GenerationRequest, TransformersGenerator
-from store.types import Message
+from fti.app.service.api import create_app
+from fti.pipelines.engines.generation import GenerationRequest, TransformersGenerator
+from fti.store.types import Message
 from tests.support.service import Scripted, assistant_over, filled_store, serving
 
 
@@ -28,7 +28,7 @@ def _ask(generator: TransformersGenerator, n: int) -> None:
 @pytest.mark.parametrize("clients", [1, 8])
 def test_asking_at_once(benchmark: Any, clients: int) -> None:
     """With the built-in model, whose steps are worth sharing."""
-    from pipelines.engines.causal_lm.loading import ModelConfig, load_causal_lm
+    from fti.pipelines.engines.causal_lm.loading import ModelConfig, load_causal_lm
 
     generator = TransformersGenerator(load_causal_lm(ModelConfig(device="cpu")))
     with ThreadPoolExecutor(clients) as pool:

@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 
-from pipelines.engines.embedders.embedding import HashingEmbedder
-from pipelines.engines.encoding import IGNORED, EncodedExample
-from pipelines.feature.feature_config import FeatureConfig
-from pipelines.feature.ingesting.ingest import ingest
-from store.store import Store
-from store.types import Passage
+from fti.pipelines.engines.embedders.embedding import HashingEmbedder
+from fti.pipelines.engines.encoding import IGNORED, EncodedExample
+from fti.pipelines.feature.feature_config import FeatureConfig
+from fti.pipelines.feature.ingesting.ingest import ingest
+from fti.store.store import Store
+from fti.store.types import Passage
 
 ROOT = Path(__file__).parents[2]
 
@@ -30,11 +30,11 @@ def uniform() -> list[EncodedExample]:
 
 def mixed(tmp_path: Path) -> list[EncodedExample]:
     """The demo's questions over one to four passages of its documents, as they are encoded."""
-    from pipelines.engines.causal_lm.loading import load_tokenizer
-    from pipelines.engines.encoding import PromptEncoder, encode_example
-    from pipelines.engines.weights import find_model
-    from pipelines.inference.answering.retrieve import Retriever
-    from store.contracts.prompt_contract import PromptForm
+    from fti.pipelines.engines.causal_lm.loading import load_tokenizer
+    from fti.pipelines.engines.encoding import PromptEncoder, encode_example
+    from fti.pipelines.engines.weights import find_model
+    from fti.pipelines.inference.answering.retrieve import Retriever
+    from fti.store.contracts.prompt_contract import PromptForm
 
     demo = ROOT / "app" / "demo"
     store, embedder = Store(tmp_path / "store"), HashingEmbedder()

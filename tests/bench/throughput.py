@@ -17,10 +17,10 @@ from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 
-from pipelines.engines.embedders.embedding import EmbedderConfig, HashingEmbedder, load_embedder
-from pipelines.feature.feature_config import FeatureConfig
-from pipelines.feature.ingesting.ingest import ingest
-from store.store import Store
+from fti.pipelines.engines.embedders.embedding import EmbedderConfig, HashingEmbedder, load_embedder
+from fti.pipelines.feature.feature_config import FeatureConfig
+from fti.pipelines.feature.ingesting.ingest import ingest
+from fti.store.store import Store
 
 
 def seconds(work: Callable[[], object], clock: Callable[[], float]) -> float:

@@ -19,12 +19,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-from pipelines.engines.causal_lm.loading import ModelConfig, load_causal_lm
-from pipelines.engines.encoding import IGNORED, EncodedExample
-from pipelines.training.steps.batches import collate
-from pipelines.training.steps.loss import Responses
-from pipelines.training.steps.methods import trainable
-from pipelines.training.training_config import TrainingConfig
+from fti.pipelines.engines.causal_lm.loading import ModelConfig, load_causal_lm
+from fti.pipelines.engines.encoding import IGNORED, EncodedExample
+from fti.pipelines.training.steps.batches import collate
+from fti.pipelines.training.steps.loss import Responses
+from fti.pipelines.training.steps.methods import trainable
+from fti.pipelines.training.training_config import TrainingConfig
 
 CONFIG = TrainingConfig(epochs=1, batch_size=8, learning_rate=1e-4, checkpoint_s=1e9, dropout=0.0)
 PAD = 0
@@ -75,7 +75,7 @@ def _bare(model: Any, rows: list[EncodedExample]) -> float:
 
 
 def _ours(model: Any, rows: list[EncodedExample]) -> float:
-    from pipelines.training.steps.trainer import train_model
+    from fti.pipelines.training.steps.trainer import train_model
 
     objective = Responses(
         rows, ids=[str(n) for n in range(len(rows))], validation=[], config=CONFIG, pad=PAD
@@ -89,8 +89,8 @@ def _ours(model: Any, rows: list[EncodedExample]) -> float:
 
 
 def _ungrouped(model: Any, rows: list[EncodedExample]) -> float:
-    from pipelines.training.steps import trainer as train
-    from pipelines.training.steps.batches import plan_order
+    from fti.pipelines.training.steps import trainer as train
+    from fti.pipelines.training.steps.batches import plan_order
 
     def ungrouped(lengths: Any, **how: Any) -> list[int]:
         return plan_order(lengths, **how, group=False)
@@ -146,8 +146,8 @@ def _trl(model: Any, rows: list[EncodedExample]) -> float:
 
 
 def _tokenizer() -> Any:
-    from pipelines.engines.causal_lm.loading import load_tokenizer
-    from pipelines.engines.weights import find_model
+    from fti.pipelines.engines.causal_lm.loading import load_tokenizer
+    from fti.pipelines.engines.weights import find_model
 
     return load_tokenizer(find_model("builtin"))
 

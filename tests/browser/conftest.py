@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from store.store import Store
+from fti.store.store import Store
 from tests.support.service import filled_store
 
 QUIET = [

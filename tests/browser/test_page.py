@@ -14,11 +14,11 @@ import structlog.testing
 from playwright.sync_api import Browser, Error, Locator, Page, expect
 from pydantic import SecretStr
 
-from app.service.api import create_app
-from app.service.service_config import ServiceConfig
-from store.contracts.prompt_contract import DEFAULT_ABSTENTION
-from store.errors import GenerationFailed
-from store.store import Store
+from fti.app.service.api import create_app
+from fti.app.service.service_config import ServiceConfig
+from fti.store.contracts.prompt_contract import DEFAULT_ABSTENTION
+from fti.store.errors import GenerationFailed
+from fti.store.store import Store
 from tests.support.service import Scripted, add_document, assistant_over, filled_store, serving
 
 pytestmark = [pytest.mark.browser, pytest.mark.heavy]

@@ -10,10 +10,10 @@ import pytest
 import structlog.testing
 from playwright.sync_api import Page, expect
 
-from app.service.api import create_app
-from pipelines.inference.evaluating.evaluation import evaluate
-from store.store import Store
-from store.types import Case
+from fti.app.service.api import create_app
+from fti.pipelines.inference.evaluating.evaluation import evaluate
+from fti.store.store import Store
+from fti.store.types import Case
 from tests.browser.test_page import HOSTILE, QUESTION, WIDTHS
 from tests.support.service import HANDBOOK, add_document, assistant_over, filled_store, serving
 from tests.support.values import a_contract, publish_files

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-from app.service.http_errors import STATUS, body_of, status_of
-from store import errors
+from fti.app.service.http_errors import STATUS, body_of, status_of
+from fti.store import errors
 
 
 def _all_errors() -> set[type[errors.FtiError]]:

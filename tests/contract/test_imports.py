@@ -8,9 +8,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import app
-import pipelines
-import store
+import fti.app
+import fti.pipelines
+import fti.store
 
 HEAVY = ("torch", "transformers", "sentence_transformers", "peft", "lancedb", "datasets")
 ROOT = Path(__file__).parents[2]
@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 def test_importing_every_module_loads_no_model_library() -> None:
     names = [
         module.name
-        for package in (store, pipelines, app)
+        for package in (fti.store, fti.pipelines, fti.app)
         for module in pkgutil.walk_packages(package.__path__, package.__name__ + ".")
         if not module.name.endswith("__main__")
     ]
@@ -35,7 +35,7 @@ def test_importing_every_module_loads_no_model_library() -> None:
 def test_help_comes_without_torch() -> None:
     code = (
         "import sys; sys.argv = ['fti', '--help']\n"
-        "from app.cli import main\n"
+        "from fti.app.cli import main\n"
         "try: main()\n"
         f"except SystemExit: print([m for m in {HEAVY!r} if m in sys.modules], file=sys.stderr)"
     )
@@ -58,10 +58,10 @@ def test_import_linter_finds_every_arrow_pointing_down() -> None:
 
 def test_the_packages_are_those_of_the_design() -> None:
     for name in (
-        "store.types",
-        "store.contracts.prompt_contract",
-        "pipelines.feature.ingesting.ingest",
-        "pipelines.training.finetune",
-        "pipelines.inference.answering.answer",
+        "fti.store.types",
+        "fti.store.contracts.prompt_contract",
+        "fti.pipelines.feature.ingesting.ingest",
+        "fti.pipelines.training.finetune",
+        "fti.pipelines.inference.answering.answer",
     ):
         assert importlib.import_module(name).__doc__, name

@@ -14,13 +14,13 @@ import pytest
 import structlog.testing
 from starlette.testclient import TestClient
 
-from app.service.api import create_app
-from pipelines.engines.encoding import PromptEncoder
-from pipelines.engines.generation import TransformersGenerator
-from pipelines.inference.answering.answer import Assistant
-from pipelines.inference.answering.retrieve import plain
-from store.store import Store
-from store.types import Answer, Message
+from fti.app.service.api import create_app
+from fti.pipelines.engines.encoding import PromptEncoder
+from fti.pipelines.engines.generation import TransformersGenerator
+from fti.pipelines.inference.answering.answer import Assistant
+from fti.pipelines.inference.answering.retrieve import plain
+from fti.store.store import Store
+from fti.store.types import Answer, Message
 from tests.support.injections import INJECTIONS
 from tests.support.service import Scripted, add_document, assistant_over, filled_store
 from tests.support.tiny_model import TOKENIZERS

@@ -14,13 +14,13 @@ import pytest
 from openai.types.chat.chat_completion_message import Annotation
 from pydantic import SecretStr
 
-from app.service.api import create_app
-from app.service.service_config import ServiceConfig
-from pipelines.engines.embedders.embedding import HashingEmbedder
-from pipelines.engines.generation import TransformersGenerator
-from store.errors import GenerationFailed
-from store.store import Store
-from store.types import Sampling
+from fti.app.service.api import create_app
+from fti.app.service.service_config import ServiceConfig
+from fti.pipelines.engines.embedders.embedding import HashingEmbedder
+from fti.pipelines.engines.generation import TransformersGenerator
+from fti.store.errors import GenerationFailed
+from fti.store.store import Store
+from fti.store.types import Sampling
 from tests.support.service import Scripted, assistant_over, filled_store, serving
 
 QUESTION = "When does the workshop open on Saturdays?"

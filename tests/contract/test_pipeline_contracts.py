@@ -19,32 +19,32 @@ from typing import Any
 
 import pytest
 
-from app.operations.pipeline_contracts import contracts
-from app.operations.promotion import PROMOTE, Promotion, promote
-from app.settings import Settings
-from pipelines.engines.embedders.embedding import HashingEmbedder
-from pipelines.feature.dataset.dataset_config import DatasetConfig
-from pipelines.feature.dataset.instructions import DATASET, build_dataset
-from pipelines.feature.feature_config import FeatureConfig, StreamConfig
-from pipelines.feature.finding.sources import Discovery
-from pipelines.feature.ingesting.ingest import INGEST, IngestReport, ingest, take
-from pipelines.feature.monitoring.system_report import MONITOR, Alert, AnswerHealth, monitor
-from pipelines.feature.streaming.follow import FOLLOW, FollowReport, follow
-from pipelines.feature.streaming.streams import LineStream
-from pipelines.feature.streaming.watch import watch
-from pipelines.inference.answering import answer
-from pipelines.inference.batch import answer_table as batch
-from pipelines.inference.batch.outputs import JsonLines
-from pipelines.inference.evaluating import evaluation
-from pipelines.inference.inference_config import BatchConfig
-from pipelines.training.finetune import FINETUNE, finetune
-from pipelines.training.training_config import TrainingConfig
-from store.contracts.conditions import Condition, PipelineContract, conforms
-from store.contracts.prompt_contract import PromptForm
-from store.errors import FtiError
-from store.progress import quiet
-from store.store import Store
-from store.types import Case, Citation, ModelIdentity
+from fti.app.operations.pipeline_contracts import contracts
+from fti.app.operations.promotion import PROMOTE, Promotion, promote
+from fti.app.settings import Settings
+from fti.pipelines.engines.embedders.embedding import HashingEmbedder
+from fti.pipelines.feature.dataset.dataset_config import DatasetConfig
+from fti.pipelines.feature.dataset.instructions import DATASET, build_dataset
+from fti.pipelines.feature.feature_config import FeatureConfig, StreamConfig
+from fti.pipelines.feature.finding.sources import Discovery
+from fti.pipelines.feature.ingesting.ingest import INGEST, IngestReport, ingest, take
+from fti.pipelines.feature.monitoring.system_report import MONITOR, Alert, AnswerHealth, monitor
+from fti.pipelines.feature.streaming.follow import FOLLOW, FollowReport, follow
+from fti.pipelines.feature.streaming.streams import LineStream
+from fti.pipelines.feature.streaming.watch import watch
+from fti.pipelines.inference.answering import answer
+from fti.pipelines.inference.batch import answer_table as batch
+from fti.pipelines.inference.batch.outputs import JsonLines
+from fti.pipelines.inference.evaluating import evaluation
+from fti.pipelines.inference.inference_config import BatchConfig
+from fti.pipelines.training.finetune import FINETUNE, finetune
+from fti.pipelines.training.training_config import TrainingConfig
+from fti.store.contracts.conditions import Condition, PipelineContract, conforms
+from fti.store.contracts.prompt_contract import PromptForm
+from fti.store.errors import FtiError
+from fti.store.progress import quiet
+from fti.store.store import Store
+from fti.store.types import Case, Citation, ModelIdentity
 from tests.support.values import EMBEDDER, a_contract, a_passage, a_row, an_answer
 from tests.unit.inference.conftest import World
 
@@ -400,8 +400,8 @@ def _ingest(works: Works) -> dict[str, Any]:
 
 
 def test_the_table_lists_what_is_enforced(capsys: pytest.CaptureFixture[str]) -> None:
-    from app.commands.contracts import contracts as command
-    from store.errors import InputError
+    from fti.app.commands.contracts import contracts as command
+    from fti.store.errors import InputError
 
     command(None, json=True)
     listed = json.loads(capsys.readouterr().out)["contracts"]

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pipelines.engines.encoding import (
+from fti.pipelines.engines.encoding import (
     IGNORED,
     PromptEncoder,
     encode_example,
@@ -21,8 +21,8 @@ from pipelines.engines.encoding import (
     end_ids,
     stop_ids,
 )
-from store.contracts.prompt_contract import PromptForm
-from store.types import Message, Passage
+from fti.store.contracts.prompt_contract import PromptForm
+from fti.store.types import Message, Passage
 from tests.support.tiny_model import TOKENIZERS
 
 FAMILIES = sorted(TOKENIZERS)

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import typer
 
-from app.cli import app
+from fti.app.cli import app
 
 FOLDER = Path(__file__).parents[2] / "configs" / "schedule"
 _COMMAND = re.compile(r"(?:^|/|&& )fti (?P<args>[a-z][^>\n|&]*)")

@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from store.store import Store
+from fti.store.store import Store
 from tests.e2e.conftest import Fti
 from tests.e2e.test_serve import address_of
 

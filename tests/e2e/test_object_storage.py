@@ -12,13 +12,13 @@ from pathlib import Path
 import fsspec
 import pytest
 
-from store.errors import InputError, StoreError
-from store.features.feature_store import FeatureStore
-from store.files.layout import Layout
-from store.files.places import Place
-from store.store import Store
-from store.upkeep.checking import check_store
-from store.upkeep.moving import place_features
+from fti.store.errors import InputError, StoreError
+from fti.store.features.feature_store import FeatureStore
+from fti.store.files.layout import Layout
+from fti.store.files.places import Place
+from fti.store.store import Store
+from fti.store.upkeep.checking import check_store
+from fti.store.upkeep.moving import place_features
 from tests.support.command import fti, light_store
 from tests.support.features import IDENTITY, an_update
 from tests.support.gcs_server import gcs_server
@@ -30,11 +30,11 @@ pytestmark = pytest.mark.heavy
 INGEST = """
 import sys
 from pathlib import Path
-from pipelines.engines.embedders.embedding import HashingEmbedder
-from pipelines.feature.feature_config import FeatureConfig
-from pipelines.feature.ingesting.ingest import ingest
-from store.errors import StoreLocked
-from store.store import Store
+from fti.pipelines.engines.embedders.embedding import HashingEmbedder
+from fti.pipelines.feature.feature_config import FeatureConfig
+from fti.pipelines.feature.ingesting.ingest import ingest
+from fti.store.errors import StoreLocked
+from fti.store.store import Store
 
 store = Store(Path(sys.argv[1]))
 print("ready", flush=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from store.store import Store
+from fti.store.store import Store
 from tests.e2e.conftest import Fti
 from tests.support.hub import COMMIT, TOKEN, FakeHub, fake_hub
 from tests.support.values import a_contract, publish_adapter

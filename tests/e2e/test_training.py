@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.training.steps.callbacks import MARKER
+from fti.pipelines.training.steps.callbacks import MARKER
 from tests.e2e.conftest import COMMAND_WITH_MODELS, Fti
 
 pytestmark = pytest.mark.heavy

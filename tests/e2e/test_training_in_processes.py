@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from app.cli import app
-from store.store import Store
+from fti.app.cli import app
+from fti.store.store import Store
 from tests.e2e.conftest import COMMAND_WITH_MODELS, FTI, Fti
 from tests.support import boxes
 

@@ -27,9 +27,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from app.reports.charts import PALETTE
-from app.reports.markup import el
-from store.files.places import file_sizes
+from fti.app.reports.charts import PALETTE
+from fti.app.reports.markup import el
+from fti.store.files.places import file_sizes
 from tests.soak.roles import GROUP, QUESTIONS, STREAM, Work, page
 from tests.support.processes import ROOT
 from tests.support.redis import redis_server
@@ -144,7 +144,7 @@ def settle(work: Work, client: Any, last: dict[str, str]) -> list[str]:
     """Run everything once more undisturbed; a line per thing that is not as the sources say."""
     import signal as signals
 
-    from store.upkeep.checking import check_store
+    from fti.store.upkeep.checking import check_store
 
     follower = subprocess.Popen(
         [sys.executable, "-m", "tests.soak.roles", "stream", str(work.folder), "1"],

@@ -18,13 +18,13 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from pipelines.engines.embedders.embedding import HashingEmbedder
-from pipelines.engines.generation import ExtractiveGenerator
-from pipelines.feature.feature_config import FeatureConfig, StreamConfig
-from pipelines.inference.inference_config import InferenceConfig, RetrievalConfig
-from store.errors import FtiError, StoreEmpty, StoreLocked
-from store.features import history
-from store.store import Store
+from fti.pipelines.engines.embedders.embedding import HashingEmbedder
+from fti.pipelines.engines.generation import ExtractiveGenerator
+from fti.pipelines.feature.feature_config import FeatureConfig, StreamConfig
+from fti.pipelines.inference.inference_config import InferenceConfig, RetrievalConfig
+from fti.store.errors import FtiError, StoreEmpty, StoreLocked
+from fti.store.features import history
+from fti.store.store import Store
 
 WORDS = "kiln glaze wheel clay shelf locker bench lathe saw drill anvil forge loom dye".split()
 QUESTIONS = 40
@@ -64,7 +64,7 @@ class Work:
 
     def files(self) -> dict[str, Any]:
         """Add, change and delete files, then bring the store up to date."""
-        from pipelines.feature.ingesting.ingest import ingest
+        from fti.pipelines.feature.ingesting.ingest import ingest
 
         docs = self.folder / "docs"
         there = sorted(docs.glob("*.md"))
@@ -79,7 +79,7 @@ class Work:
 
     def query(self) -> dict[str, Any]:
         """Searches of each kind, and an answer."""
-        from pipelines.inference.answering.retrieve import Retriever
+        from fti.pipelines.inference.answering.retrieve import Retriever
 
         retriever = Retriever(self.store.features, self.embedder)
         found = 0
@@ -91,8 +91,8 @@ class Work:
 
     def batch(self) -> dict[str, Any]:
         """Answers for a table of questions, into one file."""
-        from pipelines.inference.batch.answer_table import answer_batch
-        from pipelines.inference.batch.outputs import open_output
+        from fti.pipelines.inference.batch.answer_table import answer_batch
+        from fti.pipelines.inference.batch.outputs import open_output
 
         rows = [{"id": str(n), "question": f"Where does the {WORDS[n % len(WORDS)]} stand?"}
                 for n in range(QUESTIONS)]  # fmt: skip
@@ -117,8 +117,8 @@ class Work:
 
     def backup(self) -> dict[str, Any]:
         """Back the store up, and look at the newest backup."""
-        from store.files.places import Place
-        from store.upkeep.backup import back_up, check, find_backup
+        from fti.store.files.places import Place
+        from fti.store.upkeep.backup import back_up, check, find_backup
 
         place = Place(str(self.folder / "backups"))
         done = back_up(self.store.layout, place, lock_timeout_s=10)
@@ -128,7 +128,7 @@ class Work:
 
     def assistant(self) -> Any:
         """The extractive baseline over the store."""
-        from pipelines.inference.answering.answer import Assistant
+        from fti.pipelines.inference.answering.answer import Assistant
         from tests.support.values import a_contract
 
         generator = ExtractiveGenerator(self.embedder, min_similarity=0.1)
@@ -142,8 +142,8 @@ class Work:
         import signal
         import threading
 
-        from pipelines.feature.streaming.follow import follow
-        from pipelines.feature.streaming.streams import RedisStream
+        from fti.pipelines.feature.streaming.follow import follow
+        from fti.pipelines.feature.streaming.streams import RedisStream
 
         stop = threading.Event()
         signal.signal(signal.SIGTERM, lambda number, frame: stop.set())

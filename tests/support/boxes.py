@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from pipelines.engines.causal_lm.loading import LoadedModel
-from pipelines.training.finetune import finetune
-from pipelines.training.training_config import TrainingConfig
-from store.contracts.prompt_contract import Contract, PromptForm
-from store.store import Store
-from store.types import DatasetVersion, InstructionExample, Split
-from store.versioned.registry import ModelVersion
+from fti.pipelines.engines.causal_lm.loading import LoadedModel
+from fti.pipelines.training.finetune import finetune
+from fti.pipelines.training.training_config import TrainingConfig
+from fti.store.contracts.prompt_contract import Contract, PromptForm
+from fti.store.store import Store
+from fti.store.types import DatasetVersion, InstructionExample, Split
+from fti.store.versioned.registry import ModelVersion
 from tests.support.values import EMBEDDER, a_passage
 
 FORM = PromptForm(system="", question_position="both")

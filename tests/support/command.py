@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from app.cli import app
-from store.errors import FtiError
+from fti.app.cli import app
+from fti.store.errors import FtiError
 
 
 def fti(*words: str, code: int = 0) -> Any:

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from store.lance.shapes import DocumentUpdate, LedgerEntry
-from store.types import (
+from fti.store.lance.shapes import DocumentUpdate, LedgerEntry
+from fti.store.types import (
     Chunk,
     Document,
     EmbedderIdentity,

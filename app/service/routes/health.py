@@ -6,8 +6,8 @@ from typing import Any
 
 from fastapi import APIRouter
 
-from app.service.routes.parts import StorePart, WorkerPart
-from store.errors import StoreEmpty
+from fti.app.service.routes.parts import StorePart, WorkerPart
+from fti.store.errors import StoreEmpty
 
 router = APIRouter(tags=["health"])
 

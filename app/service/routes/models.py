@@ -6,9 +6,9 @@ from typing import Any
 
 from fastapi import APIRouter
 
-from app.service import schemas
-from app.service.routes.parts import WorkerPart
-from store.errors import ModelNotFound
+from fti.app.service import schemas
+from fti.app.service.routes.parts import WorkerPart
+from fti.store.errors import ModelNotFound
 
 router = APIRouter(prefix="/v1", tags=["models"])
 

@@ -6,9 +6,9 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
-from app.service.documents import Documents
-from app.service.worker import Worker
-from store.store import Store
+from fti.app.service.documents import Documents
+from fti.app.service.worker import Worker
+from fti.store.store import Store
 
 # Coroutines, because what is no coroutine is run in a thread of its own, and these only look.
 

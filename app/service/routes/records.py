@@ -8,11 +8,11 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import FileResponse
 
-from app.service import schemas
-from app.service.routes.parts import CollectionsPart, StorePart
-from app.service.static_pages import WEB, wants_page
-from pipelines.inference.trace import AnswerLineage, SourceView, trace_answer, trace_source
-from store.errors import DocumentNotFound, NotFoundError
+from fti.app.service import schemas
+from fti.app.service.routes.parts import CollectionsPart, StorePart
+from fti.app.service.static_pages import WEB, wants_page
+from fti.pipelines.inference.trace import AnswerLineage, SourceView, trace_answer, trace_source
+from fti.store.errors import DocumentNotFound, NotFoundError
 
 router = APIRouter(prefix="/v1", tags=["records"])
 

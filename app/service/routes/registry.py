@@ -6,10 +6,10 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
 
-from app.service.routes.parts import StorePart
-from store.errors import IntegrityError
-from store.types import RunKind
-from store.versioned.registry import ModelVersion
+from fti.app.service.routes.parts import StorePart
+from fti.store.errors import IntegrityError
+from fti.store.types import RunKind
+from fti.store.versioned.registry import ModelVersion
 
 router = APIRouter(prefix="/v1/registry", tags=["registry"])
 

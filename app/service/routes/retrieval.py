@@ -7,12 +7,12 @@ from typing import Any
 
 from fastapi import APIRouter, Request
 
-from app.service import schemas
-from app.service.routes.parts import CollectionsPart, WorkerPart
-from pipelines.engines.embedders.embedding import Vectors
-from store.errors import InputError, ModelNotFound, OutsideCollections
-from store.features import filters
-from store.lance.shapes import COLLECTION
+from fti.app.service import schemas
+from fti.app.service.routes.parts import CollectionsPart, WorkerPart
+from fti.pipelines.engines.embedders.embedding import Vectors
+from fti.store.errors import InputError, ModelNotFound, OutsideCollections
+from fti.store.features import filters
+from fti.store.lance.shapes import COLLECTION
 
 router = APIRouter(prefix="/v1", tags=["retrieval"])
 

@@ -17,10 +17,10 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from pipelines.engines.causal_lm.decoding import Job, forward, pick_each
-from pipelines.engines.causal_lm.loading import LoadedModel
-from pipelines.engines.causal_lm.prefixes import Prefixes, mergeable
-from store.errors import FtiError
+from fti.pipelines.engines.causal_lm.decoding import Job, forward, pick_each
+from fti.pipelines.engines.causal_lm.loading import LoadedModel
+from fti.pipelines.engines.causal_lm.prefixes import Prefixes, mergeable
+from fti.store.errors import FtiError
 
 _IDLE_S = 5.0  # a thread costs little, but a new one for every answer would start torch's anew
 _TRIM = 64  # columns of padding that all rows share are cut off when they are this many

@@ -13,10 +13,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from pipelines.engines.causal_lm.loading import LoadedModel
-from pipelines.engines.causal_lm.refusals import Refusal
-from store.errors import GenerationFailed
-from store.types import FinishReason
+from fti.pipelines.engines.causal_lm.loading import LoadedModel
+from fti.pipelines.engines.causal_lm.refusals import Refusal
+from fti.store.errors import GenerationFailed
+from fti.store.types import FinishReason
 
 # A prompt is read in pieces of this many tokens, so that a cancelled one stops within a piece and
 # memory stays bounded.

@@ -16,9 +16,9 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from pipelines.engines.causal_lm.eightbit import in_eight_bits
-from pipelines.engines.encoding import stop_ids
-from pipelines.engines.weights import (
+from fti.pipelines.engines.causal_lm.eightbit import in_eight_bits
+from fti.pipelines.engines.encoding import stop_ids
+from fti.pipelines.engines.weights import (
     LOAD_ERRORS,
     ModelFolder,
     find_model,
@@ -26,8 +26,8 @@ from pipelines.engines.weights import (
     quiet_loading,
     tokenizer_sha256,
 )
-from store.errors import ConfigError, ContractError, EngineError, IntegrityError
-from store.types import ModelIdentity, Value
+from fti.store.errors import ConfigError, ContractError, EngineError, IntegrityError
+from fti.store.types import ModelIdentity, Value
 
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 from copy import copy
 from typing import Any
 
-from pipelines.engines.causal_lm.decoding import PREFILL_TOKENS, Job, read_prompt, read_together
-from pipelines.engines.causal_lm.loading import LoadedModel
+from fti.pipelines.engines.causal_lm.decoding import PREFILL_TOKENS, Job, read_prompt, read_together
+from fti.pipelines.engines.causal_lm.loading import LoadedModel
 
 _LEAST_PREFIX = 16  # ids; copying a cache costs about as much as reading fewer
 _PREFIXES = 4  # kept: one per contract and adapter in use

@@ -6,8 +6,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from pipelines.engines.weights import ModelFolder, find_model
-from store.types import Value
+from fti.pipelines.engines.weights import ModelFolder, find_model
+from fti.store.types import Value
 
 
 class CrossEncoderConfig(Value):

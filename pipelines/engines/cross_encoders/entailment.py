@@ -15,15 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from pipelines.engines.cross_encoders.cross_encoder import CrossEncoderConfig
-from pipelines.engines.weights import (
+from fti.pipelines.engines.cross_encoders.cross_encoder import CrossEncoderConfig
+from fti.pipelines.engines.weights import (
     LOAD_ERRORS,
     ModelFolder,
     pick_device,
     quiet_loading,
 )
-from store.errors import ConfigError, EngineError, IntegrityError
-from store.types import ModelIdentity
+from fti.store.errors import ConfigError, EngineError, IntegrityError
+from fti.store.types import ModelIdentity
 
 Probabilities = NDArray[np.float32]
 

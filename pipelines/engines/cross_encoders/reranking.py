@@ -18,16 +18,16 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from pipelines.engines.cross_encoders.cross_encoder import CrossEncoderConfig
-from pipelines.engines.weights import (
+from fti.pipelines.engines.cross_encoders.cross_encoder import CrossEncoderConfig
+from fti.pipelines.engines.weights import (
     LOAD_ERRORS,
     ModelFolder,
     pick_device,
     quiet_loading,
     require_safetensors,
 )
-from store.errors import EngineError, IntegrityError
-from store.types import ModelIdentity, Passage
+from fti.store.errors import EngineError, IntegrityError
+from fti.store.types import ModelIdentity, Passage
 
 Scores = NDArray[np.float32]
 

@@ -20,10 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from pipelines.engines.embedders.bert import BertEncoder, bert_encoder
-from pipelines.engines.embedders.cores import shared_cores
-from pipelines.engines.encoding import encodable
-from pipelines.engines.weights import (
+from fti.pipelines.engines.embedders.bert import BertEncoder, bert_encoder
+from fti.pipelines.engines.embedders.cores import shared_cores
+from fti.pipelines.engines.encoding import encodable
+from fti.pipelines.engines.weights import (
     LOAD_ERRORS,
     ModelFolder,
     file_sha256,
@@ -33,9 +33,9 @@ from pipelines.engines.weights import (
     require_safetensors,
     tokenizer_sha256,
 )
-from store.errors import EngineError, IntegrityError, ModelUnavailable
-from store.files.combining import Combining
-from store.types import EmbedderIdentity, Value, sha256_hex
+from fti.store.errors import EngineError, IntegrityError, ModelUnavailable
+from fti.store.files.combining import Combining
+from fti.store.types import EmbedderIdentity, Value, sha256_hex
 
 Vectors = NDArray[np.float32]
 

@@ -10,16 +10,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipelines.engines.embedders.embedding import (
+from fti.pipelines.engines.embedders.embedding import (
     EmbedderConfig,
     SentenceTransformerEmbedder,
     all_weights_sha256,
     embedder_folder,
 )
-from pipelines.engines.weights import ModelFolder, quiet_loading
-from store.contracts.embedder_contract import REGISTRY, EmbedderContract
-from store.errors import ConfigError, ContractError
-from store.types import ModelIdentity
+from fti.pipelines.engines.weights import ModelFolder, quiet_loading
+from fti.store.contracts.embedder_contract import REGISTRY, EmbedderContract
+from fti.store.errors import ConfigError, ContractError
+from fti.store.types import ModelIdentity
 
 
 @dataclass(frozen=True, slots=True)

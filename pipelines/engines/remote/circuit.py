@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Literal
 
-from store.errors import ServerUnavailable
+from fti.store.errors import ServerUnavailable
 
 State = Literal["closed", "open", "probing"]
 

@@ -18,11 +18,11 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from pipelines.engines.encoding import PromptEncoder
-from pipelines.engines.generation import Delta, Generation, GenerationRequest, ServerConfig
-from pipelines.engines.remote.circuit import Attempt, Circuit
-from store.contracts.prompt_contract import TokenCounter
-from store.errors import (
+from fti.pipelines.engines.encoding import PromptEncoder
+from fti.pipelines.engines.generation import Delta, Generation, GenerationRequest, ServerConfig
+from fti.pipelines.engines.remote.circuit import Attempt, Circuit
+from fti.store.contracts.prompt_contract import TokenCounter
+from fti.store.errors import (
     FtiError,
     GenerationFailed,
     ModelUnavailable,
@@ -30,7 +30,7 @@ from store.errors import (
     ServerUnavailable,
     TimedOut,
 )
-from store.types import FinishReason, Message, ModelIdentity, Usage
+from fti.store.types import FinishReason, Message, ModelIdentity, Usage
 
 _BUSY = {429, 502, 503, 504}
 _FIRST_WAIT_S = 0.25
@@ -361,8 +361,8 @@ def server_counter(server: ServerConfig) -> TokenCounter:
     """
     if not server.tokenizer:
         return EstimatedCounter()
-    from pipelines.engines.causal_lm.loading import load_tokenizer
-    from pipelines.engines.weights import find_model
+    from fti.pipelines.engines.causal_lm.loading import load_tokenizer
+    from fti.pipelines.engines.weights import find_model
 
     folder = find_model(server.tokenizer, revision=server.tokenizer_revision)
     return PromptEncoder(load_tokenizer(folder))

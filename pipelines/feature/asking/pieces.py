@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from pipelines.feature.asking.quality import folded
+from fti.pipelines.feature.asking.quality import folded
 
 _LIST_MARK = re.compile(r"\s*(?:[-*+•‣◦–]|\(?\d{1,3}[.)]|\(?[a-z][.)])\s+")
 _FENCE = re.compile(r"\s*(```|~~~)")

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from store.proof.squad import normalised
+from fti.store.proof.squad import normalised
 
 _WORD = re.compile(r"\w+", re.UNICODE)
 _LONGEST_ANSWER = 15  # words

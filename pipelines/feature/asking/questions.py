@@ -12,10 +12,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from pipelines.feature.asking import grammar
-from pipelines.feature.asking.grammar import BE, DETERMINERS, PREPOSITIONS, Clause, ask, word_set
-from pipelines.feature.asking.pieces import Piece, pieces
-from pipelines.feature.asking.quality import STOP_WORDS, folded
+from fti.pipelines.feature.asking import grammar
+from fti.pipelines.feature.asking.grammar import (
+    BE,
+    DETERMINERS,
+    PREPOSITIONS,
+    Clause,
+    ask,
+    word_set,
+)
+from fti.pipelines.feature.asking.pieces import Piece, pieces
+from fti.pipelines.feature.asking.quality import STOP_WORDS, folded
 
 Style = Literal[
     "subject", "object", "quantity", "date", "place", "name", "definition", "reason", "condition",

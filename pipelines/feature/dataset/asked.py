@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from pipelines.feature.dataset.dataset_config import DatasetConfig
-from store.types import Message, Passage, Split, sha256_hex
+from fti.pipelines.feature.dataset.dataset_config import DatasetConfig
+from fti.store.types import Message, Passage, Split, sha256_hex
 
 Kind = Literal[
     "question", "field", "list", "heading", "section", "cloze",

@@ -5,9 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from store.errors import InputError
-from store.store import Store
-from store.types import SPLITS, DatasetVersion, InstructionExample, PreferenceExample, Split, Value
+from fti.store.errors import InputError
+from fti.store.store import Store
+from fti.store.types import (
+    SPLITS,
+    DatasetVersion,
+    InstructionExample,
+    PreferenceExample,
+    Split,
+    Value,
+)
 
 
 class RowSample(Value):

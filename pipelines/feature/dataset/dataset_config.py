@@ -7,8 +7,8 @@ from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from pipelines.engines.generation import GeneratorConfig
-from store.types import Value
+from fti.pipelines.engines.generation import GeneratorConfig
+from fti.store.types import Value
 
 Personal = Literal["email", "phone", "iban", "card", "ip"]
 PERSONAL: tuple[Personal, ...] = ("email", "phone", "iban", "card", "ip")

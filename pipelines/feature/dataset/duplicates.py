@@ -12,11 +12,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from pipelines.feature.asking.quality import words
-from pipelines.feature.dataset.asked import Asked, Tally
-from pipelines.feature.dataset.dataset_config import DatasetConfig
-from pipelines.feature.ingesting.resemblance import SimilarTexts
-from store.versioned.casesets import CaseSets
+from fti.pipelines.feature.asking.quality import words
+from fti.pipelines.feature.dataset.asked import Asked, Tally
+from fti.pipelines.feature.dataset.dataset_config import DatasetConfig
+from fti.pipelines.feature.ingesting.resemblance import SimilarTexts
+from fti.store.versioned.casesets import CaseSets
 
 _NGRAM = 8  # words
 _SHORTEST = 5  # words; a shorter question is compared by resemblance alone

@@ -5,7 +5,7 @@ the rules of ``questions``, from cases, from reviewed feedback, from a language 
 quote, and from imported conversations; the passages around the gold one come from the live
 search, in its order and with its mistakes, as many as serving shows. A row never shows a passage
 of a document that is held out from its split, and no row to learn from asks what a frozen case set
-asks. The parts are in ``pipelines.feature.dataset``.
+asks. The parts are in ``fti.pipelines.feature.dataset``.
 """
 
 from __future__ import annotations
@@ -13,25 +13,25 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from pipelines.engines.embedders.embedding import Embedder
-from pipelines.feature.dataset.asked import Asked, Tally, sampled, with_share
-from pipelines.feature.dataset.dataset_config import DatasetConfig
-from pipelines.feature.dataset.duplicates import FrozenQuestions, decontaminated, unique
-from pipelines.feature.dataset.masking import masked_rows
-from pipelines.feature.dataset.rows import RowBuilder
-from pipelines.feature.dataset.sources.chats import from_chats, load_chats
-from pipelines.feature.dataset.sources.given import from_cases
-from pipelines.feature.dataset.sources.reviewed import Review, accepted
-from pipelines.feature.dataset.sources.rules import from_chunks
-from pipelines.feature.dataset.sources.writer import Estimate, QuestionWriter
-from pipelines.feature.dataset.splits import apart, split_documents
-from pipelines.feature.dataset.statistics import row_statistics
-from store.contracts.conditions import PipelineContract
-from store.contracts.prompt_contract import PromptForm, TokenCounter
-from store.errors import EmbedderMismatch, InputError, PostconditionFailed, StoreEmpty
-from store.progress import Progress, quiet
-from store.store import Store
-from store.types import SPLITS, Case, DatasetVersion
+from fti.pipelines.engines.embedders.embedding import Embedder
+from fti.pipelines.feature.dataset.asked import Asked, Tally, sampled, with_share
+from fti.pipelines.feature.dataset.dataset_config import DatasetConfig
+from fti.pipelines.feature.dataset.duplicates import FrozenQuestions, decontaminated, unique
+from fti.pipelines.feature.dataset.masking import masked_rows
+from fti.pipelines.feature.dataset.rows import RowBuilder
+from fti.pipelines.feature.dataset.sources.chats import from_chats, load_chats
+from fti.pipelines.feature.dataset.sources.given import from_cases
+from fti.pipelines.feature.dataset.sources.reviewed import Review, accepted
+from fti.pipelines.feature.dataset.sources.rules import from_chunks
+from fti.pipelines.feature.dataset.sources.writer import Estimate, QuestionWriter
+from fti.pipelines.feature.dataset.splits import apart, split_documents
+from fti.pipelines.feature.dataset.statistics import row_statistics
+from fti.store.contracts.conditions import PipelineContract
+from fti.store.contracts.prompt_contract import PromptForm, TokenCounter
+from fti.store.errors import EmbedderMismatch, InputError, PostconditionFailed, StoreEmpty
+from fti.store.progress import Progress, quiet
+from fti.store.store import Store
+from fti.store.types import SPLITS, Case, DatasetVersion
 
 DATASET = PipelineContract("dataset")
 

@@ -12,11 +12,11 @@ import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
-from pipelines.feature.asking.quality import folded
-from pipelines.feature.dataset.asked import Tally
-from pipelines.feature.dataset.dataset_config import Personal
-from store.contracts.prompt_contract import PromptForm
-from store.types import InstructionExample, Message, Passage, PreferenceExample, Split
+from fti.pipelines.feature.asking.quality import folded
+from fti.pipelines.feature.dataset.asked import Tally
+from fti.pipelines.feature.dataset.dataset_config import Personal
+from fti.store.contracts.prompt_contract import PromptForm
+from fti.store.types import InstructionExample, Message, Passage, PreferenceExample, Split
 
 _EMAIL = re.compile(r"(?<![\w.+-])[\w.+-]{1,64}@(?:[\w-]{1,63}\.)+[^\W\d_]{2,24}(?![\w@])")
 _IBAN = re.compile(r"(?<![A-Za-z0-9])[A-Z]{2}\d{2}(?: ?[A-Z0-9]){11,30}(?![A-Za-z0-9])")

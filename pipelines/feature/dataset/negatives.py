@@ -16,12 +16,12 @@ from typing import Any
 
 from pydantic import Field
 
-from pipelines.feature.asking.quality import holds
-from store.contracts.prompt_contract import PromptForm
-from store.errors import InputError
-from store.progress import Progress, ProgressEvent, quiet
-from store.store import Store
-from store.types import (
+from fti.pipelines.feature.asking.quality import holds
+from fti.store.contracts.prompt_contract import PromptForm
+from fti.store.errors import InputError
+from fti.store.progress import Progress, ProgressEvent, quiet
+from fti.store.store import Store
+from fti.store.types import (
     SPLITS,
     DatasetVersion,
     EmbedderIdentity,

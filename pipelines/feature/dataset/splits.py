@@ -6,9 +6,9 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
 
-from pipelines.feature.dataset.dataset_config import DatasetConfig
-from pipelines.feature.ingesting.resemblance import near_duplicate_groups
-from store.types import SPLITS, Chunk, Document, Split, sha256_hex
+from fti.pipelines.feature.dataset.dataset_config import DatasetConfig
+from fti.pipelines.feature.ingesting.resemblance import near_duplicate_groups
+from fti.store.types import SPLITS, Chunk, Document, Split, sha256_hex
 
 #: A row of a split shows only passages of documents of these splits: what is trained on never
 #: holds text that is evaluated on, while held-out questions meet the whole collection.

@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from store.contracts.prompt_contract import TokenCounter
-from store.types import InstructionExample, Message, PreferenceExample, Split
+from fti.store.contracts.prompt_contract import TokenCounter
+from fti.store.types import InstructionExample, Message, PreferenceExample, Split
 
 _BINS = 12
 _EMPTY = Message(role="user", content="")

@@ -14,9 +14,9 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
 
-from pipelines.feature.reading.cleaning import clean_line
-from pipelines.feature.reading.readers.base import SourcesConfig
-from store.errors import ExtractionError
+from fti.pipelines.feature.reading.cleaning import clean_line
+from fti.pipelines.feature.reading.readers.base import SourcesConfig
+from fti.store.errors import ExtractionError
 
 #: Suffixes of the archives that are opened.
 ARCHIVES = frozenset({".zip"})

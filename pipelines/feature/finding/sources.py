@@ -19,13 +19,13 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path, PurePosixPath
 
-from pipelines.feature.finding.archives import ARCHIVES, Archive, Budget
-from pipelines.feature.finding.web import NotFetched, fetch, is_address, is_object_store
-from pipelines.feature.reading.cleaning import clean_line
-from pipelines.feature.reading.parsing import Parser, parse
-from pipelines.feature.reading.readers import READERS, Extracted, SourcesConfig
-from store.errors import ExtractionError, SourceNotFound
-from store.types import sha256_hex
+from fti.pipelines.feature.finding.archives import ARCHIVES, Archive, Budget
+from fti.pipelines.feature.finding.web import NotFetched, fetch, is_address, is_object_store
+from fti.pipelines.feature.reading.cleaning import clean_line
+from fti.pipelines.feature.reading.parsing import Parser, parse
+from fti.pipelines.feature.reading.readers import READERS, Extracted, SourcesConfig
+from fti.store.errors import ExtractionError, SourceNotFound
+from fti.store.types import sha256_hex
 
 __all__ = [
     "Discovery",

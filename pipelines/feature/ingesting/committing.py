@@ -17,16 +17,16 @@ from typing import Literal, Self
 
 import numpy as np
 
-from pipelines.engines.embedders.embedding import Embedder, Vectors
-from pipelines.feature.feature_config import FeatureConfig
-from pipelines.feature.ingesting.preparing import Split
-from pipelines.feature.ingesting.resemblance import document_signature
-from store.features.feature_store import FeatureStore
-from store.features.validation import StatisticsCounter, violation
-from store.lance import memory
-from store.lance.shapes import DocumentUpdate, LedgerEntry
-from store.progress import Progress, ProgressEvent
-from store.types import SourceRecord
+from fti.pipelines.engines.embedders.embedding import Embedder, Vectors
+from fti.pipelines.feature.feature_config import FeatureConfig
+from fti.pipelines.feature.ingesting.preparing import Split
+from fti.pipelines.feature.ingesting.resemblance import document_signature
+from fti.store.features.feature_store import FeatureStore
+from fti.store.features.validation import StatisticsCounter, violation
+from fti.store.lance import memory
+from fti.store.lance.shapes import DocumentUpdate, LedgerEntry
+from fti.store.progress import Progress, ProgressEvent
+from fti.store.types import SourceRecord
 
 _REMEMBER_EVERY = 256  # embedded chunks; what a kill can cost
 _ON_THEIR_WAY = 2  # batches

@@ -21,13 +21,13 @@ from multiprocessing.process import BaseProcess
 from types import TracebackType
 from typing import Literal, Protocol, Self
 
-from pipelines.engines.embedders.embedding import Embedder, Vectors
-from pipelines.feature.feature_config import FeatureConfig
-from pipelines.feature.ingesting.preparing import Job, Prepared, prepare
-from pipelines.feature.reading.parsing import Parser
-from store.errors import EngineError
-from store.features.feature_store import FeatureStore
-from store.progress import Progress
+from fti.pipelines.engines.embedders.embedding import Embedder, Vectors
+from fti.pipelines.feature.feature_config import FeatureConfig
+from fti.pipelines.feature.ingesting.preparing import Job, Prepared, prepare
+from fti.pipelines.feature.reading.parsing import Parser
+from fti.store.errors import EngineError
+from fti.store.features.feature_store import FeatureStore
+from fti.store.progress import Progress
 
 ExecutorName = Literal["local", "process", "ray"]
 
@@ -152,7 +152,7 @@ def open_executor(
     if name == "process":
         return stack.enter_context(Processes(embedder, config, workers=workers))
     if name == "ray":
-        from pipelines.feature.ingesting.ray_workers import RayWorkers
+        from fti.pipelines.feature.ingesting.ray_workers import RayWorkers
 
         return RayWorkers(embedder, config, features, workers=workers, progress=progress)
     return None

@@ -24,9 +24,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
 
-from pipelines.engines.embedders.embedding import Embedder
-from pipelines.feature.feature_config import FeatureConfig
-from pipelines.feature.finding.sources import (
+from fti.pipelines.engines.embedders.embedding import Embedder
+from fti.pipelines.feature.feature_config import FeatureConfig
+from fti.pipelines.feature.finding.sources import (
     Discovery,
     FailedSource,
     RawDocument,
@@ -34,23 +34,28 @@ from pipelines.feature.finding.sources import (
     discover,
     fingerprint,
 )
-from pipelines.feature.finding.web import is_address
-from pipelines.feature.ingesting.committing import Batch, Committing, Pending
-from pipelines.feature.ingesting.executors import Executor, ExecutorName, InProcess, open_executor
-from pipelines.feature.ingesting.preparing import Job, Prepared, Same, Split, split, with_texts
-from pipelines.feature.ingesting.probing import WORTHWHILE_BYTES, settle
-from pipelines.feature.ingesting.resemblance import read_signatures, similar_groups
-from pipelines.feature.reading.parsing import Parser
-from store.contracts.conditions import PipelineContract
-from store.errors import EmbedderMismatch, ExtractionError, PostconditionFailed
-from store.features.feature_store import FeatureStore
-from store.features.ledger import LedgerLines
-from store.features.validation import FeatureStatistics
-from store.lance.shapes import COLLECTION, STREAM, LedgerEntry
-from store.progress import Progress, ProgressEvent, one_at_a_time, quiet
-from store.store import Store
-from store.types import SourceRecord, Value, document_id, now
-from store.versioned.versions import check_name
+from fti.pipelines.feature.finding.web import is_address
+from fti.pipelines.feature.ingesting.committing import Batch, Committing, Pending
+from fti.pipelines.feature.ingesting.executors import (
+    Executor,
+    ExecutorName,
+    InProcess,
+    open_executor,
+)
+from fti.pipelines.feature.ingesting.preparing import Job, Prepared, Same, Split, split, with_texts
+from fti.pipelines.feature.ingesting.probing import WORTHWHILE_BYTES, settle
+from fti.pipelines.feature.ingesting.resemblance import read_signatures, similar_groups
+from fti.pipelines.feature.reading.parsing import Parser
+from fti.store.contracts.conditions import PipelineContract
+from fti.store.errors import EmbedderMismatch, ExtractionError, PostconditionFailed
+from fti.store.features.feature_store import FeatureStore
+from fti.store.features.ledger import LedgerLines
+from fti.store.features.validation import FeatureStatistics
+from fti.store.lance.shapes import COLLECTION, STREAM, LedgerEntry
+from fti.store.progress import Progress, ProgressEvent, one_at_a_time, quiet
+from fti.store.store import Store
+from fti.store.types import SourceRecord, Value, document_id, now
+from fti.store.versioned.versions import check_name
 
 # What failed for a reason that may pass is tried again after a minute, then after twice as long
 # each time, at last once a day.
@@ -284,7 +289,7 @@ def take(
 class Ingest:
     """One run: what the ledger said at its beginning, and what it has done so far.
 
-    ``pipelines.feature.streaming.follow`` brings records in by the same way, without files.
+    ``fti.pipelines.feature.streaming.follow`` brings records in by the same way, without files.
     """
 
     def __init__(

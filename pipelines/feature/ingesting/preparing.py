@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from pipelines.engines.embedders.embedding import Embedder
-from pipelines.feature.finding.sources import FailedSource, RawDocument, SourceFile, read
-from pipelines.feature.reading.cleaning import clean
-from pipelines.feature.reading.parsing import Parser
-from pipelines.feature.reading.readers import SourcesConfig
-from pipelines.feature.splitting.chunking import ChunkingConfig, chunk, embedding_text
-from store.errors import ExtractionError
-from store.types import Chunk, Document, document_id, sha256_hex
+from fti.pipelines.engines.embedders.embedding import Embedder
+from fti.pipelines.feature.finding.sources import FailedSource, RawDocument, SourceFile, read
+from fti.pipelines.feature.reading.cleaning import clean
+from fti.pipelines.feature.reading.parsing import Parser
+from fti.pipelines.feature.reading.readers import SourcesConfig
+from fti.pipelines.feature.splitting.chunking import ChunkingConfig, chunk, embedding_text
+from fti.store.errors import ExtractionError
+from fti.store.types import Chunk, Document, document_id, sha256_hex
 
 
 @dataclass(frozen=True, slots=True)

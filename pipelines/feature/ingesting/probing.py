@@ -19,11 +19,11 @@ from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
 
-from pipelines.engines.embedders.embedding import Embedder, SentenceTransformerEmbedder
-from store.files.atomic import write_json
-from store.progress import Progress, ProgressEvent, quiet
-from store.store import Store
-from store.types import Value, now
+from fti.pipelines.engines.embedders.embedding import Embedder, SentenceTransformerEmbedder
+from fti.store.files.atomic import write_json
+from fti.store.progress import Progress, ProgressEvent, quiet
+from fti.store.store import Store
+from fti.store.types import Value, now
 
 #: Bytes of files from which on an ingest takes minutes, and a probe pays.
 WORTHWHILE_BYTES = 1 << 20

@@ -19,15 +19,15 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from pipelines.engines.embedders.embedding import Embedder, Vectors
-from pipelines.feature.feature_config import FeatureConfig
-from pipelines.feature.ingesting.executors import limit_threads
-from pipelines.feature.ingesting.preparing import Job, Prepared, Split, prepare
-from pipelines.feature.reading.parsing import Parser
-from store.errors import ConfigError, EngineError, FtiError
-from store.features.feature_store import FeatureStore
-from store.features.fragments import write_fragment
-from store.progress import Progress, ProgressEvent
+from fti.pipelines.engines.embedders.embedding import Embedder, Vectors
+from fti.pipelines.feature.feature_config import FeatureConfig
+from fti.pipelines.feature.ingesting.executors import limit_threads
+from fti.pipelines.feature.ingesting.preparing import Job, Prepared, Split, prepare
+from fti.pipelines.feature.reading.parsing import Parser
+from fti.store.errors import ConfigError, EngineError, FtiError
+from fti.store.features.feature_store import FeatureStore
+from fti.store.features.fragments import write_fragment
+from fti.store.progress import Progress, ProgressEvent
 
 _TEXTS = 256  # embedded and written by an actor at once
 

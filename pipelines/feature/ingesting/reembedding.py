@@ -12,14 +12,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipelines.engines.embedders.embedding import Embedder, Vectors
-from pipelines.feature.feature_config import FeatureConfig
-from store.errors import ContractError, StoreEmpty
-from store.features.feature_store import FeatureStore
-from store.lance.shapes import LedgerEntry, document_hash
-from store.progress import Progress, ProgressEvent, quiet
-from store.store import Store
-from store.types import EmbedderIdentity, sha256_hex
+from fti.pipelines.engines.embedders.embedding import Embedder, Vectors
+from fti.pipelines.feature.feature_config import FeatureConfig
+from fti.store.errors import ContractError, StoreEmpty
+from fti.store.features.feature_store import FeatureStore
+from fti.store.lance.shapes import LedgerEntry, document_hash
+from fti.store.progress import Progress, ProgressEvent, quiet
+from fti.store.store import Store
+from fti.store.types import EmbedderIdentity, sha256_hex
 
 
 @dataclass

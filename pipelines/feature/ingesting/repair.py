@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from pipelines.engines.embedders.embedding import Embedder
-from pipelines.feature.feature_config import FeatureConfig
-from pipelines.feature.ingesting.resemblance import document_signature
-from pipelines.feature.splitting.chunking import chunk, embedding_text
-from store.lance.shapes import DocumentUpdate, LedgerEntry
-from store.progress import Progress, ProgressEvent, quiet
-from store.store import Store
-from store.types import Document, Value
+from fti.pipelines.engines.embedders.embedding import Embedder
+from fti.pipelines.feature.feature_config import FeatureConfig
+from fti.pipelines.feature.ingesting.resemblance import document_signature
+from fti.pipelines.feature.splitting.chunking import chunk, embedding_text
+from fti.store.lance.shapes import DocumentUpdate, LedgerEntry
+from fti.store.progress import Progress, ProgressEvent, quiet
+from fti.store.store import Store
+from fti.store.types import Document, Value
 
 
 class RepairReport(Value):

@@ -15,7 +15,7 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.feature.asking.quality import words
+from fti.pipelines.feature.asking.quality import words
 
 _BANDS, _ROWS = 32, 4  # 128 permutations; a pair of resemblance 0.5 shares a band with p = 0.87
 _WORDS, _CHARACTERS = 5, 5

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from store.errors import InputError
-from store.types import Value
+from fti.store.errors import InputError
+from fti.store.types import Value
 
 _BINS = 10
 _PERMUTATIONS = 500

@@ -16,13 +16,13 @@ from pathlib import Path
 
 import numpy as np
 
-from pipelines.engines.embedders.embedding import Embedder
-from pipelines.feature.feature_config import MonitoringConfig
-from pipelines.feature.finding.sources import SourceFile, fingerprint
-from pipelines.feature.monitoring.drift import Shift, psi, psi_of_kinds, shift
-from pipelines.feature.monitoring.languages import language
-from store.contracts.conditions import PipelineContract
-from store.errors import (
+from fti.pipelines.engines.embedders.embedding import Embedder
+from fti.pipelines.feature.feature_config import MonitoringConfig
+from fti.pipelines.feature.finding.sources import SourceFile, fingerprint
+from fti.pipelines.feature.monitoring.drift import Shift, psi, psi_of_kinds, shift
+from fti.pipelines.feature.monitoring.languages import language
+from fti.store.contracts.conditions import PipelineContract
+from fti.store.errors import (
     CaseSetNotFound,
     ExtractionError,
     InputError,
@@ -30,10 +30,10 @@ from store.errors import (
     RunNotFound,
     VersionNotFound,
 )
-from store.features.feature_store import FeatureStats
-from store.lance.shapes import STREAM, LedgerEntry
-from store.store import Store
-from store.types import Answer, SourceRecord, Value, now
+from fti.store.features.feature_store import FeatureStats
+from fti.store.lance.shapes import STREAM, LedgerEntry
+from fti.store.store import Store
+from fti.store.types import Answer, SourceRecord, Value, now
 
 _SHOWN = 20
 _SAMPLE = 2_000  # chunks of either side that documents are compared by

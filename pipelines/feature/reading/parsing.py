@@ -21,8 +21,8 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import IO, Any, Self
 
-from pipelines.feature.reading.readers import READERS, Attachment, Extracted, SourcesConfig
-from store.errors import ExtractionError
+from fti.pipelines.feature.reading.readers import READERS, Attachment, Extracted, SourcesConfig
+from fti.store.errors import ExtractionError
 
 # What a parser may raise over a file it was not written for. Its own faults end there; a full disk
 # and an interrupt do not come this way, since readers are given bytes and touch no file.
@@ -49,7 +49,7 @@ _LENGTH = 8  # bytes of the length before each message
 # The search path is handed over, not looked up again: the current folder must not decide what runs.
 _BOOT = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
-    "from pipelines.feature.reading.parsing import serve; serve()"
+    "from fti.pipelines.feature.reading.parsing import serve; serve()"
 )
 
 

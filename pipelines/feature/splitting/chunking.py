@@ -15,9 +15,9 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
-from pipelines.feature.reading.cleaning import clean_line
-from pipelines.feature.reading.headings import ROW_TEXTS, Heading, find_headings
-from pipelines.feature.splitting.split_places import (
+from fti.pipelines.feature.reading.cleaning import clean_line
+from fti.pipelines.feature.reading.headings import ROW_TEXTS, Heading, find_headings
+from fti.pipelines.feature.splitting.split_places import (
     CODE,
     SECTION,
     Ruler,
@@ -26,7 +26,7 @@ from pipelines.feature.splitting.split_places import (
     shape_of,
     split_evenly,
 )
-from store.types import Chunk, Document, Value, chunk_id, sha256_hex
+from fti.store.types import Chunk, Document, Value, chunk_id, sha256_hex
 
 _MIN_BUDGET = 32
 _SPECIAL_TOKENS = 4  # what a tokenizer adds around a text, with room

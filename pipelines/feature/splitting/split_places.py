@@ -13,7 +13,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 
-from pipelines.feature.reading.headings import (
+from fti.pipelines.feature.reading.headings import (
     MARKDOWN_TEXTS,
     PLAIN,
     Heading,
@@ -21,7 +21,7 @@ from pipelines.feature.reading.headings import (
     is_source_code,
     lines,
 )
-from store.types import Document
+from fti.store.types import Document
 
 TokenSpans = Callable[[str], Sequence[tuple[int, int]]]
 

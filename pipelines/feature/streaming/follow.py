@@ -20,26 +20,26 @@ from typing import Literal
 
 import numpy as np
 
-from pipelines.engines.embedders.embedding import Embedder
-from pipelines.feature.feature_config import FeatureConfig
-from pipelines.feature.ingesting.executors import InProcess
-from pipelines.feature.ingesting.ingest import Ingest, NotTaken
-from pipelines.feature.reading.parsing import Parser
-from pipelines.feature.streaming.gathering import gather
-from pipelines.feature.streaming.stream_records import (
+from fti.pipelines.engines.embedders.embedding import Embedder
+from fti.pipelines.feature.feature_config import FeatureConfig
+from fti.pipelines.feature.ingesting.executors import InProcess
+from fti.pipelines.feature.ingesting.ingest import Ingest, NotTaken
+from fti.pipelines.feature.reading.parsing import Parser
+from fti.pipelines.feature.streaming.gathering import gather
+from fti.pipelines.feature.streaming.stream_records import (
     AT,
     Record,
     named_source,
     parse_record,
     raw_document,
 )
-from pipelines.feature.streaming.streams import Delivery, RecordStream
-from store.contracts.conditions import PipelineContract
-from store.errors import EmbedderMismatch, ExtractionError, PostconditionFailed, StoreLocked
-from store.lance.shapes import STREAM, Held
-from store.progress import Progress, ProgressEvent, quiet
-from store.store import Store
-from store.types import Value, now, sha256_hex
+from fti.pipelines.feature.streaming.streams import Delivery, RecordStream
+from fti.store.contracts.conditions import PipelineContract
+from fti.store.errors import EmbedderMismatch, ExtractionError, PostconditionFailed, StoreLocked
+from fti.store.lance.shapes import STREAM, Held
+from fti.store.progress import Progress, ProgressEvent, quiet
+from fti.store.store import Store
+from fti.store.types import Value, now, sha256_hex
 
 _WAIT_S = 0.2
 _MAINTAIN_S = 10.0  # rows that no index covers yet are found all the same

@@ -20,9 +20,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlsplit, urlunsplit
 
-from pipelines.feature.feature_config import StreamConfig
-from store.errors import ConfigError, InputError, SourceNotFound
-from store.types import now
+from fti.pipelines.feature.feature_config import StreamConfig
+from fti.store.errors import ConfigError, InputError, SourceNotFound
+from fti.store.types import now
 
 if TYPE_CHECKING:
     import redis

@@ -13,17 +13,17 @@ from pathlib import Path
 
 from pydantic import Field
 
-from pipelines.engines.embedders.embedding import Embedder
-from pipelines.feature.feature_config import FeatureConfig
-from pipelines.feature.finding.sources import Discovery, discover, existing
-from pipelines.feature.ingesting.ingest import IngestReport, take
-from pipelines.feature.reading.parsing import Parser
-from pipelines.feature.streaming.gathering import gather
-from store.contracts.conditions import PipelineContract
-from store.errors import EmbedderMismatch, InputError, SourceNotFound, StoreLocked
-from store.progress import Progress, quiet
-from store.store import Store
-from store.types import now
+from fti.pipelines.engines.embedders.embedding import Embedder
+from fti.pipelines.feature.feature_config import FeatureConfig
+from fti.pipelines.feature.finding.sources import Discovery, discover, existing
+from fti.pipelines.feature.ingesting.ingest import IngestReport, take
+from fti.pipelines.feature.reading.parsing import Parser
+from fti.pipelines.feature.streaming.gathering import gather
+from fti.store.contracts.conditions import PipelineContract
+from fti.store.errors import EmbedderMismatch, InputError, SourceNotFound, StoreLocked
+from fti.store.progress import Progress, quiet
+from fti.store.store import Store
+from fti.store.types import now
 
 _POLL_MS = 200
 _DUE_EVERY_S = 30.0  # how often the ledger is asked what may be tried again

@@ -19,19 +19,19 @@ from typing import TYPE_CHECKING, Literal
 
 from opentelemetry.trace import INVALID_SPAN, Span
 
-from pipelines.engines.cross_encoders.reranking import Reranker
-from pipelines.engines.embedders.embedding import Embedder
-from pipelines.engines.evidence import Remembering, nearest_sentences_each
-from pipelines.engines.generation import Delta, Generation, GenerationRequest, Generator
-from pipelines.inference.answering.citations import attribution, citations
-from pipelines.inference.answering.followup import retrieval_query, standalone
-from pipelines.inference.answering.retrieve import Retriever, plain
-from pipelines.inference.answering.shown_text import ShownText
-from pipelines.inference.answering.spans import note, span
-from pipelines.inference.inference_config import InferenceConfig
-from store.contracts.conditions import PipelineContract
-from store.contracts.prompt_contract import Contract, ParsedResponse, TokenCounter
-from store.errors import (
+from fti.pipelines.engines.cross_encoders.reranking import Reranker
+from fti.pipelines.engines.embedders.embedding import Embedder
+from fti.pipelines.engines.evidence import Remembering, nearest_sentences_each
+from fti.pipelines.engines.generation import Delta, Generation, GenerationRequest, Generator
+from fti.pipelines.inference.answering.citations import attribution, citations
+from fti.pipelines.inference.answering.followup import retrieval_query, standalone
+from fti.pipelines.inference.answering.retrieve import Retriever, plain
+from fti.pipelines.inference.answering.shown_text import ShownText
+from fti.pipelines.inference.answering.spans import note, span
+from fti.pipelines.inference.inference_config import InferenceConfig
+from fti.store.contracts.conditions import PipelineContract
+from fti.store.contracts.prompt_contract import Contract, ParsedResponse, TokenCounter
+from fti.store.errors import (
     ContractError,
     EmbedderMismatch,
     EmptyQuestion,
@@ -40,9 +40,9 @@ from store.errors import (
     PostconditionFailed,
     QuestionTooLong,
 )
-from store.logs.answers import new_answer_id
-from store.store import Store
-from store.types import (
+from fti.store.logs.answers import new_answer_id
+from fti.store.store import Store
+from fti.store.types import (
     AbstentionReason,
     Answer,
     FinishReason,

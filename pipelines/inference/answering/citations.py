@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 
-from store.contracts.prompt_contract import ParsedResponse
-from store.types import Citation, Passage
+from fti.store.contracts.prompt_contract import ParsedResponse
+from fti.store.types import Citation, Passage
 
 _SPACELESS = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"
 _TOKEN = re.compile(rf"[{_SPACELESS}]|[^\s{_SPACELESS}—–/…]+")

@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from pipelines.inference.answering.citations import STOP_WORDS, folded_words, word_set
-from store.types import Message
+from fti.pipelines.inference.answering.citations import STOP_WORDS, folded_words, word_set
+from fti.store.types import Message
 
 _FOLLOW_UPS = 3  # how many earlier questions a chain of follow-ups may reach back over
 _REFERRING = word_set(

@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.engines.cross_encoders.reranking import Reranker, rerank
-from pipelines.engines.embedders.embedding import Embedder
-from pipelines.inference.answering.citations import folded_words
-from pipelines.inference.inference_config import RetrievalConfig
-from store.errors import EmptyQuestion
-from store.features.filters import Condition, Where, conditions
-from store.lance.shapes import COLLECTION
-from store.types import Chunk, Passage, SearchMode
+from fti.pipelines.engines.cross_encoders.reranking import Reranker, rerank
+from fti.pipelines.engines.embedders.embedding import Embedder
+from fti.pipelines.inference.answering.citations import folded_words
+from fti.pipelines.inference.inference_config import RetrievalConfig
+from fti.store.errors import EmptyQuestion
+from fti.store.features.filters import Condition, Where, conditions
+from fti.store.lance.shapes import COLLECTION
+from fti.store.types import Chunk, Passage, SearchMode
 
 if TYPE_CHECKING:
-    from store.features.feature_store import FeatureStore
+    from fti.store.features.feature_store import FeatureStore
 
 _COPY_WORDS = 12  # shorter equal texts ("No.", "See above.") differ by what stands above them
 _RUN_WORDS = 5

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from store.contracts.prompt_contract import ParsedResponse, PromptForm
+from fti.store.contracts.prompt_contract import ParsedResponse, PromptForm
 
 # Where markers are taken out, only white space, brackets and digits can come together to another
 # marker. A run of these at the end stays open until something else follows it.

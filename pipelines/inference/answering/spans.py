@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from opentelemetry import trace
 
-from store.errors import FtiError
+from fti.store.errors import FtiError
 
 if TYPE_CHECKING:
     from opentelemetry.trace import Span

@@ -17,17 +17,17 @@ from typing import Any, Literal
 from pydantic import Field
 from pydantic_core import to_json
 
-from pipelines.inference.answering.answer import Assistant
-from pipelines.inference.batch.outputs import Output
-from pipelines.inference.batch.question_tables import read_questions
-from pipelines.inference.inference_config import BatchConfig
-from store.contracts.conditions import PipelineContract
-from store.errors import EngineError, InputError, PostconditionFailed
-from store.files.atomic import writer_lock
-from store.logs.answertables import AnswerRow, ErrorRow, Kept
-from store.progress import Progress, ProgressEvent, quiet
-from store.store import Store
-from store.types import Answer, Value, sha256_hex
+from fti.pipelines.inference.answering.answer import Assistant
+from fti.pipelines.inference.batch.outputs import Output
+from fti.pipelines.inference.batch.question_tables import read_questions
+from fti.pipelines.inference.inference_config import BatchConfig
+from fti.store.contracts.conditions import PipelineContract
+from fti.store.errors import EngineError, InputError, PostconditionFailed
+from fti.store.files.atomic import writer_lock
+from fti.store.logs.answertables import AnswerRow, ErrorRow, Kept
+from fti.store.progress import Progress, ProgressEvent, quiet
+from fti.store.store import Store
+from fti.store.types import Answer, Value, sha256_hex
 
 Cause = Literal["new", "changed", "failed", "outdated"]
 

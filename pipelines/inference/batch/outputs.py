@@ -15,16 +15,16 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from store.errors import InputError
-from store.files.atomic import append_lines, dump_line, iter_lines, replacing
-from store.logs.answertables import AnswerRow, AnswerTables, Kept, kept_row, schema, to_arrow
-from store.types import sha256_hex
-from store.versioned.versions import check_name
+from fti.store.errors import InputError
+from fti.store.files.atomic import append_lines, dump_line, iter_lines, replacing
+from fti.store.logs.answertables import AnswerRow, AnswerTables, Kept, kept_row, schema, to_arrow
+from fti.store.types import sha256_hex
+from fti.store.versioned.versions import check_name
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from store.store import Store
+    from fti.store.store import Store
 
 _ROWS = 1024  # of a Parquet file, held at a time
 

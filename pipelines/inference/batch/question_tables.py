@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from pipelines.inference.evaluating.cases import read_jsonl, text_field
-from store.errors import InputError, InvalidCases
+from fti.pipelines.inference.evaluating.cases import read_jsonl, text_field
+from fti.store.errors import InputError, InvalidCases
 
 _COLUMNS = ("id", "question")
 _ROWS = 8192  # of a Parquet file, read at a time

@@ -13,10 +13,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pipelines.inference.answering.answer import Assistant
-from store.errors import InputError, InvalidCases
-from store.progress import Progress, ProgressEvent, quiet
-from store.types import Case, Value
+from fti.pipelines.inference.answering.answer import Assistant
+from fti.store.errors import InputError, InvalidCases
+from fti.store.progress import Progress, ProgressEvent, quiet
+from fti.store.types import Case, Value
 
 _NONE = -1.0  # the cosine that nothing is below
 

@@ -10,8 +10,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from store.errors import InvalidCases
-from store.types import Case, InstructionExample, SourceRecord
+from fti.store.errors import InvalidCases
+from fti.store.types import Case, InstructionExample, SourceRecord
 
 _FORM = '{"id": "...", "question": "...", "answers": ["..."], "document": "path"}'
 

@@ -19,28 +19,28 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from pipelines.engines.cross_encoders.entailment import Entailment
-from pipelines.inference.answering.answer import Assistant
-from pipelines.inference.answering.retrieve import Retriever
-from pipelines.inference.evaluating import metrics
-from pipelines.inference.evaluating.grounding import GROUNDEDNESS, Grounding, ground_rows
-from pipelines.inference.evaluating.judging import JUDGE, Judge, Judgement
-from pipelines.inference.evaluating.oracle import OracleRetriever
-from pipelines.inference.evaluating.scoring import (
+from fti.pipelines.engines.cross_encoders.entailment import Entailment
+from fti.pipelines.inference.answering.answer import Assistant
+from fti.pipelines.inference.answering.retrieve import Retriever
+from fti.pipelines.inference.evaluating import metrics
+from fti.pipelines.inference.evaluating.grounding import GROUNDEDNESS, Grounding, ground_rows
+from fti.pipelines.inference.evaluating.judging import JUDGE, Judge, Judgement
+from fti.pipelines.inference.evaluating.oracle import OracleRetriever
+from fti.pipelines.inference.evaluating.scoring import (
     ScoredCase,
     answer_row,
     passages_needed,
     retrieval_row,
 )
-from pipelines.inference.evaluating.selection import Excluded, Selection, select
-from store.contracts.conditions import PipelineContract
-from store.errors import InputError, InvalidCases, PostconditionFailed
-from store.progress import Progress, ProgressEvent, quiet
-from store.proof.gate import bootstrap_interval
-from store.proof.significance import Difference, differences
-from store.store import Store
-from store.types import Case, Interval, SearchMode, Value, sha256_hex
-from store.versioned.casesets import cases_digest
+from fti.pipelines.inference.evaluating.selection import Excluded, Selection, select
+from fti.store.contracts.conditions import PipelineContract
+from fti.store.errors import InputError, InvalidCases, PostconditionFailed
+from fti.store.progress import Progress, ProgressEvent, quiet
+from fti.store.proof.gate import bootstrap_interval
+from fti.store.proof.significance import Difference, differences
+from fti.store.store import Store
+from fti.store.types import Case, Interval, SearchMode, Value, sha256_hex
+from fti.store.versioned.casesets import cases_digest
 
 #: Name under which the scores per case are attached to the run.
 ROWS = "cases"

@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any, Literal
 
-from pipelines.inference.evaluating.metrics import CUTOFF
-from pipelines.inference.evaluating.scoring import RIGHT
-from store.types import Value
+from fti.pipelines.inference.evaluating.metrics import CUTOFF
+from fti.pipelines.inference.evaluating.scoring import RIGHT
+from fti.store.types import Value
 
 #: Faults in the order reports show them, each with what it means.
 FAULTS: Mapping[str, str] = {

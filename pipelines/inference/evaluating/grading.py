@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from store.logs.results import KeptRows
-from store.progress import Progress, ProgressEvent
+from fti.store.logs.results import KeptRows
+from fti.store.progress import Progress, ProgressEvent
 
 #: Field of a judgement that failed: it is reported, and not kept, so that it is made anew.
 UNREADABLE = "unreadable"

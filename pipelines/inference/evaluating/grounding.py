@@ -12,15 +12,15 @@ import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from pipelines.engines.cross_encoders.entailment import Entailment
-from pipelines.engines.sentences import split_sentences
-from pipelines.inference.answering.citations import plain_text
-from pipelines.inference.evaluating.grading import graded
-from store.progress import Progress, quiet
-from store.types import Answer, Value, sha256_hex
+from fti.pipelines.engines.cross_encoders.entailment import Entailment
+from fti.pipelines.engines.sentences import split_sentences
+from fti.pipelines.inference.answering.citations import plain_text
+from fti.pipelines.inference.evaluating.grading import graded
+from fti.store.progress import Progress, quiet
+from fti.store.types import Answer, Value, sha256_hex
 
 if TYPE_CHECKING:
-    from store.store import Store
+    from fti.store.store import Store
 
 #: Name of the score in rows and reports.
 GROUNDEDNESS = "groundedness"

@@ -22,18 +22,18 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, model_validator
 
-from pipelines.engines.generation import GenerationRequest, Generator, ServerConfig
-from pipelines.inference.evaluating.grading import UNREADABLE, graded
-from pipelines.inference.evaluating.metrics import kappa
-from pipelines.inference.evaluating.scoring import RIGHT
-from store.errors import GenerationFailed, InvalidCases
-from store.progress import Progress, quiet
-from store.proof.gate import bootstrap_interval
-from store.proof.significance import randomisation_p
-from store.types import Interval, Message, Value, sha256_hex
+from fti.pipelines.engines.generation import GenerationRequest, Generator, ServerConfig
+from fti.pipelines.inference.evaluating.grading import UNREADABLE, graded
+from fti.pipelines.inference.evaluating.metrics import kappa
+from fti.pipelines.inference.evaluating.scoring import RIGHT
+from fti.store.errors import GenerationFailed, InvalidCases
+from fti.store.progress import Progress, quiet
+from fti.store.proof.gate import bootstrap_interval
+from fti.store.proof.significance import randomisation_p
+from fti.store.types import Interval, Message, Value, sha256_hex
 
 if TYPE_CHECKING:
-    from store.store import Store
+    from fti.store.store import Store
 
 #: Name of the score in rows and reports.
 JUDGE = "judge"

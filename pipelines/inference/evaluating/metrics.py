@@ -13,8 +13,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from pipelines.inference.answering.citations import content_words
-from store.proof.squad import normalised, overlap
+from fti.pipelines.inference.answering.citations import content_words
+from fti.store.proof.squad import normalised, overlap
 
 RECALL_AT = (1, 5, 10)
 CUTOFF = 10

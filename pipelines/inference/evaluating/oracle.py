@@ -11,11 +11,11 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.inference.answering.retrieve import Retriever
-from pipelines.inference.evaluating.scoring import ScoredCase
-from store.errors import InputError
-from store.features.filters import Condition, Where, conditions
-from store.types import Passage, SearchMode
+from fti.pipelines.inference.answering.retrieve import Retriever
+from fti.pipelines.inference.evaluating.scoring import ScoredCase
+from fti.store.errors import InputError
+from fti.store.features.filters import Condition, Where, conditions
+from fti.store.types import Passage, SearchMode
 
 _WITHIN = 200  # chunks of the gold document that are looked through
 

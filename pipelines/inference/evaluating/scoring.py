@@ -10,13 +10,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from pipelines.inference.answering.citations import plain_text
-from pipelines.inference.evaluating import metrics
-from pipelines.inference.evaluating.slices import question_type
-from store.types import Answer, Case, Passage
+from fti.pipelines.inference.answering.citations import plain_text
+from fti.pipelines.inference.evaluating import metrics
+from fti.pipelines.inference.evaluating.slices import question_type
+from fti.store.types import Answer, Case, Passage
 
 if TYPE_CHECKING:
-    from pipelines.inference.answering.answer import Assistant
+    from fti.pipelines.inference.answering.answer import Assistant
 
 #: What can go wrong with a case; "" when nothing did.
 Fault = Literal[

@@ -9,14 +9,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pipelines.inference.evaluating.cases import GoldDocuments
-from pipelines.inference.evaluating.scoring import ScoredCase
-from pipelines.inference.trace import ancestry
-from store.errors import InputError, InvalidCases
-from store.types import Case, Value
+from fti.pipelines.inference.evaluating.cases import GoldDocuments
+from fti.pipelines.inference.evaluating.scoring import ScoredCase
+from fti.pipelines.inference.trace import ancestry
+from fti.store.errors import InputError, InvalidCases
+from fti.store.types import Case, Value
 
 if TYPE_CHECKING:
-    from store.store import Store
+    from fti.store.store import Store
 
 _SHOWN = 20  # how many excluded cases a report names
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
-from pipelines.inference.answering.citations import folded_words, word_set
-from store.proof.gate import bootstrap_interval
-from store.types import Interval, Value
+from fti.pipelines.inference.answering.citations import folded_words, word_set
+from fti.store.proof.gate import bootstrap_interval
+from fti.store.types import Interval, Value
 
 QuestionType = Literal[
     "who", "what", "which", "when", "where", "why", "how many", "how", "yes/no", "other"

@@ -4,5 +4,5 @@
 ``invented`` make what it learns from; ``recipe`` and ``batches`` order it; ``train`` runs;
 ``export`` writes the model folder; ``evaluate`` measures it.
 
-Run ``python -m pipelines.training.builtin --help``.
+Run ``python -m fti.pipelines.training.builtin --help``.
 """

@@ -1,8 +1,8 @@
 """Train the built-in reader from raw rows to the model folder; resumable.
 
-    python -m pipelines.training.builtin --data DATA --out pipelines/engines/builtin_lm
-    python -m pipelines.training.builtin --data DATA --out FOLDER --minutes 10 --resume
-    python -m pipelines.training.builtin --data DATA --out FOLDER --evaluate
+    python -m fti.pipelines.training.builtin --data DATA --out pipelines/engines/builtin_lm
+    python -m fti.pipelines.training.builtin --data DATA --out FOLDER --minutes 10 --resume
+    python -m fti.pipelines.training.builtin --data DATA --out FOLDER --evaluate
 
 DATA holds squad/train, reading and docs_site; --evaluate reads squad/corpus and its questions.
 Checkpoints lie beside FOLDER, in FOLDER.training. Progress goes to stderr.
@@ -17,18 +17,18 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipelines.training.builtin.recipe import Recipe
-from store.errors import FtiError, TrainingError
+from fti.pipelines.training.builtin.recipe import Recipe
+from fti.store.errors import FtiError, TrainingError
 
 if TYPE_CHECKING:
-    from pipelines.training.builtin.evaluate import Case
-    from pipelines.training.builtin.rows import Corpus
+    from fti.pipelines.training.builtin.evaluate import Case
+    from fti.pipelines.training.builtin.rows import Corpus
 
 
 def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(
-        prog="python -m pipelines.training.builtin",
+        prog="python -m fti.pipelines.training.builtin",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -64,9 +64,9 @@ def start(options: argparse.Namespace, corpus: Corpus, recipe: Recipe) -> tuple[
     """The model and its tokenizer as training starts."""
     import torch
 
-    from pipelines.training.builtin.initial import cut_down, find_base, load_base
-    from pipelines.training.builtin.rows import vocabulary_texts
-    from pipelines.training.builtin.tokenizer import (
+    from fti.pipelines.training.builtin.initial import cut_down, find_base, load_base
+    from fti.pipelines.training.builtin.rows import vocabulary_texts
+    from fti.pipelines.training.builtin.tokenizer import (
         for_transformers,
         kept_tokens,
         pruned,
@@ -90,10 +90,10 @@ def start(options: argparse.Namespace, corpus: Corpus, recipe: Recipe) -> tuple[
 
 def train(options: argparse.Namespace) -> None:
     """Run the recipe, or a piece of it, and write the model folder."""
-    from pipelines.engines.embedders.embedding import EmbedderConfig, load_embedder
-    from pipelines.training.builtin.export import write_model
-    from pipelines.training.builtin.rows import read_corpus
-    from pipelines.training.builtin.train import STATE, Trainer
+    from fti.pipelines.engines.embedders.embedding import EmbedderConfig, load_embedder
+    from fti.pipelines.training.builtin.export import write_model
+    from fti.pipelines.training.builtin.rows import read_corpus
+    from fti.pipelines.training.builtin.train import STATE, Trainer
 
     checkpoint = options.out.with_name(options.out.name + ".training") / "checkpoint"
     if checkpoint.exists() and not (options.resume or options.export):
@@ -121,8 +121,8 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from pipelines.engines.embedders.embedding import EmbedderConfig, load_embedder
-    from pipelines.training.builtin.evaluate import (
+    from fti.pipelines.engines.embedders.embedding import EmbedderConfig, load_embedder
+    from fti.pipelines.training.builtin.evaluate import (
         REFUSE_ABOVE,
         answers,
         evaluate,
@@ -130,9 +130,9 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         samples,
         timing,
     )
-    from pipelines.training.builtin.export import MEASURED, write_card
-    from pipelines.training.builtin.initial import untrained
-    from store.files.atomic import write_json
+    from fti.pipelines.training.builtin.export import MEASURED, write_card
+    from fti.pipelines.training.builtin.initial import untrained
+    from fti.store.files.atomic import write_json
 
     tokenizer = AutoTokenizer.from_pretrained(options.out, local_files_only=True)
     trained = AutoModelForCausalLM.from_pretrained(

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pipelines.engines.encoding import encode_text
-from pipelines.training.builtin.recipe import Recipe
-from pipelines.training.builtin.rows import FORM, Row
-from pipelines.training.builtin.tokenizer import END, START
+from fti.pipelines.engines.encoding import encode_text
+from fti.pipelines.training.builtin.recipe import Recipe
+from fti.pipelines.training.builtin.rows import FORM, Row
+from fti.pipelines.training.builtin.tokenizer import END, START
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -16,16 +16,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipelines.engines.causal_lm.refusals import DECISIVE, Refusal
-from pipelines.engines.encoding import encode_prompt, encode_text
-from pipelines.engines.evidence import nearest_sentences
-from pipelines.training.builtin.rows import FORM, jsonl
-from store.proof.gate import bootstrap_interval
-from store.proof.squad import normalised, overlap
-from store.types import Interval, Passage
+from fti.pipelines.engines.causal_lm.refusals import DECISIVE, Refusal
+from fti.pipelines.engines.encoding import encode_prompt, encode_text
+from fti.pipelines.engines.evidence import nearest_sentences
+from fti.pipelines.training.builtin.rows import FORM, jsonl
+from fti.store.proof.gate import bootstrap_interval
+from fti.store.proof.squad import normalised, overlap
+from fti.store.types import Interval, Passage
 
 if TYPE_CHECKING:
-    from pipelines.engines.embedders.embedding import Embedder
+    from fti.pipelines.engines.embedders.embedding import Embedder
 
 NEW_TOKENS = 48
 EVIDENCE_SENTENCES = 1
@@ -139,7 +139,7 @@ def evidence(
 
 def repeat_nearest(asked: Sequence[Case], embedder: Embedder) -> list[str]:
     """The baseline without a language model: the sentence most similar to the question."""
-    from pipelines.engines.generation import ExtractiveGenerator, GenerationRequest
+    from fti.pipelines.engines.generation import ExtractiveGenerator, GenerationRequest
 
     generator = ExtractiveGenerator(embedder, min_similarity=-1.0)
     requests = [

@@ -1,6 +1,6 @@
 """Rows in the form the default profile serves: the sentences nearest to the question, cited.
 
-The selection is serving's own (``pipelines.engines.evidence``), so the reader learns from evidence
+The selection is serving's own (``engines.evidence``), so the reader learns from evidence
 as good and as bad as it will be shown.
 """
 
@@ -11,13 +11,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pipelines.engines.evidence import cut, nearest_sentences
-from pipelines.engines.sentences import sentence_spans
-from pipelines.training.builtin.rows import FORM, Row, Text, Turn, altered, shown
-from store.types import Passage
+from fti.pipelines.engines.evidence import cut, nearest_sentences
+from fti.pipelines.engines.sentences import sentence_spans
+from fti.pipelines.training.builtin.rows import FORM, Row, Text, Turn, altered, shown
+from fti.store.types import Passage
 
 if TYPE_CHECKING:
-    from pipelines.engines.embedders.embedding import Embedder
+    from fti.pipelines.engines.embedders.embedding import Embedder
 
 
 @dataclass(frozen=True, slots=True)

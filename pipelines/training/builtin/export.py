@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipelines.training.builtin.recipe import Recipe
-from store.files.atomic import write_bytes, write_json
+from fti.pipelines.training.builtin.recipe import Recipe
+from fti.store.files.atomic import write_bytes, write_json
 
 if TYPE_CHECKING:
     from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
@@ -226,8 +226,8 @@ part; Wikipedia, on which SQuAD's test articles rest, is likely to be in it.
 
 ## Training
 
-One command (`python -m pipelines.training.builtin --data DATA --out FOLDER --seed {seed}`), fp32,
-on two shared CPU cores with AVX-512 and no GPU: {steps} of {planned} steps, {tokens:,} tokens
+One command (`python -m fti.pipelines.training.builtin --data DATA --out FOLDER --seed {seed}`),
+fp32, on two shared CPU cores with AVX-512 and no GPU: {steps} of {planned} steps, {tokens:,} tokens
 with padding, {minutes:.0f} minutes.
 {stages}
 `training_log.json` holds the curve. Held-out articles (Kenya, Construction) gave the development

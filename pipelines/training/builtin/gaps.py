@@ -10,7 +10,17 @@ import random
 import re
 from collections.abc import Sequence
 
-from pipelines.training.builtin.rows import DATE, FORM, NAME, NUMBER, YEAR, Row, Text, Turn, shown
+from fti.pipelines.training.builtin.rows import (
+    DATE,
+    FORM,
+    NAME,
+    NUMBER,
+    YEAR,
+    Row,
+    Text,
+    Turn,
+    shown,
+)
 
 SENTENCE = re.compile(r"[^.!?\n]+(?:[.!?](?!\s|$)[^.!?\n]*)*[.!?]?")
 FUNCTION_WORDS = frozenset(

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipelines.engines.weights import file_sha256
-from store.errors import IntegrityError, ModelUnavailable
+from fti.pipelines.engines.weights import file_sha256
+from fti.store.errors import IntegrityError, ModelUnavailable
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -9,8 +9,8 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 
-from pipelines.training.builtin.gaps import strip_text
-from pipelines.training.builtin.rows import FORM, Row, Text, Turn, shown
+from fti.pipelines.training.builtin.gaps import strip_text
+from fti.pipelines.training.builtin.rows import FORM, Row, Text, Turn, shown
 
 SYLLABLES = [
     "ba",

@@ -17,13 +17,13 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from pipelines.training.builtin.evidence import Selection, evidence_row
-from pipelines.training.builtin.gaps import gap_row, strip_text
-from pipelines.training.builtin.invented import invented_row
-from pipelines.training.builtin.rows import Corpus, Row, Text, read_row, sentence_row
+from fti.pipelines.training.builtin.evidence import Selection, evidence_row
+from fti.pipelines.training.builtin.gaps import gap_row, strip_text
+from fti.pipelines.training.builtin.invented import invented_row
+from fti.pipelines.training.builtin.rows import Corpus, Row, Text, read_row, sentence_row
 
 if TYPE_CHECKING:
-    from pipelines.engines.embedders.embedding import Embedder
+    from fti.pipelines.engines.embedders.embedding import Embedder
 
 
 @dataclass(frozen=True, slots=True)

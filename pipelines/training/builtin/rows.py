@@ -18,8 +18,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from store.contracts.prompt_contract import PromptForm
-from store.types import Passage
+from fti.store.contracts.prompt_contract import PromptForm
+from fti.store.types import Passage
 
 FORM = PromptForm(system="", question_position="both", response_lead=" ")
 """The wording this model is trained on; a contract for it must use the same."""

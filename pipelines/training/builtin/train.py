@@ -10,8 +10,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipelines.engines.evidence import Remembering, nearest_sentences
-from pipelines.training.builtin.batches import (
+from fti.pipelines.engines.evidence import Remembering, nearest_sentences
+from fti.pipelines.training.builtin.batches import (
     Batch,
     Encoded,
     batches,
@@ -19,15 +19,15 @@ from pipelines.training.builtin.batches import (
     encode_row,
     step_rows,
 )
-from pipelines.training.builtin.recipe import Recipe, Stream
-from pipelines.training.builtin.rows import FORM, Corpus, Row, Turn, shown
-from pipelines.training.builtin.tokenizer import PAD
+from fti.pipelines.training.builtin.recipe import Recipe, Stream
+from fti.pipelines.training.builtin.rows import FORM, Corpus, Row, Turn, shown
+from fti.pipelines.training.builtin.tokenizer import PAD
 
 if TYPE_CHECKING:
     from torch import Tensor
     from transformers import LlamaForCausalLM
 
-    from pipelines.engines.embedders.embedding import Embedder
+    from fti.pipelines.engines.embedders.embedding import Embedder
 
 MODEL, OPTIMIZER, STATE = "model.safetensors", "optimizer.safetensors", "state.json"
 

@@ -6,9 +6,9 @@ import json
 import secrets
 from pathlib import Path
 
-from store.files.atomic import write_json
-from store.store import Store
-from store.versioned.registry import ModelVersion
+from fti.store.files.atomic import write_json
+from fti.store.store import Store
+from fti.store.versioned.registry import ModelVersion
 
 _FILE = "attempt.json"
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pipelines.engines.encoding import IGNORED, EncodedExample
+from fti.pipelines.engines.encoding import IGNORED, EncodedExample
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pipelines.training.steps.loss import Measured
-from pipelines.training.steps.methods import Weights, get_weights, put_weights
-from pipelines.training.steps.ranks import agreed, rank, wait
-from pipelines.training.training_config import TrainingConfig
-from store.files.atomic import write_json
-from store.progress import Progress, ProgressEvent
+from fti.pipelines.training.steps.loss import Measured
+from fti.pipelines.training.steps.methods import Weights, get_weights, put_weights
+from fti.pipelines.training.steps.ranks import agreed, rank, wait
+from fti.pipelines.training.training_config import TrainingConfig
+from fti.store.files.atomic import write_json
+from fti.store.progress import Progress, ProgressEvent
 
 MARKER = "log.json"  # the last file of a checkpoint: without it the rest may be half written
 BEST = "best.safetensors"

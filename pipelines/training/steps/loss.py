@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pipelines.engines.encoding import IGNORED, EncodedExample
-from pipelines.training.steps.batches import collate
-from pipelines.training.training_config import TrainingConfig
+from fti.pipelines.engines.encoding import IGNORED, EncodedExample
+from fti.pipelines.training.steps.batches import collate
+from fti.pipelines.training.training_config import TrainingConfig
 
 if TYPE_CHECKING:
     from torch import Tensor

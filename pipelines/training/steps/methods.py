@@ -8,12 +8,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipelines.engines.causal_lm.loading import ADAPTER_CONFIG, LoadedModel
-from pipelines.engines.weights import quiet_loading
-from pipelines.training.steps.loss import bare
-from pipelines.training.training_config import TrainingConfig
-from store.errors import TrainingError
-from store.versioned.registry import ModelVersion
+from fti.pipelines.engines.causal_lm.loading import ADAPTER_CONFIG, LoadedModel
+from fti.pipelines.engines.weights import quiet_loading
+from fti.pipelines.training.steps.loss import bare
+from fti.pipelines.training.training_config import TrainingConfig
+from fti.store.errors import TrainingError
+from fti.store.versioned.registry import ModelVersion
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pipelines.training.choices import Tracker
-from store.errors import ConfigError
+from fti.pipelines.training.choices import Tracker
+from fti.store.errors import ConfigError
 
 
 def require_trackers(names: Sequence[Tracker]) -> None:

@@ -13,8 +13,8 @@ from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from pipelines.training.steps.batches import plan_order
-from pipelines.training.steps.callbacks import (
+from fti.pipelines.training.steps.batches import plan_order
+from fti.pipelines.training.steps.callbacks import (
     BEST,
     MARKER,
     TrainingLog,
@@ -22,18 +22,18 @@ from pipelines.training.steps.callbacks import (
     read_weights,
     write_weights,
 )
-from pipelines.training.steps.loss import Measured
-from pipelines.training.steps.methods import (
+from fti.pipelines.training.steps.loss import Measured
+from fti.pipelines.training.steps.methods import (
     Weights,
     computes_in_bfloat16,
     get_weights,
     noisy_embeddings,
     put_weights,
 )
-from pipelines.training.steps.ranks import rank, wait, world
-from pipelines.training.training_config import TrainingConfig
-from store.errors import TrainingError
-from store.progress import Progress, quiet
+from fti.pipelines.training.steps.ranks import rank, wait, world
+from fti.pipelines.training.training_config import TrainingConfig
+from fti.store.errors import TrainingError
+from fti.store.progress import Progress, quiet
 
 if TYPE_CHECKING:
     from torch import Tensor

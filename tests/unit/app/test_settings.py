@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from app.settings import load_settings, profiles_folder, setting_names
-from store.errors import ConfigError
+from fti.app.settings import load_settings, profiles_folder, setting_names
+from fti.store.errors import ConfigError
 
 
 @pytest.fixture(autouse=True)

@@ -4,15 +4,15 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from pipelines.engines.encoding import (
+from fti.pipelines.engines.encoding import (
     PromptEncoder,
     encode_example,
     encode_prompt,
     encode_text,
     stop_ids,
 )
-from store.errors import EngineError
-from store.types import Message
+from fti.store.errors import EngineError
+from fti.store.types import Message
 from tests.support.tiny_model import byte_level_tokenizer, chatml_tokenizer, unigram_tokenizer
 
 

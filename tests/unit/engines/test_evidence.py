@@ -9,10 +9,10 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.engines.embedders.embedding import HashingEmbedder, Vectors
-from pipelines.engines.evidence import Remembering, nearest_sentences
-from pipelines.engines.sentences import sentence_spans, split_sentences
-from store.types import Passage
+from fti.pipelines.engines.embedders.embedding import HashingEmbedder, Vectors
+from fti.pipelines.engines.evidence import Remembering, nearest_sentences
+from fti.pipelines.engines.sentences import sentence_spans, split_sentences
+from fti.store.types import Passage
 
 EMBEDDER = HashingEmbedder(256)
 POOL = "The pool opens at nine. It is closed on Mondays. Towels cost two euros."

@@ -12,12 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from pipelines.engines.causal_lm import decoding
-from pipelines.engines.causal_lm.batching import Batcher
-from pipelines.engines.causal_lm.decoding import Job, TextStream
-from pipelines.engines.causal_lm.loading import LoadedModel, ModelConfig, load_causal_lm
-from pipelines.engines.embedders.embedding import HashingEmbedder
-from pipelines.engines.generation import (
+from fti.pipelines.engines.causal_lm import decoding
+from fti.pipelines.engines.causal_lm.batching import Batcher
+from fti.pipelines.engines.causal_lm.decoding import Job, TextStream
+from fti.pipelines.engines.causal_lm.loading import LoadedModel, ModelConfig, load_causal_lm
+from fti.pipelines.engines.embedders.embedding import HashingEmbedder
+from fti.pipelines.engines.generation import (
     ExtractiveGenerator,
     Generation,
     GenerationRequest,
@@ -27,9 +27,9 @@ from pipelines.engines.generation import (
     load_generator,
     split_sentences,
 )
-from store.contracts.prompt_contract import PromptForm
-from store.errors import ContractError, GenerationFailed, QuestionTooLong
-from store.types import Message, Passage
+from fti.store.contracts.prompt_contract import PromptForm
+from fti.store.errors import ContractError, GenerationFailed, QuestionTooLong
+from fti.store.types import Message, Passage
 from tests.support.tiny_model import byte_level_tokenizer, make_adapter, metaspace_tokenizer
 
 QUESTIONS = ["Who?", "When is the kiln fired? " * 9, "Where", "Why " * 40, "水温は?", "Who? "]

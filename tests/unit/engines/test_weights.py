@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.engines import weights
-from pipelines.engines.weights import CarriedModel, find_model, pick_device
-from store.errors import ConfigError, IntegrityError, ModelUnavailable
+from fti.pipelines.engines import weights
+from fti.pipelines.engines.weights import CarriedModel, find_model, pick_device
+from fti.store.errors import ConfigError, IntegrityError, ModelUnavailable
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 

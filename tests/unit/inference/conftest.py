@@ -9,20 +9,20 @@ from typing import Any
 
 import pytest
 
-from pipelines.engines.embedders.embedding import HashingEmbedder
-from pipelines.engines.generation import (
+from fti.pipelines.engines.embedders.embedding import HashingEmbedder
+from fti.pipelines.engines.generation import (
     Delta,
     EmbedderCounter,
     ExtractiveGenerator,
     Generation,
     GenerationRequest,
 )
-from pipelines.inference.answering.answer import Assistant
-from pipelines.inference.inference_config import InferenceConfig, RetrievalConfig
-from store.contracts.prompt_contract import Contract, TokenCounter
-from store.lance.shapes import DocumentUpdate, LedgerEntry
-from store.store import Store
-from store.types import (
+from fti.pipelines.inference.answering.answer import Assistant
+from fti.pipelines.inference.inference_config import InferenceConfig, RetrievalConfig
+from fti.store.contracts.prompt_contract import Contract, TokenCounter
+from fti.store.lance.shapes import DocumentUpdate, LedgerEntry
+from fti.store.store import Store
+from fti.store.types import (
     Chunk,
     Document,
     FinishReason,
@@ -130,7 +130,7 @@ class Scripted:
         pieces = self.pieces(request) if callable(self.pieces) else self.pieces
         for number, piece in enumerate(pieces):
             if number == self.fails_after:
-                from store.errors import GenerationFailed
+                from fti.store.errors import GenerationFailed
 
                 raise GenerationFailed("The model broke off.")
             if request.cancel.is_set():

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.inference.trace import trace_answer, trace_document
-from store.errors import AnswerNotFound, DocumentNotFound
-from store.types import Feedback, document_id
+from fti.pipelines.inference.trace import trace_answer, trace_document
+from fti.store.errors import AnswerNotFound, DocumentNotFound
+from fti.store.types import Feedback, document_id
 from tests.unit.inference.conftest import DOCUMENTS, World
 from tests.unit.inference.evaluating.test_evaluation import trained_on
 

@@ -7,8 +7,8 @@ import re
 
 import pytest
 
-from store import errors
-from store.errors import FtiError
+from fti.store import errors
+from fti.store.errors import FtiError
 
 CLASSES = [
     value

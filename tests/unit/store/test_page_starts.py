@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from store.page_starts import PAGE_STARTS, encode_page_starts, passage_metadata
+from fti.store.page_starts import PAGE_STARTS, encode_page_starts, passage_metadata
 
 #: Page 1 is 0-9, page 2 is empty, page 3 is 10-19, page 4 is 20 and on.
 METADATA = {"author": "Ann", PAGE_STARTS: encode_page_starts([0, 10, 10, 20])}

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from store import types
-from store.types import Case, Passage, Value
+from fti.store import types
+from fti.store.types import Case, Passage, Value
 from tests.support.values import BASE, EMBEDDER, a_passage, a_row, an_answer
 
 CLASSES = [

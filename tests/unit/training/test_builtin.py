@@ -12,15 +12,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.engines.embedders.embedding import HashingEmbedder
-from pipelines.engines.encoding import encode_example
-from pipelines.engines.evidence import Remembering, nearest_sentences
-from pipelines.training.builtin import evaluate, gaps, invented, rows
-from pipelines.training.builtin.batches import encode_row
-from pipelines.training.builtin.evidence import Selection, evidence_row
-from pipelines.training.builtin.initial import Base, cut_down, find_base, load_base
-from pipelines.training.builtin.recipe import EVIDENCE, PASSAGES, SENTENCE, Recipe, Stage, Stream
-from pipelines.training.builtin.tokenizer import (
+from fti.pipelines.engines.embedders.embedding import HashingEmbedder
+from fti.pipelines.engines.encoding import encode_example
+from fti.pipelines.engines.evidence import Remembering, nearest_sentences
+from fti.pipelines.training.builtin import evaluate, gaps, invented, rows
+from fti.pipelines.training.builtin.batches import encode_row
+from fti.pipelines.training.builtin.evidence import Selection, evidence_row
+from fti.pipelines.training.builtin.initial import Base, cut_down, find_base, load_base
+from fti.pipelines.training.builtin.recipe import (
+    EVIDENCE,
+    PASSAGES,
+    SENTENCE,
+    Recipe,
+    Stage,
+    Stream,
+)
+from fti.pipelines.training.builtin.tokenizer import (
     END,
     PAD,
     SPECIAL,
@@ -31,7 +38,7 @@ from pipelines.training.builtin.tokenizer import (
     token_counts,
     whole,
 )
-from store.errors import ModelUnavailable
+from fti.store.errors import ModelUnavailable
 
 CONTEXT = 512
 RECIPE = Recipe(
@@ -482,7 +489,7 @@ def test_resuming_gives_the_weights_of_an_uninterrupted_run(
 ) -> None:
     import torch
 
-    from pipelines.training.builtin.train import Trainer
+    from fti.pipelines.training.builtin.train import Trainer
 
     def trainer() -> Trainer:
         return Trainer(
@@ -510,7 +517,7 @@ def test_the_model_folder_loads_as_any_causal_lm_does(
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from pipelines.training.builtin.export import write_model
+    from fti.pipelines.training.builtin.export import write_model
 
     entry = {"step": 6, "tokens": 9, "loss": 2.0, "dev_loss": 2.5}
     entry |= {"dev_answered": 0.25, "dev_abstained": 0.5, "evidence_dev_loss": 1.5}

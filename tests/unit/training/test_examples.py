@@ -4,12 +4,12 @@ from typing import Any
 
 import pytest
 
-from pipelines.engines.embedders.embedding import HashingEmbedder
-from pipelines.engines.encoding import IGNORED, PromptEncoder, encode_text, end_ids
-from pipelines.training.examples import encode_rows
-from store.contracts.prompt_contract import Contract, PromptForm
-from store.errors import ContractError
-from store.types import InstructionExample
+from fti.pipelines.engines.embedders.embedding import HashingEmbedder
+from fti.pipelines.engines.encoding import IGNORED, PromptEncoder, encode_text, end_ids
+from fti.pipelines.training.examples import encode_rows
+from fti.store.contracts.prompt_contract import Contract, PromptForm
+from fti.store.errors import ContractError
+from fti.store.types import InstructionExample
 from tests.support.tiny_model import byte_level_tokenizer
 from tests.support.values import a_contract, a_passage, a_row
 

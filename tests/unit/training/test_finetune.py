@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
-from pipelines.engines.causal_lm.loading import LoadedModel, ModelConfig, load_causal_lm
-from pipelines.training.steps import loss
-from pipelines.training.steps.loss import Measured
-from pipelines.training.steps.methods import get_weights
-from store.errors import ContractError, StoreLocked, TrainingError
-from store.progress import ProgressEvent
-from store.store import Store
-from store.versioned.registry import ModelVersion
+from fti.pipelines.engines.causal_lm.loading import LoadedModel, ModelConfig, load_causal_lm
+from fti.pipelines.training.steps import loss
+from fti.pipelines.training.steps.loss import Measured
+from fti.pipelines.training.steps.methods import get_weights
+from fti.store.errors import ContractError, StoreLocked, TrainingError
+from fti.store.progress import ProgressEvent
+from fti.store.store import Store
+from fti.store.versioned.registry import ModelVersion
 from tests.support.boxes import FAST, contract_for, dataset, run
 from tests.support.tiny_model import make_tiny_lm
 from tests.support.values import EMBEDDER

@@ -8,16 +8,16 @@ from typing import Any
 
 import pytest
 
-from pipelines.engines.causal_lm.loading import LoadedModel, ModelConfig, load_causal_lm
-from pipelines.engines.encoding import IGNORED, EncodedExample, PromptEncoder
-from pipelines.training.examples import EncodedPair, EncodedPairs, encode_pairs
-from pipelines.training.preferences import Preferences, log_likelihoods
-from pipelines.training.steps.methods import trainable
-from pipelines.training.steps.trainer import train_model
-from store.errors import TrainingError
-from store.progress import ProgressEvent
-from store.store import Store
-from store.types import PreferenceExample, Split
+from fti.pipelines.engines.causal_lm.loading import LoadedModel, ModelConfig, load_causal_lm
+from fti.pipelines.engines.encoding import IGNORED, EncodedExample, PromptEncoder
+from fti.pipelines.training.examples import EncodedPair, EncodedPairs, encode_pairs
+from fti.pipelines.training.preferences import Preferences, log_likelihoods
+from fti.pipelines.training.steps.methods import trainable
+from fti.pipelines.training.steps.trainer import train_model
+from fti.store.errors import TrainingError
+from fti.store.progress import ProgressEvent
+from fti.store.store import Store
+from fti.store.types import PreferenceExample, Split
 from tests.support import boxes
 from tests.support.boxes import COLOURS, FAST, FORM, contract_for, run
 from tests.support.tiny_model import make_tiny_lm

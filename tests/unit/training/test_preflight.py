@@ -6,15 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.engines.causal_lm.loading import LoadedModel, ModelConfig, load_causal_lm
-from pipelines.engines.encoding import IGNORED, EncodedExample
-from pipelines.training.preflight import Estimate, available_bytes, require_fit
-from pipelines.training.steps.loss import Responses
-from pipelines.training.steps.methods import trainable
-from pipelines.training.training_config import TrainingConfig
-from store.errors import IntegrityError, TrainingError
-from store.progress import ProgressEvent
-from store.store import Store
+from fti.pipelines.engines.causal_lm.loading import LoadedModel, ModelConfig, load_causal_lm
+from fti.pipelines.engines.encoding import IGNORED, EncodedExample
+from fti.pipelines.training.preflight import Estimate, available_bytes, require_fit
+from fti.pipelines.training.steps.loss import Responses
+from fti.pipelines.training.steps.methods import trainable
+from fti.pipelines.training.training_config import TrainingConfig
+from fti.store.errors import IntegrityError, TrainingError
+from fti.store.progress import ProgressEvent
+from fti.store.store import Store
 from tests.support.boxes import FAST, dataset, run
 from tests.support.tiny_model import make_tiny_lm
 

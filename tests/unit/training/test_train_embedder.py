@@ -8,14 +8,18 @@ from typing import Any
 
 import pytest
 
-from pipelines.engines.embedders.embedding import EmbedderConfig
-from pipelines.engines.embedders.trained_embedder import OpenEmbedder, load_trained, open_embedder
-from pipelines.training.train_embedder import EmbedderTrainingConfig, finetune_embedder, tuples
-from store.errors import ContractError, StoreLocked, TrainingError
-from store.progress import ProgressEvent
-from store.store import Store
-from store.types import DatasetVersion, Passage
-from store.versioned.registry import ModelVersion
+from fti.pipelines.engines.embedders.embedding import EmbedderConfig
+from fti.pipelines.engines.embedders.trained_embedder import (
+    OpenEmbedder,
+    load_trained,
+    open_embedder,
+)
+from fti.pipelines.training.train_embedder import EmbedderTrainingConfig, finetune_embedder, tuples
+from fti.store.errors import ContractError, StoreLocked, TrainingError
+from fti.store.progress import ProgressEvent
+from fti.store.store import Store
+from fti.store.types import DatasetVersion, Passage
+from fti.store.versioned.registry import ModelVersion
 from tests.support.tiny_embedder import pair_dataset, pair_rows
 
 pytestmark = pytest.mark.heavy

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
-from pipelines.feature.asking.quality import content_words, located
-from pipelines.feature.dataset.asked import Asked, Tally
-from store.features.feature_store import FeatureStore
-from store.progress import Progress, ProgressEvent
-from store.types import Case, Chunk, Split
+from fti.pipelines.feature.asking.quality import content_words, located
+from fti.pipelines.feature.dataset.asked import Asked, Tally
+from fti.store.features.feature_store import FeatureStore
+from fti.store.progress import Progress, ProgressEvent
+from fti.store.types import Case, Chunk, Split
 
 
 def from_cases(

@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 
-from pipelines.feature.asking.quality import (
+from fti.pipelines.feature.asking.quality import (
     FILTERS,
     Candidate,
     question_key,
     reads_as_english,
     rejection,
 )
-from pipelines.feature.asking.questions import Casing, Question, Style, kind_of, questions
-from pipelines.feature.dataset.asked import Asked, Tally, order
-from pipelines.feature.dataset.dataset_config import DatasetConfig
-from pipelines.feature.dataset.splits import apart
-from store.progress import Progress, ProgressEvent
-from store.types import Chunk, Document, Split
+from fti.pipelines.feature.asking.questions import Casing, Question, Style, kind_of, questions
+from fti.pipelines.feature.dataset.asked import Asked, Tally, order
+from fti.pipelines.feature.dataset.dataset_config import DatasetConfig
+from fti.pipelines.feature.dataset.splits import apart
+from fti.store.progress import Progress, ProgressEvent
+from fti.store.types import Chunk, Document, Split
 
 # Styles from the most to the least natural, and the rounds in which a chunk gives one of each.
 _PREFERENCE: tuple[Style, ...] = (

@@ -14,8 +14,8 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from pipelines.engines.generation import Generation, GenerationRequest, Generator
-from pipelines.feature.asking.quality import (
+from fti.pipelines.engines.generation import Generation, GenerationRequest, Generator
+from fti.pipelines.feature.asking.quality import (
     FILTERS,
     Candidate,
     content_words,
@@ -23,13 +23,13 @@ from pipelines.feature.asking.quality import (
     rejection,
     words,
 )
-from pipelines.feature.dataset.asked import Asked, Tally, order
-from pipelines.feature.dataset.dataset_config import WriterConfig
-from pipelines.feature.dataset.rows import passage_of
-from store.errors import FtiError, GenerationFailed, InputError, QuestionTooLong
-from store.logs.results import CaseResults, KeptRows
-from store.progress import Progress, ProgressEvent
-from store.types import Chunk, Document, Message, Passage, Split, Value, sha256_hex
+from fti.pipelines.feature.dataset.asked import Asked, Tally, order
+from fti.pipelines.feature.dataset.dataset_config import WriterConfig
+from fti.pipelines.feature.dataset.rows import passage_of
+from fti.store.errors import FtiError, GenerationFailed, InputError, QuestionTooLong
+from fti.store.logs.results import CaseResults, KeptRows
+from fti.store.progress import Progress, ProgressEvent
+from fti.store.types import Chunk, Document, Message, Passage, Split, Value, sha256_hex
 
 _TASK = (
     "You write reading tests. From the passage that you are given, write {count} questions that it "

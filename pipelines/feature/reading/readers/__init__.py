@@ -11,11 +11,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from pipelines.feature.reading import headings
-from pipelines.feature.reading.readers import (
+from fti.pipelines.feature.reading import headings
+from fti.pipelines.feature.reading.readers import (
     csv_tables as tables,
 )
-from pipelines.feature.reading.readers import (
+from fti.pipelines.feature.reading.readers import (
     docx,
     epub,
     html,
@@ -29,10 +29,10 @@ from pipelines.feature.reading.readers import (
     xlsx,
     xml,
 )
-from pipelines.feature.reading.readers import (
+from fti.pipelines.feature.reading.readers import (
     json_records as records,
 )
-from pipelines.feature.reading.readers.base import Attachment, Extracted, SourcesConfig
+from fti.pipelines.feature.reading.readers.base import Attachment, Extracted, SourcesConfig
 
 __all__ = ["READERS", "Attachment", "Extracted", "Reader", "SourcesConfig"]
 
@@ -42,7 +42,7 @@ class Reader:
     """How files of one suffix are read, and what media type their text has.
 
     ``isolated``: by a parser large enough to hang or die on a hostile file, hence in a process of
-    its own (``pipelines.feature.reading.parsing``).
+    its own (``fti.pipelines.feature.reading.parsing``).
     """
 
     media_type: str

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 from pydantic import Field
 
-from pipelines.feature.reading.cleaning import clean_line
-from store.types import Value
+from fti.pipelines.feature.reading.cleaning import clean_line
+from fti.store.types import Value
 
 _MIB = 1 << 20
 MAX_METADATA_KEYS = 32

@@ -7,11 +7,11 @@ import io
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
-from pipelines.feature.reading.cleaning import clean_line
-from pipelines.feature.reading.readers.base import Extracted, SourcesConfig, facts
-from pipelines.feature.reading.readers.charsets import decode
-from pipelines.feature.reading.readers.plain import encoding_fact
-from store.errors import ExtractionError
+from fti.pipelines.feature.reading.cleaning import clean_line
+from fti.pipelines.feature.reading.readers.base import Extracted, SourcesConfig, facts
+from fti.pipelines.feature.reading.readers.charsets import decode
+from fti.pipelines.feature.reading.readers.plain import encoding_fact
+from fti.store.errors import ExtractionError
 
 _DELIMITERS = ",;\t|"
 _SAMPLE_LINES = 20

@@ -8,10 +8,10 @@ import zipfile
 from collections.abc import Iterator
 from typing import Any
 
-from pipelines.feature.reading.cleaning import clean_line
-from pipelines.feature.reading.readers.base import Extracted, SourcesConfig, facts
-from pipelines.feature.reading.readers.markdown import join_blocks
-from pipelines.feature.reading.readers.package import inspect_package, not_whole
+from fti.pipelines.feature.reading.cleaning import clean_line
+from fti.pipelines.feature.reading.readers.base import Extracted, SourcesConfig, facts
+from fti.pipelines.feature.reading.readers.markdown import join_blocks
+from fti.pipelines.feature.reading.readers.package import inspect_package, not_whole
 
 _W = "{http://schemas.openxmlformats.org/wordprocessingml/2006/main}"
 _HEADING_STYLE = re.compile(r"heading\s*([1-9])", re.IGNORECASE)

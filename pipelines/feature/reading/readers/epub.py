@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from typing import Any
 from urllib.parse import unquote
 
-from pipelines.feature.reading.cleaning import clean, clean_line
-from pipelines.feature.reading.readers.base import Extracted, SourcesConfig, facts
-from pipelines.feature.reading.readers.html import render_html
-from pipelines.feature.reading.readers.package import Package
-from pipelines.feature.reading.readers.xml import parse_xml
-from store.errors import ExtractionError
+from fti.pipelines.feature.reading.cleaning import clean, clean_line
+from fti.pipelines.feature.reading.readers.base import Extracted, SourcesConfig, facts
+from fti.pipelines.feature.reading.readers.html import render_html
+from fti.pipelines.feature.reading.readers.package import Package
+from fti.pipelines.feature.reading.readers.xml import parse_xml
+from fti.store.errors import ExtractionError
 
 _CONTAINER = "META-INF/container.xml"
 _OPF = "{http://www.idpf.org/2007/opf}"

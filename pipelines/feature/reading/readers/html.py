@@ -13,11 +13,11 @@ import warnings
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from pipelines.feature.reading.cleaning import clean, clean_line
-from pipelines.feature.reading.readers.base import Extracted, SourcesConfig, facts
-from pipelines.feature.reading.readers.charsets import decode, silenced
-from pipelines.feature.reading.readers.plain import encoding_fact
-from store.errors import ExtractionError
+from fti.pipelines.feature.reading.cleaning import clean, clean_line
+from fti.pipelines.feature.reading.readers.base import Extracted, SourcesConfig, facts
+from fti.pipelines.feature.reading.readers.charsets import decode, silenced
+from fti.pipelines.feature.reading.readers.plain import encoding_fact
+from fti.store.errors import ExtractionError
 
 if TYPE_CHECKING:
     from bs4 import BeautifulSoup, Tag

@@ -11,17 +11,17 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from pipelines.feature.reading.cleaning import clean, clean_line
-from pipelines.feature.reading.readers.base import (
+from fti.pipelines.feature.reading.cleaning import clean, clean_line
+from fti.pipelines.feature.reading.readers.base import (
     MAX_METADATA_KEYS,
     Extracted,
     SourcesConfig,
     facts,
 )
-from pipelines.feature.reading.readers.charsets import decode
-from pipelines.feature.reading.readers.plain import encoding_fact
-from store.errors import ExtractionError
-from store.page_starts import PAGE_STARTS
+from fti.pipelines.feature.reading.readers.charsets import decode
+from fti.pipelines.feature.reading.readers.plain import encoding_fact
+from fti.store.errors import ExtractionError
+from fti.store.page_starts import PAGE_STARTS
 
 _TITLES = ("title", "name", "heading", "subject", "question", "headline")
 _TEXTS = ("text", "content", "body", "abstract", "answer", "description", "summary")

@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from email.message import EmailMessage
 from pathlib import PurePosixPath
 
-from pipelines.feature.reading.cleaning import clean, clean_line
-from pipelines.feature.reading.readers.base import Attachment, Extracted, SourcesConfig, facts
-from pipelines.feature.reading.readers.charsets import decode
-from pipelines.feature.reading.readers.html import render_html
-from pipelines.feature.reading.readers.markdown import heading
-from store.errors import ExtractionError
+from fti.pipelines.feature.reading.cleaning import clean, clean_line
+from fti.pipelines.feature.reading.readers.base import Attachment, Extracted, SourcesConfig, facts
+from fti.pipelines.feature.reading.readers.charsets import decode
+from fti.pipelines.feature.reading.readers.html import render_html
+from fti.pipelines.feature.reading.readers.markdown import heading
+from fti.store.errors import ExtractionError
 
 _HEADERS = ("From", "To", "Cc", "Date")
 _MAX_PARTS = 1000

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from pipelines.feature.reading.cleaning import clean_line
+from fti.pipelines.feature.reading.cleaning import clean_line
 
 _MAX_HEADING = 1000
 

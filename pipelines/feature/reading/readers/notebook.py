@@ -6,12 +6,12 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from pipelines.feature.reading.headings import MARKDOWN
-from pipelines.feature.reading.readers.base import Extracted, SourcesConfig, facts
-from pipelines.feature.reading.readers.charsets import decode
-from pipelines.feature.reading.readers.markdown import fenced, heading, join_blocks
-from pipelines.feature.reading.readers.plain import first_heading
-from store.errors import ExtractionError
+from fti.pipelines.feature.reading.headings import MARKDOWN
+from fti.pipelines.feature.reading.readers.base import Extracted, SourcesConfig, facts
+from fti.pipelines.feature.reading.readers.charsets import decode
+from fti.pipelines.feature.reading.readers.markdown import fenced, heading, join_blocks
+from fti.pipelines.feature.reading.readers.plain import first_heading
+from fti.store.errors import ExtractionError
 
 
 def read_notebook(data: bytes, config: SourcesConfig) -> list[Extracted]:

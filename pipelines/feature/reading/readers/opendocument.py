@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from pipelines.feature.reading.cleaning import clean_line
-from pipelines.feature.reading.readers.base import Extracted, SourcesConfig, facts
-from pipelines.feature.reading.readers.markdown import heading, item, join_blocks, table
-from pipelines.feature.reading.readers.package import Package, inspect_package
-from pipelines.feature.reading.readers.xml import parse_xml
-from store.errors import ExtractionError
+from fti.pipelines.feature.reading.cleaning import clean_line
+from fti.pipelines.feature.reading.readers.base import Extracted, SourcesConfig, facts
+from fti.pipelines.feature.reading.readers.markdown import heading, item, join_blocks, table
+from fti.pipelines.feature.reading.readers.package import Package, inspect_package
+from fti.pipelines.feature.reading.readers.xml import parse_xml
+from fti.store.errors import ExtractionError
 
 _OFFICE = "{urn:oasis:names:tc:opendocument:xmlns:office:1.0}"
 _TEXT = "{urn:oasis:names:tc:opendocument:xmlns:text:1.0}"

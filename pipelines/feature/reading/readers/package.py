@@ -1,6 +1,6 @@
 """Files that are ZIP packages of parts (Office, OpenDocument, EPUB), looked at before a parser is.
 
-An archive of documents is another thing: see ``pipelines.feature.finding.archives``.
+An archive of documents is another thing: see ``fti.pipelines.feature.finding.archives``.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ import zipfile
 import zlib
 from collections.abc import Sequence
 
-from pipelines.feature.reading.cleaning import clean_line
-from pipelines.feature.reading.readers.base import SourcesConfig
-from store.errors import ExtractionError
+from fti.pipelines.feature.reading.cleaning import clean_line
+from fti.pipelines.feature.reading.readers.base import SourcesConfig
+from fti.store.errors import ExtractionError
 
 OLD_OFFICE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 _MAX_PARTS = 20_000

@@ -13,12 +13,12 @@ import zlib
 from collections.abc import Sequence, Set
 from typing import Any
 
-from pipelines.feature.reading.cleaning import clean, clean_line
-from pipelines.feature.reading.readers.base import Extracted, SourcesConfig, facts
-from pipelines.feature.reading.readers.charsets import silenced
-from pipelines.feature.reading.readers.margins import without_running_lines
-from store.errors import ExtractionError
-from store.page_starts import PAGE_STARTS, encode_page_starts
+from fti.pipelines.feature.reading.cleaning import clean, clean_line
+from fti.pipelines.feature.reading.readers.base import Extracted, SourcesConfig, facts
+from fti.pipelines.feature.reading.readers.charsets import silenced
+from fti.pipelines.feature.reading.readers.margins import without_running_lines
+from fti.store.errors import ExtractionError
+from fti.store.page_starts import PAGE_STARTS, encode_page_starts
 
 _SCAN = "no text on its pages (a scan?)"
 _MAX_WARNED_PAGES = 5

@@ -6,16 +6,16 @@ import re
 from collections.abc import Callable
 from itertools import islice
 
-from pipelines.feature.reading.cleaning import clean, clean_line
-from pipelines.feature.reading.headings import MARKDOWN, PLAIN, find_headings
-from pipelines.feature.reading.readers.base import (
+from fti.pipelines.feature.reading.cleaning import clean, clean_line
+from fti.pipelines.feature.reading.headings import MARKDOWN, PLAIN, find_headings
+from fti.pipelines.feature.reading.readers.base import (
     MAX_METADATA_CHARACTERS,
     MAX_METADATA_KEYS,
     Extracted,
     SourcesConfig,
 )
-from pipelines.feature.reading.readers.charsets import decode
-from store.page_starts import PAGE_STARTS
+from fti.pipelines.feature.reading.readers.charsets import decode
+from fti.store.page_starts import PAGE_STARTS
 
 _FRONT_MATTER = re.compile(r"---[ \t]*\n(?P<body>.*?)^(?:---|\.\.\.)[ \t]*(?:\n|\Z)", re.S | re.M)
 _FRONT_MATTER_CHARACTERS = 1 << 16

@@ -7,10 +7,10 @@ import zipfile
 from collections.abc import Iterator
 from typing import Any
 
-from pipelines.feature.reading.cleaning import clean, clean_line
-from pipelines.feature.reading.readers.base import Extracted, SourcesConfig, facts
-from pipelines.feature.reading.readers.markdown import heading, item, join_blocks, table
-from pipelines.feature.reading.readers.package import inspect_package, not_whole
+from fti.pipelines.feature.reading.cleaning import clean, clean_line
+from fti.pipelines.feature.reading.readers.base import Extracted, SourcesConfig, facts
+from fti.pipelines.feature.reading.readers.markdown import heading, item, join_blocks, table
+from fti.pipelines.feature.reading.readers.package import inspect_package, not_whole
 
 _MAX_WARNED = 5
 _MAX_GROUPS = 20

@@ -9,10 +9,10 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 
-from pipelines.feature.reading.cleaning import clean_line
-from pipelines.feature.reading.readers.base import Extracted, SourcesConfig, facts
-from pipelines.feature.reading.readers.markdown import heading, join_blocks, table
-from store.errors import ExtractionError
+from fti.pipelines.feature.reading.cleaning import clean_line
+from fti.pipelines.feature.reading.readers.base import Extracted, SourcesConfig, facts
+from fti.pipelines.feature.reading.readers.markdown import heading, join_blocks, table
+from fti.store.errors import ExtractionError
 
 _TOKEN = re.compile(
     rb"\\'(?P<byte>[0-9a-fA-F]{2})"

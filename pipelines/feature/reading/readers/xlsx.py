@@ -10,12 +10,12 @@ from collections.abc import Iterator, Sequence
 from datetime import date, datetime, time, timedelta
 from typing import Any
 
-from pipelines.feature.reading.cleaning import clean_line
-from pipelines.feature.reading.readers.base import Extracted, SourcesConfig, facts
-from pipelines.feature.reading.readers.csv_tables import names_columns, record_blocks
-from pipelines.feature.reading.readers.markdown import heading
-from pipelines.feature.reading.readers.package import inspect_package, not_whole
-from store.errors import ExtractionError
+from fti.pipelines.feature.reading.cleaning import clean_line
+from fti.pipelines.feature.reading.readers.base import Extracted, SourcesConfig, facts
+from fti.pipelines.feature.reading.readers.csv_tables import names_columns, record_blocks
+from fti.pipelines.feature.reading.readers.markdown import heading
+from fti.pipelines.feature.reading.readers.package import inspect_package, not_whole
+from fti.store.errors import ExtractionError
 
 _DAMAGE = (
     AttributeError, AssertionError, EOFError, IndexError, KeyError, NotImplementedError, OSError,

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from pipelines.feature.reading.cleaning import clean, clean_line
-from pipelines.feature.reading.readers.base import Extracted, SourcesConfig, facts
-from pipelines.feature.reading.readers.html import read_html
-from pipelines.feature.reading.readers.markdown import heading, join_blocks
-from store.errors import ExtractionError
+from fti.pipelines.feature.reading.cleaning import clean, clean_line
+from fti.pipelines.feature.reading.readers.base import Extracted, SourcesConfig, facts
+from fti.pipelines.feature.reading.readers.html import read_html
+from fti.pipelines.feature.reading.readers.markdown import heading, join_blocks
+from fti.store.errors import ExtractionError
 
 _MAX_DEPTH = 200
 _TITLES = frozenset({"title", "head", "heading", "subject"})

@@ -10,16 +10,16 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from app.cli import app
-from app.reports.dataset_card import FILTERS, as_html
-from pipelines.engines.embedders.embedding import HashingEmbedder
-from pipelines.feature.asking import quality
-from pipelines.feature.feature_config import FeatureConfig
-from pipelines.feature.ingesting.ingest import ingest
-from store.errors import AnswerNotFound, ConfigError, FtiError, InputError, InvalidCases
-from store.logs.answers import new_answer_id
-from store.store import Store
-from store.types import DatasetVersion, Feedback, Message
+from fti.app.cli import app
+from fti.app.reports.dataset_card import FILTERS, as_html
+from fti.pipelines.engines.embedders.embedding import HashingEmbedder
+from fti.pipelines.feature.asking import quality
+from fti.pipelines.feature.feature_config import FeatureConfig
+from fti.pipelines.feature.ingesting.ingest import ingest
+from fti.store.errors import AnswerNotFound, ConfigError, FtiError, InputError, InvalidCases
+from fti.store.logs.answers import new_answer_id
+from fti.store.store import Store
+from fti.store.types import DatasetVersion, Feedback, Message
 from tests.support.chat_server import says, serving
 from tests.support.values import EMBEDDER, a_pair, a_passage, a_row, an_answer
 

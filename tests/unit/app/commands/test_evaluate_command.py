@@ -11,14 +11,14 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from app.cli import app
-from app.settings import load_settings
-from pipelines.engines.embedders.embedding import HashingEmbedder
-from pipelines.feature.feature_config import FeatureConfig
-from pipelines.feature.ingesting.ingest import ingest
-from store.errors import FtiError
-from store.store import Store
-from store.types import document_id
+from fti.app.cli import app
+from fti.app.settings import load_settings
+from fti.pipelines.engines.embedders.embedding import HashingEmbedder
+from fti.pipelines.feature.feature_config import FeatureConfig
+from fti.pipelines.feature.ingesting.ingest import ingest
+from fti.store.errors import FtiError
+from fti.store.store import Store
+from fti.store.types import document_id
 from tests.support.chat_server import Server, says, serving
 
 LINES = [

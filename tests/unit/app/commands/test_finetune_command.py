@@ -9,14 +9,14 @@ from typing import Any, get_args
 import pytest
 from typer.testing import CliRunner
 
-from app.build import Engines
-from app.cli import app
-from app.operations.exporting import export_merged
-from app.settings import load_settings
-from pipelines.training.choices import Tracker
-from pipelines.training.steps import tracking
-from store.errors import ConfigError, ContractError, InvalidName, TrainingError
-from store.store import Store
+from fti.app.build import Engines
+from fti.app.cli import app
+from fti.app.operations.exporting import export_merged
+from fti.app.settings import load_settings
+from fti.pipelines.training.choices import Tracker
+from fti.pipelines.training.steps import tracking
+from fti.store.errors import ConfigError, ContractError, InvalidName, TrainingError
+from fti.store.store import Store
 from tests.support import boxes
 
 pytestmark = pytest.mark.heavy
@@ -54,7 +54,7 @@ def fti(store: Store, profile: Path, *words: str) -> Any:
 def test_a_name_that_no_version_can_have_is_refused_before_any_work(
     store: Store, profile: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.build._to_train", lambda *a: pytest.fail("loaded the base model"))
+    monkeypatch.setattr("fti.app.build._to_train", lambda *a: pytest.fail("loaded the base model"))
     runs = len(store.runs.list())
     with pytest.raises(InvalidName, match=name):
         fti(store, profile, "finetune", "boxes", "--name", name)
@@ -105,13 +105,13 @@ def test_a_full_fine_tune_is_reported_served_and_exported(
 def test_documents_of_the_gates_case_set_are_not_trained_on(
     store: Store, profile: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from store.types import Case
+    from fti.store.types import Case
 
     store.cases.freeze(
         "quiz", [Case(id="1", question="Which colour?", answers=("red",), document="box.md")]
     )
     monkeypatch.setattr(
-        "pipelines.inference.evaluating.cases.GoldDocuments.find",
+        "fti.pipelines.inference.evaluating.cases.GoldDocuments.find",
         lambda self, reference: ["d-train"] if reference == "box.md" else [],
     )
 

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from app.cli import app
-from store.errors import InputError, StoreFormatError
-from store.store import Store
+from fti.app.cli import app
+from fti.store.errors import InputError, StoreFormatError
+from fti.store.store import Store
 from tests.unit.store.upkeep.test_backup import fill, upload
 
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from store.errors import CollectionNotFound, InvalidFilter, InvalidName
-from store.lance.shapes import CHUNKS
-from store.store import Store
+from fti.store.errors import CollectionNotFound, InvalidFilter, InvalidName
+from fti.store.lance.shapes import CHUNKS
+from fti.store.store import Store
 from tests.support.command import fti, light_store
 
 
@@ -83,11 +83,11 @@ def test_the_doctor_says_when_many_versions_are_kept(
     verdict, found = versions()
     assert verdict == "ok"
     assert "MB" in found
-    monkeypatch.setattr("app.commands.doctor._MANY_VERSIONS", 1)
+    monkeypatch.setattr("fti.app.commands.doctor._MANY_VERSIONS", 1)
     verdict, found = versions()
     assert verdict == "note"
     assert "fti versions prune --older-than 1 --yes" in found
-    monkeypatch.setattr("store.features.bykey.has_pylance", lambda: False)
+    monkeypatch.setattr("fti.store.features.bykey.has_pylance", lambda: False)
     assert "fti-llm[maintenance]" in versions()[1]
-    monkeypatch.setattr("store.features.bykey.has_pylance", lambda: True)
+    monkeypatch.setattr("fti.store.features.bykey.has_pylance", lambda: True)
     assert "fti-llm[maintenance]" not in versions()[1]

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from app.cli import app
-from app.commands.upkeep import differences
-from store.store import Store
-from store.types import DatasetVersion, now
+from fti.app.cli import app
+from fti.app.commands.upkeep import differences
+from fti.store.store import Store
+from fti.store.types import DatasetVersion, now
 from tests.support.values import EMBEDDER, a_contract
 
 DATASET = DatasetVersion(

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from app.cli import app
-from store.errors import FtiError, StoreEmpty, VersionNotFound
+from fti.app.cli import app
+from fti.store.errors import FtiError, StoreEmpty, VersionNotFound
 
 
 @pytest.fixture

@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from app.build import Engines, build_assistant
-from app.cli import app
-from app.operations.calibrating import calibrate_model
-from app.settings import Settings, load_settings
-from store.errors import InputError, InvalidCases
-from store.progress import quiet
-from store.store import Store
-from store.types import Case
+from fti.app.build import Engines, build_assistant
+from fti.app.cli import app
+from fti.app.operations.calibrating import calibrate_model
+from fti.app.settings import Settings, load_settings
+from fti.store.errors import InputError, InvalidCases
+from fti.store.progress import quiet
+from fti.store.store import Store
+from fti.store.types import Case
 from tests.support.service import HANDBOOK, add_document
 from tests.support.tiny_model import make_adapter
 from tests.support.values import publish_adapter

@@ -8,18 +8,18 @@ from typing import Any
 
 import pytest
 
-from app.build import Engines
-from app.operations.evaluating import evaluate_model, evaluate_systems, find_cases
-from app.operations.systems import System, answering, looks_like_systems, parse_systems
-from app.settings import Settings, load_settings
-from pipelines.feature.feature_config import FeatureConfig
-from pipelines.feature.ingesting.ingest import ingest
-from pipelines.inference.evaluating import evaluation
-from pipelines.inference.evaluating.evaluation import case_rows
-from store.errors import ConfigError, InputError, InvalidCases, ModelNotFound
-from store.progress import ProgressEvent
-from store.store import Store
-from store.types import Case
+from fti.app.build import Engines
+from fti.app.operations.evaluating import evaluate_model, evaluate_systems, find_cases
+from fti.app.operations.systems import System, answering, looks_like_systems, parse_systems
+from fti.app.settings import Settings, load_settings
+from fti.pipelines.feature.feature_config import FeatureConfig
+from fti.pipelines.feature.ingesting.ingest import ingest
+from fti.pipelines.inference.evaluating import evaluation
+from fti.pipelines.inference.evaluating.evaluation import case_rows
+from fti.store.errors import ConfigError, InputError, InvalidCases, ModelNotFound
+from fti.store.progress import ProgressEvent
+from fti.store.store import Store
+from fti.store.types import Case
 
 TEXTS = {
     "kiln.md": "# Kiln\n\nThe kiln is fired on Thursdays and reaches twelve hundred degrees.\n",

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 from transformers import AutoTokenizer
 
-from app.operations.exporting import export_merged
-from app.operations.gguf import export_gguf, rendering, turn_template
-from app.settings import load_settings
-from store.errors import ContractError, InputError
-from store.store import Store
-from store.types import Message
+from fti.app.operations.exporting import export_merged
+from fti.app.operations.gguf import export_gguf, rendering, turn_template
+from fti.app.settings import load_settings
+from fti.store.errors import ContractError, InputError
+from fti.store.store import Store
+from fti.store.types import Message
 from tests.support import tiny_model
 from tests.support.tiny_model import CHAT_TEMPLATE, CHATML_TEMPLATE, byte_level_tokenizer
 from tests.support.values import a_contract, publish_adapter
@@ -57,7 +57,7 @@ def test_the_go_template_says_the_same() -> None:
 
 
 def test_the_template_of_the_model_that_ships_can_be_said() -> None:
-    from pipelines.engines.weights import BUILTIN_LM
+    from fti.pipelines.engines.weights import BUILTIN_LM
 
     tokenizer = AutoTokenizer.from_pretrained(BUILTIN_LM, local_files_only=True)
     turns = turn_template(rendering(tokenizer), model="builtin")

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from app.operations.promotion import Promotion, promote
-from app.settings import Settings, load_settings
-from store.errors import CaseSetNotFound, GateRefused, InputError
-from store.store import Store
-from store.types import Case
+from fti.app.operations.promotion import Promotion, promote
+from fti.app.settings import Settings, load_settings
+from fti.store.errors import CaseSetNotFound, GateRefused, InputError
+from fti.store.store import Store
+from fti.store.types import Case
 from tests.support.values import EMBEDDER, a_contract, a_row
 
 CASES = [Case(id=f"c{n}", question=f"When is kiln {n} fired?", document="k.md") for n in range(30)]

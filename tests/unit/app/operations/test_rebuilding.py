@@ -8,19 +8,19 @@ from pathlib import Path
 
 import pytest
 
-from app.operations.embedder_choice import compose
-from app.operations.rebuilding import rebuild
-from app.settings import Settings, load_settings
-from pipelines.engines.embedders.embedding import EmbedderConfig
-from pipelines.engines.embedders.trained_embedder import open_embedder
-from pipelines.training.finetune import finetune
-from pipelines.training.train_embedder import EmbedderTrainingConfig, finetune_embedder
-from pipelines.training.training_config import TrainingConfig
-from store.errors import ContractError, DatasetNotFound, IntegrityError, RunNotFound, StoreError
-from store.files.atomic import write_json
-from store.progress import quiet
-from store.store import Store
-from store.versioned.registry import ModelVersion
+from fti.app.operations.embedder_choice import compose
+from fti.app.operations.rebuilding import rebuild
+from fti.app.settings import Settings, load_settings
+from fti.pipelines.engines.embedders.embedding import EmbedderConfig
+from fti.pipelines.engines.embedders.trained_embedder import open_embedder
+from fti.pipelines.training.finetune import finetune
+from fti.pipelines.training.train_embedder import EmbedderTrainingConfig, finetune_embedder
+from fti.pipelines.training.training_config import TrainingConfig
+from fti.store.errors import ContractError, DatasetNotFound, IntegrityError, RunNotFound, StoreError
+from fti.store.files.atomic import write_json
+from fti.store.progress import quiet
+from fti.store.store import Store
+from fti.store.versioned.registry import ModelVersion
 from tests.support.tiny_embedder import pair_dataset
 from tests.support.values import EMBEDDER, a_contract
 

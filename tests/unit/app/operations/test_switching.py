@@ -8,19 +8,19 @@ from typing import Any
 
 import pytest
 
-from app.build import Engines, build_embedder, build_retriever
-from app.operations.embedder_choice import make_pairs, standing_on
-from app.operations.promotion import Promotion, promote
-from app.operations.switching import roll_back_embedder
-from app.settings import Settings, load_settings
-from pipelines.engines.embedders.embedding import EmbedderConfig
-from pipelines.engines.embedders.trained_embedder import open_embedder, save_embedder
-from pipelines.feature.ingesting.ingest import ingest
-from store.errors import ContractError, GateRefused, InputError, StoreError
-from store.progress import quiet
-from store.store import Store
-from store.types import Case
-from store.versioned.registry import ModelVersion
+from fti.app.build import Engines, build_embedder, build_retriever
+from fti.app.operations.embedder_choice import make_pairs, standing_on
+from fti.app.operations.promotion import Promotion, promote
+from fti.app.operations.switching import roll_back_embedder
+from fti.app.settings import Settings, load_settings
+from fti.pipelines.engines.embedders.embedding import EmbedderConfig
+from fti.pipelines.engines.embedders.trained_embedder import open_embedder, save_embedder
+from fti.pipelines.feature.ingesting.ingest import ingest
+from fti.store.errors import ContractError, GateRefused, InputError, StoreError
+from fti.store.progress import quiet
+from fti.store.store import Store
+from fti.store.types import Case
+from fti.store.versioned.registry import ModelVersion
 from tests.support.tiny_embedder import ALIASES, OWNERS, THINGS, pair_dataset
 from tests.support.values import a_contract
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from app.orchestration.plan import load_pipeline, parse_pipeline, shipped
-from app.orchestration.steps import STEPS
-from store.errors import ConfigError
+from fti.app.orchestration.plan import load_pipeline, parse_pipeline, shipped
+from fti.app.orchestration.steps import STEPS
+from fti.store.errors import ConfigError
 
 INGEST = {"ingest": {"sources": ["docs"]}}
 DATASET = {"dataset": {"dataset": "handbook"}}

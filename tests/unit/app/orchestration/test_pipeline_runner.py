@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from app.orchestration.plan import Pipeline, load_pipeline, parse_pipeline
-from app.orchestration.runner import PipelineReport, plan, run_pipeline
-from app.orchestration.steps import Context, IngestStep
-from app.settings import load_settings
-from store.errors import InputError, IntegrityError, StoreLocked
-from store.progress import quiet
-from store.store import Store
+from fti.app.orchestration.plan import Pipeline, load_pipeline, parse_pipeline
+from fti.app.orchestration.runner import PipelineReport, plan, run_pipeline
+from fti.app.orchestration.steps import Context, IngestStep
+from fti.app.settings import load_settings
+from fti.store.errors import InputError, IntegrityError, StoreLocked
+from fti.store.progress import quiet
+from fti.store.store import Store
 
 LIGHT = (
     "embedder.engine=hashing",

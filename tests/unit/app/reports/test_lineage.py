@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from app.cli import app
-from app.reports.lineage_report import as_svg, graph_of_answer, graph_of_document
-from pipelines.inference.batch.answer_table import answer_batch
-from pipelines.inference.batch.outputs import open_output
-from pipelines.inference.evaluating.evaluation import evaluate
-from pipelines.inference.trace import trace_answer, trace_document
-from store.errors import DocumentNotFound, InputError
-from store.types import Answer, Case
+from fti.app.cli import app
+from fti.app.reports.lineage_report import as_svg, graph_of_answer, graph_of_document
+from fti.pipelines.inference.batch.answer_table import answer_batch
+from fti.pipelines.inference.batch.outputs import open_output
+from fti.pipelines.inference.evaluating.evaluation import evaluate
+from fti.pipelines.inference.trace import trace_answer, trace_document
+from fti.store.errors import DocumentNotFound, InputError
+from fti.store.types import Answer, Case
 from tests.unit.inference.conftest import World
 from tests.unit.inference.evaluating.test_evaluation import trained_on
 

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from app.cli import app
-from app.reports.model_card import as_html, gather
-from store.contracts.embedder_contract import EmbedderContract
-from store.store import Store
-from store.versioned.registry import AdapterInfo
+from fti.app.cli import app
+from fti.app.reports.model_card import as_html, gather
+from fti.store.contracts.embedder_contract import EmbedderContract
+from fti.store.store import Store
+from fti.store.versioned.registry import AdapterInfo
 from tests.support.tiny_embedder import pair_dataset
 from tests.support.values import BASE, a_contract
 

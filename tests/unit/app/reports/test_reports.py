@@ -11,20 +11,20 @@ from typing import Any
 
 import pytest
 
-from app.operations.checks import below, parse_floors, read_baseline, worse_than
-from app.operations.evaluating import Compared
-from app.reports import charts
-from app.reports.evaluation_html import as_html
-from app.reports.evaluation_markdown import as_markdown
-from app.reports.evaluation_report import EvaluationDocument, as_json, write_report
-from app.reports.markup import Markup, el, escaped
-from pipelines.inference.evaluating.evaluation import EvaluationReport, compare, summary
-from pipelines.inference.evaluating.findings import hit_curve, outcomes, reliability, worst
-from pipelines.inference.evaluating.grounding import Grounding
-from pipelines.inference.evaluating.judging import Judgement, Preference
-from pipelines.inference.evaluating.slices import slices
-from store.errors import InputError
-from store.types import Interval
+from fti.app.operations.checks import below, parse_floors, read_baseline, worse_than
+from fti.app.operations.evaluating import Compared
+from fti.app.reports import charts
+from fti.app.reports.evaluation_html import as_html
+from fti.app.reports.evaluation_markdown import as_markdown
+from fti.app.reports.evaluation_report import EvaluationDocument, as_json, write_report
+from fti.app.reports.markup import Markup, el, escaped
+from fti.pipelines.inference.evaluating.evaluation import EvaluationReport, compare, summary
+from fti.pipelines.inference.evaluating.findings import hit_curve, outcomes, reliability, worst
+from fti.pipelines.inference.evaluating.grounding import Grounding
+from fti.pipelines.inference.evaluating.judging import Judgement, Preference
+from fti.pipelines.inference.evaluating.slices import slices
+from fti.store.errors import InputError
+from fti.store.types import Interval
 from tests.support.values import a_contract
 
 EVIL = '<script>alert(1)</script> & "quotes" \'\x00 [x](y) | `z`'

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from app.service.access import Access, require_private
-from app.service.service_config import ServiceConfig
-from store.errors import ConfigError, InvalidApiKey, RateLimitExceeded
-from store.files.layout import Layout
-from store.logs.keys import KeyStore
+from fti.app.service.access import Access, require_private
+from fti.app.service.service_config import ServiceConfig
+from fti.store.errors import ConfigError, InvalidApiKey, RateLimitExceeded
+from fti.store.files.layout import Layout
+from fti.store.logs.keys import KeyStore
 
 
 @pytest.fixture

@@ -12,16 +12,16 @@ import httpx
 import pytest
 import structlog.testing
 
-from app.build import Engines, build_assistant
-from app.service.api import create_app
-from app.service.service_config import ServiceConfig
-from app.settings import Settings, load_settings
-from pipelines.engines.embedders.embedding import HashingEmbedder
-from pipelines.feature.feature_config import FeatureConfig
-from pipelines.feature.ingesting.reembedding import re_embedded
-from pipelines.inference.answering.answer import Assistant
-from store.errors import IntegrityError
-from store.store import Store
+from fti.app.build import Engines, build_assistant
+from fti.app.service.api import create_app
+from fti.app.service.service_config import ServiceConfig
+from fti.app.settings import Settings, load_settings
+from fti.pipelines.engines.embedders.embedding import HashingEmbedder
+from fti.pipelines.feature.feature_config import FeatureConfig
+from fti.pipelines.feature.ingesting.reembedding import re_embedded
+from fti.pipelines.inference.answering.answer import Assistant
+from fti.store.errors import IntegrityError
+from fti.store.store import Store
 from tests.support.service import HANDBOOK, add_document, serving
 from tests.support.tiny_model import make_adapter
 from tests.support.values import publish_adapter

@@ -16,10 +16,10 @@ import structlog.testing
 from pydantic import SecretStr
 from starlette.testclient import TestClient
 
-from app.service.api import create_app
-from app.service.service_config import ServiceConfig
-from store.errors import GenerationFailed
-from store.store import Store
+from fti.app.service.api import create_app
+from fti.app.service.service_config import ServiceConfig
+from fti.store.errors import GenerationFailed
+from fti.store.store import Store
 from tests.support.service import Scripted, add_document, assistant_over, filled_store, serving
 
 QUESTION = "When does the workshop open on Saturdays?"

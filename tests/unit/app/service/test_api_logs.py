@@ -11,9 +11,9 @@ import pytest
 import structlog
 from starlette.testclient import TestClient
 
-from app.service.api import create_app
-from app.service.logs import configure_logs
-from store.store import Store
+from fti.app.service.api import create_app
+from fti.app.service.logs import configure_logs
+from fti.store.store import Store
 from tests.support.service import assistant_over
 
 

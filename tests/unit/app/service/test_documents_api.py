@@ -11,11 +11,11 @@ import pytest
 import structlog.testing
 from starlette.testclient import TestClient
 
-from app.service.api import create_app
-from app.service.documents import plain_name
-from app.service.service_config import ServiceConfig
-from store.errors import InvalidName
-from store.store import Store
+from fti.app.service.api import create_app
+from fti.app.service.documents import plain_name
+from fti.app.service.service_config import ServiceConfig
+from fti.store.errors import InvalidName
+from fti.store.store import Store
 from tests.support.service import assistant_over, filled_store
 
 SHED = b"# Bicycle shed\n\nThe new bicycle shed behind the kiln is turquoise.\n"

@@ -14,11 +14,11 @@ import pytest
 import structlog.testing
 from starlette.testclient import TestClient
 
-from app.service.api import create_app
-from pipelines.engines.embedders.embedding import HashingEmbedder
-from store.errors import GenerationFailed
-from store.lance.shapes import DocumentUpdate
-from store.store import Store
+from fti.app.service.api import create_app
+from fti.pipelines.engines.embedders.embedding import HashingEmbedder
+from fti.store.errors import GenerationFailed
+from fti.store.lance.shapes import DocumentUpdate
+from fti.store.store import Store
 from tests.support.service import Scripted, assistant_over, filled_store, serving
 from tests.unit.app.service.test_api import body, events, eventually, post
 

@@ -9,12 +9,12 @@ import pytest
 import structlog.testing
 from starlette.testclient import TestClient
 
-from app.service.api import create_app
-from pipelines.engines.embedders.embedding import HashingEmbedder
-from pipelines.feature.feature_config import FeatureConfig
-from pipelines.feature.ingesting.ingest import ingest
-from store.errors import InvalidName
-from store.store import Store
+from fti.app.service.api import create_app
+from fti.pipelines.engines.embedders.embedding import HashingEmbedder
+from fti.pipelines.feature.feature_config import FeatureConfig
+from fti.pipelines.feature.ingesting.ingest import ingest
+from fti.store.errors import InvalidName
+from fti.store.store import Store
 from tests.support.service import assistant_over
 
 TEXTS = {

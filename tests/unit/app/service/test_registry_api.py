@@ -9,8 +9,8 @@ import pytest
 import structlog.testing
 from starlette.testclient import TestClient
 
-from app.service.api import create_app
-from store.store import Store
+from fti.app.service.api import create_app
+from fti.store.store import Store
 from tests.support.service import assistant_over, filled_store
 from tests.support.values import a_contract, publish_files
 

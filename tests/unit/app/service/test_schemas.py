@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from app.service import schemas
-from store.types import Answer, Citation, ModelIdentity, Passage, Sampling, Usage
+from fti.app.service import schemas
+from fti.store.types import Answer, Citation, ModelIdentity, Passage, Sampling, Usage
 
 ASKED = [{"role": "user", "content": "When?"}]
 

@@ -9,15 +9,15 @@ from typing import Any
 
 import pytest
 
-from pipelines.engines.causal_lm.batching import Batcher, _Asked, _Rows
-from pipelines.engines.causal_lm.decoding import Job
-from pipelines.engines.causal_lm.loading import LoadedModel
-from pipelines.engines.causal_lm.prefixes import Prefixes
-from pipelines.engines.encoding import PromptEncoder, encode_prompt
-from pipelines.engines.generation import GenerationRequest, TransformersGenerator
-from store.contracts.prompt_contract import PromptForm
-from store.errors import GenerationFailed
-from store.types import Message
+from fti.pipelines.engines.causal_lm.batching import Batcher, _Asked, _Rows
+from fti.pipelines.engines.causal_lm.decoding import Job
+from fti.pipelines.engines.causal_lm.loading import LoadedModel
+from fti.pipelines.engines.causal_lm.prefixes import Prefixes
+from fti.pipelines.engines.encoding import PromptEncoder, encode_prompt
+from fti.pipelines.engines.generation import GenerationRequest, TransformersGenerator
+from fti.store.contracts.prompt_contract import PromptForm
+from fti.store.errors import GenerationFailed
+from fti.store.types import Message
 
 TEXTS = ["When does it open?", "Who may use the saw, and when, and for how long at most?", "Why?"]
 

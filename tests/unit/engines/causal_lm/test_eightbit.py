@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from pipelines.engines.causal_lm import eightbit
+from fti.pipelines.engines.causal_lm import eightbit
 
 IDS = torch.arange(3, 63).reshape(2, 30)
 

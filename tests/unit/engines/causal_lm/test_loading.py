@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from pipelines.engines.causal_lm.loading import (
+from fti.pipelines.engines.causal_lm.loading import (
     ADAPTER_CONFIG,
     ADAPTER_WEIGHTS,
     LoadedModel,
@@ -18,16 +18,16 @@ from pipelines.engines.causal_lm.loading import (
     load_causal_lm,
     save_merged,
 )
-from pipelines.engines.generation import GenerationRequest, TransformersGenerator
-from pipelines.engines.weights import file_sha256
-from store.errors import (
+from fti.pipelines.engines.generation import GenerationRequest, TransformersGenerator
+from fti.pipelines.engines.weights import file_sha256
+from fti.store.errors import (
     ConfigError,
     ContractError,
     EngineError,
     IntegrityError,
     ModelUnavailable,
 )
-from store.types import Message
+from fti.store.types import Message
 from tests.support.tiny_model import make_adapter, make_tiny_lm
 
 
@@ -81,7 +81,7 @@ def test_another_chat_template_is_another_tokenizer(lm_copy: Path, fresh_lm: Loa
 
 
 def test_encoding_does_not_change_the_tokenizers_hash(tiny_lm: Path) -> None:
-    from pipelines.engines.weights import tokenizer_sha256
+    from fti.pipelines.engines.weights import tokenizer_sha256
 
     loaded = load_causal_lm(ModelConfig(id=str(tiny_lm), device="cpu"))
     loaded.tokenizer(["a", "b c d"], padding=True, truncation=True, max_length=8)
@@ -204,7 +204,7 @@ def test_an_adapter_gives_what_peft_alone_gives(
     import torch
     from peft import PeftModel
 
-    from pipelines.engines.weights import quiet_loading
+    from fti.pipelines.engines.weights import quiet_loading
 
     alone = load_causal_lm(ModelConfig(id=str(tiny_lm), device="cpu"))
     with quiet_loading():

@@ -6,11 +6,11 @@ import math
 
 import pytest
 
-from pipelines.engines.causal_lm.loading import LoadedModel
-from pipelines.engines.causal_lm.refusals import DECISIVE, Refusal
-from pipelines.engines.encoding import encode_text
-from pipelines.engines.generation import GenerationRequest, TransformersGenerator
-from store.types import Message
+from fti.pipelines.engines.causal_lm.loading import LoadedModel
+from fti.pipelines.engines.causal_lm.refusals import DECISIVE, Refusal
+from fti.pipelines.engines.encoding import encode_text
+from fti.pipelines.engines.generation import GenerationRequest, TransformersGenerator
+from fti.store.types import Message
 from tests.unit.engines.test_generation import reference_ids, request, streamed
 
 STANDS, FALLS = 1e-12, 1.0  # what a refusal of any probability does at this bound

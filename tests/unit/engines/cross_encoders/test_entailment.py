@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipelines.engines.cross_encoders.entailment import EntailmentConfig, load_entailment
-from pipelines.engines.weights import file_sha256
-from store.errors import ConfigError, IntegrityError, ModelUnavailable
+from fti.pipelines.engines.cross_encoders.entailment import EntailmentConfig, load_entailment
+from fti.pipelines.engines.weights import file_sha256
+from fti.store.errors import ConfigError, IntegrityError, ModelUnavailable
 from tests.support.tiny_model import make_cross_encoder
 
 PAIRS = [

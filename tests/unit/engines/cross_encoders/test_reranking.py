@@ -6,16 +6,16 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from pipelines.engines.cross_encoders.reranking import (
+from fti.pipelines.engines.cross_encoders.reranking import (
     CrossEncoderReranker,
     LexicalReranker,
     RerankerConfig,
     load_reranker,
     rerank,
 )
-from pipelines.engines.weights import file_sha256
-from store.errors import EngineError, ModelUnavailable
-from store.types import Passage
+from fti.pipelines.engines.weights import file_sha256
+from fti.store.errors import EngineError, ModelUnavailable
+from fti.store.types import Passage
 from tests.support.tiny_model import make_cross_encoder
 
 TEXTS = [

@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import BertConfig, BertModel, RobertaConfig, RobertaModel
 
-from pipelines.engines.embedders.bert import bert_encoder
+from fti.pipelines.engines.embedders.bert import bert_encoder
 
 SMALL = {
     "vocab_size": 50,

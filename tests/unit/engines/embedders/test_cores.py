@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 
-from pipelines.engines.embedders.cores import Cores
+from fti.pipelines.engines.embedders.cores import Cores
 
 
 def test_results_come_in_the_order_of_the_pieces() -> None:

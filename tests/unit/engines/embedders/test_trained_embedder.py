@@ -7,15 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.engines.embedders.embedding import EmbedderConfig
-from pipelines.engines.embedders.trained_embedder import (
+from fti.pipelines.engines.embedders.embedding import EmbedderConfig
+from fti.pipelines.engines.embedders.trained_embedder import (
     base_identity,
     load_trained,
     open_embedder,
     save_embedder,
 )
-from store.contracts.embedder_contract import EmbedderContract
-from store.errors import ConfigError, ContractError, IntegrityError
+from fti.store.contracts.embedder_contract import EmbedderContract
+from fti.store.errors import ConfigError, ContractError, IntegrityError
 
 pytestmark = pytest.mark.heavy
 

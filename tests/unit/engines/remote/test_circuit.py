@@ -6,8 +6,8 @@ from contextlib import suppress
 
 import pytest
 
-from pipelines.engines.remote.circuit import Circuit
-from store.errors import ServerUnavailable
+from fti.pipelines.engines.remote.circuit import Circuit
+from fti.store.errors import ServerUnavailable
 
 
 class Clock:

@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from pipelines.engines.embedders.embedding import HashingEmbedder
-from pipelines.engines.encoding import encode_prompt
-from pipelines.engines.generation import GenerationRequest, GeneratorConfig, load_generator
-from pipelines.engines.remote import openai_server
-from pipelines.engines.remote.openai_server import EstimatedCounter, OpenAIGenerator
-from store.errors import (
+from fti.pipelines.engines.embedders.embedding import HashingEmbedder
+from fti.pipelines.engines.encoding import encode_prompt
+from fti.pipelines.engines.generation import GenerationRequest, GeneratorConfig, load_generator
+from fti.pipelines.engines.remote import openai_server
+from fti.pipelines.engines.remote.openai_server import EstimatedCounter, OpenAIGenerator
+from fti.store.errors import (
     FtiError,
     GenerationFailed,
     ModelUnavailable,
@@ -24,7 +24,7 @@ from store.errors import (
     ServerUnavailable,
     TimedOut,
 )
-from store.types import Message, Usage
+from fti.store.types import Message, Usage
 from tests.support.chat_server import Respond, Server, begin, chunk, event, refuses, says, serving
 from tests.support.tiny_model import byte_level_tokenizer
 

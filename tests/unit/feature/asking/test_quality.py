@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from pipelines.feature.asking.quality import (
+from fti.pipelines.feature.asking.quality import (
     Candidate,
     holds,
     located,

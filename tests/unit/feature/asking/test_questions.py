@@ -2,10 +2,10 @@ from __future__ import annotations
 
 import pytest
 
-from pipelines.feature.asking.grammar import read_clause
-from pipelines.feature.asking.pieces import pieces
-from pipelines.feature.asking.quality import folded
-from pipelines.feature.asking.questions import Casing, Question, questions
+from fti.pipelines.feature.asking.grammar import read_clause
+from fti.pipelines.feature.asking.pieces import pieces
+from fti.pipelines.feature.asking.quality import folded
+from fti.pipelines.feature.asking.questions import Casing, Question, questions
 
 HANDBOOK = """\
 ## Kiln room

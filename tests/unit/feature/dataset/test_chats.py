@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from pipelines.feature.dataset.asked import Tally
-from pipelines.feature.dataset.dataset_config import DatasetConfig
-from pipelines.feature.dataset.sources.chats import Conversation, from_chats, load_chats
-from store.errors import FtiError, InvalidCases, SourceNotFound
-from store.types import Message
+from fti.pipelines.feature.dataset.asked import Tally
+from fti.pipelines.feature.dataset.dataset_config import DatasetConfig
+from fti.pipelines.feature.dataset.sources.chats import Conversation, from_chats, load_chats
+from fti.store.errors import FtiError, InvalidCases, SourceNotFound
+from fti.store.types import Message
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from pipelines.feature.dataset.asked import Asked, Tally
-from pipelines.feature.dataset.dataset_config import DatasetConfig
-from pipelines.feature.dataset.duplicates import FrozenQuestions, decontaminated, unique
-from store.files.layout import Layout
-from store.types import Case, Message
-from store.versioned.casesets import CaseSets
+from fti.pipelines.feature.dataset.asked import Asked, Tally
+from fti.pipelines.feature.dataset.dataset_config import DatasetConfig
+from fti.pipelines.feature.dataset.duplicates import FrozenQuestions, decontaminated, unique
+from fti.store.files.layout import Layout
+from fti.store.types import Case, Message
+from fti.store.versioned.casesets import CaseSets
 
 QUESTION = "At what temperature is the kiln in the yard fired on Thursdays?"
 LONG = (

@@ -9,20 +9,20 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from pipelines.engines.embedders.embedding import HashingEmbedder
-from pipelines.engines.generation import EmbedderCounter
-from pipelines.feature.asking.quality import FILTERS, folded, holds
-from pipelines.feature.dataset.dataset_config import DatasetConfig
-from pipelines.feature.dataset.instructions import build_dataset
-from pipelines.feature.dataset.sources.reviewed import to_review
-from pipelines.feature.dataset.splits import split_documents
-from pipelines.feature.feature_config import FeatureConfig
-from pipelines.feature.ingesting.ingest import ingest
-from store.contracts.prompt_contract import PromptForm
-from store.errors import EmbedderMismatch, InputError, StoreEmpty
-from store.logs.answers import new_answer_id
-from store.store import Store
-from store.types import SPLITS, Case, DatasetVersion, Document, Feedback, InstructionExample
+from fti.pipelines.engines.embedders.embedding import HashingEmbedder
+from fti.pipelines.engines.generation import EmbedderCounter
+from fti.pipelines.feature.asking.quality import FILTERS, folded, holds
+from fti.pipelines.feature.dataset.dataset_config import DatasetConfig
+from fti.pipelines.feature.dataset.instructions import build_dataset
+from fti.pipelines.feature.dataset.sources.reviewed import to_review
+from fti.pipelines.feature.dataset.splits import split_documents
+from fti.pipelines.feature.feature_config import FeatureConfig
+from fti.pipelines.feature.ingesting.ingest import ingest
+from fti.store.contracts.prompt_contract import PromptForm
+from fti.store.errors import EmbedderMismatch, InputError, StoreEmpty
+from fti.store.logs.answers import new_answer_id
+from fti.store.store import Store
+from fti.store.types import SPLITS, Case, DatasetVersion, Document, Feedback, InstructionExample
 from tests.support.values import a_passage, an_answer
 
 FORM = PromptForm(system="", question_position="both")

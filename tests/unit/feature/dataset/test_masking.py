@@ -6,11 +6,11 @@ from collections import Counter
 
 import pytest
 
-from pipelines.feature.dataset.asked import Tally
-from pipelines.feature.dataset.dataset_config import PERSONAL
-from pipelines.feature.dataset.masking import masked, masked_pair, masked_rows
-from store.contracts.prompt_contract import PromptForm
-from store.types import Message
+from fti.pipelines.feature.dataset.asked import Tally
+from fti.pipelines.feature.dataset.dataset_config import PERSONAL
+from fti.pipelines.feature.dataset.masking import masked, masked_pair, masked_rows
+from fti.store.contracts.prompt_contract import PromptForm
+from fti.store.types import Message
 from tests.support.values import a_pair, a_passage, a_row
 
 FORM = PromptForm(system="")

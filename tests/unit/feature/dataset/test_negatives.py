@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.feature.dataset.negatives import NegativesConfig, hard_negatives, mine_negatives
-from store.errors import InputError
-from store.store import Store
-from store.types import DatasetVersion, InstructionExample, Passage
+from fti.pipelines.feature.dataset.negatives import NegativesConfig, hard_negatives, mine_negatives
+from fti.store.errors import InputError
+from fti.store.store import Store
+from fti.store.types import DatasetVersion, InstructionExample, Passage
 from tests.support.tiny_embedder import FORM
 from tests.support.values import EMBEDDER, a_passage, a_row
 

@@ -7,21 +7,21 @@ from typing import Any
 
 import pytest
 
-from pipelines.feature.dataset.asked import Tally
-from pipelines.feature.dataset.dataset_config import DatasetConfig, PairsConfig
-from pipelines.feature.dataset.pairs import build_pairs
-from pipelines.feature.dataset.sources.reviewed import (
+from fti.pipelines.feature.dataset.asked import Tally
+from fti.pipelines.feature.dataset.dataset_config import DatasetConfig, PairsConfig
+from fti.pipelines.feature.dataset.pairs import build_pairs
+from fti.pipelines.feature.dataset.sources.reviewed import (
     Accepted,
     Review,
     accepted,
     read_reviewed,
     to_review,
 )
-from store.contracts.prompt_contract import PromptForm
-from store.errors import AnswerNotFound, InputError, InvalidCases
-from store.logs.answers import new_answer_id
-from store.store import Store
-from store.types import (
+from fti.store.contracts.prompt_contract import PromptForm
+from fti.store.errors import AnswerNotFound, InputError, InvalidCases
+from fti.store.logs.answers import new_answer_id
+from fti.store.store import Store
+from fti.store.types import (
     Case,
     DatasetVersion,
     Feedback,

@@ -9,23 +9,23 @@ from typing import Any
 
 import pytest
 
-from pipelines.engines.embedders.embedding import HashingEmbedder
-from pipelines.engines.generation import (
+from fti.pipelines.engines.embedders.embedding import HashingEmbedder
+from fti.pipelines.engines.generation import (
     ExtractiveGenerator,
     GeneratorConfig,
     TransformersGenerator,
     load_generator,
 )
-from pipelines.engines.remote import openai_server
-from pipelines.feature.dataset.asked import Asked, Tally
-from pipelines.feature.dataset.dataset_config import WriterConfig
-from pipelines.feature.dataset.rows import passage_of
-from pipelines.feature.dataset.sources.writer import QuestionWriter
-from store.errors import GenerationFailed, InputError, ModelUnavailable
-from store.files.layout import Layout
-from store.logs.results import CaseResults
-from store.progress import quiet
-from store.types import Chunk, Document, Message
+from fti.pipelines.engines.remote import openai_server
+from fti.pipelines.feature.dataset.asked import Asked, Tally
+from fti.pipelines.feature.dataset.dataset_config import WriterConfig
+from fti.pipelines.feature.dataset.rows import passage_of
+from fti.pipelines.feature.dataset.sources.writer import QuestionWriter
+from fti.store.errors import GenerationFailed, InputError, ModelUnavailable
+from fti.store.files.layout import Layout
+from fti.store.logs.results import CaseResults
+from fti.store.progress import quiet
+from fti.store.types import Chunk, Document, Message
 from tests.support.chat_server import Server, refuses, says, serving
 from tests.support.features import an_update
 
@@ -287,8 +287,8 @@ def taught(folder: Path, corpus: Corpus, chunk: Chunk, reply: str) -> Transforme
     """The tiny model after it has learned one reply by heart."""
     import torch
 
-    from pipelines.engines.causal_lm.loading import ModelConfig, load_causal_lm
-    from pipelines.engines.encoding import encode_example
+    from fti.pipelines.engines.causal_lm.loading import ModelConfig, load_causal_lm
+    from fti.pipelines.engines.encoding import encode_example
 
     loaded = load_causal_lm(ModelConfig(id=str(folder), device="cpu"))
     blank = QuestionWriter(ExtractiveGenerator(HashingEmbedder()), WriterConfig(questions=1),

@@ -8,15 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.feature.finding.sources import (
+from fti.pipelines.feature.finding.sources import (
     FailedSource,
     RawDocument,
     SourceFile,
     SourcesConfig,
     read,
 )
-from store.errors import ExtractionError
-from store.types import sha256_hex
+from fti.store.errors import ExtractionError
+from fti.store.types import sha256_hex
 from tests.support.documents import a_pdf, zipped
 
 Found = list[RawDocument | FailedSource]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.feature.finding.sources import (
+from fti.pipelines.feature.finding.sources import (
     RawDocument,
     SourceFile,
     SourcesConfig,
@@ -18,11 +18,11 @@ from pipelines.feature.finding.sources import (
     fingerprint,
     read,
 )
-from pipelines.feature.reading.cleaning import clean
-from pipelines.feature.reading.readers import READERS
-from pipelines.feature.splitting.chunking import ChunkingConfig, chunk
-from store.errors import ExtractionError, SourceNotFound
-from store.types import Document, document_id
+from fti.pipelines.feature.reading.cleaning import clean
+from fti.pipelines.feature.reading.readers import READERS
+from fti.pipelines.feature.splitting.chunking import ChunkingConfig, chunk
+from fti.store.errors import ExtractionError, SourceNotFound
+from fti.store.types import Document, document_id
 from tests.support.documents import a_pdf, encrypted
 
 

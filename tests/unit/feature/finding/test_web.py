@@ -11,14 +11,14 @@ from typing import Any
 
 import pytest
 
-from pipelines.engines.embedders.embedding import HashingEmbedder
-from pipelines.feature.feature_config import FeatureConfig
-from pipelines.feature.finding.sources import discover
-from pipelines.feature.finding.web import Fetched, NotFetched, fetch
-from pipelines.feature.ingesting.ingest import IngestReport, ingest
-from pipelines.feature.reading.readers import SourcesConfig
-from store.errors import SourceNotFound
-from store.store import Store
+from fti.pipelines.engines.embedders.embedding import HashingEmbedder
+from fti.pipelines.feature.feature_config import FeatureConfig
+from fti.pipelines.feature.finding.sources import discover
+from fti.pipelines.feature.finding.web import Fetched, NotFetched, fetch
+from fti.pipelines.feature.ingesting.ingest import IngestReport, ingest
+from fti.pipelines.feature.reading.readers import SourcesConfig
+from fti.store.errors import SourceNotFound
+from fti.store.store import Store
 
 HTML = "text/html; charset=utf-8"
 OPEN = SourcesConfig(allow_private_addresses=True, max_bytes=20_000, fetch_timeout_s=10)
@@ -177,7 +177,7 @@ def test_a_redirect_into_a_private_network_is_refused(
     real = ipaddress.ip_address
     public = real("8.8.8.8")
     monkeypatch.setattr(
-        "pipelines.feature.finding.web.ipaddress.ip_address",
+        "fti.pipelines.feature.finding.web.ipaddress.ip_address",
         lambda a: public if a == "127.0.0.1" else real(a),
     )
     config = OPEN.model_copy(update={"allow_private_addresses": False})

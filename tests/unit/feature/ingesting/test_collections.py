@@ -7,15 +7,15 @@ from typing import Any
 
 import pytest
 
-from pipelines.engines.embedders.embedding import HashingEmbedder
-from pipelines.feature.feature_config import FeatureConfig
-from pipelines.feature.ingesting.ingest import IngestReport, ingest
-from pipelines.inference.answering.retrieve import Retriever
-from pipelines.inference.inference_config import RetrievalConfig
-from store.errors import CollectionNotFound, InvalidName
-from store.features.filters import parse
-from store.lance.shapes import DOCUMENTS
-from store.store import Store
+from fti.pipelines.engines.embedders.embedding import HashingEmbedder
+from fti.pipelines.feature.feature_config import FeatureConfig
+from fti.pipelines.feature.ingesting.ingest import IngestReport, ingest
+from fti.pipelines.inference.answering.retrieve import Retriever
+from fti.pipelines.inference.inference_config import RetrievalConfig
+from fti.store.errors import CollectionNotFound, InvalidName
+from fti.store.features.filters import parse
+from fti.store.lance.shapes import DOCUMENTS
+from fti.store.store import Store
 
 
 @pytest.fixture

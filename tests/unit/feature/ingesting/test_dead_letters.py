@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from pipelines.engines.embedders.embedding import HashingEmbedder
-from pipelines.feature.feature_config import FeatureConfig
-from pipelines.feature.ingesting import ingest as module
-from pipelines.feature.ingesting.ingest import IngestReport, ingest, retry_failed
-from pipelines.feature.reading.readers import READERS, Extracted, Reader, SourcesConfig
-from store.errors import ExtractionError
-from store.store import Store
-from store.types import SourceRecord, now
+from fti.pipelines.engines.embedders.embedding import HashingEmbedder
+from fti.pipelines.feature.feature_config import FeatureConfig
+from fti.pipelines.feature.ingesting import ingest as module
+from fti.pipelines.feature.ingesting.ingest import IngestReport, ingest, retry_failed
+from fti.pipelines.feature.reading.readers import READERS, Extracted, Reader, SourcesConfig
+from fti.store.errors import ExtractionError
+from fti.store.store import Store
+from fti.store.types import SourceRecord, now
 from tests.support.documents import zipped
 
 

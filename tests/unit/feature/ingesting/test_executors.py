@@ -16,21 +16,21 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipelines.engines.embedders.embedding import (
+from fti.pipelines.engines.embedders.embedding import (
     EmbedderConfig,
     HashingEmbedder,
     Vectors,
     load_embedder,
 )
-from pipelines.feature.feature_config import FeatureConfig
-from pipelines.feature.finding.sources import discover
-from pipelines.feature.ingesting.executors import InProcess, Processes
-from pipelines.feature.ingesting.ingest import Ingest, ingest
-from pipelines.feature.reading.parsing import Parser
-from pipelines.feature.splitting.chunking import ChunkingConfig
-from store.errors import ConfigError, EngineError
-from store.progress import quiet
-from store.store import Store
+from fti.pipelines.feature.feature_config import FeatureConfig
+from fti.pipelines.feature.finding.sources import discover
+from fti.pipelines.feature.ingesting.executors import InProcess, Processes
+from fti.pipelines.feature.ingesting.ingest import Ingest, ingest
+from fti.pipelines.feature.reading.parsing import Parser
+from fti.pipelines.feature.splitting.chunking import ChunkingConfig
+from fti.store.errors import ConfigError, EngineError
+from fti.store.progress import quiet
+from fti.store.store import Store
 from tests.support.documents import a_pdf, zipped
 from tests.support.processes import run_python, start_python
 
@@ -131,9 +131,9 @@ def test_what_an_embedder_says_arrives(tmp_path: Path, docs: Path, name: Any) ->
 
 ORPHANED = """
 import os, sys, time
-from pipelines.engines.embedders.embedding import HashingEmbedder
-from pipelines.feature.feature_config import FeatureConfig
-from pipelines.feature.ingesting.executors import Processes
+from fti.pipelines.engines.embedders.embedding import HashingEmbedder
+from fti.pipelines.feature.feature_config import FeatureConfig
+from fti.pipelines.feature.ingesting.executors import Processes
 with Processes(HashingEmbedder(64), FeatureConfig(), workers=2) as executor:
     list(executor.embed([["a"], ["b"]]))
     print(*executor._pool._processes, flush=True)
@@ -227,9 +227,9 @@ def test_a_loaded_embedder_can_be_sent_to_another_process(tmp_path: Path) -> Non
 RAY = """
 import json, sys
 from pathlib import Path
-from pipelines.engines.embedders.embedding import HashingEmbedder
-from pipelines.feature.ingesting.ingest import ingest
-from store.store import Store
+from fti.pipelines.engines.embedders.embedding import HashingEmbedder
+from fti.pipelines.feature.ingesting.ingest import ingest
+from fti.store.store import Store
 from tests.unit.feature.ingesting.test_executors import CONFIG, content
 
 root, docs = Path(sys.argv[1]), Path(sys.argv[2])

@@ -12,18 +12,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipelines.engines.embedders.embedding import HashingEmbedder
-from pipelines.feature.feature_config import FeatureConfig
-from pipelines.feature.ingesting import preparing
-from pipelines.feature.ingesting.ingest import IngestReport, ingest
-from pipelines.feature.reading import parsing
-from pipelines.feature.reading.readers import READERS, Reader
-from pipelines.feature.splitting.chunking import ChunkingConfig
-from store.errors import EmbedderMismatch, SourceNotFound, StoreFull, StoreLocked
-from store.features import history
-from store.progress import ProgressEvent
-from store.store import Store
-from store.types import document_id
+from fti.pipelines.engines.embedders.embedding import HashingEmbedder
+from fti.pipelines.feature.feature_config import FeatureConfig
+from fti.pipelines.feature.ingesting import preparing
+from fti.pipelines.feature.ingesting.ingest import IngestReport, ingest
+from fti.pipelines.feature.reading import parsing
+from fti.pipelines.feature.reading.readers import READERS, Reader
+from fti.pipelines.feature.splitting.chunking import ChunkingConfig
+from fti.store.errors import EmbedderMismatch, SourceNotFound, StoreFull, StoreLocked
+from fti.store.features import history
+from fti.store.progress import ProgressEvent
+from fti.store.store import Store
+from fti.store.types import document_id
 from tests.support.documents import a_pdf, zipped
 from tests.support.processes import kill, start_python, wait_for_line
 
@@ -536,10 +536,10 @@ def test_a_document_lost_between_kill_and_rerun_leaves_no_chunks(
 SLOW = """
 import sys, time
 from pathlib import Path
-from pipelines.engines.embedders.embedding import HashingEmbedder
-from pipelines.feature.feature_config import FeatureConfig
-from pipelines.feature.ingesting.ingest import ingest
-from store.store import Store
+from fti.pipelines.engines.embedders.embedding import HashingEmbedder
+from fti.pipelines.feature.feature_config import FeatureConfig
+from fti.pipelines.feature.ingesting.ingest import ingest
+from fti.store.store import Store
 
 class Slow(HashingEmbedder):
     def embed_documents(self, texts):

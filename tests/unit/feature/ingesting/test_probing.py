@@ -9,15 +9,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipelines.engines.embedders.embedding import (
+from fti.pipelines.engines.embedders.embedding import (
     EmbedderConfig,
     HashingEmbedder,
     SentenceTransformerEmbedder,
     load_embedder,
 )
-from pipelines.feature.ingesting import probing
-from pipelines.feature.ingesting.probing import TRIED, kept_probe, measure, settle
-from store.store import Store
+from fti.pipelines.feature.ingesting import probing
+from fti.pipelines.feature.ingesting.probing import TRIED, kept_probe, measure, settle
+from fti.store.store import Store
 
 pytestmark = pytest.mark.heavy
 

@@ -10,14 +10,14 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from pipelines.engines.embedders.embedding import HashingEmbedder
-from pipelines.feature.feature_config import FeatureConfig
-from pipelines.feature.ingesting.ingest import ingest
-from pipelines.feature.ingesting.repair import repair
-from store.errors import EmbedderMismatch
-from store.features.feature_store import Diagnosis
-from store.lance.shapes import CHUNKS, DOCUMENTS
-from store.store import Store
+from fti.pipelines.engines.embedders.embedding import HashingEmbedder
+from fti.pipelines.feature.feature_config import FeatureConfig
+from fti.pipelines.feature.ingesting.ingest import ingest
+from fti.pipelines.feature.ingesting.repair import repair
+from fti.store.errors import EmbedderMismatch
+from fti.store.features.feature_store import Diagnosis
+from fti.store.lance.shapes import CHUNKS, DOCUMENTS
+from fti.store.store import Store
 
 EMBEDDER, CONFIG = HashingEmbedder(64), FeatureConfig()
 

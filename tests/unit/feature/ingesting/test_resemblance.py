@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.feature.ingesting.resemblance import (
+from fti.pipelines.feature.ingesting.resemblance import (
     SimilarTexts,
     near_duplicate_groups,
     similar_groups,

@@ -7,8 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from pipelines.feature.monitoring.drift import psi, psi_of_kinds, shift
-from store.errors import InputError
+from fti.pipelines.feature.monitoring.drift import psi, psi_of_kinds, shift
+from fti.store.errors import InputError
 
 
 def test_psi_by_hand() -> None:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from pipelines.feature.monitoring.languages import language
+from fti.pipelines.feature.monitoring.languages import language
 
 
 @pytest.mark.parametrize(

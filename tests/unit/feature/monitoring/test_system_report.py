@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.engines.embedders.embedding import HashingEmbedder
-from pipelines.feature.feature_config import FeatureConfig
-from pipelines.feature.ingesting.ingest import ingest
-from pipelines.feature.monitoring.system_report import monitor
-from store.logs.answers import new_answer_id
-from store.store import Store
-from store.types import Feedback, now
+from fti.pipelines.engines.embedders.embedding import HashingEmbedder
+from fti.pipelines.feature.feature_config import FeatureConfig
+from fti.pipelines.feature.ingesting.ingest import ingest
+from fti.pipelines.feature.monitoring.system_report import monitor
+from fti.store.logs.answers import new_answer_id
+from fti.store.store import Store
+from fti.store.types import Feedback, now
 from tests.support.documents import zipped
 from tests.support.values import a_passage, an_answer
 

@@ -7,15 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from app.reports.monitoring_report import as_html
-from pipelines.engines.embedders.embedding import HashingEmbedder
-from pipelines.feature.feature_config import FeatureConfig, MonitoringConfig
-from pipelines.feature.ingesting.ingest import ingest
-from pipelines.feature.monitoring.system_report import MonitorReport, monitor
-from store.errors import CaseSetNotFound
-from store.logs.answers import new_answer_id
-from store.store import Store
-from store.types import Case, now
+from fti.app.reports.monitoring_report import as_html
+from fti.pipelines.engines.embedders.embedding import HashingEmbedder
+from fti.pipelines.feature.feature_config import FeatureConfig, MonitoringConfig
+from fti.pipelines.feature.ingesting.ingest import ingest
+from fti.pipelines.feature.monitoring.system_report import MonitorReport, monitor
+from fti.store.errors import CaseSetNotFound
+from fti.store.logs.answers import new_answer_id
+from fti.store.store import Store
+from fti.store.types import Case, now
 from tests.support.values import a_passage, an_answer
 
 EMBEDDER = HashingEmbedder(256)

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.feature.finding.archives import ARCHIVES
-from pipelines.feature.finding.sources import RawDocument, SourceFile, read
-from pipelines.feature.reading.cleaning import clean
-from pipelines.feature.reading.headings import MARKDOWN_TEXTS
-from pipelines.feature.reading.readers import READERS
+from fti.pipelines.feature.finding.archives import ARCHIVES
+from fti.pipelines.feature.finding.sources import RawDocument, SourceFile, read
+from fti.pipelines.feature.reading.cleaning import clean
+from fti.pipelines.feature.reading.headings import MARKDOWN_TEXTS
+from fti.pipelines.feature.reading.readers import READERS
 from tests.support.documents import an_epub, an_odt, an_xlsx, zipped
 
 README = Path(__file__).parents[4] / "README.md"

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from pipelines.feature.reading.headings import (
+from fti.pipelines.feature.reading.headings import (
     CSV,
     DOCX,
     HTML,

@@ -7,15 +7,15 @@ from pathlib import Path
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.engines.embedders.embedding import HashingEmbedder
-from pipelines.feature.feature_config import FeatureConfig
-from pipelines.feature.ingesting.ingest import ingest
-from pipelines.feature.reading.cleaning import clean
-from pipelines.feature.reading.readers import Extracted, SourcesConfig
-from pipelines.feature.reading.readers.margins import without_running_lines
-from pipelines.feature.reading.readers.pdf import read_pdf
-from store.page_starts import PAGE_STARTS
-from store.store import Store
+from fti.pipelines.engines.embedders.embedding import HashingEmbedder
+from fti.pipelines.feature.feature_config import FeatureConfig
+from fti.pipelines.feature.ingesting.ingest import ingest
+from fti.pipelines.feature.reading.cleaning import clean
+from fti.pipelines.feature.reading.readers import Extracted, SourcesConfig
+from fti.pipelines.feature.reading.readers.margins import without_running_lines
+from fti.pipelines.feature.reading.readers.pdf import read_pdf
+from fti.store.page_starts import PAGE_STARTS
+from fti.store.store import Store
 from tests.support.documents import a_pdf
 
 WORDS = ["anvil", "bellows", "chisel", "drill", "easel", "file", "gauge", "hammer"]

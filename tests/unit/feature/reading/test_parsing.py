@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.feature.reading import parsing
-from pipelines.feature.reading.parsing import Parser
-from pipelines.feature.reading.readers import READERS, SourcesConfig
-from store.errors import ExtractionError
+from fti.pipelines.feature.reading import parsing
+from fti.pipelines.feature.reading.parsing import Parser
+from fti.pipelines.feature.reading.readers import READERS, SourcesConfig
+from fti.store.errors import ExtractionError
 
 #: A module that stands before ``bs4`` on the search path: what the parser of HTML does over a page.
 _HOSTILE_PARSER = """

@@ -6,10 +6,10 @@ import zipfile
 
 import pytest
 
-from pipelines.feature.reading.readers import Extracted, SourcesConfig
-from pipelines.feature.reading.readers.docx import read_docx
-from pipelines.feature.reading.readers.pdf import read_pdf, unwrap
-from store.errors import ExtractionError
+from fti.pipelines.feature.reading.readers import Extracted, SourcesConfig
+from fti.pipelines.feature.reading.readers.docx import read_docx
+from fti.pipelines.feature.reading.readers.pdf import read_pdf, unwrap
+from fti.store.errors import ExtractionError
 from tests.support.documents import a_pdf
 
 W = "http://schemas.openxmlformats.org/wordprocessingml/2006/main"

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from pipelines.feature.reading.readers import Extracted, SourcesConfig
-from pipelines.feature.reading.readers.opendocument import read_odt
-from pipelines.feature.reading.readers.pptx import read_pptx
-from pipelines.feature.reading.readers.rtf import read_rtf
-from pipelines.feature.reading.readers.xlsx import read_xlsx
-from store.errors import ExtractionError
+from fti.pipelines.feature.reading.readers import Extracted, SourcesConfig
+from fti.pipelines.feature.reading.readers.opendocument import read_odt
+from fti.pipelines.feature.reading.readers.pptx import read_pptx
+from fti.pipelines.feature.reading.readers.rtf import read_rtf
+from fti.pipelines.feature.reading.readers.xlsx import read_xlsx
+from fti.store.errors import ExtractionError
 from tests.support.documents import an_odt, an_xlsx, zipped
 
 CONFIG = SourcesConfig()

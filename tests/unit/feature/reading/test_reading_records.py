@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.feature.finding.sources import SourceFile, read
-from pipelines.feature.reading.readers import Extracted, SourcesConfig
-from pipelines.feature.reading.readers.csv_tables import read_csv, read_tsv
-from pipelines.feature.reading.readers.json_records import read_json, read_json_lines
-from store.errors import ExtractionError
-from store.types import sha256_hex
+from fti.pipelines.feature.finding.sources import SourceFile, read
+from fti.pipelines.feature.reading.readers import Extracted, SourcesConfig
+from fti.pipelines.feature.reading.readers.csv_tables import read_csv, read_tsv
+from fti.pipelines.feature.reading.readers.json_records import read_json, read_json_lines
+from fti.store.errors import ExtractionError
+from fti.store.types import sha256_hex
 
 CONFIG = SourcesConfig()
 

@@ -2,11 +2,11 @@ from __future__ import annotations
 
 import pytest
 
-from pipelines.feature.reading.readers import SourcesConfig
-from pipelines.feature.reading.readers.base import MAX_METADATA_CHARACTERS, MAX_METADATA_KEYS
-from pipelines.feature.reading.readers.charsets import decode
-from pipelines.feature.reading.readers.plain import read_markdown
-from store.errors import ExtractionError
+from fti.pipelines.feature.reading.readers import SourcesConfig
+from fti.pipelines.feature.reading.readers.base import MAX_METADATA_CHARACTERS, MAX_METADATA_KEYS
+from fti.pipelines.feature.reading.readers.charsets import decode
+from fti.pipelines.feature.reading.readers.plain import read_markdown
+from fti.store.errors import ExtractionError
 
 RUSSIAN = "После окончательного разорения отца семейство переехало в Италию, а он остался."
 POLISH = "Należałoby przyjrzeć się, w jaki sposób walczyć z otyłością, i źródłom żywności."

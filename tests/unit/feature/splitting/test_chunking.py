@@ -11,10 +11,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from pipelines.feature.reading.cleaning import clean
-from pipelines.feature.reading.headings import CSV, MARKDOWN, PLAIN
-from pipelines.feature.splitting.chunking import ChunkingConfig, chunk, embedding_text
-from store.types import Chunk, Document, document_id
+from fti.pipelines.feature.reading.cleaning import clean
+from fti.pipelines.feature.reading.headings import CSV, MARKDOWN, PLAIN
+from fti.pipelines.feature.splitting.chunking import ChunkingConfig, chunk, embedding_text
+from fti.store.types import Chunk, Document, document_id
 
 SMALL = ChunkingConfig(max_tokens=40, overlap_tokens=8, min_tokens=6)
 

@@ -12,16 +12,16 @@ from typing import Any
 
 import pytest
 
-from pipelines.engines.embedders.embedding import HashingEmbedder
-from pipelines.feature.feature_config import FeatureConfig, StreamConfig
-from pipelines.feature.ingesting.ingest import ingest
-from pipelines.feature.streaming import follow as module
-from pipelines.feature.streaming.follow import FollowReport, StreamBatch, follow
-from pipelines.feature.streaming.streams import Delivery, LineStream
-from store.errors import EmbedderMismatch, SourceNotFound, StoreLocked
-from store.features import history
-from store.store import Store
-from store.types import now
+from fti.pipelines.engines.embedders.embedding import HashingEmbedder
+from fti.pipelines.feature.feature_config import FeatureConfig, StreamConfig
+from fti.pipelines.feature.ingesting.ingest import ingest
+from fti.pipelines.feature.streaming import follow as module
+from fti.pipelines.feature.streaming.follow import FollowReport, StreamBatch, follow
+from fti.pipelines.feature.streaming.streams import Delivery, LineStream
+from fti.store.errors import EmbedderMismatch, SourceNotFound, StoreLocked
+from fti.store.features import history
+from fti.store.store import Store
+from fti.store.types import now
 
 WAIT_S = 30.0
 

@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from pipelines.engines.embedders.embedding import HashingEmbedder
-from pipelines.feature.feature_config import FeatureConfig, StreamConfig
-from pipelines.feature.streaming.follow import FollowReport, StreamBatch, follow
-from pipelines.feature.streaming.streams import RedisStream
-from store.errors import ConfigError, InputError, SourceNotFound
-from store.store import Store
+from fti.pipelines.engines.embedders.embedding import HashingEmbedder
+from fti.pipelines.feature.feature_config import FeatureConfig, StreamConfig
+from fti.pipelines.feature.streaming.follow import FollowReport, StreamBatch, follow
+from fti.pipelines.feature.streaming.streams import RedisStream
+from fti.store.errors import ConfigError, InputError, SourceNotFound
+from fti.store.store import Store
 from tests.support.redis import redis_server
 
 

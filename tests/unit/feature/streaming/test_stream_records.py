@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from pipelines.feature.reading.parsing import Parser
-from pipelines.feature.reading.readers import SourcesConfig
-from pipelines.feature.streaming.stream_records import named_source, parse_record, raw_document
-from store.errors import ExtractionError
+from fti.pipelines.feature.reading.parsing import Parser
+from fti.pipelines.feature.reading.readers import SourcesConfig
+from fti.pipelines.feature.streaming.stream_records import named_source, parse_record, raw_document
+from fti.store.errors import ExtractionError
 
 LIMIT = 4096
 

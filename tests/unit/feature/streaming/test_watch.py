@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.engines.embedders.embedding import HashingEmbedder
-from pipelines.feature.feature_config import FeatureConfig
-from pipelines.feature.streaming.watch import ChangeSet, watch
-from store.errors import EmbedderMismatch, FtiError, SourceNotFound
-from store.store import Store
+from fti.pipelines.engines.embedders.embedding import HashingEmbedder
+from fti.pipelines.feature.feature_config import FeatureConfig
+from fti.pipelines.feature.streaming.watch import ChangeSet, watch
+from fti.store.errors import EmbedderMismatch, FtiError, SourceNotFound
+from fti.store.store import Store
 
 WAIT_S = 30.0  # far more than it takes; a busy machine is no failure
 Changes = Callable[[], ChangeSet]

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from pipelines.engines.embedders.embedding import HashingEmbedder
-from pipelines.engines.generation import GenerationRequest
-from pipelines.inference.answering.answer import AnswerEvent
-from store.errors import (
+from fti.pipelines.engines.embedders.embedding import HashingEmbedder
+from fti.pipelines.engines.generation import GenerationRequest
+from fti.pipelines.inference.answering.answer import AnswerEvent
+from fti.store.errors import (
     AnswerNotFound,
     ContractError,
     EmbedderMismatch,
@@ -20,8 +20,8 @@ from store.errors import (
     QuestionTooLong,
     StoreEmpty,
 )
-from store.store import Store
-from store.types import Message
+from fti.store.store import Store
+from fti.store.types import Message
 from tests.unit.inference.conftest import World
 
 ASKED = "When does the workshop open in the morning?"

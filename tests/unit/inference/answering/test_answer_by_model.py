@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.engines.causal_lm.loading import ModelConfig, load_causal_lm
-from pipelines.engines.encoding import encode_prompt
-from pipelines.engines.generation import TransformersGenerator
-from store.types import Message
+from fti.pipelines.engines.causal_lm.loading import ModelConfig, load_causal_lm
+from fti.pipelines.engines.encoding import encode_prompt
+from fti.pipelines.engines.generation import TransformersGenerator
+from fti.store.types import Message
 from tests.support.tiny_model import SPECIAL, make_tiny_lm
 from tests.unit.inference.conftest import World
 
@@ -79,7 +79,7 @@ def test_control_tokens_in_question_passage_and_history_stay_text(
 def test_a_question_that_no_context_holds_is_refused(
     world: World, generator: TransformersGenerator, tmp_path: Path
 ) -> None:
-    from store.errors import QuestionTooLong
+    from fti.store.errors import QuestionTooLong
 
     with pytest.raises(QuestionTooLong):
         world.assistant(generator).answer("Why is the kiln hot? " * 400)

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from pipelines.engines.embedders.embedding import HashingEmbedder
-from pipelines.engines.generation import GenerationRequest, TransformersGenerator
-from store.errors import GenerationFailed
-from store.types import Answer, Message
+from fti.pipelines.engines.embedders.embedding import HashingEmbedder
+from fti.pipelines.engines.generation import GenerationRequest, TransformersGenerator
+from fti.store.errors import GenerationFailed
+from fti.store.types import Answer, Message
 from tests.unit.inference.conftest import World
 
 ASKED = [

@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.inference.answering.citations import (
+from fti.pipelines.inference.answering.citations import (
     attribution,
     citations,
     folded_words,
@@ -11,7 +11,7 @@ from pipelines.inference.answering.citations import (
     shared_stretch,
     words,
 )
-from store.contracts.prompt_contract import PromptForm
+from fti.store.contracts.prompt_contract import PromptForm
 from tests.support.values import a_passage
 
 KILN = "The kiln is fired on Thursdays, and reaches (about) 1,200 °C; then it cools."

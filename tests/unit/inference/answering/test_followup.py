@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from pipelines.inference.answering.followup import retrieval_query, standalone
-from store.types import Message
+from fti.pipelines.inference.answering.followup import retrieval_query, standalone
+from fti.store.types import Message
 from tests.unit.inference.conftest import World
 
 

@@ -5,20 +5,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipelines.engines.cross_encoders.reranking import LexicalReranker
-from pipelines.engines.embedders.embedding import HashingEmbedder
-from pipelines.feature.feature_config import FeatureConfig
-from pipelines.feature.ingesting.ingest import ingest
-from pipelines.feature.splitting.chunking import ChunkingConfig
-from pipelines.inference.answering.retrieve import (
+from fti.pipelines.engines.cross_encoders.reranking import LexicalReranker
+from fti.pipelines.engines.embedders.embedding import HashingEmbedder
+from fti.pipelines.feature.feature_config import FeatureConfig
+from fti.pipelines.feature.ingesting.ingest import ingest
+from fti.pipelines.feature.splitting.chunking import ChunkingConfig
+from fti.pipelines.inference.answering.retrieve import (
     Retriever,
     in_sections,
     marginal_order,
     without_copies,
 )
-from pipelines.inference.inference_config import RetrievalConfig
-from store.errors import EmbedderMismatch, EmptyQuestion, InvalidFilter, StoreEmpty
-from store.store import Store
+from fti.pipelines.inference.inference_config import RetrievalConfig
+from fti.store.errors import EmbedderMismatch, EmptyQuestion, InvalidFilter, StoreEmpty
+from fti.store.store import Store
 from tests.support.values import a_passage
 from tests.unit.inference.conftest import DOCUMENTS, World
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from pipelines.inference.answering.shown_text import ShownText
-from store.contracts.prompt_contract import DEFAULT_ABSTENTION, PromptForm
+from fti.pipelines.inference.answering.shown_text import ShownText
+from fti.store.contracts.prompt_contract import DEFAULT_ABSTENTION, PromptForm
 
 PIECES = st.one_of(
     st.sampled_from(

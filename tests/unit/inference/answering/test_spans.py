@@ -12,8 +12,8 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from starlette.testclient import TestClient
 
-from app.service.api import create_app
-from store.errors import GenerationFailed
+from fti.app.service.api import create_app
+from fti.store.errors import GenerationFailed
 from tests.unit.inference.conftest import World
 
 ASKED = "When does the workshop open in the morning?"

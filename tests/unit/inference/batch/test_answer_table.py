@@ -7,15 +7,28 @@ from typing import Any
 
 import pytest
 
-from pipelines.engines.generation import GenerationRequest
-from pipelines.inference.batch.answer_table import BatchReport, answer_batch
-from pipelines.inference.batch.outputs import JsonLines, Output, Parquet, TableOutput, open_output
-from pipelines.inference.inference_config import BatchConfig
-from store.errors import InputError, InvalidCases, InvalidName, StoreError, StoreFull, StoreLocked
-from store.files.atomic import writer_lock
-from store.logs.answertables import AnswerRow
-from store.progress import ProgressEvent
-from store.types import sha256_hex
+from fti.pipelines.engines.generation import GenerationRequest
+from fti.pipelines.inference.batch.answer_table import BatchReport, answer_batch
+from fti.pipelines.inference.batch.outputs import (
+    JsonLines,
+    Output,
+    Parquet,
+    TableOutput,
+    open_output,
+)
+from fti.pipelines.inference.inference_config import BatchConfig
+from fti.store.errors import (
+    InputError,
+    InvalidCases,
+    InvalidName,
+    StoreError,
+    StoreFull,
+    StoreLocked,
+)
+from fti.store.files.atomic import writer_lock
+from fti.store.logs.answertables import AnswerRow
+from fti.store.progress import ProgressEvent
+from fti.store.types import sha256_hex
 from tests.unit.inference.conftest import DOCUMENTS, World
 
 QUESTIONS = [
@@ -428,7 +441,7 @@ def test_two_batches_do_not_write_one_place(world: World, make: Callable[[], Out
 def test_a_full_disk_ends_the_run_and_keeps_what_was_answered(
     world: World, out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import pipelines.inference.batch.outputs as outputs
+    import fti.pipelines.inference.batch.outputs as outputs
 
     real = outputs.append_lines
 

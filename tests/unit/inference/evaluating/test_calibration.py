@@ -6,9 +6,9 @@ import math
 
 import pytest
 
-from pipelines.inference.evaluating.calibration import Observation, choose, judge, observe
-from store.errors import InputError, InvalidCases
-from store.types import Case
+from fti.pipelines.inference.evaluating.calibration import Observation, choose, judge, observe
+from fti.store.errors import InputError, InvalidCases
+from fti.store.types import Case
 from tests.unit.inference.conftest import World
 
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from pipelines.inference.evaluating.cases import GoldDocuments, cases_from_rows, load_cases
-from store.errors import InvalidCases
-from store.types import Case, SourceRecord, document_id, now
-from store.versioned.casesets import cases_digest
+from fti.pipelines.inference.evaluating.cases import GoldDocuments, cases_from_rows, load_cases
+from fti.store.errors import InvalidCases
+from fti.store.types import Case, SourceRecord, document_id, now
+from fti.store.versioned.casesets import cases_digest
 from tests.support.values import a_row
 
 

@@ -6,21 +6,21 @@ from typing import Any
 
 import pytest
 
-from pipelines.engines.embedders.embedding import HashingEmbedder
-from pipelines.engines.generation import GenerationRequest
-from pipelines.inference.answering.retrieve import Retriever
-from pipelines.inference.evaluating.evaluation import (
+from fti.pipelines.engines.embedders.embedding import HashingEmbedder
+from fti.pipelines.engines.generation import GenerationRequest
+from fti.pipelines.inference.answering.retrieve import Retriever
+from fti.pipelines.inference.evaluating.evaluation import (
     Abstention,
     case_rows,
     compare,
     evaluate,
     evaluate_retrieval,
 )
-from pipelines.inference.evaluating.selection import trained_documents
-from pipelines.inference.inference_config import RetrievalConfig
-from store.errors import InputError, InvalidCases
-from store.progress import ProgressEvent
-from store.types import Case, document_id
+from fti.pipelines.inference.evaluating.selection import trained_documents
+from fti.pipelines.inference.inference_config import RetrievalConfig
+from fti.store.errors import InputError, InvalidCases
+from fti.store.progress import ProgressEvent
+from fti.store.types import Case, document_id
 from tests.support.values import a_row
 from tests.unit.inference.conftest import World
 

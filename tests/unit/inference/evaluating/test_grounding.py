@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipelines.engines.cross_encoders.entailment import (
+from fti.pipelines.engines.cross_encoders.entailment import (
     EntailmentConfig,
     Probabilities,
     load_entailment,
 )
-from pipelines.inference.evaluating.evaluation import case_rows, evaluate
-from pipelines.inference.evaluating.grounding import claims, evidence, groundedness
-from store.types import Case, ModelIdentity
+from fti.pipelines.inference.evaluating.evaluation import case_rows, evaluate
+from fti.pipelines.inference.evaluating.grounding import claims, evidence, groundedness
+from fti.store.types import Case, ModelIdentity
 from tests.support.tiny_model import make_cross_encoder
 from tests.unit.inference.conftest import World
 

@@ -9,19 +9,19 @@ from typing import Any
 
 import pytest
 
-from pipelines.engines.generation import ServerConfig
-from pipelines.engines.remote import openai_server
-from pipelines.engines.remote.openai_server import OpenAIGenerator
-from pipelines.inference.evaluating.judging import (
+from fti.pipelines.engines.generation import ServerConfig
+from fti.pipelines.engines.remote import openai_server
+from fti.pipelines.engines.remote.openai_server import OpenAIGenerator
+from fti.pipelines.inference.evaluating.judging import (
     Judge,
     JudgeConfig,
     Task,
     Unreadable,
     read_verdict,
 )
-from pipelines.inference.evaluating.metrics import kappa
-from store.errors import GenerationFailed, InvalidCases, ModelUnavailable
-from store.store import Store
+from fti.pipelines.inference.evaluating.metrics import kappa
+from fti.store.errors import GenerationFailed, InvalidCases, ModelUnavailable
+from fti.store.store import Store
 from tests.support.chat_server import Respond, Server, refuses, says, serving
 
 

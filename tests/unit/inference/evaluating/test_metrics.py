@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ir_measures import AP, RR, R, Success, nDCG
 
-from pipelines.inference.evaluating import metrics
-from store.proof import squad
+from fti.pipelines.inference.evaluating import metrics
+from fti.store.proof import squad
 
 
 @pytest.mark.parametrize(

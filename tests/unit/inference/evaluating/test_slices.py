@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pipelines.inference.evaluating.slices import question_type, slices
+from fti.pipelines.inference.evaluating.slices import question_type, slices
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from store.contracts.prompt_contract import Contract, PromptForm
-from store.errors import EmptyQuestion, QuestionTooLong
-from store.types import EmbedderIdentity, Message, ModelIdentity, Passage
+from fti.store.contracts.prompt_contract import Contract, PromptForm
+from fti.store.errors import EmptyQuestion, QuestionTooLong
+from fti.store.types import EmbedderIdentity, Message, ModelIdentity, Passage
 from tests.support.values import a_contract, a_passage
 
 FORM = PromptForm()

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from store.errors import EmbedderMismatch, EngineError, InvalidFilter
-from store.features.feature_store import FeatureStore
-from store.features.search import Fusion, combine, fuse
-from store.files.layout import Layout
+from fti.store.errors import EmbedderMismatch, EngineError, InvalidFilter
+from fti.store.features.feature_store import FeatureStore
+from fti.store.features.search import Fusion, combine, fuse
+from fti.store.files.layout import Layout
 from tests.support.features import IDENTITY, an_update, axis
 
 INJECTION = "x' OR '1'='1"

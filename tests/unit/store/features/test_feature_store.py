@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from store.errors import (
+from fti.store.errors import (
     DocumentNotFound,
     EmbedderMismatch,
     StoreEmpty,
@@ -17,12 +17,12 @@ from store.errors import (
     StoreFull,
     VersionNotFound,
 )
-from store.features.feature_store import FeatureStore, bykey
-from store.files.layout import Layout
-from store.lance import indexing
-from store.lance.remembered import RememberedKeys
-from store.lance.shapes import CHUNKS, LedgerEntry
-from store.types import EmbedderIdentity, document_id, now, sha256_hex
+from fti.store.features import FeatureStore, bykey
+from fti.store.files.layout import Layout
+from fti.store.lance import indexing
+from fti.store.lance.remembered import RememberedKeys
+from fti.store.lance.shapes import CHUNKS, LedgerEntry
+from fti.store.types import EmbedderIdentity, document_id, now, sha256_hex
 from tests.support.features import IDENTITY, an_update
 from tests.support.processes import run_python, start_python, wait_for_line
 
@@ -185,8 +185,8 @@ def test_readers_see_all_of_a_document_or_nothing_while_it_changes(
     script = """
 import sys
 from pathlib import Path
-from store.features.feature_store import FeatureStore
-from store.files.layout import Layout
+from fti.store.features.feature_store import FeatureStore
+from fti.store.files.layout import Layout
 features = FeatureStore(Layout(Path(sys.argv[1])))
 seen, done = set(), Path(sys.argv[2])
 print("begun", flush=True)
@@ -238,9 +238,9 @@ def test_the_same_store_reads_alike_in_another_process(
     script = """
 import sys
 from pathlib import Path
-from store.features.feature_store import FeatureStore
-from store.files.layout import Layout
-from store.lance.remembered import RememberedKeys
+from fti.store.features.feature_store import FeatureStore
+from fti.store.files.layout import Layout
+from fti.store.lance.remembered import RememberedKeys
 features = FeatureStore(Layout(Path(sys.argv[1])))
 print(features.version(), [p.text for p in features.search_text("pies", 3)])
 """
@@ -404,7 +404,7 @@ def test_remembered_keys_are_read_once_while_nobody_else_writes(
             read.append(1)
             super().__init__(table)
 
-    monkeypatch.setattr("store.features.writing.RememberedKeys", Counted)
+    monkeypatch.setattr("fti.store.features.writing.RememberedKeys", Counted)
     remember(features, 5, 1)
     assert known(1, 2, 5) == [1, 5]
     remember(features, 9, 2, 0)
@@ -467,10 +467,10 @@ def test_a_file_limit_inside_lancedb_is_a_full_disk(layout: Layout) -> None:
     script = """
 import resource, sys
 from pathlib import Path
-from store.errors import StoreFull
-from store.features.feature_store import FeatureStore
-from store.files.layout import Layout
-from store.lance.remembered import RememberedKeys
+from fti.store.errors import StoreFull
+from fti.store.features.feature_store import FeatureStore
+from fti.store.files.layout import Layout
+from fti.store.lance.remembered import RememberedKeys
 from tests.support.features import IDENTITY, an_update
 features = FeatureStore(Layout(Path(sys.argv[1])))
 features.create(IDENTITY)
@@ -543,7 +543,7 @@ def test_maintenance_keeps_every_version_and_bounds_the_fragments(
 def test_remembered_vectors_that_no_chunk_has_go_when_they_are_many(
     features: FeatureStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("store.features.writing._CACHED_AT_LEAST", 5)
+    monkeypatch.setattr("fti.store.features.writing._CACHED_AT_LEAST", 5)
     other = IDENTITY.model_copy(update={"id": "the one before"})
 
     def remembered(identity: EmbedderIdentity) -> set[str]:
@@ -578,7 +578,7 @@ def test_remembered_vectors_that_no_chunk_has_go_when_they_are_many(
 def test_no_vectors_stay_remembered_of_a_store_that_was_emptied(
     features: FeatureStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("store.features.writing._CACHED_AT_LEAST", 0)
+    monkeypatch.setattr("fti.store.features.writing._CACHED_AT_LEAST", 0)
     features.replace([an_update("/a.md", ["one"])])
     features.remember_vectors(["0" * 64], np.ones((1, 4), np.float32), IDENTITY)
     features.delete([document_id("/a.md")])
@@ -627,7 +627,7 @@ ALIKE = """
 import sys
 from pathlib import Path
 import numpy as np
-from store.store import Store
+from fti.store.store import Store
 from tests.support.features import IDENTITY, an_update
 
 features = Store(Path(sys.argv[1])).features

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from store.errors import InvalidFilter
-from store.features.feature_store import FeatureStore
-from store.features.filters import Condition, conditions, parse
-from store.files.layout import Layout
-from store.lance.shapes import utf8
+from fti.store.errors import InvalidFilter
+from fti.store.features.feature_store import FeatureStore
+from fti.store.features.filters import Condition, conditions, parse
+from fti.store.files.layout import Layout
+from fti.store.lance.shapes import utf8
 from tests.support.features import IDENTITY, an_update, axis
 
 INJECTIONS = [

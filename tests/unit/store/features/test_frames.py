@@ -9,10 +9,10 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from store.errors import EmbedderMismatch, InputError, StoreEmpty
-from store.features.feature_store import FeatureStore
-from store.features.filters import parse
-from store.files.layout import Layout
+from fti.store.errors import EmbedderMismatch, InputError, StoreEmpty
+from fti.store.features.feature_store import FeatureStore
+from fti.store.features.filters import parse
+from fti.store.files.layout import Layout
 from tests.support.features import IDENTITY, an_update, axis
 
 

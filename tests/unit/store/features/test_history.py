@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from store.errors import InvalidName, StoreEmpty, StoreError, VersionNotFound
-from store.features.feature_store import FeatureStore, history
-from store.files.layout import Layout
-from store.store import Store
-from store.types import document_id
+from fti.store.errors import InvalidName, StoreEmpty, StoreError, VersionNotFound
+from fti.store.features import history
+from fti.store.features.feature_store import FeatureStore
+from fti.store.files.layout import Layout
+from fti.store.store import Store
+from fti.store.types import document_id
 from tests.support.features import IDENTITY, an_update
 from tests.support.values import EMBEDDER, a_contract, a_row
 

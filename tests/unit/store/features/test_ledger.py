@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from store.features.feature_store import FeatureStore
-from store.features.ledger import LedgerLines
-from store.files.layout import Layout
-from store.lance.shapes import LedgerEntry
-from store.types import SourceRecord, document_id, now
+from fti.store.features.feature_store import FeatureStore
+from fti.store.features.ledger import LedgerLines
+from fti.store.files.layout import Layout
+from fti.store.lance.shapes import LedgerEntry
+from fti.store.types import SourceRecord, document_id, now
 from tests.support.features import IDENTITY, an_update
 
 

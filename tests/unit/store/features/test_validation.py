@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from store.features.validation import StatisticsCounter, ValidationConfig, violation
-from store.lance.shapes import DocumentUpdate
+from fti.store.features.validation import StatisticsCounter, ValidationConfig, violation
+from fti.store.lance.shapes import DocumentUpdate
 from tests.support.features import IDENTITY, an_update, axis
 
 CONFIG = ValidationConfig(max_characters=40)

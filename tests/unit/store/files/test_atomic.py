@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from store.errors import StoreError, StoreFull, StoreLocked
-from store.files import atomic
+from fti.store.errors import StoreError, StoreFull, StoreLocked
+from fti.store.files import atomic
 from tests.support.processes import kill, run_python, start_python, wait_for_line
 
 
@@ -133,7 +133,7 @@ def test_lines_of_concurrent_processes_do_not_mix(tmp_path: Path) -> None:
     script = """
 import json, sys
 from pathlib import Path
-from store.files.atomic import append_line
+from fti.store.files.atomic import append_line
 for n in range(100):
     append_line(Path(sys.argv[1]), json.dumps({"who": sys.argv[2], "n": n, "pad": "x" * 9000}))
 """
@@ -150,7 +150,7 @@ def test_killing_an_appender_costs_at_most_its_last_line(tmp_path: Path) -> None
     script = """
 import json, sys
 from pathlib import Path
-from store.files.atomic import append_line
+from fti.store.files.atomic import append_line
 n = 0
 while True:
     append_line(Path(sys.argv[1]), json.dumps({"n": n, "pad": "x" * 200_000}))
@@ -189,7 +189,7 @@ def test_a_staged_folder_is_gone_after_a_failure(tmp_path: Path) -> None:
 HOLD = """
 import sys, time
 from pathlib import Path
-from store.files.atomic import writer_lock
+from fti.store.files.atomic import writer_lock
 with writer_lock(Path(sys.argv[1]), timeout_s=5, what="ingest of docs"):
     print("held", flush=True)
     time.sleep(600)
@@ -254,7 +254,7 @@ def test_writers_take_turns_across_processes(tmp_path: Path) -> None:
     script = """
 import sys
 from pathlib import Path
-from store.files.atomic import writer_lock
+from fti.store.files.atomic import writer_lock
 folder = Path(sys.argv[1])
 for _ in range(20):
     with writer_lock(folder / "l.lock", timeout_s=60, what="count"):

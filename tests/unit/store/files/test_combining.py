@@ -8,7 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
 
-from store.files.combining import Combining
+from fti.store.files.combining import Combining
 
 
 class Held:

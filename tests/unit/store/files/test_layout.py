@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from store.errors import StoreError, StoreFormatError, StoreLocked
-from store.files import layout as layout_module
-from store.files.atomic import write_json, writer_lock
-from store.files.layout import FORMAT, Layout
+from fti.store.errors import StoreError, StoreFormatError, StoreLocked
+from fti.store.files import layout as layout_module
+from fti.store.files.atomic import write_json, writer_lock
+from fti.store.files.layout import FORMAT, Layout
 from tests.support.processes import start_python, wait_for_line
 
 
@@ -176,8 +176,8 @@ def test_nobody_writes_while_a_store_is_migrated(tmp_path: Path) -> None:
 OLDER_PROCESS = """
 import sys
 from pathlib import Path
-from store.errors import StoreFormatError
-from store.store import Store
+from fti.store.errors import StoreFormatError
+from fti.store.store import Store
 from tests.support.features import IDENTITY, an_update
 from tests.support.values import a_contract, an_answer, publish_adapter
 

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from store.errors import StoreError, StoreLocked
-from store.files import lease as leases
-from store.files.lease import Holder, leased
-from store.files.places import Place
-from store.types import now
+from fti.store.errors import StoreError, StoreLocked
+from fti.store.files import lease as leases
+from fti.store.files.lease import Holder, leased
+from fti.store.files.places import Place
+from fti.store.types import now
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ from pathlib import Path
 import fsspec
 import pytest
 
-from store.errors import StoreError
-from store.files.places import Place
+from fti.store.errors import StoreError
+from fti.store.files.places import Place
 from tests.support.gcs_server import SECRET, gcs_server
 
 

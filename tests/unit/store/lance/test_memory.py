@@ -12,7 +12,7 @@ from tests.support.processes import run_python
 
 SETTINGS = """
 import json, os
-from store import memory
+from fti.store.lance import memory
 memory.spare()
 print(json.dumps({name: os.environ[name] for name in memory._LANCE}))
 """
@@ -20,7 +20,7 @@ print(json.dumps({name: os.environ[name] for name in memory._LANCE}))
 # Small blocks stay between the large ones, so that what these leave lies amid what is in use.
 FREED = """
 import json
-from store import memory
+from fti.store.lance import memory
 
 def held():
     with open("/proc/self/statm") as file:
@@ -58,7 +58,7 @@ def test_lancedb_takes_little_unless_told_otherwise(
 # As batches of many lengths leave them: free blocks of all sizes amid small ones that are in use.
 GAPS = """
 import json, random
-from store import memory
+from fti.store.lance import memory
 
 def held():
     with open("/proc/self/statm") as file:
@@ -86,7 +86,7 @@ def test_arrow_takes_memory_from_the_system_unless_told_otherwise(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     script = """
-from store import memory
+from fti.store.lance import memory
 memory.spare()
 import pyarrow
 print(pyarrow.default_memory_pool().backend_name)

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from store.errors import AnswerNotFound
-from store.files.layout import Layout
-from store.logs.answers import AnswerLog, new_answer_id
-from store.types import Answer, Feedback
+from fti.store.errors import AnswerNotFound
+from fti.store.files.layout import Layout
+from fti.store.logs.answers import AnswerLog, new_answer_id
+from fti.store.types import Answer, Feedback
 from tests.support.processes import start_python
 from tests.support.values import a_passage, an_answer
 
@@ -62,7 +62,7 @@ def test_answers_of_several_threads_are_flushed_together(
         begun.set()
         assert go.wait(30)
 
-    monkeypatch.setattr("store.files.atomic.os.fsync", flush)
+    monkeypatch.setattr("fti.store.files.atomic.os.fsync", flush)
     answers += [an_answer(new_answer_id(NOON), created_at=NOON) for _ in range(6)]
     with ThreadPoolExecutor(6) as pool:
         waiting = [pool.submit(log.append, answers[1])]
@@ -201,8 +201,8 @@ def test_two_processes_log_at_once(log: AnswerLog, tmp_path: Path) -> None:
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
-from store.logs.answers import AnswerLog, new_answer_id
-from store.files.layout import Layout
+from fti.store.logs.answers import AnswerLog, new_answer_id
+from fti.store.files.layout import Layout
 from tests.support.values import a_passage, an_answer
 log = AnswerLog(Layout(Path(sys.argv[1])))
 noon = datetime(2026, 3, 1, 12, tzinfo=UTC)

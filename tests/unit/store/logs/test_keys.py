@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from store.errors import IntegrityError, InvalidName, KeyNotFound
-from store.files.layout import Layout
-from store.logs.keys import KeyStore
+from fti.store.errors import IntegrityError, InvalidName, KeyNotFound
+from fti.store.files.layout import Layout
+from fti.store.logs.keys import KeyStore
 from tests.support.processes import start_python
 
 
@@ -47,8 +47,8 @@ def test_a_revoked_key_stays_in_the_list_and_lets_nobody_in(keys: KeyStore) -> N
 def test_another_process_key_is_seen_at_once(keys: KeyStore, tmp_path: Path) -> None:
     keys.create("first")
     assert len(keys.list()) == 1
-    script = "from pathlib import Path; import sys; from store.logs.keys import KeyStore\n"
-    script += "from store.files.layout import Layout\n"
+    script = "from pathlib import Path; import sys; from fti.store.logs.keys import KeyStore\n"
+    script += "from fti.store.files.layout import Layout\n"
     script += "print(KeyStore(Layout(Path(sys.argv[1]))).create('second')[1])"
     process = start_python(script, tmp_path)
     text, error = process.communicate(timeout=60)

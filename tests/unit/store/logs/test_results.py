@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from store.store import Store
+from fti.store.store import Store
 
 
 def test_rows_are_found_again_under_the_same_circumstances_only(tmp_path: Path) -> None:

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-import store.logs.runs
-from store.errors import IntegrityError, InvalidName, RunNotFound, StoreEmpty
-from store.files.layout import Layout
-from store.logs.runs import RunLog, _namespace
-from store.types import Interval, Run
+import fti.store.logs.runs
+from fti.store.errors import IntegrityError, InvalidName, RunNotFound, StoreEmpty
+from fti.store.files.layout import Layout
+from fti.store.logs.runs import RunLog, _namespace
+from fti.store.types import Interval, Run
 from tests.support.processes import kill, run_python, start_python, wait_for_line
 
 
@@ -108,8 +108,8 @@ def test_a_block_that_raises_has_failed_with_the_cause(
 RUN = """
 import sys, time
 from pathlib import Path
-from store.files.layout import Layout
-from store.logs.runs import RunLog
+from fti.store.files.layout import Layout
+from fti.store.logs.runs import RunLog
 runs = RunLog(Layout(Path(sys.argv[1])))
 """
 SLEEP = "run = runs.start('finetune')\nprint(run.id, flush=True)\ntime.sleep(600)\n"
@@ -190,7 +190,7 @@ def test_a_run_that_ends_while_it_is_looked_at_has_not_died(
         runs.finish(run, status="done")
         return False
 
-    monkeypatch.setattr(store.runs, "_alive", ends_now)
+    monkeypatch.setattr(fti.store.logs.runs, "_alive", ends_now)
     assert runs.get(run.id).status == "done"
 
 
@@ -199,7 +199,7 @@ def test_runs_are_listed_newest_first_also_within_a_second(
 ) -> None:
     start = datetime(2026, 3, 1, 12, tzinfo=UTC)
     times = iter([start + timedelta(seconds=n / 4) for n in range(10)])
-    monkeypatch.setattr(store.runs, "now", lambda: next(times))
+    monkeypatch.setattr(fti.store.logs.runs, "now", lambda: next(times))
     started = [runs.start("ingest" if n % 2 else "batch").id for n in range(10)]
     assert [r.id for r in runs.list()] == started[::-1]
     assert [r.id for r in runs.list(limit=3)] == started[:-4:-1]

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from store.errors import GateRefused, InputError
-from store.proof.gate import GateDecision, bootstrap_interval, decide
+from fti.store.errors import GateRefused, InputError
+from fti.store.proof.gate import GateDecision, bootstrap_interval, decide
 
 scores = st.floats(0, 1, allow_nan=False)
 

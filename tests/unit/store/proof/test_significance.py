@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from store.errors import InputError
-from store.proof.significance import Difference, differences, holm, randomisation_p
+from fti.store.errors import InputError
+from fti.store.proof.significance import Difference, differences, holm, randomisation_p
 
 
 def test_a_few_differences_are_tested_exactly() -> None:

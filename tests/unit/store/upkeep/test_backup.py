@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from store.errors import (
+from fti.store.errors import (
     BackupNotFound,
     ConfigError,
     InputError,
@@ -18,15 +18,15 @@ from store.errors import (
     StoreFormatError,
     StoreLocked,
 )
-from store.files import layout as layouts
-from store.files.layout import Layout
-from store.files.places import Place
-from store.lance.shapes import LedgerEntry
-from store.store import Store
-from store.types import Feedback, sha256_hex
-from store.upkeep.backup import back_up, backups, check, find_backup, restore
-from store.upkeep.checking import check_store
-from store.upkeep.moving import is_upload, settle
+from fti.store.files import layout as layouts
+from fti.store.files.layout import Layout
+from fti.store.files.places import Place
+from fti.store.lance.shapes import LedgerEntry
+from fti.store.store import Store
+from fti.store.types import Feedback, sha256_hex
+from fti.store.upkeep.backup import back_up, backups, check, find_backup, restore
+from fti.store.upkeep.checking import check_store
+from fti.store.upkeep.moving import is_upload, settle
 from tests.support.features import IDENTITY, an_update
 from tests.support.values import an_answer, publish_adapter
 
@@ -156,7 +156,7 @@ def test_a_list_of_files_that_was_changed_is_refused(store: Store, place: Place)
 
 
 def test_paths_that_lead_out_are_refused(store: Store, place: Place, tmp_path: Path) -> None:
-    from store.upkeep.backup import _seal
+    from fti.store.upkeep.backup import _seal
 
     key = f"backups/{back_up(store.layout, place).backup}.json"
     body = json.loads(place.read(key))

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from store.lance.shapes import DocumentUpdate
-from store.store import Store
-from store.upkeep.checking import check_store
+from fti.store.lance.shapes import DocumentUpdate
+from fti.store.store import Store
+from fti.store.upkeep.checking import check_store
 from tests.support.features import an_update
 from tests.unit.store.upkeep.test_backup import fill
 
@@ -66,7 +66,7 @@ def a_chunk_that_differs_from_its_digest(store: Store) -> None:
 
 
 def an_interrupted_ingest(store: Store) -> None:
-    from store.lance import shapes as tables
+    from fti.store.lance import shapes as tables
 
     table = store.features._lance.open(tables.CHUNKS)
     update = an_update("/c.md", ["four"])
@@ -107,7 +107,7 @@ def test_damage_is_found(
 def test_vectors_that_are_no_numbers_are_found(store: Store) -> None:
     import pyarrow as pa
 
-    from store.lance import shapes as tables
+    from fti.store.lance import shapes as tables
 
     table = store.features._lance.open(tables.CHUNKS)
     rows = table.search().where("text = 'one'").to_arrow()

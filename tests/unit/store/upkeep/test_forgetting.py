@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from store.errors import StoreLocked
-from store.lance import shapes as tables
-from store.store import Store
-from store.types import document_id, sha256_hex
-from store.upkeep.checking import check_store
-from store.upkeep.forgetting import erase
+from fti.store.errors import StoreLocked
+from fti.store.lance import shapes as tables
+from fti.store.store import Store
+from fti.store.types import document_id, sha256_hex
+from fti.store.upkeep.checking import check_store
+from fti.store.upkeep.forgetting import erase
 from tests.support.features import IDENTITY, an_update
 from tests.unit.store.upkeep.test_backup import upload
 

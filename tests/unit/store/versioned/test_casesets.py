@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from store.errors import CaseSetNotFound, IntegrityError, InvalidCases, InvalidName
-from store.store import Store
-from store.types import Case, sha256_hex
-from store.versioned.casesets import cases_digest
+from fti.store.errors import CaseSetNotFound, IntegrityError, InvalidCases, InvalidName
+from fti.store.store import Store
+from fti.store.types import Case, sha256_hex
+from fti.store.versioned.casesets import cases_digest
 
 ONE = Case(id="1", question="When?", answers=("at nine",), document="hours.md", tags=("hours",))
 TWO = Case(id="2", question="Who?", document="hours.md")

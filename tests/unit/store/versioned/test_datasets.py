@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from store.errors import DatasetNotFound, InputError, IntegrityError, InvalidName, StoreError
-from store.files.layout import Layout
-from store.types import DatasetVersion, InstructionExample, Message, Split
-from store.versioned.datasets import DatasetStore
+from fti.store.errors import DatasetNotFound, InputError, IntegrityError, InvalidName, StoreError
+from fti.store.files.layout import Layout
+from fti.store.types import DatasetVersion, InstructionExample, Message, Split
+from fti.store.versioned.datasets import DatasetStore
 from tests.support.processes import run_python
 from tests.support.values import EMBEDDER, a_pair, a_passage, a_row
 
@@ -167,8 +167,8 @@ def test_another_process_reads_the_same_rows(datasets: DatasetStore, tmp_path: P
     script = """
 import sys
 from pathlib import Path
-from store.versioned.datasets import DatasetStore
-from store.files.layout import Layout
+from fti.store.versioned.datasets import DatasetStore
+from fti.store.files.layout import Layout
 datasets = DatasetStore(Layout(Path(sys.argv[1])))
 print([row.id for row in datasets.rows("faq", "train")])
 """

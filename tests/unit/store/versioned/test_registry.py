@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from store.contracts.embedder_contract import EmbedderContract
-from store.errors import (
+from fti.store.contracts.embedder_contract import EmbedderContract
+from fti.store.errors import (
     AliasNotFound,
     ContractError,
     InputError,
@@ -20,9 +20,9 @@ from store.errors import (
     ModelNotFound,
     StoreError,
 )
-from store.files.layout import Layout
-from store.types import DatasetVersion, Interval, now
-from store.versioned.registry import AdapterInfo, ModelRegistry, ModelVersion
+from fti.store.files.layout import Layout
+from fti.store.types import DatasetVersion, Interval, now
+from fti.store.versioned.registry import AdapterInfo, ModelRegistry, ModelVersion
 from tests.support.processes import run_python, start_python
 from tests.support.values import EMBEDDER, a_contract
 
@@ -402,8 +402,8 @@ def test_versions_and_aliases_are_frozen(registry: ModelRegistry, files: Path) -
 PROMOTE = """
 import sys
 from pathlib import Path
-from store.files.layout import Layout
-from store.versioned.registry import ModelRegistry
+from fti.store.files.layout import Layout
+from fti.store.versioned.registry import ModelRegistry
 registry = ModelRegistry(Layout(Path(sys.argv[1])))
 """
 
@@ -554,8 +554,8 @@ def test_registrations_from_two_processes_never_clash(
     script = """
 import sys
 from pathlib import Path
-from store.files.layout import Layout
-from store.versioned.registry import ModelRegistry, ModelVersion
+from fti.store.files.layout import Layout
+from fti.store.versioned.registry import ModelRegistry, ModelVersion
 root, files, who, manifest = map(Path, sys.argv[1:])
 registry = ModelRegistry(Layout(root))
 like = ModelVersion.model_validate_json(manifest.read_text())

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from store.errors import (
+from fti.store.errors import (
     DatasetNotFound,
     InputError,
     IntegrityError,
@@ -19,7 +19,7 @@ from store.errors import (
     StoreError,
     StoreFull,
 )
-from store.versioned.versions import MANIFEST, VersionedFolders, _digest, check_name
+from fti.store.versioned.versions import MANIFEST, VersionedFolders, _digest, check_name
 from tests.support.processes import kill, run_python, start_python, wait_for_line
 
 Fill = Callable[[Path], None]
@@ -367,8 +367,8 @@ def test_a_number_taken_past_the_lock_is_skipped(
 PUBLISH = """
 import sys
 from pathlib import Path
-from store.errors import DatasetNotFound
-from store.versioned.versions import VersionedFolders
+from fti.store.errors import DatasetNotFound
+from fti.store.versioned.versions import VersionedFolders
 folders = VersionedFolders(Path(sys.argv[1]), what="dataset", not_found=DatasetNotFound,
                            allowed_suffixes={".txt"})
 def fill(folder):
@@ -397,8 +397,8 @@ def test_two_processes_publish_under_different_numbers(folders: VersionedFolders
     "crash",
     [
         "os.rename = Path.rename = lambda *a: os._exit(9)",
-        "store.versions.fsync_tree = lambda *a: os._exit(9)",
-        "store.versions.write_bytes = lambda *a: os._exit(9)",
+        "fti.store.versioned.versions.fsync_tree = lambda *a: os._exit(9)",
+        "fti.store.versioned.versions.write_bytes = lambda *a: os._exit(9)",
     ],
 )
 def test_a_crash_before_the_rename_leaves_nothing_to_see(
@@ -406,7 +406,7 @@ def test_a_crash_before_the_rename_leaves_nothing_to_see(
 ) -> None:
     _publish(folders)
     script = PUBLISH + (
-        f"import os, store.versions\n{crash}\n"
+        f"import os, fti.store.versioned.versions\n{crash}\n"
         "folders.publish('faq', fill, lambda n, files: {})\nprint('published')"
     )
     process = start_python(script, folders.root, "half")

@@ -8,14 +8,19 @@ from typing import Any
 
 import pytest
 
-from pipelines.engines.causal_lm.loading import LoadedModel, ModelConfig, load_causal_lm, load_whole
-from pipelines.engines.generation import GenerationRequest, TransformersGenerator
-from pipelines.training.steps import methods
-from pipelines.training.steps.methods import noisy_embeddings, require_device, trainable
-from store.errors import ContractError, TrainingError
-from store.progress import ProgressEvent
-from store.store import Store
-from store.types import Message
+from fti.pipelines.engines.causal_lm.loading import (
+    LoadedModel,
+    ModelConfig,
+    load_causal_lm,
+    load_whole,
+)
+from fti.pipelines.engines.generation import GenerationRequest, TransformersGenerator
+from fti.pipelines.training.steps import methods
+from fti.pipelines.training.steps.methods import noisy_embeddings, require_device, trainable
+from fti.store.errors import ContractError, TrainingError
+from fti.store.progress import ProgressEvent
+from fti.store.store import Store
+from fti.store.types import Message
 from tests.support.boxes import FAST, dataset, run
 from tests.support.tiny_model import make_tiny_lm
 

@@ -7,15 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.engines.encoding import IGNORED, EncodedExample
-from pipelines.training.steps.batches import collate, padded_tokens, plan_order
-from pipelines.training.steps.loss import measure, response_logits
-from pipelines.training.steps.trainer import newest_checkpoint
+from fti.pipelines.engines.encoding import IGNORED, EncodedExample
+from fti.pipelines.training.steps.batches import collate, padded_tokens, plan_order
+from fti.pipelines.training.steps.loss import measure, response_logits
+from fti.pipelines.training.steps.trainer import newest_checkpoint
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    from pipelines.engines.causal_lm.loading import ModelConfig, load_causal_lm
+    from fti.pipelines.engines.causal_lm.loading import ModelConfig, load_causal_lm
     from tests.support.tiny_model import make_tiny_lm
 
     folder = make_tiny_lm(tmp_path_factory.mktemp("tiny"))
