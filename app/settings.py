@@ -180,8 +180,9 @@ def given_variables(environment: Mapping[str, str] | None = None) -> dict[str, s
 
 def profiles_folder() -> Path:
     """Where the profiles that ship lie: inside an installed package, or beside it in a clone."""
-    inside = Path(__file__).parent / "configs"
-    return inside if inside.is_dir() else Path(__file__).parent.parent / "configs"
+    here = Path(__file__).resolve().parent  # in a clone this package is reached through a link
+    inside = here / "configs"
+    return inside if inside.is_dir() else here.parent / "configs"
 
 
 def profile_path(profile: Path | None) -> Path:
