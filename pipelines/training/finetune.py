@@ -30,6 +30,7 @@ from fti.pipelines.training.steps.callbacks import TrainingLog, read_weights
 from fti.pipelines.training.steps.loss import Responses
 from fti.pipelines.training.steps.methods import (
     continued,
+    precision,
     put_weights,
     require_trainable,
     trainable,
@@ -244,6 +245,7 @@ def finetune(
                         "training_digest": digest,
                         "attempt": attempt,
                         "estimated": estimate.as_json(),
+                        "precision": precision(config, model),
                     }
                     store.runs.attach(run.id, "curve", log.curve)
                     version = _register(

@@ -29,7 +29,8 @@ def trained(fti: Fti, tiny_lm: Path, tmp_path: Path) -> Fti:
         f"generator: {{engine: transformers, id: {tiny_lm}, device: cpu}}\n"
         "embedder: {engine: hashing, dimension: 256}\n"
         "prompt: {max_prompt_tokens: 300, max_new_tokens: 40, max_passages: 2}\n"
-        "training: {max_steps: 4, rank: 4, dropout: 0.0, evaluations: 2, learning_rate: 0.01}\n",
+        "training: {max_steps: 4, rank: 4, dropout: 0.0, evaluations: 2, learning_rate: 0.01,\n"
+        "           precision: float32}\n",
         "utf-8",
     )
     fti.env["FTI_CONFIG"] = str(profile)
@@ -66,6 +67,7 @@ def test_two_processes_learn_what_one_learns_from_the_same_steps(trained: Fti) -
     one = json.loads(done.stdout)
 
     assert (two["metrics"]["processes"], one["metrics"]["processes"]) == (2, 1)
+    assert two["metrics"]["precision"] == one["metrics"]["precision"] == "float32"
     assert (two["ref"], one["ref"]) == ("two/1", "one/1")
     store = Store(trained.home / "store")
 

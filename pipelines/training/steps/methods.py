@@ -82,6 +82,13 @@ def computes_in_bfloat16(config: TrainingConfig, model: Any) -> bool:
     return parameter.dtype != torch.float16 and _has_bfloat16(parameter.device.type)
 
 
+def precision(config: TrainingConfig, model: Any) -> str:
+    """The format that products are computed in, as a run records it: ``float32`` or another."""
+    if computes_in_bfloat16(config, model):
+        return "bfloat16"
+    return str(next(model.parameters()).dtype).removeprefix("torch.")
+
+
 def _has_bfloat16(device: str) -> bool:
     import torch
 

@@ -12,6 +12,7 @@ from fti.pipelines.engines.causal_lm.loading import LoadedModel, ModelConfig, lo
 from fti.pipelines.engines.encoding import IGNORED, EncodedExample, PromptEncoder
 from fti.pipelines.training.examples import EncodedPair, EncodedPairs, encode_pairs
 from fti.pipelines.training.preferences import Preferences, log_likelihoods
+from fti.pipelines.training.steps import methods
 from fti.pipelines.training.steps.methods import trainable
 from fti.pipelines.training.steps.trainer import train_model
 from fti.store.errors import TrainingError
@@ -129,6 +130,23 @@ def test_the_better_response_becomes_likelier(
     assert best is not None
     assert best.loss < 0.66 < log.before.loss
     assert best.exact == 1.0
+
+
+def test_the_better_response_becomes_likelier_in_bfloat16_too(
+    base: LoadedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A CPU without the instructions emulates them: slow, and the same numbers.
+    monkeypatch.setattr(methods, "_has_bfloat16", lambda device: True)
+    pairs = objective(max_steps=10, dropout=0.0)
+    config = FAST.model_copy(update={"max_steps": 10, "dropout": 0.0, "precision": "bfloat16"})
+    with trainable(base, config) as model:
+        log = train_model(model, pairs, config=config, learning_rate=0.005, folder=tmp_path)
+        best = pairs.measure(model)
+
+    assert log.before is not None
+    assert log.before.loss == pytest.approx(math.log(2), abs=5e-3)
+    assert best is not None
+    assert best.loss < 0.67 < log.before.loss
 
 
 def preference(n: int, split: Split, **changes: Any) -> PreferenceExample:

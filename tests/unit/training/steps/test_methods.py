@@ -189,8 +189,10 @@ def test_products_in_bfloat16_train_to_nearly_the_same(
     )
     # A CPU without the instructions emulates them: slow, and the same numbers.
     monkeypatch.setattr(methods, "_has_bfloat16", lambda device: True)
-    rounded = losses(store, run(store, base, data, config))
+    version = run(store, base, data, config.model_copy(update={"precision": "auto"}))
+    rounded = losses(store, version)
 
+    assert version.metrics["precision"] == "bfloat16"
     assert rounded != exact
     assert rounded == pytest.approx(exact, rel=0.1)
 
