@@ -17,7 +17,8 @@ demo: setup                        ## the whole loop on the documents that ship,
 test: check                        ## lint, types, import rules and every test
 	$(BIN)/python -m pytest -n 2 -p no:benchmark
 check: setup                       ## lint, formatting, types and import rules
-	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports \
+	  && $(BIN)/python -m tests.support.house
 serve: setup                       ## the chat API and page on http://127.0.0.1:8000
 	$(BIN)/fti serve
 bench: setup                       ## speed and memory, as ratios against baselines of the same run

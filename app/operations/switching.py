@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from fti.app.operations.embedder_choice import load_version, standing_on, trained_from_profile
-from fti.app.operations.promotion import Promotion, below, frozen_set, not_better, require_reason
+from fti.app.operations.gating import Promotion, below, frozen_set, not_better, require_reason
 from fti.store.errors import ContractError, GateRefused, InputError, IntegrityError, StoreError
 from fti.store.progress import Progress, quiet
 from fti.store.versioned.registry import CHAMPION

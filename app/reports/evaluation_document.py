@@ -1,8 +1,4 @@
-"""The report of an evaluation: what was measured, how sure it is, and what to read next.
-
-This collects it and writes it as JSON, with the scores per case for ``fti evaluate --baseline``;
-``evaluation_html`` and ``evaluation_markdown`` show it to people.
-"""
+"""What the report of an evaluation shows: what was measured, how sure it is, what to read next."""
 
 from __future__ import annotations
 
@@ -12,11 +8,9 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fti.store.errors import AnswerNotFound
-from fti.store.files.atomic import dump_json, write_bytes
 from fti.store.types import Interval, now
 
 if TYPE_CHECKING:
@@ -53,7 +47,6 @@ _PACKAGES = (
     "lancedb",
     "numpy",
 )
-_SCORES = (*MEANINGS, "rank", "similarity")
 _PASSAGE_CHARACTERS = 700
 
 
@@ -186,22 +179,6 @@ def _with_passages(row: Mapping[str, Any], found: Compared, store: Store) -> dic
     return shown
 
 
-def write_report(document: EvaluationDocument, folder: Path) -> list[Path]:
-    """Write report.html, report.md and report.json into a folder, made when needed."""
-    from fti.app.reports.evaluation_html import as_html
-    from fti.app.reports.evaluation_markdown import as_markdown
-
-    files = {
-        "report.html": as_html(document).encode("utf-8"),
-        "report.md": as_markdown(document).encode("utf-8"),
-        "report.json": dump_json(as_json(document)),
-    }
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, data in files.items():
-        write_bytes(folder / name, data)
-    return [folder / name for name in files]
-
-
 def versions(document: EvaluationDocument) -> dict[str, str]:
     """Exactly what was measured, by name."""
     main = document.main
@@ -239,27 +216,6 @@ def _package(name: str) -> str:
         return f"{name} {importlib.metadata.version(name)}"
     except importlib.metadata.PackageNotFoundError:
         return ""
-
-
-def as_json(document: EvaluationDocument) -> dict[str, Any]:
-    """The report as JSON values, with the scores per case that a later run compares with."""
-    body = document.found.as_json(several=True)
-    return {
-        **body,
-        "main": document.found.main,
-        "slices": [part.model_dump(mode="json") for part in document.slices],
-        "worst": [dict(case) for case in document.worst],
-        "failed": list(document.failed),
-        "versions": versions(document),
-        "command": document.command,
-        "rows": {
-            name: [
-                {"id": row["id"], **{s: row[s] for s in _SCORES if row.get(s) is not None}}
-                for row in rows
-            ]
-            for name, rows in document.rows.items()
-        },
-    }
 
 
 def score(report: EvaluationReport, name: str) -> Interval | None:

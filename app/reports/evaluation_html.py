@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fti.app.reports import charts
-from fti.app.reports.evaluation_report import (
+from fti.app.reports.evaluation_document import (
     MEANINGS,
     EvaluationDocument,
     lead,

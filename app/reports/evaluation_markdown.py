@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from fti.app.reports.evaluation_report import (
+from fti.app.reports.evaluation_document import (
     EvaluationDocument,
     lead,
     score,

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from fti.pipelines.engines.cross_encoders.entailment import EntailmentConfig
-from fti.pipelines.inference.evaluating.judging import JudgeConfig
+from fti.pipelines.inference.evaluating.judge_config import JudgeConfig
 from fti.store.features.search import Fusion
 from fti.store.types import SearchMode, Value
 

@@ -16,7 +16,7 @@ from fti.store.features.filters import Where
 from fti.store.features.ledger import LedgerReader
 from fti.store.features.opened import INGEST_HINT, one_of
 from fti.store.features.search import Fusion
-from fti.store.lance import shapes as tables
+from fti.store.lance import shapes
 from fti.store.types import Chunk, Passage
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class ChunkReader(LedgerReader):
             query = query.where(one_of("document_id", ids))
         with self._lance.reading():
             rows = sorted(search.rows(query), key=lambda r: (r["source"], r["ordinal"]))
-        return [tables.read_chunk(row) for row in rows]
+        return [shapes.read_chunk(row) for row in rows]
 
     def chunk(self, chunk_id: str) -> tuple[Chunk, str, str]:
         """One chunk with its document's title and source.
@@ -71,14 +71,14 @@ class ChunkReader(LedgerReader):
                 f"There is no chunk {chunk_id!r} in version {self.version()} of the features.",
                 hint="Its document was changed or deleted since; look at an earlier version.",
             )
-        return tables.read_chunk(rows[0]), rows[0]["title"], rows[0]["source"]
+        return shapes.read_chunk(rows[0]), rows[0]["title"], rows[0]["source"]
 
     def vectors(self, chunk_ids: Sequence[str]) -> dict[str, NDArray[np.float32]]:
         """The vectors of chunks that are there, by id."""
         with self._lance.reading():
             query = self._snapshot().search().where(one_of("id", chunk_ids))
             rows = query.select(["id", "vector"]).to_arrow()
-        return dict(zip(rows["id"].to_pylist(), tables.matrix(rows["vector"]), strict=True))
+        return dict(zip(rows["id"].to_pylist(), shapes.matrix(rows["vector"]), strict=True))
 
     def lookup(self, chunk_ids: Sequence[str]) -> dict[str, Chunk]:
         """The chunks that are there of these ids: an online read by key, without a search."""
@@ -91,7 +91,7 @@ class ChunkReader(LedgerReader):
                 by_key = RowsByKey(table, self._lance.address(self._lance.chunks), _LOOKED_UP)
                 self._by_key = held = (table, by_key)
             found = held[1].rows(chunk_ids)
-        return {row["id"]: tables.read_chunk(row) for row in found}
+        return {row["id"]: shapes.read_chunk(row) for row in found}
 
     def sample(
         self, limit: int, *, documents: Sequence[str] | None = None, seed: int = 0
@@ -233,7 +233,7 @@ class ChunkReader(LedgerReader):
             values: dict[str, set[str]] = {}
             for batch in table.search().select(["metadata"]).to_batches(8192):
                 for text in batch.column(0).unique().to_pylist():
-                    for key, value in tables.decode_metadata(text).items():
+                    for key, value in shapes.decode_metadata(text).items():
                         values.setdefault(key, set()).add(value)
             self._metadata = (version, values)
         return self._metadata[1]

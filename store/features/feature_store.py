@@ -20,17 +20,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fti.store.errors import EmbedderMismatch
+from fti.store.errors import EmbedderMismatch, InputError
 from fti.store.features import frames
 from fti.store.features.chunks import ChunkSample
 from fti.store.features.frames import WriteReport
 from fti.store.features.health import Diagnosis, ErasedRows, FeatureUpkeep, Health
 from fti.store.features.history import FeatureVersion, History
-from fti.store.features.validation import ValidationConfig
+from fti.store.features.validation import ValidationConfig, violation
 from fti.store.features.writing import ReplaceResult
-from fti.store.lance import indexing
-from fti.store.lance import shapes as tables
+from fti.store.lance import indexing, shapes
 from fti.store.lance.connection import with_schema
+from fti.store.lance.shapes import DocumentUpdate
 from fti.store.types import EmbedderIdentity, Value
 
 __all__ = [
@@ -42,6 +42,8 @@ __all__ = [
     "Health",
     "ReplaceResult",
 ]
+
+_WRITTEN_AT_ONCE = 64  # documents of one commit
 
 
 class FeatureStats(Value):
@@ -78,7 +80,7 @@ class FeatureStore(FeatureUpkeep):
             )  # fmt: skip
         chunks = self._snapshot()
         lines = self.lines()
-        identity = tables.passport(chunks.schema)
+        identity = shapes.passport(chunks.schema)
         with self._lance.reading():
             return FeatureStats(
                 documents=lines.served(),
@@ -124,16 +126,16 @@ class FeatureStore(FeatureUpkeep):
         """
         self._refuse_old()
         with self._lance.writing():
-            documents = self._lance.ensure(tables.DOCUMENTS, tables.documents_schema())
+            documents = self._lance.ensure(shapes.DOCUMENTS, shapes.documents_schema())
             self._add_missing_columns(documents)
-            table = self._lance.ensure(self._lance.chunks, tables.chunks_schema(identity))
+            table = self._lance.ensure(self._lance.chunks, shapes.chunks_schema(identity))
             indexing.ensure_text_index(table)
         self.require_identity(identity)
 
     def _add_missing_columns(self, documents: Any) -> None:
         """What the ledger of a store made by an earlier fti has no column for."""
         there = set(documents.schema.names)
-        missing = [field for field in tables.documents_schema() if field.name not in there]
+        missing = [field for field in shapes.documents_schema() if field.name not in there]
         if missing:
             documents.add_columns(missing)
 
@@ -163,7 +165,36 @@ class FeatureStore(FeatureUpkeep):
             EmbedderMismatch: the store's vectors come from another embedder.
             StoreLocked, StoreFull: as an ingest.
         """
-        return frames.write(self, frame, identity=identity, config=config)
+        table = frames.table_of(frame)
+        made_by = identity or frames.passport_of(table) or self.identity()
+        if made_by is None:
+            raise InputError(
+                "The store is new, and the table does not say which embedder made its vectors.",
+                hint="Name it: write(frame, identity=embedder.identity)",
+            )
+        config = config or ValidationConfig()
+        good: list[DocumentUpdate] = []
+        bad: list[tuple[DocumentUpdate, str]] = []
+        for update in frames.updates(table, made_by):
+            wrong = violation(update, made_by, config)
+            if wrong is None:
+                good.append(update)
+            else:
+                bad.append((update, wrong))
+        with self.layout.writing("write"):
+            self.create(made_by)
+            for start in range(0, len(good), _WRITTEN_AT_ONCE):
+                self.replace(good[start : start + _WRITTEN_AT_ONCE])
+            held = {e.record.id: e for e in self.ledger()}
+            self.note([frames.refused_line(u, held.get(u.document.id), why) for u, why in bad])
+            self.maintain()
+            version = self.record_version().version
+        return WriteReport(
+            documents=len(good),
+            chunks=sum(len(u.chunks) for u in good),
+            refused={update.document.source: why for update, why in bad},
+            version=version,
+        )
 
     # All vectors anew
 
@@ -173,9 +204,9 @@ class FeatureStore(FeatureUpkeep):
         Readers keep the present chunks until ``adopt``.
         """
         self._refuse_old()
-        self._lance.drop(tables.REBUILD)
+        self._lance.drop(shapes.REBUILD)
         aside = FeatureStore(self.layout)
-        aside._lance.chunks = tables.REBUILD
+        aside._lance.chunks = shapes.REBUILD
         aside.create(identity)
         return aside
 
@@ -216,15 +247,15 @@ class FeatureStore(FeatureUpkeep):
                         strict=True,
                     )
                 )  # fmt: skip
-                columns["vector"] = tables.vector_column(vectors, schema)
+                columns["vector"] = shapes.vector_column(vectors, schema)
                 table.add(pa.table([columns[name] for name in schema.names], schema=schema))
             table.optimize(cleanup_older_than=indexing.NEVER)
         return int(table.count_rows())
 
     def discard(self, rebuilt: FeatureStore) -> None:
         """Drop what ``rebuilding`` gave, where it was not adopted."""
-        if rebuilt._lance.chunks == tables.REBUILD:
-            self._lance.drop(tables.REBUILD)
+        if rebuilt._lance.chunks == shapes.REBUILD:
+            self._lance.drop(shapes.REBUILD)
 
     def adopt(self, rebuilt: FeatureStore) -> int:
         """Put the rebuilt chunks in the place of the present ones, in one commit.
@@ -236,10 +267,10 @@ class FeatureStore(FeatureUpkeep):
         schema = source.schema
         with self._lance.writing():
             rows = with_schema(source.search().to_batches(1024), schema)
-            indexing.ensure_text_index(self._lance.overwrite(tables.CHUNKS, rows, schema))
-        keep = tables.vectors_name(tables.passport(schema))
+            indexing.ensure_text_index(self._lance.overwrite(shapes.CHUNKS, rows, schema))
+        keep = shapes.vectors_name(shapes.passport(schema))
         for name in self._lance.names():
-            if name == tables.REBUILD or (tables.is_vectors_name(name) and name != keep):
+            if name == shapes.REBUILD or (shapes.is_vectors_name(name) and name != keep):
                 self._lance.drop(name)
         return self.version()
 

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from fti.store.lance import shapes as tables
+from fti.store.lance import shapes
 from fti.store.types import EmbedderIdentity
 
 
@@ -30,7 +30,7 @@ def write_fragment(
     """
     from lance.fragment import write_fragments
 
-    rows = tables.vectors_table(keys, vectors, tables.vectors_schema(identity))
+    rows = shapes.vectors_table(keys, vectors, shapes.vectors_schema(identity))
     written = write_fragments(rows, address, mode="append")
     return [json.dumps(fragment.to_json()) for fragment in written]
 

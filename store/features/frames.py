@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fti.store.errors import InputError
-from fti.store.features.validation import ValidationConfig, violation
-from fti.store.lance import shapes as tables
+from fti.store.lance import shapes
 from fti.store.lance.shapes import DocumentUpdate, LedgerEntry
 from fti.store.types import (
     Chunk,
@@ -30,8 +29,6 @@ from fti.store.types import (
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from fti.store.features.feature_store import FeatureStore
-
 #: What the ledger says in place of a file of a document that came as rows.
 FRAME = "frame:"
 #: Columns of a table of chunks; ``vector`` last, as it is the largest.
@@ -39,7 +36,6 @@ COLUMNS = (
     "id", "document_id", "source", "title", "section", "ordinal", "start", "end", "text",
     "content_hash", "media_type", "metadata", "vector",
 )  # fmt: skip
-_AT_ONCE = 64  # documents of one commit
 _NEEDED = ("source", "text", "vector")
 
 
@@ -59,7 +55,7 @@ def as_table(batches: Iterable[Any], schema: pa.Schema, columns: Iterable[str]) 
 
     found = pa.Table.from_batches(list(batches), pa.schema([schema.field(c) for c in columns]))
     if "metadata" in found.column_names:
-        maps = [list(tables.decode_metadata(t).items()) for t in found["metadata"].to_pylist()]
+        maps = [list(shapes.decode_metadata(t).items()) for t in found["metadata"].to_pylist()]
         at = found.column_names.index("metadata")
         kind = pa.map_(pa.string(), pa.string())
         found = found.set_column(at, "metadata", pa.array(maps, kind))
@@ -129,7 +125,7 @@ def _column(name: str, values: list[Any]) -> pa.Array:
 def passport_of(table: pa.Table) -> EmbedderIdentity | None:
     """The embedder that a table from a feature store says made its vectors."""
     held = table.schema.metadata or {}
-    return tables.passport(table.schema) if tables.PASSPORT in held else None
+    return shapes.passport(table.schema) if shapes.PASSPORT in held else None
 
 
 def updates(table: pa.Table, identity: EmbedderIdentity) -> Iterator[DocumentUpdate]:
@@ -231,51 +227,7 @@ def _laid_out(source: str, rows: list[dict[str, Any]], *, placed: bool) -> tuple
     return text, [row["start"] for row in rows]
 
 
-def write(
-    features: FeatureStore,
-    frame: Any,
-    *,
-    identity: EmbedderIdentity | None,
-    config: ValidationConfig | None,
-) -> WriteReport:
-    """``FeatureStore.write``."""
-    table = table_of(frame)
-    made_by = identity or passport_of(table) or features.identity()
-    if made_by is None:
-        raise InputError(
-            "The store is new, and the table does not say which embedder made its vectors.",
-            hint="Name it: write(frame, identity=embedder.identity)",
-        )
-    config = config or ValidationConfig()
-    good: list[DocumentUpdate] = []
-    refused: dict[str, str] = {}
-    bad: list[DocumentUpdate] = []
-    for update in updates(table, made_by):
-        wrong = violation(update, made_by, config)
-        if wrong is None:
-            good.append(update)
-        else:
-            refused[update.document.source] = wrong
-            bad.append(update)
-    with features.layout.writing("write"):
-        features.create(made_by)
-        for start in range(0, len(good), _AT_ONCE):
-            features.replace(good[start : start + _AT_ONCE])
-        held = {e.record.id: e for e in features.ledger()}
-        features.note(
-            [_refused(u, held.get(u.document.id), refused[u.document.source]) for u in bad]
-        )
-        features.maintain()
-        version = features.record_version().version
-    return WriteReport(
-        documents=len(good),
-        chunks=sum(len(u.chunks) for u in good),
-        refused=refused,
-        version=version,
-    )
-
-
-def _refused(update: DocumentUpdate, before: LedgerEntry | None, why: str) -> LedgerEntry:
+def refused_line(update: DocumentUpdate, before: LedgerEntry | None, why: str) -> LedgerEntry:
     """The ledger line of rows that break the contract; what was served of the source stays."""
     failure = {
         "state": "failed",

@@ -11,8 +11,7 @@ from fti.store.features import history
 from fti.store.features.chunks import ChunkReader
 from fti.store.features.opened import one_of
 from fti.store.features.writing import FeatureWriter
-from fti.store.lance import indexing
-from fti.store.lance import shapes as tables
+from fti.store.lance import indexing, shapes
 from fti.store.lance.indexing import MaintenanceReport
 from fti.store.progress import Progress, ProgressEvent, quiet
 from fti.store.types import sha256_hex
@@ -86,7 +85,7 @@ class FeatureUpkeep(ChunkReader, FeatureWriter):
         with self._lance.reading():
             for batch in table.search().select(["id", "document_id", "vector"]).to_batches(4096):
                 ids, documents = (batch.column(i).to_pylist() for i in range(2))
-                vectors = tables.matrix_of(batch.column(2))
+                vectors = shapes.matrix_of(batch.column(2))
                 lengths = np.linalg.norm(vectors, axis=1)
                 bad = ~np.isfinite(lengths) | (lengths == 0)
                 for key, document, no_vector in zip(ids, documents, bad.tolist(), strict=True):
@@ -122,11 +121,11 @@ class FeatureUpkeep(ChunkReader, FeatureWriter):
         with self._lance.writing():
             self.forget_stale_vectors()
             for name in self._lance.names():
-                if name == tables.REBUILD:  # a crash left it after its rows had been adopted
+                if name == shapes.REBUILD:  # a crash left it after its rows had been adopted
                     self._lance.drop(name)
-                elif name == tables.DOCUMENTS:
+                elif name == shapes.DOCUMENTS:
                     indexing.compact(self._lance.open(name))
-                elif tables.is_vectors_name(name):
+                elif shapes.is_vectors_name(name):
                     # The embedding cache has no readers of old versions but those at work.
                     indexing.compact(self._lance.open(name), keep=history.SHORTEST_AGE)
             return indexing.maintain(
@@ -158,7 +157,7 @@ class FeatureUpkeep(ChunkReader, FeatureWriter):
             if keys:  # by a crash, chunks may be left that no ledger line tells of
                 self._chunks_for_writing().delete(ours)
             for name in self._lance.names():
-                if tables.is_vectors_name(name) and keys:
+                if shapes.is_vectors_name(name) and keys:
                     cache = self._lance.open(name)
                     before = int(cache.count_rows())
                     cache.delete(one_of("key", keys))
@@ -169,7 +168,7 @@ class FeatureUpkeep(ChunkReader, FeatureWriter):
                 progress(ProgressEvent("rewrite", 0, None, name))
                 # With a tagged version of the chunks belongs one of the documents.
                 versions += self._lance.rewrite(
-                    name, forget_versions=not tags or tables.is_vectors_name(name)
+                    name, forget_versions=not tags or shapes.is_vectors_name(name)
                 )
             indexing.ensure_text_index(self._chunks_for_writing())
         self.maintain(progress=progress)
@@ -191,7 +190,7 @@ class FeatureUpkeep(ChunkReader, FeatureWriter):
         broken = set()
         for entry in self.lines():
             record = entry.record
-            made_from = tables.document_hash(record.content_hash, record.settings_digest)
+            made_from = shapes.document_hash(record.content_hash, record.settings_digest)
             expected = {made_from: record.chunks} if record.chunks else {}
             if held.pop(record.id, {}) != expected:
                 broken.add(record.id)

@@ -19,7 +19,7 @@ from fti.store.errors import InvalidName, StoreEmpty, VersionNotFound
 from fti.store.features.bykey import has_pylance
 from fti.store.files.atomic import append_line, iter_lines, write_bytes, write_json
 from fti.store.files.layout import Layout
-from fti.store.lance import shapes as tables
+from fti.store.lance import shapes
 from fti.store.lance.connection import Lance
 from fti.store.lance.indexing import NEVER
 from fti.store.types import Value, now
@@ -102,7 +102,7 @@ class History:
 
     def versions(self) -> list[FeatureVersion]:
         """The recorded versions that still exist, oldest first, with their tags."""
-        there = {version for version, _ in self._existing(tables.CHUNKS)}
+        there = {version for version, _ in self._existing(shapes.CHUNKS)}
         named = self._names()
         return [
             found.model_copy(update={"tags": tuple(named.get(version, ()))})
@@ -112,11 +112,11 @@ class History:
 
     def extent(self) -> tuple[int, int]:
         """How many versions of the chunks there are, and the bytes that all of them take."""
-        return len(self._existing(tables.CHUNKS)), self._size()
+        return len(self._existing(shapes.CHUNKS)), self._size()
 
     def tags(self) -> dict[str, int]:
         """Versions by tag, in order of name."""
-        table = self._lance.open(tables.CHUNKS)
+        table = self._lance.open(shapes.CHUNKS)
         if table is None:
             return {}
         with self._lance.reading():
@@ -135,7 +135,7 @@ class History:
             StoreEmpty: nothing was ever ingested.
         """
         self._tables()
-        there = [version for version, _ in self._existing(tables.CHUNKS)]
+        there = [version for version, _ in self._existing(shapes.CHUNKS)]
         if reference.isascii() and reference.isdigit():
             if int(reference) in there:
                 return int(reference)
@@ -222,7 +222,7 @@ class History:
         self._tables()
         if not dry:
             self._lance.to_change()  # what a crash left needs the version that it goes back to
-        before = self._existing(tables.CHUNKS)
+        before = self._existing(shapes.CHUNKS)
         latest = max(version for version, _ in before)
         named = {v: "tagged " + ", ".join(names) for v, names in self._names().items()}
         staying = {**keep, **named, latest: "the latest"}
@@ -237,11 +237,11 @@ class History:
         # Documents of younger versions are younger too, but for those of the oldest of these.
         young = min((version for version, at in before if at >= cutoff), default=latest)
         documents = {self._paired(version) for version in (*chunks, young)}
-        for name, wanted in ((tables.CHUNKS, chunks), (tables.DOCUMENTS, documents)):
+        for name, wanted in ((shapes.CHUNKS, chunks), (shapes.DOCUMENTS, documents)):
             with self._protected(name, wanted):
                 self._remove(name, wanted, cutoff)
         self._lance.refresh()
-        after = {version for version, _ in self._existing(tables.CHUNKS)}
+        after = {version for version, _ in self._existing(shapes.CHUNKS)}
         self._forget_records(after)
         return PruneReport(
             removed=tuple(sorted(old - after)),
@@ -263,7 +263,7 @@ class History:
 
         They are numbered one by one, and a tenth of them more than was looked at last is awaited.
         """
-        table = self._lance.open(tables.CHUNKS)
+        table = self._lance.open(shapes.CHUNKS)
         if retention.versions is None or table is None:
             return False
         try:
@@ -286,7 +286,7 @@ class History:
         """
         table, _ = self._tables()
         write_json(self._expired_file, {"version": int(table.version)})
-        there = sorted(at for _, at in self._existing(tables.CHUNKS))
+        there = sorted(at for _, at in self._existing(shapes.CHUNKS))
         if retention.versions is None or len(there) <= retention.versions:
             return None
         beyond = now() - there[-retention.versions]
@@ -373,10 +373,10 @@ class History:
             ]
 
     def _size(self) -> int:
-        return sum(map(self._lance.size, (tables.CHUNKS, tables.DOCUMENTS)))
+        return sum(map(self._lance.size, (shapes.CHUNKS, shapes.DOCUMENTS)))
 
     def _tables(self) -> tuple[Any, Any]:
-        chunks, documents = self._lance.open(tables.CHUNKS), self._lance.open(tables.DOCUMENTS)
+        chunks, documents = self._lance.open(shapes.CHUNKS), self._lance.open(shapes.DOCUMENTS)
         if chunks is None or documents is None:
             raise StoreEmpty(
                 f"The store {str(self._lance.folder.parent)!r} is empty.",

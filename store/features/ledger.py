@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from fti.store.errors import CollectionNotFound, DocumentNotFound
 from fti.store.features import search
 from fti.store.features.opened import INGEST_HINT, OpenedFeatures, one_of
-from fti.store.lance import shapes as tables
+from fti.store.lance import shapes
 from fti.store.lance.shapes import Held, LedgerEntry
 from fti.store.types import Document, SourceRecord, document_id, sha256_hex
 
@@ -29,11 +29,11 @@ class LedgerLines:
     """The ledger at one version, held as columns: lines become entries as they are asked for.
 
     Args:
-        columns: ``tables.LEDGER_COLUMNS``, those that there are; None: there are no lines.
+        columns: ``shapes.LEDGER_COLUMNS``, those that there are; None: there are no lines.
     """
 
     def __init__(self, columns: pa.Table | None = None) -> None:
-        columns = tables.ledger_schema().empty_table() if columns is None else columns
+        columns = shapes.ledger_schema().empty_table() if columns is None else columns
         in_order = columns.sort_by([("file", "ascending"), ("source", "ascending")])
         self._lines = in_order.combine_chunks()
         # Files are asked for in nearly the order in which they lie here.
@@ -72,7 +72,7 @@ class LedgerLines:
         return self._lines["state"].to_pylist().count(state)
 
     def _read(self, start: int) -> list[LedgerEntry]:
-        return [tables.ledger_entry(row) for row in self._lines.slice(start, _PAGE).to_pylist()]
+        return [shapes.ledger_entry(row) for row in self._lines.slice(start, _PAGE).to_pylist()]
 
     def _file(self, index: int) -> str:
         return str(self._lines["file"][index].as_py())
@@ -109,7 +109,7 @@ class LedgerReader(OpenedFeatures):
         if table is None:
             return {}
         rows = self._of_ids(ids, _ledger_columns(table))
-        return {row["id"]: tables.ledger_entry(row) for row in rows}
+        return {row["id"]: shapes.ledger_entry(row) for row in rows}
 
     def records(self) -> list[SourceRecord]:
         """The ledger: what became of every source, in order of source."""
@@ -122,10 +122,10 @@ class LedgerReader(OpenedFeatures):
     def held(self, sources: Iterable[str]) -> dict[str, Held]:
         """What the store has of these sources, without reading the rest of the ledger."""
         found: dict[str, Held] = {}
-        columns = [*tables.LEDGER_COLUMNS, "metadata"]
+        columns = [*shapes.LEDGER_COLUMNS, "metadata"]
         for row in self._of_ids(map(document_id, sources), columns):
-            metadata = tables.decode_metadata(row.pop("metadata"))
-            found[row["source"]] = Held(tables.ledger_entry(row), metadata)
+            metadata = shapes.decode_metadata(row.pop("metadata"))
+            found[row["source"]] = Held(shapes.ledger_entry(row), metadata)
         return found
 
     def find_document(self, reference: str) -> list[SourceRecord]:
@@ -170,7 +170,7 @@ class LedgerReader(OpenedFeatures):
             some = wanted[start : start + 256]
             with self._lance.reading():
                 rows = {r["id"]: r for r in search.rows(table.search().where(one_of("id", some)))}
-            yield from tables.read_documents(rows[i] for i in some if i in rows)
+            yield from shapes.read_documents(rows[i] for i in some if i in rows)
 
     def failed(self) -> list[LedgerEntry]:
         """The dead letters: sources that could not be taken, in order of source."""
@@ -248,7 +248,7 @@ class LedgerReader(OpenedFeatures):
         marked = table.search().where(col("duplicate_of") != lit(""))
         with self._lance.reading():
             rows = search.rows(marked.select(_ledger_columns(table)))
-        return sorted(map(tables.ledger_entry, rows), key=lambda e: e.record.source)
+        return sorted(map(shapes.ledger_entry, rows), key=lambda e: e.record.source)
 
     def _of_ids(self, ids: Iterable[str], columns: Sequence[str]) -> Iterator[dict[str, Any]]:
         table = self._lance.documents()
@@ -264,4 +264,4 @@ class LedgerReader(OpenedFeatures):
 
 def _ledger_columns(table: Any) -> list[str]:
     there = set(table.schema.names)  # an earlier version may lack some
-    return [name for name in tables.LEDGER_COLUMNS if name in there]
+    return [name for name in shapes.LEDGER_COLUMNS if name in there]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from fti.store.errors import PostconditionFailed, StoreEmpty, StoreError
 from fti.store.files.layout import Layout
-from fti.store.lance import shapes as tables
+from fti.store.lance import shapes
 from fti.store.lance.connection import Lance
 from fti.store.lance.remembered import RememberedKeys
 from fti.store.types import EmbedderIdentity
@@ -41,7 +41,7 @@ class OpenedFeatures:
         self.layout = layout
         self._lance = Lance(
             layout.features,
-            chunks=tables.CHUNKS,
+            chunks=shapes.CHUNKS,
             max_age=timedelta(seconds=read_consistency_s),
             at=at,
             documents_at=documents_at,
@@ -55,7 +55,7 @@ class OpenedFeatures:
 
     def exists(self) -> bool:
         """Whether anything was ever ingested, even if nothing remains."""
-        return self._lance.open(tables.CHUNKS) is not None
+        return self._lance.open(shapes.CHUNKS) is not None
 
     def require_version(self, version: int) -> None:
         """Make sure that readers see a version that was made, or a later one.
@@ -83,7 +83,7 @@ class OpenedFeatures:
         table = self._snapshot()
         held = self._passport
         if held is None or held[0] is not table:
-            self._passport = held = (table, tables.passport(table.schema))
+            self._passport = held = (table, shapes.passport(table.schema))
         return held[1]
 
     # Inside

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from fti.store.errors import StoreError
 from fti.store.features import fragments, search
 from fti.store.features.opened import OpenedFeatures, one_of
-from fti.store.lance import shapes as tables
+from fti.store.lance import shapes
 from fti.store.lance.remembered import RememberedKeys
 from fti.store.lance.shapes import DocumentUpdate, LedgerEntry
 from fti.store.types import EmbedderIdentity
@@ -50,7 +50,7 @@ class FeatureWriter(OpenedFeatures):
         if len(set(ids)) != len(ids):
             raise StoreError("A batch holds the same document twice.")
         table = self._chunks_for_writing()
-        rows = tables.chunks_table(batch, table.schema)
+        rows = shapes.chunks_table(batch, table.schema)
         of_batch = one_of("document_id", ids)
         with self._lance.writing():
             held = table.search().where(of_batch).select(["id"]).to_arrow()["id"].to_pylist()
@@ -66,13 +66,13 @@ class FeatureWriter(OpenedFeatures):
                 inserted = updated = 0
                 if gone:
                     table.delete(of_batch)
-            self._upsert_documents(tables.documents_table(batch))
+            self._upsert_documents(shapes.documents_table(batch))
         return ReplaceResult(inserted, updated, len(gone), version=int(table.version))
 
     def note(self, entries: Sequence[LedgerEntry]) -> None:
         """Write ledger lines only. The texts and chunks of known sources stay as they are."""
         self._refuse_old()
-        rows = {entry.record.id: tables.ledger_row(entry) for entry in entries}
+        rows = {entry.record.id: shapes.ledger_row(entry) for entry in entries}
         ids = list(rows)
         for start in range(0, len(ids), _NOTED):
             some = ids[start : start + _NOTED]
@@ -88,7 +88,7 @@ class FeatureWriter(OpenedFeatures):
             return 0
         with self._lance.writing():
             self._chunks_for_writing().delete(one_of("document_id", gone))
-            self._lance.ensure(tables.DOCUMENTS, tables.documents_schema()).delete(
+            self._lance.ensure(shapes.DOCUMENTS, shapes.documents_schema()).delete(
                 one_of("id", gone)
             )
         return len(gone)
@@ -104,7 +104,7 @@ class FeatureWriter(OpenedFeatures):
         self, keys: Sequence[str], identity: EmbedderIdentity
     ) -> dict[str, NDArray[np.float32]]:
         """The remembered vectors among the keys (sha256 of embedded texts) of one embedder."""
-        name = tables.vectors_name(identity)
+        name = shapes.vectors_name(identity)
         table = self._lance.open(name)
         found: dict[str, NDArray[np.float32]] = {}
         if table is None:
@@ -117,7 +117,7 @@ class FeatureWriter(OpenedFeatures):
             for start in range(0, len(wanted), 1000):
                 query = table.search().where(one_of("key", wanted[start : start + 1000]))
                 rows = query.to_arrow()
-                vectors = tables.matrix(rows["vector"])
+                vectors = shapes.matrix(rows["vector"])
                 found.update(zip(rows["key"].to_pylist(), vectors, strict=True))
         return found
 
@@ -127,11 +127,11 @@ class FeatureWriter(OpenedFeatures):
         """Keep vectors for texts that will be embedded again; keys must be new and distinct."""
         if not keys:
             return
-        schema, name = tables.vectors_schema(identity), tables.vectors_name(identity)
+        schema, name = shapes.vectors_schema(identity), shapes.vectors_name(identity)
         with self._lance.writing():
             table = self._lance.ensure(name, schema)
             before = int(table.version)
-            table.add(tables.vectors_table(keys, vectors, schema))
+            table.add(shapes.vectors_table(keys, vectors, schema))
             held = self._remembered.get(name)
             if held is not None and held.version == before and table.version == before + 1:
                 held.add(keys, before + 1)
@@ -139,13 +139,13 @@ class FeatureWriter(OpenedFeatures):
     def vectors_address(self, identity: EmbedderIdentity) -> str:
         """Where the remembered vectors of one embedder lie, for ``store.fragments``."""
         with self._lance.writing():
-            self._lance.ensure(tables.vectors_name(identity), tables.vectors_schema(identity))
-        return self._lance.address(tables.vectors_name(identity))
+            self._lance.ensure(shapes.vectors_name(identity), shapes.vectors_schema(identity))
+        return self._lance.address(shapes.vectors_name(identity))
 
     def commit_fragments(self, written: Sequence[str], identity: EmbedderIdentity) -> None:
         """Remember the vectors that others wrote as fragments, all of them in one commit."""
         with self._lance.writing():
-            fragments.commit(self._lance.address(tables.vectors_name(identity)), written)
+            fragments.commit(self._lance.address(shapes.vectors_name(identity)), written)
         self._lance.refresh()
 
     def forget_stale_vectors(self) -> int:
@@ -159,24 +159,24 @@ class FeatureWriter(OpenedFeatures):
         crowded = [
             (name, cache)
             for name in self._lance.names()
-            if tables.is_vectors_name(name)
+            if shapes.is_vectors_name(name)
             and (cache := self._lance.latest(name)).count_rows() > most
         ]
         if not crowded:
             return 0
         with self._lance.writing():
             texts = chunks.search().select(["search_text"]).to_batches(4096)
-            in_use = tables.keys_of_texts(texts)
+            in_use = shapes.keys_of_texts(texts)
             dropped = 0
             for name, cache in crowded:
-                rows = tables.rows_with_keys(cache.search().to_batches(4096), in_use, cache.schema)
+                rows = shapes.rows_with_keys(cache.search().to_batches(4096), in_use, cache.schema)
                 dropped += int(cache.count_rows())
                 dropped -= int(self._lance.overwrite(name, rows, cache.schema).count_rows())
         return dropped
 
     def forget_vectors(self, identity: EmbedderIdentity) -> None:
         """Drop the remembered vectors of one embedder."""
-        self._lance.drop(tables.vectors_name(identity))
+        self._lance.drop(shapes.vectors_name(identity))
 
     # Inside
 
@@ -185,11 +185,11 @@ class FeatureWriter(OpenedFeatures):
         reads the whole table (0.40)."""
         import pyarrow as pa
 
-        schema = tables.documents_schema()
-        table = self._lance.ensure(tables.DOCUMENTS, schema)
+        schema = shapes.documents_schema()
+        table = self._lance.ensure(shapes.DOCUMENTS, schema)
         held = table.search().where(one_of("id", lines)).to_arrow()
         known = dict.fromkeys(held["id"].to_pylist())
-        noted = pa.Table.from_pylist([lines[i] for i in known], tables.ledger_schema())
+        noted = pa.Table.from_pylist([lines[i] for i in known], shapes.ledger_schema())
         columns = [
             noted[name] if name in noted.column_names else held[name] for name in schema.names
         ]
@@ -220,7 +220,7 @@ class FeatureWriter(OpenedFeatures):
                 self._chunks_for_writing().delete(one_of("document_id", sorted(document_ids)))
 
     def _known(self, document_ids: Sequence[str]) -> set[str]:
-        table = self._lance.latest(tables.DOCUMENTS) if document_ids else None
+        table = self._lance.latest(shapes.DOCUMENTS) if document_ids else None
         if table is None:
             return set()
         with self._lance.reading():
@@ -228,6 +228,6 @@ class FeatureWriter(OpenedFeatures):
         return {row["id"] for row in rows}
 
     def _upsert_documents(self, rows: Any) -> None:
-        table = self._lance.ensure(tables.DOCUMENTS, tables.documents_schema())
+        table = self._lance.ensure(shapes.DOCUMENTS, shapes.documents_schema())
         merge = table.merge_insert("id").when_matched_update_all()
         merge.when_not_matched_insert_all().execute(rows)

@@ -19,8 +19,7 @@ from typing import Any
 
 from fti.store.errors import StoreError, StoreFull, VersionNotFound
 from fti.store.files.places import Place, file_sizes
-from fti.store.lance import memory
-from fti.store.lance import shapes as tables
+from fti.store.lance import memory, shapes
 
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -209,15 +208,15 @@ class Lance:
 
     def documents(self) -> Any:
         """The documents as they were when the chunks of ``snapshot`` were; None without any."""
-        latest = self.open(tables.DOCUMENTS)
+        latest = self.open(shapes.DOCUMENTS)
         if self.at is None or latest is None:
             return latest
         with self._lock, self.reading():
-            if tables.DOCUMENTS in self._pinned:
-                return self._pinned[tables.DOCUMENTS][1]
+            if shapes.DOCUMENTS in self._pinned:
+                return self._pinned[shapes.DOCUMENTS][1]
             if self._documents_at is None:
                 self._documents_at = self.documents_beside(self.at)
-            return self._pin(tables.DOCUMENTS, self._documents_at)
+            return self._pin(shapes.DOCUMENTS, self._documents_at)
 
     def documents_beside(self, version: int) -> int:
         """The version of the documents that belongs to one of the chunks, by when they came.
@@ -232,7 +231,7 @@ class Lance:
             ]
             versions = [
                 int(v["version"])
-                for v in self.open(tables.DOCUMENTS).list_versions()
+                for v in self.open(shapes.DOCUMENTS).list_versions()
                 if not later or v["timestamp"] < min(later)
             ]
         return max(versions, default=1)
@@ -252,11 +251,11 @@ class Lance:
             VersionNotFound: one does not exist.
         """
         with self._lock, self.reading():
-            found = (self._at(self.chunks, chunks), self._at(tables.DOCUMENTS, documents))
+            found = (self._at(self.chunks, chunks), self._at(shapes.DOCUMENTS, documents))
         return found
 
     def refresh(self) -> None:
-        """Forget handles: another one has changed the tables."""
+        """Forget handles: another one has changed the shapes."""
         with self._lock:
             self._handles.clear()
             self._pinned.clear()

@@ -8,6 +8,7 @@ waits for nobody.
 from __future__ import annotations
 
 import functools
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -88,3 +89,11 @@ def shared_cores() -> Cores:
     import torch
 
     return Cores(torch.get_num_threads())
+
+
+def limit_threads(threads: int) -> None:
+    """Let torch use so many of this process's cores, where the embedder has brought it in."""
+    if "torch" in sys.modules:  # an embedder without weights needs none, and loading it takes long
+        import torch
+
+        torch.set_num_threads(threads)

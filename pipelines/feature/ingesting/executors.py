@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import sys
 import threading
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
@@ -21,6 +20,7 @@ from multiprocessing.process import BaseProcess
 from types import TracebackType
 from typing import Literal, Protocol, Self
 
+from fti.pipelines.engines.embedders.cores import limit_threads
 from fti.pipelines.engines.embedders.embedding import Embedder, Vectors
 from fti.pipelines.feature.feature_config import FeatureConfig
 from fti.pipelines.feature.ingesting.preparing import Job, Prepared, prepare
@@ -174,14 +174,6 @@ def _prepare(job: Job, embedder: Embedder, config: FeatureConfig, parser: Parser
     return prepare(
         job, embedder=embedder, sources=config.sources, chunking=config.chunking, parser=parser
     )
-
-
-def limit_threads(threads: int) -> None:
-    """Let torch use so many of this process's cores, where the embedder has brought it in."""
-    if "torch" in sys.modules:  # an embedder without weights needs none, and loading it takes long
-        import torch
-
-        torch.set_num_threads(threads)
 
 
 # In the other processes

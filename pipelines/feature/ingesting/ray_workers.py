@@ -19,9 +19,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from fti.pipelines.engines.embedders.cores import limit_threads
 from fti.pipelines.engines.embedders.embedding import Embedder, Vectors
 from fti.pipelines.feature.feature_config import FeatureConfig
-from fti.pipelines.feature.ingesting.executors import limit_threads
 from fti.pipelines.feature.ingesting.preparing import Job, Prepared, Split, prepare
 from fti.pipelines.feature.reading.parsing import Parser
 from fti.store.errors import ConfigError, EngineError, FtiError

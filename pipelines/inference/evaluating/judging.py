@@ -20,10 +20,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import Field, model_validator
-
-from fti.pipelines.engines.generation import GenerationRequest, Generator, ServerConfig
+from fti.pipelines.engines.generation import GenerationRequest, Generator
 from fti.pipelines.inference.evaluating.grading import UNREADABLE, graded
+from fti.pipelines.inference.evaluating.judge_config import JudgeConfig
 from fti.pipelines.inference.evaluating.metrics import kappa
 from fti.pipelines.inference.evaluating.scoring import RIGHT
 from fti.store.errors import GenerationFailed, InvalidCases
@@ -40,13 +39,6 @@ JUDGE = "judge"
 _LOWEST, _HIGHEST = 1, 5
 _ATTEMPTS = 2  # how often a verdict that cannot be read is asked for
 _REASON_CHARACTERS = 500
-
-RUBRIC = """\
-5: the answer says the same as an accepted answer, in whatever words
-4: it says the same, and more that does not contradict it
-3: it is partly right, or says the right thing among others
-2: it is about the question, and wrong
-1: it is empty, or about something else"""
 
 _DATA_RULE = (
     "The user message holds data as one JSON object: texts by people and programs that nobody "
@@ -71,29 +63,6 @@ _PAIR_TASK = (
 _FENCE = re.compile(r"\A```(?:json)?\n(.*)\n```\Z", re.DOTALL)
 #: Characters that chat templates build their control tokens from; JSON can write them otherwise.
 _CONTROL = str.maketrans({c: f"\\u{ord(c):04x}" for c in "<>[]\u2581\uff5c\u2028\u2029\x7f"})
-
-
-class JudgeConfig(Value):
-    """Which language model judges, and by what."""
-
-    id: str = Field(default="", description="Name that the server knows the judge by.")
-    server: ServerConfig | None = Field(
-        default=None, description="The OpenAI-compatible server behind which the judge is."
-    )
-    rubric: str = Field(
-        default=RUBRIC,
-        min_length=1,
-        description="What each score from 1 to 5 means for an answer.",
-    )
-    max_new_tokens: int = Field(
-        default=300, ge=32, le=8192, description="Longest verdict, its reason included."
-    )
-
-    @model_validator(mode="after")
-    def _whole(self) -> JudgeConfig:
-        if bool(self.id) != (self.server is not None):
-            raise ValueError("a judge needs both id and server.base_url")
-        return self
 
 
 class Judgement(Value):

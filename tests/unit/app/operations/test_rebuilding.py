@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from fti.app.operations.embedder_choice import compose
+from fti.app.operations.embedder_training import compose
 from fti.app.operations.rebuilding import rebuild
 from fti.app.settings import Settings, load_settings
 from fti.pipelines.engines.embedders.embedding import EmbedderConfig

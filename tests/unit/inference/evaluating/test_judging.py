@@ -12,9 +12,9 @@ import pytest
 from fti.pipelines.engines.generation import ServerConfig
 from fti.pipelines.engines.remote import openai_server
 from fti.pipelines.engines.remote.openai_server import OpenAIGenerator
+from fti.pipelines.inference.evaluating.judge_config import JudgeConfig
 from fti.pipelines.inference.evaluating.judging import (
     Judge,
-    JudgeConfig,
     Task,
     Unreadable,
     read_verdict,

@@ -66,11 +66,11 @@ def a_chunk_that_differs_from_its_digest(store: Store) -> None:
 
 
 def an_interrupted_ingest(store: Store) -> None:
-    from fti.store.lance import shapes as tables
+    from fti.store.lance import shapes
 
-    table = store.features._lance.open(tables.CHUNKS)
+    table = store.features._lance.open(shapes.CHUNKS)
     update = an_update("/c.md", ["four"])
-    table.add(tables.chunks_table([update], table.schema))
+    table.add(shapes.chunks_table([update], table.schema))
 
 
 def a_run_that_cannot_be_read(store: Store) -> None:
@@ -107,9 +107,9 @@ def test_damage_is_found(
 def test_vectors_that_are_no_numbers_are_found(store: Store) -> None:
     import pyarrow as pa
 
-    from fti.store.lance import shapes as tables
+    from fti.store.lance import shapes
 
-    table = store.features._lance.open(tables.CHUNKS)
+    table = store.features._lance.open(shapes.CHUNKS)
     rows = table.search().where("text = 'one'").to_arrow()
     vector = np.full(rows.schema.field("vector").type.list_size, np.inf, np.float32)
     at = rows.schema.get_field_index("vector")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from fti.store.errors import StoreLocked
-from fti.store.lance import shapes as tables
+from fti.store.lance import shapes
 from fti.store.store import Store
 from fti.store.types import document_id, sha256_hex
 from fti.store.upkeep.checking import check_store
@@ -81,11 +81,11 @@ def test_one_that_was_deleted_before_is_erased_from_old_versions(store: Store) -
 
 
 def test_a_tagged_version_keeps_it_and_that_is_said(store: Store) -> None:
-    store.features._lance.open(tables.CHUNKS).tags.create("before-move", 2)
+    store.features._lance.open(shapes.CHUNKS).tags.create("before-move", 2)
     erased = erase(store, document_id(SECRET), SECRET)
     assert erased.kept_by_tags == ("before-move",)
     assert store.features.search_text(WORD, 1) == []
-    store.features._lance.open(tables.CHUNKS).tags.delete("before-move")
+    store.features._lance.open(shapes.CHUNKS).tags.delete("before-move")
     assert erase(store, document_id(SECRET), SECRET).kept_by_tags == ()
     assert files_with(store.layout.root, WORD) == []
 
