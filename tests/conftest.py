@@ -29,6 +29,23 @@ from tests.support.tiny_model import make_tiny_lm
 
 HUB_CACHE = os.environ["HF_HOME"]
 
+#: Programs that some tests drive, what Debian calls them, and what is skipped without them.
+SERVICES = {
+    "redis-server": ("redis-server", "streams of records over Redis"),
+    "chromium": ("chromium", "the pages, in a browser"),
+    "tesseract": ("tesseract-ocr", "reading scanned pages"),
+}
+
+
+def pytest_report_header() -> list[str]:
+    """Which optional programs are here, before anything is skipped for want of one."""
+    return [
+        f"{name}: {found}"
+        if (found := shutil.which(name))
+        else f"{name}: not found, skips {what} (Debian: apt-get install {package})"
+        for name, (package, what) in SERVICES.items()
+    ]
+
 
 @pytest.fixture(scope="session", autouse=True)
 def offline() -> Iterator[None]:
