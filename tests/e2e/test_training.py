@@ -147,7 +147,16 @@ def test_training_on_a_changed_base_is_refused_at_serving(
 
 
 def test_doctor_monitor_and_config_say_what_is_there(workshop: Fti) -> None:
-    assert workshop.run("doctor")["ok"]
-    monitored = json.dumps(workshop.run("monitor"))
-    assert "indexed" in monitored
+    found = workshop.run("doctor")
+    verdicts = {check["name"]: (check["verdict"], check["found"]) for check in found["checks"]}
+    assert found["ok"]
+    assert {verdict for verdict, _ in verdicts.values()} <= {"ok", "note"}
+    assert "tiny-lm" in verdicts["language model"][1]
+    assert "256 dimensions" in verdicts["embedder"][1]
+    monitored = workshop.run("monitor")
+    served = workshop.run("failed")
+    assert served["failed"] == []
+    assert monitored["features"]["documents"] > 10
+    assert monitored["features"]["chunks"] > monitored["features"]["documents"]
+    assert monitored["features"]["failed"] == 0
     assert workshop.run("config", "show")["prompt"]["max_passages"] == 2

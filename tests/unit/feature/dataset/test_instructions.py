@@ -182,7 +182,7 @@ def test_the_same_inputs_give_the_same_digest(filled: Store, built: DatasetVersi
     again, other = build(filled), build(filled, seed=8)
 
     assert again.digest == built.digest
-    assert again.version == built.version + 1 or again.version > built.version
+    assert again.version > built.version  # other tests of this module build versions too
     assert other.digest != built.digest
 
 
