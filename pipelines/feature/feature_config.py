@@ -15,7 +15,7 @@ from fti.store.types import EmbedderIdentity, Value, sha256_hex
 
 #: Raised whenever reading, cleaning, chunking or ``embedding_text`` gives something else for the
 #: same file: the next ingest then takes every document again.
-READING_VERSION = 2
+READING_VERSION = 3
 
 
 class StreamConfig(Value):

@@ -122,3 +122,58 @@ def an_odt(body: str, *, title: str = "", **parts: str) -> bytes:
             **parts,
         }
     )
+
+
+_WORD_NAMES = {
+    "w": "http://schemas.openxmlformats.org/wordprocessingml/2006/main",
+    "m": "http://schemas.openxmlformats.org/officeDocument/2006/math",
+    "mc": "http://schemas.openxmlformats.org/markup-compatibility/2006",
+    "v": "urn:schemas-microsoft-com:vml",
+    "wps": "http://schemas.microsoft.com/office/word/2010/wordprocessingShape",
+}
+
+
+def a_docx_of(body: str, *, strict: bool = False, **parts: str | bytes) -> bytes:
+    """A Word document whose ``w:body`` holds ``body``.
+
+    Args:
+        body: WordprocessingML; the prefixes w, m, mc, v and wps are known.
+        strict: write it in the names of ISO's strict variant.
+        parts: further parts by what they are (``footnotes``), which is the id and the type of the
+            relation to them too; ``id:name`` names the file.
+    """
+    relations = "http://schemas.openxmlformats.org/officeDocument/2006/relationships"
+    named = " ".join(f'xmlns:{prefix}="{name}"' for prefix, name in _WORD_NAMES.items())
+    files = {key: key.partition(":")[2] or f"{key}.xml" for key in parts}
+    rels = "".join(
+        f'<Relationship Id="{key.partition(":")[0]}" Type="{relations}/{key.partition(":")[0]}" '
+        f'Target="{name}"/>'
+        for key, name in files.items()
+    )
+    package = "http://schemas.openxmlformats.org/package/2006"
+    members: dict[str, str | bytes] = {
+        "[Content_Types].xml": f'<Types xmlns="{package}/content-types"/>',
+        "_rels/.rels": f'<Relationships xmlns="{package}/relationships"><Relationship Id="r1" '
+        f'Type="{relations}/officeDocument" Target="word/document.xml"/></Relationships>',
+        "word/_rels/document.xml.rels": f'<Relationships xmlns="{package}/relationships">{rels}'
+        "</Relationships>",
+        "word/document.xml": f"<w:document {named}><w:body>{body}</w:body></w:document>",
+    }
+    for key, content in parts.items():
+        if isinstance(content, str) and content.startswith("<w:"):
+            content = content.replace(">", f" {named}>", 1)
+        members[f"word/{files[key]}"] = content
+    if strict:
+        for old, new in (
+            ("wordprocessingml/2006/", "wordprocessingml/"),
+            ("officeDocument/2006/", "officeDocument/"),
+        ):
+            members = {
+                name: content.replace(
+                    f"http://schemas.openxmlformats.org/{old}", f"http://purl.oclc.org/ooxml/{new}"
+                )
+                if isinstance(content, str)
+                else content
+                for name, content in members.items()
+            }
+    return zipped(members)

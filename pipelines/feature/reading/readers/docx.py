@@ -1,146 +1,570 @@
-"""DOCX in document order: headings, paragraphs, lists and tables, as Markdown."""
+"""DOCX in document order: headings, paragraphs, lists and tables, as Markdown.
+
+Read as Word shows it once every tracked change is accepted: what was inserted or moved here stands
+in the text, what was deleted or moved away does not. Numbers of lists and headings are counted,
+text boxes follow the paragraph that they are fixed to, and so do notes and open comments.
+"""
 
 from __future__ import annotations
 
-import io
 import re
-import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
 from typing import Any
 
-from fti.pipelines.feature.reading.cleaning import clean_line
-from fti.pipelines.feature.reading.readers.base import Extracted, SourcesConfig, facts
-from fti.pipelines.feature.reading.readers.markdown import join_blocks
-from fti.pipelines.feature.reading.readers.package import inspect_package, not_whole
+from pipelines.feature.readers.base import Extracted, SourcesConfig, facts
+from pipelines.feature.readers.decoding import decode
+from pipelines.feature.readers.drawings import CHART, DIAGRAM, chart_blocks, diagram_items
+from pipelines.feature.readers.formulas import from_omml
+from pipelines.feature.readers.grid import Cell, in_one_cell, spread
+from pipelines.feature.readers.html import render_html
+from pipelines.feature.readers.inline import Line, Script
+from pipelines.feature.readers.markdown import heading, item, join_blocks, table
+from pipelines.feature.readers.numbering import BULLET, Numbering, Styles, W, is_on, value
+from pipelines.feature.readers.package import OfficeParts, Package, inspect_package, not_whole
+from pipelines.feature.readers.symbols import symbol, with_symbols
+from pipelines.feature.readers.titles import stated_title
+from store.errors import ExtractionError
 
-_W = "{http://schemas.openxmlformats.org/wordprocessingml/2006/main}"
+_M = "{http://schemas.openxmlformats.org/officeDocument/2006/math}"
+_MC = "{http://schemas.openxmlformats.org/markup-compatibility/2006}"
+_R = "{http://schemas.openxmlformats.org/officeDocument/2006/relationships}"
+_VML = "{urn:schemas-microsoft-com:vml}"
+_W14 = "{http://schemas.microsoft.com/office/word/2010/wordml}"
+_W15 = "{http://schemas.microsoft.com/office/word/2012/wordml}"
+_DC = "{http://purl.org/dc/elements/1.1/}"
 _HEADING_STYLE = re.compile(r"heading\s*([1-9])", re.IGNORECASE)
-_MAX_TABLE_DEPTH = 4
-# Wrappers whose content stands in the text as if they were not there.
-_TRANSPARENT = frozenset(
-    _W + name for name in ("sdt", "sdtContent", "ins", "smartTag", "customXml", "hyperlink", "r")
-)
+_MAX_TABLE_DEPTH = 12
+_MAX_GRID = 63  # columns, as Word has it
+_MAX_WARNED = 5
+# What is no part of the text that a reader sees.
+_GONE = frozenset(W + name for name in ("del", "moveFrom", "pPr", "rPr", "sdtPr", "instrText"))
+_NOTES = {
+    W + "footnoteReference": "footnotes",
+    W + "endnoteReference": "endnotes",
+    W + "commentReference": "comments",
+}
 
 
 def read_docx(data: bytes, config: SourcesConfig) -> list[Extracted]:
-    """Body text of a Word document; headers, footers, notes and deleted text are left out.
+    """Body text of a Word document; headers, footers and deleted text are left out.
 
     Raises:
         ExtractionError: not a DOCX file, truncated, encrypted, or a decompression bomb.
     """
-    inspect_package(data, config, kind="DOCX", needs="[Content_Types].xml")
-    document = _open(data)
-    blocks = list(_Body(document).blocks(document.element.body))
-    properties = document.core_properties
-    title = clean_line(properties.title or "")
-    first = next((b for b in blocks if b.startswith("# ")), "")
-    metadata = facts(author=properties.author)
-    return [Extracted(join_blocks(blocks), title=title or first[2:], metadata=metadata)]
-
-
-def _open(data: bytes) -> Any:
-    import zlib
-
-    import docx
-    from docx.opc.exceptions import OpcError
-    from lxml.etree import LxmlError
-
+    package = inspect_package(data, config, kind="DOCX", needs="[Content_Types].xml", parsed=())
+    parts = OfficeParts(package)
     try:
-        return docx.Document(io.BytesIO(data))
-    except (OpcError, LxmlError, zipfile.BadZipFile, zlib.error, KeyError, ValueError) as error:
+        main = parts.main()
+        if not main:
+            raise ExtractionError("it has no document")
+        root = package.xml(main)
+    except ExtractionError as error:
+        if "document type" in error.message:
+            raise
         raise not_whole("DOCX", error) from error
+    body = next(root.iterchildren(W + "body"), root)
+    document = _Document(parts, main, config)
+    blocks = list(document.blocks(body))
+    title, author = _properties(parts)
+    first = next((b.lstrip("#").strip() for b in blocks if isinstance(b, _Heading)), "")
+    metadata = facts(author=author, warnings="; ".join(document.warnings[:_MAX_WARNED]))
+    return [
+        Extracted(
+            join_blocks(blocks),
+            title=title or first,
+            metadata=metadata,
+            empty_reason="no text in the document",
+        )
+    ]
 
 
-class _Body:
-    """Renders the children of a document's body."""
+def _properties(parts: OfficeParts) -> tuple[str, str]:
+    """Title and author."""
+    try:
+        name = parts.related("", "core-properties")
+        core = parts.package.xml(name) if name else None
+    except ExtractionError:  # they are not what the file is for
+        core = None
+    if core is None:
+        return "", ""
+    return stated_title(core.findtext(_DC + "title")), core.findtext(_DC + "creator") or ""
 
-    def __init__(self, document: Any) -> None:
-        self._levels: dict[str, int] = {}
-        self._lists: set[str] = set()
-        for style in document.styles:
-            name = style.name or ""
-            match = _HEADING_STYLE.match(name)
-            if match:
-                self._levels[style.style_id] = min(int(match[1]), 6)
-            elif name.lower() == "title":
-                self._levels[style.style_id] = 1
-            elif name.lower().startswith("list"):
-                self._lists.add(style.style_id)
 
-    def blocks(self, parent: Any) -> Iterator[str]:
-        """Paragraphs and tables below ``parent`` in reading order, each as Markdown."""
+class _Heading(str):
+    """A block that is a heading."""
+
+
+@dataclass(slots=True)
+class _Paragraph:
+    """What was found in a paragraph so far."""
+
+    line: Line = field(default_factory=Line)
+    asides: list[str] = field(default_factory=list)  # text boxes, charts
+    notes: list[tuple[str, Any]] = field(default_factory=list)  # of what kind, and where it is
+    code: int = 0  # how many fields are open whose code, not their result, is being read
+    results: list[bool] = field(default_factory=list)  # of the open fields: in the result?
+
+    def __bool__(self) -> bool:
+        return bool(self.line) or bool(self.asides) or bool(self.notes)
+
+
+class _Document:
+    """Renders what stands in a document's body."""
+
+    def __init__(self, parts: OfficeParts, main: str, config: SourcesConfig) -> None:
+        self._parts = parts
+        self._package: Package = parts.package
+        self._config = config
+        self._relations = parts.relations(main)
+        self.warnings: list[str] = []
+        self._styles = Styles(self._related("styles"))
+        self._numbering = Numbering(self._related("numbering"))
+        self._bodies: dict[str, dict[str, Any]] = {}
+        self._told: set[tuple[str, str]] = set()
+        self._in_note = False
+
+    # Parts
+
+    def _related(self, kind: str) -> Any | None:
+        """The root of a part that the document points at; None where it cannot be read."""
+        name = next((r.target for r in self._relations.values() if r.kind == kind), "")
+        return self._part(name) if name else None
+
+    def _part(self, name: str) -> Any | None:
+        try:
+            return self._package.xml(name)
+        except ExtractionError as error:
+            self.warnings.append(f"{name} was not read: {error.message}")
+            return None
+
+    def _target(self, identifier: str | None) -> str:
+        relation = self._relations.get(identifier or "")
+        return relation.target if relation else ""
+
+    # Blocks
+
+    def blocks(self, parent: Any, *, cell: int = 0) -> Iterator[str]:
+        """Paragraphs and tables below ``parent`` in reading order, each as Markdown.
+
+        ``cell`` counts the tables that they lie in.
+        """
+        carried: Line | None = None  # of a paragraph whose end was deleted, or an initial
+        for child in self._block_level(parent):
+            if child.tag == W + "p":
+                found = _Paragraph(line=carried or Line())
+                carried = None
+                properties = child.find(W + "pPr")
+                if _goes_on(properties):
+                    self._walk(child, found)
+                    carried = found.line
+                    yield from found.asides
+                    yield from self._told_notes(found)
+                else:
+                    yield from self._paragraph(child, properties, found, cell=cell)
+            elif child.tag == W + "tbl":
+                yield from self._table(child, cell)
+            elif child.tag == W + "altChunk":
+                yield from self._chunk(child)
+            elif child.tag in (_M + "oMathPara", _M + "oMath"):
+                yield from filter(None, [from_omml(child)])
+        if carried:
+            yield carried.text().strip()
+
+    def _block_level(self, parent: Any) -> Iterator[Any]:
+        """Children, with those of wrappers (controls, insertions, choices) in their place."""
         for child in parent.iterchildren():
-            if child.tag == _W + "p":
-                if text := self._paragraph(child):
-                    yield text
-            elif child.tag == _W + "tbl":
-                if rows := "\n".join(self._rows(child, 0)):
-                    yield rows
-            elif child.tag in _TRANSPARENT:
-                yield from self.blocks(child)
+            if child.tag == _MC + "AlternateContent":
+                for option in _options(child):
+                    inner = list(self._block_level(option))
+                    if inner:
+                        yield from inner
+                        break
+            elif child.tag in (W + "p", W + "tbl", W + "altChunk", _M + "oMathPara", _M + "oMath"):
+                yield child
+            elif isinstance(child.tag, str) and child.tag not in _GONE and not _is_prompt(child):
+                yield from self._block_level(child)
 
-    def _paragraph(self, paragraph: Any) -> str:
-        text = "".join(_runs(paragraph)).strip()
+    def _paragraph(
+        self, element: Any, properties: Any | None, found: _Paragraph, *, cell: int
+    ) -> Iterator[str]:
+        style = value(properties, "pStyle")
+        numbers = self._list_of(properties, style)
+        # Counted before what is in it: a text box may have a list of its own.
+        mark = self._numbering.mark(*numbers) if numbers else ""
+        self._walk(element, found)
+        text = found.line.text().strip()
+        level = self._heading_level(properties, style)
         if not text:
-            return ""
-        properties = paragraph.find(_W + "pPr")
-        style = numbering = outline = None
-        if properties is not None:
-            style = properties.find(_W + "pStyle")
-            numbering = properties.find(_W + "numPr")
-            outline = properties.find(_W + "outlineLvl")
-        style_id = style.get(_W + "val") if style is not None else ""
-        level = self._levels.get(style_id, 0)
-        if not level and outline is not None and (outline.get(_W + "val") or "9") in "012345":
-            level = int(outline.get(_W + "val")) + 1
-        if level:
-            return f"{'#' * level} {' '.join(text.split())}"
-        if numbering is not None or style_id in self._lists:
-            depth = numbering.find(_W + "ilvl") if numbering is not None else None
-            value = depth.get(_W + "val") if depth is not None else "0"
-            indent = "  " * min(int(value), 8) if value and value.isdigit() else ""
-            return f"{indent}- {' '.join(text.split())}"
-        return text
+            if cell and mark not in ("", BULLET):  # a column of nothing but numbers
+                yield mark
+        elif level and not cell:
+            title = f"{mark} {text}" if mark not in ("", BULLET) else text
+            yield _Heading(heading(level, title))
+        elif cell:
+            yield text if mark in ("", BULLET) else f"{mark} {text}"
+        elif numbers and mark:
+            yield item(numbers[1], text, mark)
+        elif not numbers and self._is_listed(style):
+            yield item(0, text)
+        else:
+            yield text
+        yield from found.asides
+        yield from self._told_notes(found)
 
-    def _rows(self, table: Any, depth: int) -> Iterator[str]:
-        """Rows as ``| a | b |`` with a rule below the first; a table in a cell joins its text."""
-        for i, row in enumerate(table.iterchildren(_W + "tr")):
-            cells = [self._cell(cell, depth) for cell in _cells(row)]
-            if any(cells):
-                yield f"| {' | '.join(cells)} |"
-                if i == 0 and depth == 0:
-                    yield f"|{' --- |' * len(cells)}"
+    def _list_of(self, properties: Any | None, style: str) -> tuple[str, int] | None:
+        """The list and level that a paragraph is an item of."""
+        own = properties.find(W + "numPr") if properties is not None else None
+        list_id, level = value(own, "numId"), value(own, "ilvl")
+        if not list_id:
+            for one in self._styles.chain(style):
+                inherited = one.find(f"{W}pPr/{W}numPr")
+                if inherited is not None and (list_id := value(inherited, "numId")):
+                    level = level or value(inherited, "ilvl")
+                    if not level:
+                        named = one.get(W + "styleId") or ""
+                        level = str(self._numbering.level_of(list_id, named))
+                    break
+        if not list_id or list_id == "0":
+            return None
+        return list_id, int(level) if level.isdecimal() and len(level) < 3 else 0
 
-    def _cell(self, cell: Any, depth: int) -> str:
-        texts: list[str] = []
-        for child in cell.iterchildren():
-            if child.tag == _W + "p":
-                texts.append("".join(_runs(child)))
-            elif child.tag == _W + "tbl" and depth < _MAX_TABLE_DEPTH:
-                texts.extend(self._rows(child, depth + 1))
-            elif child.tag in _TRANSPARENT:
-                texts.extend(self.blocks(child))
-        return " ".join(" ".join(texts).split())
+    def _heading_level(self, properties: Any | None, style: str) -> int:
+        outline = value(properties, "outlineLvl")
+        if style not in self._styles and (match := _HEADING_STYLE.match(style)):
+            return min(int(match[1]), 6)
+        for one in self._styles.chain(style):
+            name = value(one, "name")
+            if match := _HEADING_STYLE.match(name):
+                return min(int(match[1]), 6)
+            if name.lower() == "title":
+                return 1
+            outline = outline or value(one.find(W + "pPr"), "outlineLvl")
+            if outline:
+                break
+        return int(outline) + 1 if outline in tuple("012345") else 0
+
+    def _is_listed(self, style: str) -> bool:
+        return any(
+            value(one, "name").lower().startswith("list") for one in self._styles.chain(style)[:1]
+        )
+
+    # Tables
+
+    def _table(self, element: Any, depth: int) -> Iterator[str]:
+        if depth > _MAX_TABLE_DEPTH:  # nobody lays tables so deep: only their words
+            words = (t.text or "" for t in element.iter(W + "t"))
+            yield " ".join(" ".join(words).split())
+            return
+        rows = [row for row in _inside(element, "tr") if not _is_deleted_row(row)]
+        laid_out = [list(_inside(row, "tc")) for row in rows]
+        if not depth and all(len(cells) == 1 for cells in laid_out):
+            nested = any(cell.find(f".//{W}tbl") is not None for (cell,) in laid_out)
+            if nested or len(laid_out) == 1:  # a frame around text, not a table
+                for (cell,) in laid_out:
+                    yield from self.blocks(cell)
+                return
+        grid = spread(
+            self._row(row, cells, depth) for row, cells in zip(rows, laid_out, strict=True)
+        )
+        text = in_one_cell(grid) if depth else table(grid)
+        yield from filter(None, [text])
+
+    def _row(self, row: Any, cells: list[Any], depth: int) -> Iterator[Cell]:
+        before = value(row.find(W + "trPr"), "gridBefore")
+        if before.isdecimal():
+            for _ in range(min(int(before[:4]), _MAX_GRID)):
+                yield Cell("")
+        for cell in cells:
+            properties = cell.find(W + "tcPr")
+            if properties is not None and properties.find(W + "cellDel") is not None:
+                continue
+            span = value(properties, "gridSpan", "1")
+            text = " ".join(" ".join(self.blocks(cell, cell=depth + 1)).split())
+            yield Cell(
+                text,
+                columns=min(int(span), _MAX_GRID) if span.isdecimal() and len(span) < 12 else 1,
+                above=_continues(properties, "vMerge"),
+                left=_continues(properties, "hMerge"),
+            )
+
+    # What stands in a line
+
+    def _walk(self, parent: Any, found: _Paragraph, font: str = "", script: Script = "") -> None:
+        for child in parent.iterchildren():
+            tag = child.tag
+            if tag == W + "r":
+                self._run(child, found)
+            elif tag == W + "t":
+                if not found.code:
+                    found.line.add(with_symbols(child.text or "", font), script)
+            elif tag in (W + "tab", W + "ptab"):
+                found.line.add("\t")
+            elif tag in (W + "br", W + "cr"):
+                found.line.add("\n")
+            elif tag == W + "noBreakHyphen":
+                found.line.add("-", script)
+            elif tag == W + "sym":
+                code = _hexadecimal(child.get(W + "char"))
+                found.line.add(symbol(code, child.get(W + "font") or ""), script)
+            elif tag == W + "fldChar":
+                _field(child, found)
+            elif tag in _NOTES:
+                self._refer(_NOTES[tag], child.get(W + "id") or "", found)
+            elif tag in (_M + "oMath", _M + "oMathPara"):
+                found.line.add(from_omml(child))
+            elif tag == _MC + "AlternateContent":
+                self._choose(child, found, font, script)
+            elif tag in (W + "drawing", W + "pict", W + "object"):
+                found.asides += self._boxes(child)
+            elif tag == W + "ruby":
+                self._ruby(child, found)
+            elif isinstance(tag, str) and tag.endswith("}symEx"):
+                found.line.add(symbol(_hexadecimal(_attribute(child, "char")), ""), script)
+            elif isinstance(tag, str) and tag not in _GONE and not _is_prompt(child):
+                self._walk(child, found, font, script)
+
+    def _run(self, run: Any, found: _Paragraph) -> None:
+        properties = run.find(W + "rPr")
+        if properties is None:
+            self._walk(run, found)
+            return
+        if is_on(properties, "vanish"):
+            return
+        fonts = properties.find(W + "rFonts")
+        font = ""
+        if fonts is not None:
+            font = fonts.get(W + "ascii") or fonts.get(W + "hAnsi") or fonts.get(W + "cs") or ""
+        position = value(properties, "vertAlign")
+        if not position and (style := value(properties, "rStyle")):
+            chain = (value(one.find(W + "rPr"), "vertAlign") for one in self._styles.chain(style))
+            position = next(filter(None, chain), "")
+        scripts: dict[str, Script] = {"superscript": "^", "subscript": "_"}
+        self._walk(run, found, font, scripts.get(position, ""))
+
+    def _choose(self, element: Any, found: _Paragraph, font: str, script: Script) -> None:
+        """Take the first of several forms of one thing that has words."""
+        for option in _options(element):
+            inner = _Paragraph(code=found.code, results=found.results)
+            self._walk(option, inner, font, script)
+            found.code = inner.code
+            if inner:
+                found.line.extend(inner.line)
+                found.asides += inner.asides
+                found.notes += inner.notes
+                return
+
+    def _ruby(self, element: Any, found: _Paragraph) -> None:
+        for name in ("rubyBase", "rt"):
+            part = element.find(W + name)
+            inner = _Paragraph(code=found.code)
+            if part is not None:
+                self._walk(part, inner)
+            if inner.line:
+                text = inner.line.text().strip()
+                found.line.add(text if name == "rubyBase" else f"({text})")
+
+    # What stands beside it
+
+    def _boxes(self, drawing: Any) -> list[str]:
+        """The texts of the boxes, charts and diagrams in a drawing."""
+        found: list[str] = []
+        for child in drawing.iterchildren():
+            if child.tag == _MC + "AlternateContent":
+                for option in _options(child):
+                    if inner := self._boxes(option):
+                        found += inner
+                        break
+            elif child.tag == W + "txbxContent":
+                found += self.blocks(child)
+            elif child.tag == _VML + "textpath":
+                found += filter(None, [" ".join((child.get("string") or "").split())])
+            elif child.tag == CHART + "chart" and (name := self._target(child.get(_R + "id"))):
+                if (root := self._part(name)) is not None:
+                    found += chart_blocks(root)
+            elif child.tag == DIAGRAM + "relIds" and (name := self._target(child.get(_R + "dm"))):
+                if (root := self._part(name)) is not None:
+                    found += diagram_items(root)
+            elif isinstance(child.tag, str):
+                found += self._boxes(child)
+        return found
+
+    def _refer(self, kind: str, identifier: str, found: _Paragraph) -> None:
+        if self._in_note or (kind, identifier) in self._told:
+            return
+        body = self._notes(kind).get(identifier)
+        if body is None:
+            return
+        self._told.add((kind, identifier))
+        found.notes.append((kind, body))
+
+    def _notes(self, kind: str) -> dict[str, Any]:
+        """The notes or comments of a kind by id, without those that are settled."""
+        if kind not in self._bodies:
+            root = self._related(kind)
+            done = self._settled() if kind == "comments" and root is not None else frozenset()
+            self._bodies[kind] = {
+                note.get(W + "id") or "": note
+                for note in (root.iterchildren() if root is not None else ())
+                if isinstance(note.tag, str)
+                and not (note.get(W + "type") or "").endswith(("eparator", "Notice"))
+                and not any(p.get(_W14 + "paraId") in done for p in note.iter(W + "p"))
+            }
+        return self._bodies[kind]
+
+    def _settled(self) -> frozenset[str]:
+        """Comments that were marked as done, by the id of their last paragraph."""
+        root = self._related("commentsExtended")
+        if root is None:
+            return frozenset()
+        return frozenset(
+            one.get(_W15 + "paraId") or "-"
+            for one in root.iterchildren(_W15 + "commentEx")
+            if one.get(_W15 + "done") in ("1", "true")
+        )
+
+    def _told_notes(self, found: _Paragraph) -> list[str]:
+        """Foot and end notes and comments, behind the paragraph that they belong to."""
+        told: list[str] = []
+        for kind, note in found.notes:
+            self._in_note = True  # a note in a note would have no end
+            text = " ".join(" ".join(self.blocks(note, cell=1)).split())
+            self._in_note = False
+            if text and kind == "comments":
+                author = " ".join((note.get(W + "author") or "").split())
+                told.append(f"(comment{f' by {author}' if author else ''}: {text})")
+            elif text:
+                told.append(f"({text})")
+        return told
+
+    def _chunk(self, element: Any) -> Iterator[str]:
+        """A file of another format that Word shows as a part of this one."""
+        name = self._target(element.get(_R + "id"))
+        if not name or self._in_note:
+            return
+        try:
+            data = self._package.read(name)
+            read = _CHUNKS.get(PurePosixPath(name).suffix.lower())
+            if read is None:
+                raise ExtractionError("files of its format are not read here")
+            text = read(data, self._config)
+        except ExtractionError as error:
+            self.warnings.append(f"{name} was not read: {error.message}")
+            return
+        yield from filter(None, [text.strip()])
 
 
-def _cells(row: Any) -> Iterator[Any]:
-    for child in row.iterchildren():
-        if child.tag == _W + "tc":
+def _options(element: Any) -> Iterator[Any]:
+    """The forms of one thing, the best first."""
+    yield from element.iterchildren(_MC + "Choice")
+    yield from element.iterchildren(_MC + "Fallback")
+
+
+def _inside(element: Any, name: str) -> Iterator[Any]:
+    """Rows or cells, also those in controls and insertions."""
+    for child in element.iterchildren():
+        if child.tag == W + name:
             yield child
-        elif child.tag in _TRANSPARENT:
-            yield from _cells(child)
+        elif isinstance(child.tag, str) and child.tag not in (*_GONE, W + "tbl", W + "p"):
+            yield from _inside(child, name)
 
 
-def _runs(parent: Any) -> Iterator[str]:
-    """The text below a paragraph; what was deleted in a tracked change is not part of it."""
-    for child in parent.iterchildren():
-        if child.tag == _W + "t":
-            yield child.text or ""
-        elif child.tag in (_W + "tab", _W + "ptab"):
-            yield "\t"
-        elif child.tag in (_W + "br", _W + "cr"):
-            yield "\n"
-        elif child.tag == _W + "noBreakHyphen":
-            yield "-"
-        elif child.tag in _TRANSPARENT or child.tag == _W + "fldSimple":
-            yield from _runs(child)
+def _is_prompt(element: Any) -> bool:
+    """Whether a control holds only what it asks for: "Click here to enter text"."""
+    return element.tag == W + "sdt" and is_on(element.find(W + "sdtPr"), "showingPlcHdr")
+
+
+def _is_deleted_row(row: Any) -> bool:
+    return row.find(f"{W}trPr/{W}del") is not None
+
+
+def _goes_on(properties: Any | None) -> bool:
+    """Whether a paragraph and the next one are one: its end was deleted, or it is an initial."""
+    if properties is None:
+        return False
+    mark = properties.find(W + "rPr")
+    frame = properties.find(W + "framePr")
+    return (
+        mark is not None
+        and (mark.find(W + "del") is not None or mark.find(W + "moveFrom") is not None)
+    ) or (frame is not None and frame.get(W + "dropCap") in ("drop", "margin"))
+
+
+def _continues(properties: Any | None, name: str) -> bool:
+    merge = properties.find(W + name) if properties is not None else None
+    return merge is not None and merge.get(W + "val") != "restart"
+
+
+def _field(element: Any, found: _Paragraph) -> None:
+    """Begin or end a field: its code is no text, its result is."""
+    kind = element.get(W + "fldCharType")
+    if kind == "begin":
+        found.results.append(False)
+        found.code += 1
+        data = element.find(W + "ffData")
+        if data is not None and found.code == 1 and (shown := _form_value(data)):
+            found.line.add(shown)
+    elif found.results and kind == "separate" and not found.results[-1]:
+        found.results[-1] = True
+        found.code -= 1
+    elif found.results and kind == "end" and not found.results.pop():
+        found.code -= 1
+
+
+def _form_value(data: Any) -> str:
+    """What a field of a form shows that has no result: a tick, or one of several words."""
+    box = data.find(W + "checkBox")
+    if box is not None:
+        name = "checked" if box.find(W + "checked") is not None else "default"
+        return "☒" if is_on(box, name) else "☐"
+    chosen = data.find(W + "ddList")
+    if chosen is not None:
+        entries = [e.get(W + "val") or "" for e in chosen.iterchildren(W + "listEntry")]
+        number = value(chosen, "result", value(chosen, "default", "0"))
+        index = int(number) if number.isdecimal() and len(number) < 6 else 0
+        return entries[index] if index < len(entries) else ""
+    return ""
+
+
+def _hexadecimal(text: str | None) -> int:
+    try:
+        return int(text or "0", 16)
+    except ValueError:
+        return 0
+
+
+def _attribute(element: Any, name: str) -> str:
+    return next((str(v) for k, v in element.attrib.items() if k.rpartition("}")[2] == name), "")
+
+
+# Files of other formats inside the document, by suffix.
+
+
+def _html_chunk(data: bytes, config: SourcesConfig) -> str:
+    return render_html(data, config, whole=True).text
+
+
+def _mail_chunk(data: bytes, config: SourcesConfig) -> str:
+    """A web page in one file: a message whose first HTML part is the page."""
+    import email
+    from email.policy import default
+
+    message = email.message_from_bytes(data, policy=default)
+    for part in message.walk():
+        if part.get_content_type() == "text/html":
+            page = part.get_payload(decode=True)
+            if isinstance(page, bytes) and page.strip():
+                charset = str(part.get_content_charset() or "")
+                return render_html(page, config, whole=True, declared=charset).text
+    return ""
+
+
+def _text_chunk(data: bytes, config: SourcesConfig) -> str:
+    return decode(data)[0]
+
+
+_CHUNKS: dict[str, Callable[[bytes, SourcesConfig], str]] = {
+    ".htm": _html_chunk, ".html": _html_chunk, ".xhtml": _html_chunk,
+    ".mht": _mail_chunk, ".mhtml": _mail_chunk, ".txt": _text_chunk,
+}  # fmt: skip

@@ -15,9 +15,13 @@ def heading(level: int, text: str) -> str:
     return f"{'#' * min(max(level, 1), 6)} {words}" if words else ""
 
 
-def item(depth: int, text: str) -> str:
-    """An item of a list, ``depth`` counted from 0."""
-    return f"{'  ' * min(max(depth, 0), 8)}- {' '.join(text.split())}"
+class Item(str):
+    """An item of a list: items that follow one another stand on consecutive lines."""
+
+
+def item(depth: int, text: str, mark: str = "-") -> Item:
+    """An item of a list, ``depth`` counted from 0, behind its number or another mark."""
+    return Item(f"{'  ' * min(max(depth, 0), 8)}{mark} {' '.join(text.split())}")
 
 
 def table(rows: Sequence[Sequence[str]]) -> str:
@@ -28,7 +32,7 @@ def table(rows: Sequence[Sequence[str]]) -> str:
 def _table_lines(rows: Sequence[Sequence[str]]) -> Iterator[str]:
     first = True
     for row in rows:
-        cells = [" ".join(cell.split()) for cell in row]
+        cells = [" ".join(cell.split()).replace("|", "\\|") for cell in row]
         if not any(cells):
             continue
         yield f"| {' | '.join(cells)} |"
@@ -52,7 +56,7 @@ def join_blocks(blocks: Sequence[str]) -> str:
     parts: list[str] = []
     before_is_item = False
     for block in filter(None, blocks):
-        is_item = block.lstrip(" ").startswith("- ")
+        is_item = isinstance(block, Item) or block.lstrip(" ").startswith("- ")
         if parts:
             parts.append("\n" if is_item and before_is_item else "\n\n")
         parts.append(block)

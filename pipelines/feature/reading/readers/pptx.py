@@ -1,4 +1,4 @@
-"""PPTX: slides as sections with their texts, tables, charts and speaker notes."""
+"""PPTX: slides as sections with their texts, tables, charts, diagrams, notes and comments."""
 
 from __future__ import annotations
 
@@ -7,14 +7,34 @@ import zipfile
 from collections.abc import Iterator
 from typing import Any
 
-from fti.pipelines.feature.reading.cleaning import clean, clean_line
-from fti.pipelines.feature.reading.readers.base import Extracted, SourcesConfig, facts
-from fti.pipelines.feature.reading.readers.markdown import heading, item, join_blocks, table
-from fti.pipelines.feature.reading.readers.package import inspect_package, not_whole
+from pipelines.feature.cleaning import clean, clean_line
+from pipelines.feature.readers.base import Extracted, SourcesConfig, facts
+from pipelines.feature.readers.drawings import DIAGRAM, A, chart_blocks, diagram_items
+from pipelines.feature.readers.formulas import from_omml
+from pipelines.feature.readers.grid import Cell, spread
+from pipelines.feature.readers.inline import Line, Script
+from pipelines.feature.readers.markdown import heading, item, join_blocks, table
+from pipelines.feature.readers.numerals import numeral
+from pipelines.feature.readers.package import inspect_package, not_whole
+from pipelines.feature.readers.symbols import with_symbols
+from pipelines.feature.readers.titles import stated_title
+from pipelines.feature.readers.xml import local_name, parse_xml
+from store.errors import ExtractionError
 
 _MAX_WARNED = 5
 _MAX_GROUPS = 20
-_MAX_CHART_ROWS = 200
+_MAX_SPANS = 60
+_MC = "{http://schemas.openxmlformats.org/markup-compatibility/2006}"
+_M = "{http://schemas.openxmlformats.org/officeDocument/2006/math}"
+_R = "{http://schemas.openxmlformats.org/officeDocument/2006/relationships}"
+_SHAPES = frozenset({"sp", "grpSp", "graphicFrame", "cxnSp", "pic"})
+_TITLES = frozenset({"TITLE", "CENTER_TITLE", "VERTICAL_TITLE"})
+# How automatic numbers of paragraphs are named: what they count in, and what stands around them.
+_COUNTED = {
+    "arabic": "decimal", "alphaLc": "lowerLetter", "alphaUc": "upperLetter",
+    "romanLc": "lowerRoman", "romanUc": "upperRoman", "circleNumDb": "decimalEnclosedCircle",
+}  # fmt: skip
+_AROUND = {"Period": "{}.", "ParenR": "{})", "ParenBoth": "({})", "Plain": "{}", "Minus": "- {} -"}
 # What python-pptx raises over a shape that is not as the format says.
 _DAMAGE = (
     AttributeError, AssertionError, IndexError, KeyError, NotImplementedError, TypeError,
@@ -35,21 +55,21 @@ def read_pptx(data: bytes, config: SourcesConfig) -> list[Extracted]:
     footers: set[str] = set()
     first_title = ""
     for number, slide in enumerate(presentation.slides, start=1):
+        _settle_choices(slide)
         title = _title(slide, number, broken)
         first_title = first_title or title
         blocks.append(heading(2, title or f"Slide {number}"))
         for shape in _in_reading_order(slide.shapes):
             blocks += _guarded(shape, number, broken, footers)
         blocks += _notes(slide, number, broken)
+        blocks += _comments(slide)
     properties = presentation.core_properties
     metadata = facts(
         slides=len(presentation.slides),
         author=properties.author,
         warnings="; ".join(broken[:_MAX_WARNED]),
     )
-    title = clean_line(properties.title or "")
-    if title.lower() in {"powerpoint presentation", "presentation", "untitled"}:
-        title = ""
+    title = stated_title(properties.title)
     words = any(b and not b.startswith("## Slide ") for b in blocks)
     return [
         Extracted(
@@ -74,10 +94,27 @@ def _open(data: bytes) -> Any:
         raise not_whole("PPTX", error) from error
 
 
+def _settle_choices(slide: Any) -> None:
+    """Put the first form of a thing with shapes (or else the last) in the place of all its forms.
+
+    A shape with a formula in it stands in such a choice, which python-pptx does not look into.
+    """
+    for choice in list(slide.element.iter(_MC + "AlternateContent")):
+        parent = choice.getparent()
+        if parent is None or local_name(parent) not in ("spTree", "grpSp"):
+            continue
+        options = [*choice.iterchildren(_MC + "Choice"), *choice.iterchildren(_MC + "Fallback")]
+        holds = (o for o in options if any(local_name(c) in _SHAPES for c in o.iterchildren()))
+        chosen = next(holds, None)
+        for child in list(chosen.iterchildren()) if chosen is not None else ():
+            choice.addprevious(child)
+        parent.remove(choice)
+
+
 def _title(slide: Any, number: int, broken: list[str]) -> str:
     try:
         shape = slide.shapes.title
-        return clean_line(shape.text_frame.text) if shape is not None else ""
+        return clean_line(_text(shape.text_frame._txBody)) if shape is not None else ""
     except _DAMAGE as error:
         broken.append(_broken(number, error))
         return ""
@@ -114,44 +151,143 @@ def _shape(shape: Any, depth: int, footers: set[str]) -> Iterator[str]:
             for inner in _in_reading_order(shape.shapes):
                 yield from _shape(inner, depth + 1, footers)
     elif getattr(shape, "has_table", False):
-        yield table([[cell.text for cell in row.cells] for row in shape.table.rows])
+        yield table(spread(_row(row) for row in shape._element.iter(A + "tr")))
     elif getattr(shape, "has_chart", False):
-        yield from _chart(shape.chart)
+        yield from chart_blocks(shape.chart._chartSpace)
     elif shape.has_text_frame:
         yield from _paragraphs(shape, footers)
+    else:
+        yield from _diagram(shape)
+
+
+def _row(row: Any) -> Iterator[Cell]:
+    for cell in row.iterchildren(A + "tc"):
+        body = next((c for c in cell.iterchildren() if local_name(c) == "txBody"), None)
+        text = " ".join(_text(body).split()) if body is not None else ""
+        span = cell.get("gridSpan") or "1"
+        followed = (after := cell.getnext()) is not None and after.get("hMerge") in (
+            "1",
+            "true",
+        )  # the cells that it covers are there, as they are meant to be
+        wide = 1 if followed or not span.isdecimal() else min(int(span[:4]), _MAX_SPANS)
+        above, left = (cell.get(name) in ("1", "true") for name in ("vMerge", "hMerge"))
+        yield Cell(text, columns=wide, above=above, left=left)
+
+
+def _diagram(shape: Any) -> Iterator[str]:
+    for reference in shape._element.iter(DIAGRAM + "relIds"):
+        part = shape.part.related_part(reference.get(_R + "dm"))
+        try:
+            yield from diagram_items(parse_xml(part.blob))
+        except ExtractionError as error:
+            raise ValueError(error.message) from error
 
 
 def _paragraphs(shape: Any, footers: set[str]) -> Iterator[str]:
     listed = False
+    body = shape.text_frame._txBody
     if shape.is_placeholder:
         kind = str(shape.placeholder_format.type).partition(" ")[0]
-        if kind in {"TITLE", "CENTER_TITLE", "VERTICAL_TITLE"}:
+        if kind in _TITLES:
             return  # the section's heading
         if kind == "SLIDE_NUMBER":
             return
         if kind in {"DATE", "FOOTER", "HEADER"}:  # the same on every slide: said once
-            if shape.text_frame.text in footers:
+            text = _text(body)
+            if text in footers:
                 return
-            footers.add(shape.text_frame.text)
+            footers.add(text)
         listed = kind in {"BODY", "OBJECT", "VERTICAL_BODY", "VERTICAL_OBJECT"}
-    for paragraph in shape.text_frame.paragraphs:
-        text = clean(paragraph.text.replace("\v", "\n")).strip()
-        if text:
-            yield item(paragraph.level, text) if listed or paragraph.level else text
+    numbers = _Numbers(body)
+    for paragraph in body.iterchildren(A + "p"):
+        text = clean(_line(paragraph).text()).strip()
+        if not text:
+            continue
+        level = _level(paragraph)
+        mark = numbers.mark(paragraph, level)
+        if mark is None:
+            mark = "-" if listed or level else ""
+        yield item(level, text, mark) if mark else text
 
 
-def _chart(chart: Any) -> Iterator[str]:
-    if chart.has_title and chart.chart_title.has_text_frame:
-        yield clean(chart.chart_title.text_frame.text)
-    for plot in chart.plots:
-        series = list(plot.series)
-        names = ["", *(clean_line(str(s.name or "")) for s in series)]
-        rows = [names]
-        for i, category in enumerate(list(plot.categories)[:_MAX_CHART_ROWS]):
-            values = [s.values[i] if i < len(s.values) else None for s in series]
-            rows.append([str(category), *("" if v is None else f"{v:.15g}" for v in values)])
-        if len(rows) > 1:
-            yield table(rows)
+class _Numbers:
+    """Counts the paragraphs of one text frame."""
+
+    def __init__(self, body: Any) -> None:
+        self._styles = body.find(A + "lstStyle")
+        self._counts: dict[int, tuple[str, int]] = {}
+
+    def mark(self, paragraph: Any, level: int) -> str | None:
+        """A number, ``-``, nothing for what has no bullet, or None where it is not said."""
+        for deeper in [one for one in self._counts if one > level]:
+            del self._counts[deeper]
+        bullet = self._bullet(paragraph, level)
+        if bullet is None or local_name(bullet) != "buAutoNum":
+            self._counts.pop(level, None)
+            return None if bullet is None else "" if local_name(bullet) == "buNone" else "-"
+        form, start = bullet.get("type") or "arabicPeriod", bullet.get("startAt") or "1"
+        kind = f"{form} {start}"
+        before = self._counts.get(level)
+        first = int(start) if start.isdecimal() and len(start) < 7 else 1
+        number = before[1] + 1 if before and before[0] == kind else first
+        self._counts[level] = kind, number
+        counted = next((c for c in _COUNTED if form.startswith(c)), "arabic")
+        around = next((a for a in _AROUND if form.endswith(a)), "Period")
+        return _AROUND[around].format(numeral(number, _COUNTED[counted]))
+
+    def _bullet(self, paragraph: Any, level: int) -> Any | None:
+        own = paragraph.find(A + "pPr")
+        style = self._styles.find(f"{A}lvl{level + 1}pPr") if self._styles is not None else None
+        for properties in (own, style):
+            for child in properties.iterchildren() if properties is not None else ():
+                if local_name(child) in ("buAutoNum", "buNone", "buChar", "buBlip"):
+                    return child
+        return None
+
+
+def _level(paragraph: Any) -> int:
+    properties = paragraph.find(A + "pPr")
+    level = (properties.get("lvl") or "0") if properties is not None else "0"
+    return min(int(level), 8) if level.isdecimal() and len(level) < 3 else 0
+
+
+def _text(body: Any) -> str:
+    """All paragraphs of a text body, each on its line."""
+    return "\n".join(_line(paragraph).text() for paragraph in body.iterchildren(A + "p"))
+
+
+def _line(parent: Any) -> Line:
+    """The text of a paragraph, with formulas, and with raised and lowered characters apart."""
+    line = Line()
+    for child in parent.iterchildren():
+        if child.tag in (A + "r", A + "fld"):
+            properties = child.find(A + "rPr")
+            line.add(_run_text(child, properties), _script(properties))
+        elif child.tag == A + "br":
+            line.add("\n")
+        elif child.tag in (_M + "oMath", _M + "oMathPara"):
+            line.add(from_omml(child))
+        elif child.tag == _MC + "AlternateContent":
+            for option in child.iterchildren(_MC + "Choice", _MC + "Fallback"):
+                if inner := _line(option):
+                    line.extend(inner)
+                    break
+        elif local_name(child) == "m":  # where PowerPoint puts formulas
+            line.extend(_line(child))
+    return line
+
+
+def _run_text(run: Any, properties: Any | None) -> str:
+    text = (run.findtext(A + "t") or "").replace("\v", "\n")
+    font = properties.find(A + "sym") if properties is not None else None
+    return with_symbols(text, (font.get("typeface") or "") if font is not None else "")
+
+
+def _script(properties: Any | None) -> Script:
+    baseline = (properties.get("baseline") or "0") if properties is not None else "0"
+    if baseline.strip("0%") == "":
+        return ""
+    return "_" if baseline.startswith("-") else "^"
 
 
 def _notes(slide: Any, number: int, broken: list[str]) -> Iterator[str]:
@@ -159,10 +295,27 @@ def _notes(slide: Any, number: int, broken: list[str]) -> Iterator[str]:
         if not slide.has_notes_slide:
             return
         frame = slide.notes_slide.notes_text_frame
-        text = clean(frame.text).strip() if frame is not None else ""
+        text = clean(_text(frame._txBody)).strip() if frame is not None else ""
     except _DAMAGE as error:
         broken.append(_broken(number, error))
         return
     if text:
         yield "### Notes"
         yield text
+
+
+def _comments(slide: Any) -> Iterator[str]:
+    """What was remarked on a slide and is not settled."""
+    for relation in slide.part.rels.values():
+        if relation.is_external or not relation.reltype.endswith("/comments"):
+            continue
+        try:
+            root = parse_xml(relation.target_part.blob)
+        except (ExtractionError, *_DAMAGE):
+            continue
+        for comment in root.iterchildren("*"):
+            if comment.get("status") in ("resolved", "closed"):
+                continue
+            words = (e.text or "" for e in comment.iter() if local_name(e) in ("t", "text"))
+            if text := clean_line(" ".join(words), max_characters=2000):
+                yield f"(comment: {text})"

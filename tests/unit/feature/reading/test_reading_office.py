@@ -187,6 +187,190 @@ def test_charts_give_their_numbers() -> None:
     assert "|  | Firings |\n| --- | --- |\n| 2025 | 41 |\n| 2026 | 52 |" in found.text
 
 
+def a_slide() -> tuple[Any, Any]:
+    from pptx import Presentation
+
+    deck = Presentation()
+    return deck, deck.slides.add_slide(deck.slide_layouts[6])
+
+
+def a_text_box(slide: Any, *, top: int = 1) -> Any:
+    from pptx.util import Inches
+
+    box = slide.shapes.add_textbox(Inches(1), Inches(top), Inches(3), Inches(1))
+    return box.text_frame
+
+
+def pptx(deck: Any) -> str:
+    (found,) = read_pptx(saved(deck), CONFIG)
+    return found.text.removeprefix("## Slide 1\n\n")
+
+
+def drawn(xml: str) -> Any:
+    """An element of a slide; the prefixes a, a14, m, mc and p are known."""
+    from lxml import etree
+    from pptx.oxml import parse_xml
+
+    names = {
+        "a": "http://schemas.openxmlformats.org/drawingml/2006/main",
+        "a14": "http://schemas.microsoft.com/office/drawing/2010/main",
+        "m": "http://schemas.openxmlformats.org/officeDocument/2006/math",
+        "mc": "http://schemas.openxmlformats.org/markup-compatibility/2006",
+        "p": "http://schemas.openxmlformats.org/presentationml/2006/main",
+        "dgm": "http://schemas.openxmlformats.org/drawingml/2006/diagram",
+        "r": "http://schemas.openxmlformats.org/officeDocument/2006/relationships",
+    }
+    named = " ".join(f'xmlns:{prefix}="{name}"' for prefix, name in names.items())
+    root = etree.fromstring(f"<x {named}>{xml}</x>")
+    return parse_xml(etree.tostring(root[0]))
+
+
+def test_merged_cells_of_slides_repeat_their_value() -> None:
+    from pptx.util import Inches
+
+    deck, slide = a_slide()
+    table = slide.shapes.add_table(4, 3, Inches(1), Inches(1), Inches(4), Inches(1)).table
+    texts = ["Hall", "Day", "Chief", "North", "Mon", "Ida", "", "Fri", "Olaf", "all", "", "Eva"]
+    for i, text in enumerate(texts):
+        table.cell(i // 3, i % 3).text = text
+    table.cell(1, 0).merge(table.cell(2, 0))
+    table.cell(3, 0).merge(table.cell(3, 1))
+
+    assert pptx(deck).split("\n")[2:] == [
+        "| North | Mon | Ida |", "| North | Fri | Olaf |", "| all | all | Eva |",
+    ]  # fmt: skip
+
+
+def test_a_span_of_slides_without_end_is_bounded() -> None:
+    from pptx.util import Inches
+
+    deck, slide = a_slide()
+    table = slide.shapes.add_table(1, 2, Inches(1), Inches(1), Inches(4), Inches(1)).table
+    table.cell(0, 0).text = "x"
+    table.cell(0, 0)._tc.set("gridSpan", "2000000000")
+
+    assert len(pptx(deck)) < 2000
+
+
+def test_raised_characters_on_slides_stay_apart() -> None:
+    deck, slide = a_slide()
+    paragraph = a_text_box(slide).paragraphs[0]
+    for text, baseline in (("Area 10", 0), ("6", 30000), (" m, CO", 0), ("2", -25000)):
+        run = paragraph.add_run()
+        run.text = text
+        run.font._element.set("baseline", str(baseline))
+
+    assert pptx(deck) == "Area 10^6 m, CO2"
+
+
+def test_numbered_paragraphs_keep_their_numbers() -> None:
+    deck, slide = a_slide()
+    frame = a_text_box(slide)
+    for i, (text, level, form, start) in enumerate(
+        [
+            ("Open", 0, "arabicPeriod", "3"),
+            ("left", 1, "alphaLcParenR", ""),
+            ("right", 1, "alphaLcParenR", ""),
+            ("Close", 0, "arabicPeriod", "3"),
+            ("up", 1, "alphaLcParenR", ""),
+            ("Break", 0, "", ""),
+            ("Again", 0, "romanUcPeriod", ""),
+        ]
+    ):
+        paragraph = frame.paragraphs[0] if not i else frame.add_paragraph()
+        paragraph.text, paragraph.level = text, level
+        if form:
+            at = f' startAt="{start}"' if start else ""
+            paragraph._p.get_or_add_pPr().append(drawn(f'<a:buAutoNum type="{form}"{at}/>'))
+
+    assert pptx(deck) == ("3. Open\n  a) left\n  b) right\n4. Close\n  a) up\n\nBreak\n\nI. Again")
+
+
+def test_a_shape_with_a_formula_is_read_with_it() -> None:
+    deck, slide = a_slide()
+    shape = (
+        '<p:sp><p:nvSpPr><p:cNvPr id="9" name="x"/><p:cNvSpPr txBox="1"/><p:nvPr/></p:nvSpPr>'
+        "<p:spPr/><p:txBody><a:bodyPr/><a:p><a:r><a:t>Force {} </a:t></a:r>{}</a:p></p:txBody>"
+        "</p:sp>"
+    )
+    formula = (
+        "<a14:m><m:oMathPara><m:oMath><m:f><m:num><m:r><m:t>F</m:t></m:r></m:num><m:den><m:r>"
+        "<m:t>m</m:t></m:r></m:den></m:f></m:oMath></m:oMathPara></a14:m>"
+    )
+    slide.shapes._spTree.append(
+        drawn(
+            f'<mc:AlternateContent><mc:Choice Requires="a14">{shape.format("now", formula)}'
+            f"</mc:Choice><mc:Fallback>{shape.format('then', '')}</mc:Fallback>"
+            "</mc:AlternateContent>"
+        )
+    )
+
+    assert pptx(deck) == "Force now F/m"
+
+
+def test_diagrams_on_slides_are_lists() -> None:
+    from pptx.opc.package import Part
+    from pptx.opc.packuri import PackURI
+
+    deck, slide = a_slide()
+    data = (
+        '<dgm:dataModel xmlns:dgm="http://schemas.openxmlformats.org/drawingml/2006/diagram" '
+        'xmlns:a="http://schemas.openxmlformats.org/drawingml/2006/main"><dgm:ptLst>'
+        + "".join(
+            f'<dgm:pt modelId="{i}"><dgm:t><a:p><a:r><a:t>{text}</a:t></a:r></a:p></dgm:t></dgm:pt>'
+            for i, text in enumerate(["Chief", "Clerk"], start=1)
+        )
+        + '</dgm:ptLst><dgm:cxnLst><dgm:cxn srcId="1" destId="2"/>'
+        '<dgm:cxn srcId="2" destId="1"/></dgm:cxnLst></dgm:dataModel>'
+    )
+    part = Part(PackURI("/ppt/diagrams/data1.xml"), "a/b+xml", deck.part.package, data.encode())
+    relation = slide.part.relate_to(part, "http://x/diagramData")
+    slide.shapes._spTree.append(
+        drawn(
+            '<p:graphicFrame><p:nvGraphicFramePr><p:cNvPr id="9" name="x"/><p:cNvGraphicFramePr/>'
+            '<p:nvPr/></p:nvGraphicFramePr><p:xfrm><a:off x="0" y="0"/><a:ext cx="1" cy="1"/>'
+            f'</p:xfrm><a:graphic><a:graphicData uri="x"><dgm:relIds r:dm="{relation}"/>'
+            "</a:graphicData></a:graphic></p:graphicFrame>"
+        )
+    )
+
+    assert pptx(deck) == "- Chief\n  - Clerk"  # although each is said to be below the other
+
+
+def test_charts_have_their_title_their_axes_and_points() -> None:
+    from pptx.chart.data import XyChartData
+    from pptx.enum.chart import XL_CHART_TYPE
+    from pptx.util import Inches
+
+    deck, slide = a_slide()
+    data = XyChartData()
+    series = data.add_series("Kiln")
+    series.add_data_point(1, 650.5)
+    series.add_data_point(2, 980)
+    place = (Inches(1), Inches(1), Inches(4), Inches(3))
+    chart = slide.shapes.add_chart(XL_CHART_TYPE.XY_SCATTER, *place, data).chart
+    chart.has_title = True
+    chart.chart_title.text_frame.text = "Firing"
+    chart.value_axis.has_title = True
+    chart.value_axis.axis_title.text_frame.text = "Degrees Celsius"
+
+    assert pptx(deck) == (
+        "Firing\n\n(Degrees Celsius)\n\n|  | x | y |\n| --- | --- | --- |\n"
+        "| Kiln | 1 | 650.5 |\n| Kiln | 2 | 980 |"
+    )
+
+
+def test_grouped_shapes_are_read() -> None:
+    from pptx.util import Inches
+
+    deck, slide = a_slide()
+    group = slide.shapes.add_group_shape().shapes.add_group_shape()
+    box = group.shapes.add_textbox(Inches(1), Inches(1), Inches(1), Inches(1))
+    box.text_frame.text = "In a group."
+
+    assert pptx(deck) == "In a group."
+
+
 def test_slides_without_words_are_empty() -> None:
     from pptx import Presentation
 
