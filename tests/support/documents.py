@@ -103,21 +103,31 @@ def an_epub(chapters: Mapping[str, str], *, spine: Sequence[str], title: str = "
     )
 
 
-def an_odt(body: str, *, title: str = "", **parts: str) -> bytes:
-    """A text document whose ``office:text`` holds ``body``; ``parts`` are further files."""
+def an_odt(body: str, *, title: str = "", styles: str = "", **parts: str) -> bytes:
+    """A text document whose ``office:text`` holds ``body``; ``parts`` are further files.
+
+    ``styles`` are its automatic styles.
+    """
+    named = {
+        "office": "office", "text": "text", "table": "table", "style": "style", "draw": "drawing",
+        "svg": "svg-compatible",
+    }  # fmt: skip
     names = "".join(
         f' xmlns:{prefix}="urn:oasis:names:tc:opendocument:xmlns:{name}:1.0"'
-        for prefix, name in {"office": "office", "text": "text", "table": "table"}.items()
+        for prefix, name in named.items()
     )
+    names += ' xmlns:xlink="http://www.w3.org/1999/xlink"'
+    names += ' xmlns:dc="http://purl.org/dc/elements/1.1/"'
     meta = (
-        f'<office:document-meta{names} xmlns:dc="http://purl.org/dc/elements/1.1/"><office:meta>'
+        f"<office:document-meta{names}><office:meta>"
         f"<dc:title>{title}</dc:title></office:meta></office:document-meta>"
     )
     return zipped(
         {
             "mimetype": "application/vnd.oasis.opendocument.text",
             "meta.xml": meta,
-            "content.xml": f"<office:document-content{names}><office:body><office:text>{body}"
+            "content.xml": f"<office:document-content{names}><office:automatic-styles>{styles}"
+            f"</office:automatic-styles><office:body><office:text>{body}"
             "</office:text></office:body></office:document-content>",
             **parts,
         }
