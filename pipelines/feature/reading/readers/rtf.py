@@ -1,18 +1,25 @@
-"""RTF: paragraphs, headings, lists' text and tables, as Markdown.
+"""RTF: paragraphs, headings, lists and tables, as Markdown.
 
 A reader of its own: the libraries of a free licence lose headings and tables. Pictures, fonts,
-headers and footers and whatever a control word that is not known introduces are left out.
+headers and footers, what was deleted in a tracked change and whatever a control word that is not
+known introduces are left out. Text boxes, notes and comments follow their paragraph.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
-from fti.pipelines.feature.reading.cleaning import clean_line
-from fti.pipelines.feature.reading.readers.base import Extracted, SourcesConfig, facts
-from fti.pipelines.feature.reading.readers.markdown import heading, join_blocks, table
-from fti.store.errors import ExtractionError
+from pipelines.feature.readers.base import Extracted, SourcesConfig, facts
+from pipelines.feature.readers.formulas import from_omml
+from pipelines.feature.readers.inline import Script
+from pipelines.feature.readers.markdown import join_blocks
+from pipelines.feature.readers.rtf_flow import Flow
+from pipelines.feature.readers.symbols import is_symbol_font, symbol, with_symbols
+from pipelines.feature.readers.titles import stated_title
+from store.errors import ExtractionError
 
 _TOKEN = re.compile(
     rb"\\'(?P<byte>[0-9a-fA-F]{2})"
@@ -29,9 +36,20 @@ _SKIPPED = frozenset(
     b"colortbl pict object objdata themedata datastore header headerl headerr headerf footer "
     b"footerl footerr footerf ftnsep ftnsepc xmlnstbl rsidtbl listtable listoverridetable "
     b"generator latentstyles fldinst mmathPr pgptbl revtbl filetbl bkmkstart bkmkend "
-    b"listtext pntext pntxta pntxtb nonshppict wgrffmtfilter annotation".split()
+    b"pntxta pntxtb nonshppict wgrffmtfilter sp shprslt nonesttables mmathPict atndate "
+    b"atntime".split()
 )
-_INFO = {b"title": "title", b"author": "author"}
+# Destinations that are told beside the paragraph that they stand in.
+_BESIDE = {
+    b"footnote": "note", b"annotation": "comment", b"shptxt": "box", b"dptxbxtext": "box",
+}  # fmt: skip
+# Destinations that are marked as unimportant and are not.
+_IMPORTANT = frozenset({b"shppict", b"shpinst", b"nesttableprops", b"do"})
+_TARGETS = {
+    b"fonttbl": "fonts", b"stylesheet": "styles", b"title": "title", b"author": "author",
+    b"info": "info", b"listtext": "mark", b"pntext": "mark", b"atnauthor": "commenter",
+    b"moMath": "math",
+}  # fmt: skip
 _CHARACTERS = {
     b"tab": "\t", b"line": "\n", b"emdash": "—", b"endash": "–", b"lquote": "‘", b"rquote": "’",
     b"ldblquote": "“", b"rdblquote": "”", b"bullet": "•", b"emspace": " ", b"enspace": " ",
@@ -43,6 +61,7 @@ _CHARSETS = {
     163: "cp1258", 177: "cp1255", 178: "cp1256", 186: "cp1257", 204: "cp1251", 222: "cp874",
     238: "cp1250", 0: "cp1252",
 }  # fmt: skip
+_MATH = "http://schemas.openxmlformats.org/officeDocument/2006/math"
 _HEADING_STYLE = re.compile(r"heading\s*([1-9])", re.IGNORECASE)
 
 
@@ -59,12 +78,11 @@ def read_rtf(data: bytes, config: SourcesConfig) -> list[Extracted]:
         )
     reader = _Reader()
     reader.read(data)
-    first = next((b.lstrip("#").strip() for b in reader.blocks if b.startswith("#")), "")
-    info = {name: clean_line("".join(parts)) for name, parts in reader.info.items()}
+    info = {name: "".join(parts) for name, parts in reader.info.items()}
     return [
         Extracted(
-            join_blocks(reader.blocks),
-            title=info["title"] or first,
+            join_blocks(reader.body.blocks),
+            title=stated_title(info["title"]) or reader.body.first_heading,
             metadata=facts(author=info["author"]),
             empty_reason="no text in the document",
         )
@@ -73,33 +91,51 @@ def read_rtf(data: bytes, config: SourcesConfig) -> list[Extracted]:
 
 @dataclass(frozen=True, slots=True)
 class _Group:
-    """What a brace opens and the closing one ends."""
+    """What a brace opens and the closing one ends.
 
-    target: str = "body"  # or "skip", "fonts", "styles", "info" or one of its properties
+    Args:
+        target: "body" or "skip", "fonts", "styles", "info" or one of its properties, "mark" for a
+            list's number, "math", "commenter".
+        codec: of its bytes; empty for the document's.
+        font: the font's name, where its codes stand for signs.
+        fallback: bytes that stand for a Unicode character in readers that know none.
+        hidden: whether it is shown to nobody.
+        script: whether its characters are raised or lowered.
+        beside: what is told beside the paragraph when the group ends.
+        inner: whether it describes a row of a table in a cell.
+        formula: the element of the formula that it is.
+    """
+
+    target: str = "body"
     codec: str = ""
-    fallback: int = 1  # bytes that stand for a Unicode character in readers that know none
+    font: str = ""
+    fallback: int = 1
     hidden: bool = False
+    script: Script = ""
+    beside: str = ""
+    inner: bool = False
+    formula: Any = None
 
 
 class _Reader:
     """Reads once from the beginning to the end."""
 
     def __init__(self) -> None:
-        self.blocks: list[str] = []
+        self.body = Flow()
         self.info: dict[str, list[str]] = {"title": [], "author": []}
+        self._flow = self.body  # or the note or box that is being read
+        self._outer: list[Flow] = []
         self._codec = "cp1252"
         self._fonts: dict[int, str] = {}
+        self._font_names: dict[int, str] = {}
         self._styles: dict[int, int] = {}
         self._font = self._style = 0
         self._style_name: list[str] = []
+        self._mark: list[str] = []
+        self._commenter: list[str] = []
         self._group = _Group()
         self._stack: list[_Group] = []
         self._pending = bytearray()  # bytes of a character set, of which several may be one letter
-        self._text: list[str] = []
-        self._level = 0
-        self._in_table = False
-        self._cells: list[str] = []
-        self._rows: list[list[str]] = []
         self._to_skip = 0
         self._starred = False
         self._surrogate = ""
@@ -125,24 +161,49 @@ class _Reader:
                 self._open()
             elif match["brace"]:
                 self._close()
-        self._end_paragraph()
-        self._end_table()
+        self._flush()
+        while self._outer:  # the file is cut off
+            self._end_flow("note")
+        self.body.end()
 
     def _open(self) -> None:
         self._flush()
         if len(self._stack) > _MAX_DEPTH:
             raise ExtractionError(f"the RTF is nested deeper than {_MAX_DEPTH} groups")
         self._stack.append(self._group)
+        self._group = replace(self._group, beside="")
         self._to_skip = 0
 
     def _close(self) -> None:
         self._flush()
-        if self._group.target == "styles":
+        group = self._group
+        if group.target == "styles":
             self._end_style()
         if self._stack:
             self._group = self._stack.pop()
+        if group.target == "mark" != self._group.target:
+            self._flow.mark = "".join(self._mark).strip()
+            self._mark = []
+        elif group.target == "math" != self._group.target:
+            self._flow.put(from_omml(group.formula))
+        if group.beside and self._outer:
+            self._end_flow(group.beside)
         self._starred = False
         self._to_skip = 0
+
+    def _end_flow(self, kind: str) -> None:
+        inner, self._flow = self._flow, self._outer.pop()
+        inner.end()
+        if kind == "box":
+            self._flow.asides += inner.blocks
+            return
+        text = " ".join(" ".join(inner.blocks).split())
+        if kind == "comment":
+            author = " ".join("".join(self._commenter).split())
+            self._commenter = []
+            text = text and f"comment{f' by {author}' if author else ''}: {text}"
+        if text:
+            self._flow.asides.append(f"({text})")
 
     def _symbol(self, symbol: bytes) -> None:
         if symbol == b"*":
@@ -156,29 +217,43 @@ class _Reader:
         starred, self._starred = self._starred, False
         if word == b"u" and number is not None:
             self._put_unicode(number % 0x10000)
-            return
-        if word == b"uc":
+        elif word == b"uc":
             self._group = replace(self._group, fallback=min(max(number or 0, 0), 16))
         elif word == b"ansicpg" and number:
             self._codec = _known_codec(f"cp{number}") or self._codec
         elif word == b"mac":
             self._codec = "mac_roman"
-        elif word in (b"fonttbl", b"stylesheet"):
-            self._retarget("fonts" if word == b"fonttbl" else "styles")
-        elif word in _INFO:
-            self._retarget(_INFO[word])
-        elif word == b"info":
-            self._retarget("info")
-        elif word in _SKIPPED or (starred and word not in (b"shppict", b"shptxt", b"shpinst")):
+        elif self._group.target == "math" and word.startswith(b"m"):
+            self._formula(word)
+        elif word in _TARGETS:
+            self._retarget(_TARGETS[word])
+        elif word in _BESIDE:
+            self._begin_flow(_BESIDE[word])
+        elif word in _SKIPPED or (starred and word not in _IMPORTANT and word != b"moMathPara"):
             self._retarget("skip")
-        elif word == b"v":
-            self._flush()
-            self._group = replace(self._group, hidden=number != 0)
+        elif word == b"nesttableprops":
+            self._group = replace(self._group, inner=True)
+        elif not self._look(word, number) and self._group.target == "body":
+            self._body_word(word, number)
+
+    def _look(self, word: bytes, number: int | None) -> bool:
+        """Whether a word says how the characters of its group look; it is noted then."""
+        scripts: Mapping[bytes, Script] = {
+            b"super": "^", b"up": "^", b"sub": "_", b"dn": "_", b"nosupersub": "",
+        }  # fmt: skip
+        if word in (b"v", b"deleted"):
+            self._change(hidden=number != 0)
+        elif word in scripts:
+            self._change(script="" if number == 0 else scripts[word])
+        elif word == b"plain":
+            self._change(codec="", font="", hidden=False, script="")
         elif word == b"f" and number is not None:
             self._flush()
             self._font = number
             if self._group.target != "fonts":
-                self._group = replace(self._group, codec=self._fonts.get(number, ""))
+                name = self._font_names.get(number, "").strip(" ;")
+                signs = name if is_symbol_font(name) else ""
+                self._change(codec=self._fonts.get(number, ""), font=signs)
         elif word == b"fcharset" and self._group.target == "fonts":
             if codec := _CHARSETS.get(number or 0):
                 self._fonts[self._font] = codec
@@ -186,36 +261,69 @@ class _Reader:
             if self._group.target == "styles":
                 self._style = number
             else:
-                self._level = self._styles.get(number, 0)
-        elif self._group.target == "body":
-            self._body_word(word, number)
+                self._flow.level = self._styles.get(number, 0)
+        else:
+            return False
+        return True
+
+    def _change(self, **look: Any) -> None:
+        self._flush()
+        self._group = replace(self._group, **look)
 
     def _body_word(self, word: bytes, number: int | None) -> None:
+        flow = self._flow
+        self._flush()
         if word in _CHARACTERS:
             self._put(_CHARACTERS[word])
         elif word in (b"par", b"sect", b"page"):
             self._end_paragraph()
         elif word == b"pard":
-            self._flush()
-            self._level, self._in_table = 0, False
-        elif word == b"plain":
-            self._flush()
-            self._group = replace(self._group, codec="", hidden=False)
+            flow.reset()
         elif word in (b"intbl", b"trowd"):
-            self._in_table = True
+            flow.in_table = True
+            if word == b"trowd":
+                flow.begin_row(inner=self._group.inner)
+        elif word == b"itap" and number is not None:
+            flow.depth = number
+        elif word == b"ilvl" and number is not None:
+            flow.list_level = number
         elif word == b"outlinelevel" and number is not None and 0 <= number <= 8:
-            self._level = number + 1
+            flow.level = number + 1
         elif word in (b"cell", b"nestcell"):
-            self._flush()
-            self._cells.append(" ".join("".join(self._text).split()))
-            self._text = []
+            flow.end_cell(inner=word == b"nestcell")
         elif word in (b"row", b"nestrow"):
-            self._rows.append(self._cells)
-            self._cells = []
+            flow.end_row(inner=word == b"nestrow")
+        elif word in (b"clmrg", b"clvmrg", b"cellx"):
+            flow.define(word.decode("ascii"), number or 0, inner=self._group.inner)
 
     def _retarget(self, target: str) -> None:
-        if self._group.target != "skip":
-            self._group = replace(self._group, target=target)
+        if self._group.target == "skip":
+            return
+        formula = None
+        if target == "math":
+            from lxml import etree
+
+            formula = etree.Element(f"{{{_MATH}}}oMath")
+        self._group = replace(self._group, target=target, formula=formula)
+
+    def _begin_flow(self, kind: str) -> None:
+        if self._group.target != "body" or self._group.hidden or self._group.beside:
+            self._retarget("skip")
+            return
+        self._outer.append(self._flow)
+        self._flow = Flow()
+        self._group = replace(self._group, beside=kind, script="")
+
+    def _formula(self, word: bytes) -> None:
+        """Begin an element of a formula: RTF writes Office's elements as groups of their names."""
+        from lxml import etree
+
+        outer = self._stack[-1].formula if self._stack else None
+        if self._group.formula is outer and outer is not None:
+            name = word[1:].decode("ascii")
+            self._group = replace(
+                self._group, formula=etree.SubElement(outer, f"{{{_MATH}}}{name or 'x'}")
+            )
 
     def _bytes(self, data: bytes) -> None:
         if self._to_skip:
@@ -235,7 +343,7 @@ class _Reader:
             self._put(pair.decode("utf-16", "replace"))
             self._surrogate = ""
         else:
-            self._put(character)
+            self._put(with_symbols(character, self._group.font or "Symbol"))
         self._to_skip = self._group.fallback
 
     def _put(self, text: str) -> None:
@@ -245,24 +353,34 @@ class _Reader:
 
     def _flush(self) -> None:
         """Decode the bytes that came since: neighbours may be one letter of an Asian script."""
-        if self._pending:
+        if not self._pending:
+            return
+        if self._group.font and self._group.target in ("body", "mark"):
+            text = "".join(symbol(byte, self._group.font) for byte in self._pending)
+        else:
             codec = self._group.codec or self._codec
             if self._group.target == "fonts":
                 codec = "latin-1"
             text = self._pending.decode(codec, "replace")
-            self._pending.clear()
-            self._take(text)
+        self._pending.clear()
+        self._take(text)
 
     def _take(self, text: str) -> None:
         target = self._group.target
         if target == "body" and not self._group.hidden:
-            if self._rows and not (self._in_table or self._cells) and text.strip():
-                self._end_table()
-            self._text.append(text)
+            self._flow.put(text, self._group.script)
         elif target in self.info:
             self.info[target].append(text)
         elif target == "styles":
             self._style_name.append(text)
+        elif target == "fonts":
+            self._font_names[self._font] = (self._font_names.get(self._font, "") + text)[:100]
+        elif target == "mark":
+            self._mark.append(text)
+        elif target == "commenter":
+            self._commenter.append(text)
+        elif target == "math" and self._group.formula is not None:
+            _write(self._group.formula, text)
 
     def _end_style(self) -> None:
         name = "".join(self._style_name).strip(" ;")
@@ -274,23 +392,20 @@ class _Reader:
 
     def _end_paragraph(self) -> None:
         self._flush()
-        if self._group.target != "body":
-            return
-        if self._in_table:
-            self._text.append(" ")
-            return
-        text = "".join(self._text).strip()
-        self._text = []
-        if text:
-            self._end_table()
-            self.blocks.append(heading(self._level, text) if self._level else text)
+        if self._group.target == "body":
+            self._flow.end_paragraph()
 
-    def _end_table(self) -> None:
-        if self._cells:
-            self._rows.append(self._cells)
-        if self._rows:
-            self.blocks.append(table(self._rows))
-        self._rows, self._cells = [], []
+
+def _write(element: Any, text: str) -> None:
+    """Text of a formula, or the value of one of its properties."""
+    from lxml import etree
+
+    parent = element.getparent()
+    if parent is not None and str(parent.tag).endswith("Pr"):
+        element.set(f"{{{_MATH}}}val", (element.get(f"{{{_MATH}}}val") or "") + text)
+        return
+    clean = "".join(c for c in text if c.isprintable())
+    etree.SubElement(element, f"{{{_MATH}}}t").text = clean
 
 
 def _known_codec(name: str) -> str:
