@@ -139,7 +139,8 @@ def test_a_note_and_a_number_in_a_cell_stay_in_it() -> None:
 
 def test_formulas_are_text() -> None:
     formula = (
-        r"{\mmath{\*\moMath{\mr\mscr0\msty2 F=}{\mf{\mfPr{\mtype bar}}{\mnum{\mr a+b}}{\mden{\mr 2}}}"
+        r"{\mmath{\*\moMath{\mr\mscr0\msty2 F=}"
+        r"{\mf{\mfPr{\mtype bar}}{\mnum{\mr a+b}}{\mden{\mr 2}}}"
         r"{\md{\mdPr{\mbegChr [}{\mendChr ]}}{\me{\msSup{\me{\mr x}}{\msup{\mr 2}}}}}}}"
     )
 

@@ -1,31 +1,52 @@
-"""EML: a mail's subject, addresses and body; what is attached becomes documents of its own."""
+"""EML: a mail's subject, addresses, body and appointments; what is attached becomes documents."""
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Sequence
 from email.message import EmailMessage
 from pathlib import PurePosixPath
 
-from fti.pipelines.feature.reading.cleaning import clean, clean_line
-from fti.pipelines.feature.reading.readers.base import Attachment, Extracted, SourcesConfig, facts
-from fti.pipelines.feature.reading.readers.charsets import decode
-from fti.pipelines.feature.reading.readers.html import render_html
-from fti.pipelines.feature.reading.readers.markdown import heading
-from fti.store.errors import ExtractionError
+from pipelines.feature.cleaning import clean, clean_line
+from pipelines.feature.readers.base import Attachment, Extracted, SourcesConfig, facts
+from pipelines.feature.readers.calendars import read_calendar
+from pipelines.feature.readers.decoding import decode
+from pipelines.feature.readers.html import render_html
+from pipelines.feature.readers.markdown import heading
+from store.errors import ExtractionError
 
 _HEADERS = ("From", "To", "Cc", "Date")
 _MAX_PARTS = 1000
 _MAX_DEPTH = 20
+_CALENDARS = frozenset({"text/calendar", "application/ics"})
+# A plain form with fewer words may only say that there is another form.
+_FEW_WORDS = 120
+_MAX_HINT_BYTES = 1 << 16
+_MAX_HINT = 2000
+_MOSTLY = 0.7
+_HALF = 0.5
+_ADDRESS = re.compile(r"(?:https?://|www\.)\S+|\S+@\S+", re.IGNORECASE)
+_WORD = re.compile(r"\w+")
+# Every language says HTML; what is said without it stands at the top of the other form too.
+_SAYS_ELSEWHERE = re.compile(
+    r"\bx?html\b"
+    r"|(?:view|read|see|open|display)\w*\W+(?:\w+\W+){0,6}(?:browser|online|web\b|website)"
+    r"|(?:im|in ihrem|dans (?:votre|un)|en (?:tu|su|el)|nel) (?:browser|navigateur|navegador)",
+    re.IGNORECASE,
+)
 # What a nameless part is called, so that its name says how to read it.
 _SUFFIXES = {
     "text/plain": ".txt", "text/html": ".html", "text/csv": ".csv", "text/markdown": ".md",
     "application/pdf": ".pdf", "application/json": ".json", "message/rfc822": ".eml",
+    "text/calendar": ".ics",
 }  # fmt: skip
 
 
 def read_eml(data: bytes, config: SourcesConfig) -> list[Extracted]:
-    """One mail: of its two forms the plain text, or else the HTML.
+    """One mail: of its two forms the plain text, or else the HTML; with it the appointments.
+
+    The HTML is taken too where the plain text says little but that there is another form.
 
     Raises:
         ExtractionError: no mail at all.
@@ -44,7 +65,7 @@ def read_eml(data: bytes, config: SourcesConfig) -> list[Extracted]:
         )
     parts = _Parts(config)
     parts.gather(message, 0)
-    body = "\n\n".join(filter(None, parts.bodies))
+    body = "\n\n".join(filter(None, [*parts.bodies, *dict.fromkeys(parts.appointments)]))
     if not body.strip() and not headers["Subject"] and not parts.attached:
         return [Extracted("", empty_reason="no subject and no text")]
     lines = [f"{name}: {headers[name]}" for name in _HEADERS if headers[name]]
@@ -90,6 +111,7 @@ class _Parts:
         self._seen: Counter[str] = Counter()
         self._count = 0
         self.bodies: list[str] = []
+        self.appointments: list[str] = []
         self.names: list[str] = []
         self.attached: list[Attachment] = []
         self.warnings: list[str] = []
@@ -106,8 +128,18 @@ class _Parts:
             self._attach(part, kind)
         elif part.is_multipart():
             inner = [p for p in part.iter_parts() if isinstance(p, EmailMessage)]
-            for child in _best(inner) if kind == "multipart/alternative" else inner:
-                self.gather(child, depth + 1)
+            if kind == "multipart/alternative":
+                chosen = self._best(inner)
+                for child in chosen:
+                    self.gather(child, depth + 1)
+                for child in inner:
+                    if child not in chosen:
+                        self._gather_beside(child, depth + 1)
+            else:
+                for child in inner:
+                    self.gather(child, depth + 1)
+        elif kind in _CALENDARS or _name(part).lower().endswith(".ics"):
+            self._appoint(part, kind)
         elif (
             kind not in ("text/plain", "text/html")
             or part.is_attachment()
@@ -116,6 +148,62 @@ class _Parts:
             self._attach(part, kind)
         else:
             self.bodies.append(self._text(part, kind))
+
+    def _best(self, alternatives: Sequence[EmailMessage]) -> list[EmailMessage]:
+        """The plain text of several forms of one thing; without it the last, the richest."""
+        forms = [p for p in alternatives if p.get_content_type() not in _CALENDARS]
+        plain = next(
+            (p for p in forms if p.get_content_type() == "text/plain" and _payload(p).strip()), None
+        )
+        if plain is None:
+            return forms[-1:]
+        richer = next((p for p in reversed(forms) if p is not plain and _html(p)), None)
+        if richer is not None and self._says_little(plain, richer):
+            return [richer]
+        return [plain]
+
+    def _says_little(self, plain: EmailMessage, richer: EmailMessage) -> bool:
+        """Whether a plain form is only a hint at the other one, or a part of it."""
+        if len(_payload(plain)) > _MAX_HINT_BYTES:
+            return False
+        text = self._text(plain, "text/plain")
+        said = _words(text)
+        if len(said) >= _FEW_WORDS:
+            return False
+        page = _html(richer)
+        shown = set(_words(self._text(page, "text/html"))) if page is not None else set()
+        if not shown or len(shown & set(said)) >= _HALF * len(shown):
+            return False  # it says what the other form says
+        repeated = sum(word in shown for word in said)
+        return repeated >= _MOSTLY * len(said) or bool(_SAYS_ELSEWHERE.search(text[:_MAX_HINT]))
+
+    def _gather_beside(self, part: EmailMessage, depth: int) -> None:
+        """Of a form that is not taken, what only it has: appointments and attached files."""
+        self._count += 1
+        if depth > _MAX_DEPTH or self._count > _MAX_PARTS:
+            return
+        kind = part.get_content_type()
+        if kind in _CALENDARS:
+            self._appoint(part, kind)
+        elif part.is_multipart() and kind != "message/rfc822":
+            for child in part.iter_parts():
+                if isinstance(child, EmailMessage):
+                    self._gather_beside(child, depth + 1)
+        elif part.is_attachment() or kind == "message/rfc822":
+            self.gather(part, depth)
+
+    def _appoint(self, part: EmailMessage, kind: str) -> None:
+        """Take the appointments of a calendar up; a calendar without any is named."""
+        data = _payload(part)
+        try:
+            text = decode(data, declared=str(part.get_content_charset() or ""))[0] if data else ""
+        except ExtractionError as error:
+            self.warnings.append(f"a calendar was not read: {error}")
+            text = ""
+        found = read_calendar(text)
+        self.appointments += filter(None, [found])
+        if part.get_filename() or not found:
+            self._attach(part, kind)
 
     def _text(self, part: EmailMessage, kind: str) -> str:
         data = _payload(part)
@@ -137,7 +225,7 @@ class _Parts:
         data = _payload(part)
         if not data:
             return
-        given = PurePosixPath((part.get_filename() or "").replace("\\", "/")).name
+        given = PurePosixPath(_name(part).replace("\\", "/")).name
         name = clean_line(given, max_characters=150) or self._nameless(kind)
         self._seen[name] += 1
         if self._seen[name] > 1:
@@ -150,13 +238,20 @@ class _Parts:
         return f"part {self._count}{_SUFFIXES.get(kind, '.' + kind.rpartition('/')[2])}"
 
 
-def _best(alternatives: list[EmailMessage]) -> Iterator[EmailMessage]:
-    """The plain text of several forms of one thing; without it the last, which is the richest."""
-    for part in alternatives:
-        if part.get_content_type() == "text/plain" and _payload(part).strip():
-            yield part
-            return
-    yield from alternatives[-1:]
+def _html(part: EmailMessage) -> EmailMessage | None:
+    """The HTML in a form: itself, or what it holds beside its pictures."""
+    for one in part.walk():
+        if isinstance(one, EmailMessage) and one.get_content_type() == "text/html":
+            return None if one.is_attachment() else one
+    return None
+
+
+def _words(text: str) -> list[str]:
+    return [word.lower() for word in _WORD.findall(_ADDRESS.sub(" ", text))]
+
+
+def _name(part: EmailMessage) -> str:
+    return part.get_filename() or ""
 
 
 def _payload(part: EmailMessage) -> bytes:
