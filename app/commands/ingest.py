@@ -189,6 +189,9 @@ def show_ingest(report: Reporter, result: IngestReport) -> None:
             f"  {result.removed_versions} old versions of the features were let go of, as "
             "features.retention says"
         )
+    if result.skipped:
+        kinds = ", ".join(f"{kind}: {count}" for kind, count in result.skipped.items())
+        report.say(f"  {sum(result.skipped.values())} skipped on purpose ({kinds})")
     for nothing in result.empty:
         report.say(f"  nothing to index: {nothing.source}: {nothing.reason}", style="yellow")
     if result.missing:

@@ -19,18 +19,27 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path, PurePosixPath
 
-from fti.pipelines.feature.finding.archives import ARCHIVES, Archive, Budget
-from fti.pipelines.feature.finding.web import NotFetched, fetch, is_address, is_object_store
-from fti.pipelines.feature.reading.cleaning import clean_line
-from fti.pipelines.feature.reading.parsing import Parser, parse
-from fti.pipelines.feature.reading.readers import READERS, Extracted, SourcesConfig
-from fti.store.errors import ExtractionError, SourceNotFound
-from fti.store.types import sha256_hex
+from pipelines.feature.archives import ARCHIVES, Archive, Budget
+from pipelines.feature.cleaning import clean_line
+from pipelines.feature.parsing import Parser, parse
+from pipelines.feature.readers import READERS, Extracted, SourcesConfig
+from pipelines.feature.unread import (
+    HEAD_BYTES,
+    is_systems_folder,
+    kind_never_read,
+    kind_of_content,
+    left_behind,
+    may_be_anything,
+)
+from pipelines.feature.web import NotFetched, fetch, is_address, is_object_store
+from store.errors import ExtractionError, SourceNotFound
+from store.types import sha256_hex
 
 __all__ = [
     "Discovery",
     "FailedSource",
     "RawDocument",
+    "SkippedSource",
     "SourceFile",
     "SourcesConfig",
     "discover",
@@ -60,6 +69,15 @@ class FailedSource:
 
 
 @dataclass(frozen=True, slots=True)
+class SkippedSource:
+    """Something that is not read on purpose; ``never``: since it is no document, wherever it is."""
+
+    source: str
+    reason: str
+    never: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Discovery:
     """What lies under the given sources.
 
@@ -67,7 +85,8 @@ class Discovery:
         files: regular files in path order, each once.
         roots: the given files and folders as absolute paths: what a deletion is judged by.
         failed: what should be read but cannot, such as a folder without permission.
-        skipped: what is not read on purpose, such as hidden files and links out of the folder.
+        skipped: what is not read on purpose, such as hidden files, links out of the folder and
+            formats that hold no text. What was named itself is never skipped.
         gone: addresses that do not exist any more.
         listed: addresses of object stores under which everything was seen.
     """
@@ -75,7 +94,7 @@ class Discovery:
     files: list[SourceFile] = field(default_factory=list)
     roots: list[str] = field(default_factory=list)
     failed: list[FailedSource] = field(default_factory=list)
-    skipped: list[FailedSource] = field(default_factory=list)
+    skipped: list[SkippedSource] = field(default_factory=list)
     gone: set[str] = field(default_factory=set)
     listed: set[str] = field(default_factory=set)
 
@@ -112,7 +131,8 @@ def discover(
     """The files that ``sources`` name, folders searched to any depth.
 
     Links are followed to files inside the same folder only; hidden files and folders are skipped,
-    and so are the queries and judgements of a BEIR folder.
+    and so are the queries and judgements of a BEIR folder, files of kinds that are never read, and
+    what editors and systems leave behind.
     What addresses name is fetched into ``downloads``; without it addresses are refused.
 
     Raises:
@@ -137,10 +157,11 @@ def discover(
 
 def read(
     file: SourceFile, *, config: SourcesConfig | None = None, parser: Parser | None = None
-) -> list[RawDocument | FailedSource]:
+) -> list[RawDocument | FailedSource | SkippedSource]:
     """The documents in a file: one, or one for each record of a corpus or member of an archive.
 
-    A member that cannot become text is a ``FailedSource`` among them.
+    A member that cannot become text is a ``FailedSource`` among them, one of a kind that is never
+    read a ``SkippedSource``.
 
     Args:
         file: where it lies.
@@ -168,7 +189,7 @@ class _Reading:
         self._parser = parser
         self._budget = Budget(config)
         self._characters = 0  # of all texts together: each member may unpack to much more
-        self.found: list[RawDocument | FailedSource] = []
+        self.found: list[RawDocument | FailedSource | SkippedSource] = []
 
     def take(self, source: str, name: str, data: bytes, *, depth: int) -> None:
         """Add what ``data``, a file of this name, holds.
@@ -204,11 +225,24 @@ class _Reading:
 
     def _take_archive(self, source: str, data: bytes, depth: int) -> None:
         with Archive(data, self._budget) as archive:
-            shown = [m for m in archive.members if self._config.include_hidden or not _hidden(m)]
+            shown = [m for m in archive.members if not self._is_hidden(m)]
             if not shown:
                 raise ExtractionError("the archive holds no files")
+            unread = {m: kind for m in shown if (kind := kind_never_read(m))}
+            self.found += [SkippedSource(f"{source}!/{m}", k, True) for m, k in unread.items()]
+            if len(unread) == len(shown):
+                reason = "the archive holds only files of kinds that are never read"
+                nothing = Extracted("", empty_reason=reason)
+                self.found.append(_document(source, source, ".txt", sha256_hex(data), nothing))
             for member in shown:
-                self._take_member(source, member, partial(archive.read, member), depth)
+                if member not in unread:
+                    self._take_member(source, member, partial(archive.read, member), depth)
+
+    def _is_hidden(self, member: str) -> bool:
+        *folders, name = member.split("/")
+        if left_behind(name) or any(map(is_systems_folder, folders)):
+            return True
+        return not self._config.include_hidden and _hidden(member)
 
     def _take_member(
         self, source: str, name: str, content: Callable[[], bytes], depth: int
@@ -243,8 +277,7 @@ def _document(source: str, name: str, suffix: str, digest: str, found: Extracted
 
 
 def _hidden(member: str) -> bool:
-    parts = member.split("/")
-    return "__MACOSX" in parts or any(p.startswith(".") and p != ".." for p in parts)
+    return any(p.startswith(".") and p != ".." for p in member.split("/"))
 
 
 def _is_read(name: str) -> bool:
@@ -313,6 +346,9 @@ def _fetch(
     whole = is_object_store(address)
     for one in fetch(address, folder=downloads, config=config):
         if isinstance(one, NotFetched):
+            if one.skipped:
+                found.skipped.append(SkippedSource(one.address, one.reason, never=True))
+                continue
             found.failed.append(FailedSource(one.address, one.reason))
             if one.gone:
                 found.gone.add(one.address)
@@ -375,18 +411,22 @@ def _search(
             folders.remove("qrels")
             names.remove("queries.jsonl")
             found.skipped.extend(
-                FailedSource(_name(Path(folder, name)), "a BEIR folder's, for fti evaluate")
+                SkippedSource(_name(Path(folder, name)), "a BEIR folder's, for fti evaluate")
                 for name in ("qrels", "queries.jsonl")
             )
         folders[:] = sorted(_enter(Path(folder), folders, config, found))
         for name in sorted(names):
             path = Path(folder, name)
-            if name.startswith(".") and not config.include_hidden:
-                found.skipped.append(FailedSource(_name(path), "hidden"))
+            if kind := left_behind(name):
+                found.skipped.append(SkippedSource(_name(path), kind, never=True))
+            elif name.startswith(".") and not config.include_hidden:
+                found.skipped.append(SkippedSource(_name(path), "hidden"))
             elif os.path.islink(path) and not _inside(path, real_root):  # noqa: PTH114  # no errors
                 found.skipped.append(
-                    FailedSource(_name(path), "a link that leaves the folder, or leads nowhere")
+                    SkippedSource(_name(path), "a link that leaves the folder, or leads nowhere")
                 )
+            elif kind := kind_never_read(name) or _kind_inside(path, name):
+                found.skipped.append(SkippedSource(_name(path), kind, never=True))
             else:
                 _add(path, files, found)
 
@@ -396,12 +436,27 @@ def _enter(
 ) -> Iterator[str]:
     for name in folders:
         path = parent / name
-        if name.startswith(".") and not config.include_hidden:
-            found.skipped.append(FailedSource(_name(path), "hidden"))
+        if is_systems_folder(name):
+            found.skipped.append(SkippedSource(_name(path), "system's folder"))
+        elif name.startswith(".") and not config.include_hidden:
+            found.skipped.append(SkippedSource(_name(path), "hidden"))
         elif os.path.islink(path):  # noqa: PTH114  # a link is told without errors
-            found.skipped.append(FailedSource(_name(path), "a link to a folder"))
+            found.skipped.append(SkippedSource(_name(path), "a link to a folder"))
         else:
             yield name
+
+
+def _kind_inside(path: Path, name: str) -> str:
+    """The kind that a file's first bytes show, where its name does not say what it is."""
+    if not may_be_anything(name):
+        return ""
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            return ""
+        with path.open("rb") as stream:
+            return kind_of_content(stream.read(HEAD_BYTES))
+    except OSError:  # whoever reads it says why it cannot be
+        return ""
 
 
 def _inside(path: Path, real_root: str) -> bool:
@@ -419,7 +474,7 @@ def _add(path: Path, files: dict[str, SourceFile], found: Discovery) -> None:
     if stat.S_ISREG(status.st_mode):
         files[source] = SourceFile(source, path, status.st_size)
     else:  # a pipe would block, a device may never end
-        found.skipped.append(FailedSource(source, "neither a file nor a folder"))
+        found.skipped.append(SkippedSource(source, "neither a file nor a folder"))
 
 
 def _title_from_name(name: str) -> str:

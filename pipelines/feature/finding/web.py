@@ -25,11 +25,12 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urljoin, urlsplit
 
-from fti.pipelines.feature.reading.readers import READERS, SourcesConfig
-from fti.store.errors import ExtractionError, SourceNotFound
-from fti.store.files.atomic import write_bytes
-from fti.store.files.places import client_errors, file_system
-from fti.store.types import sha256_hex
+from pipelines.feature.readers import READERS, SourcesConfig
+from pipelines.feature.unread import kind_never_read, left_behind
+from store.atomic import write_bytes
+from store.errors import ExtractionError, SourceNotFound
+from store.places import client_errors, file_system
+from store.types import sha256_hex
 
 if TYPE_CHECKING:
     import httpcore
@@ -57,11 +58,15 @@ class Fetched:
 
 @dataclass(frozen=True, slots=True)
 class NotFetched:
-    """What could not be had, and why; ``gone``: the server says that it does not exist."""
+    """What could not be had, and why; ``gone``: the server says that it does not exist.
+
+    ``skipped``: it was not asked for, since nobody reads such objects.
+    """
 
     address: str
     reason: str
     gone: bool = False
+    skipped: bool = False
 
 
 def is_address(text: str) -> bool:
@@ -367,6 +372,10 @@ def _objects(address: str, folder: Path, config: SourcesConfig) -> list[Fetched 
             reason = f"there are more than {config.max_pages} objects (max_pages)"
             found.append(NotFetched(address, reason))
             break
+        plain = PurePosixPath(name).name
+        if source != address and (kind := left_behind(plain) or kind_never_read(plain)):
+            found.append(NotFetched(source, kind, skipped=True))
+            continue
         if (facts.get("size") or 0) > config.max_bytes:
             reason = f"the object is larger than {config.max_bytes} bytes (max_bytes)"
             found.append(NotFetched(source, reason))

@@ -15,6 +15,7 @@ import json
 import os
 import stat
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -24,9 +25,17 @@ from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
 
-from fti.pipelines.engines.embedders.embedding import Embedder
-from fti.pipelines.feature.feature_config import FeatureConfig
-from fti.pipelines.feature.finding.sources import (
+from pydantic import Field
+
+from pipelines.engines.embedding import Embedder
+from pipelines.feature.committing import Batch, Committing, Pending
+from pipelines.feature.config import FeatureConfig
+from pipelines.feature.executors import Executor, ExecutorName, InProcess, open_executor
+from pipelines.feature.parsing import Parser
+from pipelines.feature.preparing import Job, Prepared, Same, Split, split, with_texts
+from pipelines.feature.probing import WORTHWHILE_BYTES, settle
+from pipelines.feature.resemblance import read_signatures, similar_groups
+from pipelines.feature.sources import (
     Discovery,
     FailedSource,
     RawDocument,
@@ -34,28 +43,17 @@ from fti.pipelines.feature.finding.sources import (
     discover,
     fingerprint,
 )
-from fti.pipelines.feature.finding.web import is_address
-from fti.pipelines.feature.ingesting.committing import Batch, Committing, Pending
-from fti.pipelines.feature.ingesting.executors import (
-    Executor,
-    ExecutorName,
-    InProcess,
-    open_executor,
-)
-from fti.pipelines.feature.ingesting.preparing import Job, Prepared, Same, Split, split, with_texts
-from fti.pipelines.feature.ingesting.probing import WORTHWHILE_BYTES, settle
-from fti.pipelines.feature.ingesting.resemblance import read_signatures, similar_groups
-from fti.pipelines.feature.reading.parsing import Parser
-from fti.store.contracts.conditions import PipelineContract
-from fti.store.errors import EmbedderMismatch, ExtractionError, PostconditionFailed
-from fti.store.features.feature_store import FeatureStore
-from fti.store.features.ledger import LedgerLines
-from fti.store.features.validation import FeatureStatistics
-from fti.store.lance.shapes import COLLECTION, STREAM, LedgerEntry
-from fti.store.progress import Progress, ProgressEvent, one_at_a_time, quiet
-from fti.store.store import Store
-from fti.store.types import SourceRecord, Value, document_id, now
-from fti.store.versioned.versions import check_name
+from pipelines.feature.web import is_address
+from store.conditions import PipelineContract
+from store.errors import EmbedderMismatch, ExtractionError, PostconditionFailed
+from store.features import FeatureStore
+from store.ledger import LedgerLines
+from store.progress import Progress, ProgressEvent, one_at_a_time, quiet
+from store.store import Store
+from store.tables import COLLECTION, STREAM, LedgerEntry
+from store.types import SourceRecord, Value, document_id, now
+from store.validation import FeatureStatistics
+from store.versions import check_name
 
 # What failed for a reason that may pass is tried again after a minute, then after twice as long
 # each time, at last once a day.
@@ -74,7 +72,9 @@ class IngestReport(Value):
     """What an ingest did.
 
     Every document is counted once, in ``added``, ``updated``, ``unchanged``, ``failed`` or
-    ``empty``. Of the failed, ``waiting`` were not tried again: nothing has changed, and it is not
+    ``empty``. ``skipped`` counts by kind what is not read on purpose: hidden files, formats that
+    hold no text, what editors and systems leave behind; members of an archive when it is read.
+    Of the failed, ``waiting`` were not tried again: nothing has changed, and it is not
     time yet (``retry_at`` in the ledger). ``near_duplicates`` counts documents of the store that
     are marked as saying nearly the same as another. ``missing`` counts documents whose file is gone
     and that are still served; with ``delete_missing`` they are ``deleted`` instead. ``chunks`` is
@@ -88,6 +88,7 @@ class IngestReport(Value):
     deleted: int = 0
     failed: tuple[NotTaken, ...] = ()
     empty: tuple[NotTaken, ...] = ()
+    skipped: Mapping[str, int] = Field(default_factory=dict)
     waiting: int = 0
     near_duplicates: int = 0
     missing: int = 0
@@ -279,7 +280,10 @@ def take(
             }
         )
         run.outputs["features_version"] = str(report.features_version)
-        run.metrics.update(report.model_dump(mode="json", exclude={"failed", "empty", "run"}))
+        run.metrics.update(
+            report.model_dump(mode="json", exclude={"failed", "empty", "run", "skipped"})
+        )
+        run.metrics["skipped"] = sum(report.skipped.values())
         run.metrics["failed"] = len(report.failed)
         run.metrics["empty"] = len(report.empty)
         run.status = "partial" if report.failed else "done"
@@ -289,7 +293,7 @@ def take(
 class Ingest:
     """One run: what the ledger said at its beginning, and what it has done so far.
 
-    ``fti.pipelines.feature.streaming.follow`` brings records in by the same way, without files.
+    ``pipelines.feature.follow`` brings records in by the same way, without files.
     """
 
     def __init__(
@@ -321,6 +325,7 @@ class Ingest:
         self.added = self.updated = self.unchanged = self.deleted = 0
         self.failed: list[NotTaken] = []
         self.empty: list[NotTaken] = []
+        self.skipped: Counter[str] = Counter()
         self.waiting = 0
 
     def __enter__(self) -> Self:
@@ -344,6 +349,7 @@ class Ingest:
         else:
             self.features.create(self.embedder.identity)
             self._read_ledger(self.features)
+        self.skipped.update(one.reason for one in discovery.skipped)
         for refused in discovery.failed:
             # A folder has no line of its own: what lies in it was neither seen nor lost.
             entries = self.lines.of_file(refused.source)
@@ -368,6 +374,7 @@ class Ingest:
             deleted=self.deleted,
             failed=tuple(self.failed),
             empty=tuple(self.empty),
+            skipped=dict(self.skipped.most_common()),
             waiting=self.waiting,
             near_duplicates=near_duplicates,
             missing=missing,
@@ -409,6 +416,7 @@ class Ingest:
             )
             self._commit(when_full=True)
             return
+        self.skipped.update(one.reason for one in prepared.skipped)
         sources = [_source(one) for one in prepared.found]
         ids = list(dict.fromkeys(document_id(source) for source in sources))
         known = {e.record.id: e for e in entries}
@@ -679,9 +687,10 @@ class Ingest:
         """How many served documents lost their file; those are removed where that was asked.
 
         A file that is there but cannot be looked at is not missing. An object is, when all under an
-        address was listed without it.
+        address was listed without it; and so is a file that was read once and never is now.
         """
         seen = present | {failed.source for failed in discovery.failed}
+        never = {skipped.source for skipped in discovery.skipped if skipped.never}
         lines = self.features.lines()
         gone = [
             entry.record
@@ -689,6 +698,7 @@ class Ingest:
             if file not in present
             and (
                 file in discovery.gone
+                or file in never
                 or (
                     file not in seen
                     and any(_lies_under(file, address) for address in discovery.listed)

@@ -9,14 +9,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from fti.pipelines.engines.embedders.embedding import Embedder
-from fti.pipelines.feature.finding.sources import FailedSource, RawDocument, SourceFile, read
-from fti.pipelines.feature.reading.cleaning import clean
-from fti.pipelines.feature.reading.parsing import Parser
-from fti.pipelines.feature.reading.readers import SourcesConfig
-from fti.pipelines.feature.splitting.chunking import ChunkingConfig, chunk, embedding_text
-from fti.store.errors import ExtractionError
-from fti.store.types import Chunk, Document, document_id, sha256_hex
+from pipelines.engines.embedding import Embedder
+from pipelines.feature.chunking import ChunkingConfig, chunk, embedding_text
+from pipelines.feature.cleaning import clean
+from pipelines.feature.parsing import Parser
+from pipelines.feature.readers import SourcesConfig
+from pipelines.feature.sources import (
+    FailedSource,
+    RawDocument,
+    SkippedSource,
+    SourceFile,
+    read,
+)
+from store.errors import ExtractionError
+from store.types import Chunk, Document, document_id, sha256_hex
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +61,15 @@ class Split:
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """What became of a job; ``failure`` where the file as a whole could not be read."""
+    """What became of a job; ``failure`` where the file as a whole could not be read.
+
+    ``skipped`` are members of an archive that are never read.
+    """
 
     job: Job
     found: tuple[Same | Split | FailedSource, ...] = ()
     failure: FailedSource | None = None
+    skipped: tuple[SkippedSource, ...] = ()
 
 
 def prepare(
@@ -83,7 +93,9 @@ def prepare(
             if isinstance(raw, FailedSource)
             else split(raw, served=job.served, embedder=embedder, chunking=chunking)
             for raw in found
+            if not isinstance(raw, SkippedSource)
         ),
+        skipped=tuple(one for one in found if isinstance(one, SkippedSource)),
     )
 
 

@@ -8,18 +8,19 @@ from pathlib import Path
 
 import pytest
 
-from fti.pipelines.feature.finding.sources import (
+from pipelines.feature.sources import (
     FailedSource,
     RawDocument,
+    SkippedSource,
     SourceFile,
     SourcesConfig,
     read,
 )
-from fti.store.errors import ExtractionError
-from fti.store.types import sha256_hex
+from store.errors import ExtractionError
+from store.types import sha256_hex
 from tests.support.documents import a_pdf, zipped
 
-Found = list[RawDocument | FailedSource]
+Found = list[RawDocument | FailedSource | SkippedSource]
 
 
 def taken(tmp_path: Path, data: bytes, config: SourcesConfig | None = None) -> Found:
@@ -49,15 +50,36 @@ def test_every_member_is_a_document_under_its_own_name(tmp_path: Path) -> None:
 
 
 def test_a_bad_member_is_a_failure_of_its_own(tmp_path: Path) -> None:
-    data = zipped({"a.txt": "One.", "b.pdf": b"%PDF-1.4 broken", "c.exe": b"MZ", "d.md": ""})
+    data = zipped({"a.txt": "One.", "b.pdf": b"%PDF-1.4 broken", "c.xyz": b"x", "d.md": ""})
 
     found = taken(tmp_path, data)
 
     assert texts(found) == {"a.zip!/a.txt": "One."}
     reasons = failures(found)
     assert reasons["a.zip!/b.pdf"].startswith("the PDF is damaged")
-    assert reasons["a.zip!/c.exe"] == "files ending in '.exe' are not read"
+    assert reasons["a.zip!/c.xyz"] == "files ending in '.xyz' are not read"
     assert reasons["a.zip!/d.md"] == "the file is empty"
+
+
+def test_members_that_are_never_read_are_skipped_and_no_failures(tmp_path: Path) -> None:
+    members = {"a.txt": "One.", "b.ttf": "x", "c/d.mp4": "x", "c/~$a.docx": "x", "Thumbs.db": "x"}
+
+    found = taken(tmp_path, zipped(members))
+
+    assert texts(found) == {"a.zip!/a.txt": "One."}
+    assert failures(found) == {}
+    assert [(s.source, s.reason) for s in found if isinstance(s, SkippedSource)] == [
+        ("a.zip!/b.ttf", "font (.ttf)"),
+        ("a.zip!/c/d.mp4", "video (.mp4)"),
+    ]
+
+
+def test_an_archive_of_nothing_that_is_read_is_empty_and_no_failure(tmp_path: Path) -> None:
+    found = taken(tmp_path, zipped({"b.ttf": "x"}))
+
+    (document,) = (d for d in found if isinstance(d, RawDocument))
+    assert (document.source, document.text) == ("a.zip", "")
+    assert "never read" in document.empty_reason
 
 
 def test_archives_inside_archives_are_opened_to_a_depth(tmp_path: Path) -> None:

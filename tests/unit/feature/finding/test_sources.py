@@ -180,6 +180,66 @@ def test_a_pipe_is_never_opened(tmp_path: Path) -> None:
     assert found.skipped[0].reason == "neither a file nor a folder"
 
 
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("~$plan.docx", "lock file"), (".~lock.plan.odt#", "lock file"), (".#a.md", "lock file"),
+        ("Thumbs.db", "system file"), ("desktop.ini", "system file"), (".DS_Store", "system file"),
+        ("._plan.docx", "system file"), ("DESKTOP.INI", "system file"),
+        ("notes.md.swp", "editor's copy"), (".notes.md.swo", "editor's copy"),
+        ("notes.md~", "editor's copy"), ("#notes.md#", "editor's copy"),
+        ("~WRL0001.tmp", "temporary file"), ("big.pdf.crdownload", "unfinished download"),
+        ("a.ttf", "font (.ttf)"), ("a.MP4", "video (.mp4)"), ("a.exe", "program (.exe)"),
+        ("a.o", "program (.o)"), ("liba.so.1.2", "program (.so)"), ("a.mp3", "sound (.mp3)"),
+        ("a.svg", "picture (.svg)"), ("a.sqlite", "database (.sqlite)"), ("a.lnk", "link (.lnk)"),
+    ],
+)  # fmt: skip
+def test_what_is_no_document_is_skipped_with_its_kind_unless_it_is_named(
+    tmp_path: Path, name: str, kind: str
+) -> None:
+    file = write(tmp_path / name, b"x")
+
+    found = discover([str(tmp_path)], config=SourcesConfig(include_hidden=True))
+
+    assert found.files == found.failed == []
+    assert [(s.source, s.reason) for s in found.skipped] == [(str(file), kind)]
+    assert [f.path for f in discover([str(file)]).files] == [file]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["config.ini", "a.xyz", "a.bin", "old.doc", "old.tar.gz", "Makefile", "swap.md", "~a.md"],
+)
+def test_what_may_be_a_document_is_not_skipped(tmp_path: Path, name: str) -> None:
+    write(tmp_path / name, "text")
+
+    assert discover([str(tmp_path)]).skipped == []
+
+
+def test_programs_are_known_by_their_first_bytes_where_their_names_say_nothing(
+    tmp_path: Path,
+) -> None:
+    write(tmp_path / "tool", b"\x7fELF\x02\x01" + bytes(64))
+    write(tmp_path / "core.123", b"\x7fELF\x02\x01" + bytes(64))
+    write(tmp_path / "photo", b"\x89PNG\r\n\x1a\n" + bytes(64))
+    broken = write(tmp_path / "a.md", b"\x7fELF\x02\x01" + bytes(64))
+
+    found = discover([str(tmp_path)])
+
+    assert [f.path for f in found.files] == [broken]  # it should be text: its reader says so
+    assert [s.reason for s in found.skipped] == ["program", "picture", "program"]
+
+
+def test_folders_of_systems_are_not_entered(tmp_path: Path) -> None:
+    for folder in ("__MACOSX", "$RECYCLE.BIN", "@eaDir", "__pycache__"):
+        write(tmp_path / folder / "a.md", "text")
+
+    found = discover([str(tmp_path)])
+
+    assert found.files == []
+    assert {s.reason for s in found.skipped} == {"system's folder"}
+
+
 def test_a_folder_without_permission_is_reported(open_folder: Path) -> None:
     write(open_folder / "closed/a.md", "text")
     write(open_folder / "b.md", "text")

@@ -126,7 +126,7 @@ def test_the_report_has_the_fields_that_scripts_rely_on(store: Store, docs: Path
     body = run(store, docs).model_dump(mode="json")
     assert set(body) == {
         "added", "updated", "unchanged", "deleted", "failed", "chunks", "embedded_chunks",
-        "seconds", "missing", "empty", "waiting", "near_duplicates", "run",
+        "seconds", "missing", "empty", "skipped", "waiting", "near_duplicates", "run",
         "features_version", "removed_versions", "statistics",
     }  # fmt: skip
     assert body["failed"] == [{"source": str(docs / "bad.md"), "reason": "the file is empty"}]
@@ -265,6 +265,37 @@ def test_a_bad_file_is_a_line_and_the_rest_goes_on(store: Store, docs: Path) -> 
     assert ledger["z.docx"].cause == report.failed[1].reason
     again = run(store, docs)
     assert [f.source for f in again.failed] == [f.source for f in report.failed]
+
+
+def test_what_is_no_document_is_counted_by_kind_and_no_failure(store: Store, docs: Path) -> None:
+    for name in ("a.ttf", "b.ttf", "~$plan.docx", ".hidden.md"):
+        write(docs / name, b"x")
+    write(docs / "all.zip", zipped({"in.md": "# In\n\nInside the archive.", "c.mp4": "x"}))
+    report = run(store, docs)
+    assert report.failed == ()
+    assert report.skipped == {"font (.ttf)": 2, "lock file": 1, "hidden": 1, "video (.mp4)": 1}
+    assert store.runs.get(report.run).status == "done"
+    assert store.runs.get(report.run).metrics["skipped"] == 5
+    assert counts(run(store, docs)) == (0, 0, 4, 0, 0, 0)
+    consistent(store)
+
+
+def test_what_is_named_itself_and_cannot_be_read_is_a_failure(store: Store, docs: Path) -> None:
+    write(docs / "a.ttf", b"x")
+    report = run(store, docs / "a.ttf")
+    assert [f.reason for f in report.failed] == ["files ending in '.ttf' are not read"]
+    assert [r.state for r in store.features.records()] == ["failed"]
+    again = run(store, docs)
+    assert (again.failed, again.skipped) == ((), {"font (.ttf)": 1})
+    assert "failed" not in {r.state for r in store.features.records()}
+
+
+def test_what_was_read_once_and_is_no_document_now_can_be_removed(store: Store, docs: Path) -> None:
+    write(docs / "desktop.ini", "[shell] an icon of the bellows workshop folder")
+    run(store, docs / "desktop.ini")
+    assert run(store, docs).missing == 1
+    assert run(store, docs, delete_missing=True).deleted == 1
+    consistent(store)
 
 
 def test_a_reader_that_breaks_is_a_line_too(
