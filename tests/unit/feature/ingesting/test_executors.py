@@ -50,7 +50,9 @@ def docs(tmp_path: Path) -> Path:
         (folder / f"{number:02}.md").write_text(text, "utf-8")
     (folder / "a.pdf").write_bytes(a_pdf(["The lathe is oiled in May."]))
     (folder / "broken.pdf").write_bytes(b"%PDF-1.7 broken")
-    (folder / "b.zip").write_bytes(zipped({"in.md": "The plane is sharp.", "no.exe": "MZ"}))
+    (folder / "b.zip").write_bytes(
+        zipped({"in.md": "The plane is sharp.", "no.xyz": "x", "no.exe": "MZ"})
+    )
     (folder / "empty.md").write_bytes(b"   \n")
     return folder
 
@@ -74,6 +76,7 @@ def test_processes_leave_the_store_that_one_process_leaves(tmp_path: Path, docs:
             executor=name, workers=2,  # type: ignore[arg-type]
         )  # fmt: skip
         assert (report.added, len(report.failed), len(report.empty)) == (16, 2, 1)
+        assert report.skipped == {"program (.exe)": 1}
         assert report.embedded_chunks > 20
     assert content(stores["local"]) == content(stores["process"])
 
