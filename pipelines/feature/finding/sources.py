@@ -19,11 +19,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path, PurePosixPath
 
-from pipelines.feature.archives import ARCHIVES, Archive, Budget
-from pipelines.feature.cleaning import clean_line
-from pipelines.feature.parsing import Parser, parse
-from pipelines.feature.readers import READERS, Extracted, SourcesConfig
-from pipelines.feature.unread import (
+from fti.pipelines.feature.finding.archives import ARCHIVES, Archive, Budget
+from fti.pipelines.feature.finding.unread import (
     HEAD_BYTES,
     is_systems_folder,
     kind_never_read,
@@ -31,9 +28,12 @@ from pipelines.feature.unread import (
     left_behind,
     may_be_anything,
 )
-from pipelines.feature.web import NotFetched, fetch, is_address, is_object_store
-from store.errors import ExtractionError, SourceNotFound
-from store.types import sha256_hex
+from fti.pipelines.feature.finding.web import NotFetched, fetch, is_address, is_object_store
+from fti.pipelines.feature.reading.cleaning import clean_line
+from fti.pipelines.feature.reading.parsing import Parser, parse
+from fti.pipelines.feature.reading.readers import READERS, Extracted, SourcesConfig
+from fti.store.errors import ExtractionError, SourceNotFound
+from fti.store.types import sha256_hex
 
 __all__ = [
     "Discovery",

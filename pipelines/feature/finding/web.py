@@ -25,12 +25,12 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urljoin, urlsplit
 
-from pipelines.feature.readers import READERS, SourcesConfig
-from pipelines.feature.unread import kind_never_read, left_behind
-from store.atomic import write_bytes
-from store.errors import ExtractionError, SourceNotFound
-from store.places import client_errors, file_system
-from store.types import sha256_hex
+from fti.pipelines.feature.finding.unread import kind_never_read, left_behind
+from fti.pipelines.feature.reading.readers import READERS, SourcesConfig
+from fti.store.errors import ExtractionError, SourceNotFound
+from fti.store.files.atomic import write_bytes
+from fti.store.files.places import client_errors, file_system
+from fti.store.types import sha256_hex
 
 if TYPE_CHECKING:
     import httpcore

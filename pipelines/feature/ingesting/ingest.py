@@ -27,15 +27,9 @@ from typing import Literal, Self
 
 from pydantic import Field
 
-from pipelines.engines.embedding import Embedder
-from pipelines.feature.committing import Batch, Committing, Pending
-from pipelines.feature.config import FeatureConfig
-from pipelines.feature.executors import Executor, ExecutorName, InProcess, open_executor
-from pipelines.feature.parsing import Parser
-from pipelines.feature.preparing import Job, Prepared, Same, Split, split, with_texts
-from pipelines.feature.probing import WORTHWHILE_BYTES, settle
-from pipelines.feature.resemblance import read_signatures, similar_groups
-from pipelines.feature.sources import (
+from fti.pipelines.engines.embedders.embedding import Embedder
+from fti.pipelines.feature.feature_config import FeatureConfig
+from fti.pipelines.feature.finding.sources import (
     Discovery,
     FailedSource,
     RawDocument,
@@ -43,17 +37,28 @@ from pipelines.feature.sources import (
     discover,
     fingerprint,
 )
-from pipelines.feature.web import is_address
-from store.conditions import PipelineContract
-from store.errors import EmbedderMismatch, ExtractionError, PostconditionFailed
-from store.features import FeatureStore
-from store.ledger import LedgerLines
-from store.progress import Progress, ProgressEvent, one_at_a_time, quiet
-from store.store import Store
-from store.tables import COLLECTION, STREAM, LedgerEntry
-from store.types import SourceRecord, Value, document_id, now
-from store.validation import FeatureStatistics
-from store.versions import check_name
+from fti.pipelines.feature.finding.web import is_address
+from fti.pipelines.feature.ingesting.committing import Batch, Committing, Pending
+from fti.pipelines.feature.ingesting.executors import (
+    Executor,
+    ExecutorName,
+    InProcess,
+    open_executor,
+)
+from fti.pipelines.feature.ingesting.preparing import Job, Prepared, Same, Split, split, with_texts
+from fti.pipelines.feature.ingesting.probing import WORTHWHILE_BYTES, settle
+from fti.pipelines.feature.ingesting.resemblance import read_signatures, similar_groups
+from fti.pipelines.feature.reading.parsing import Parser
+from fti.store.contracts.conditions import PipelineContract
+from fti.store.errors import EmbedderMismatch, ExtractionError, PostconditionFailed
+from fti.store.features.feature_store import FeatureStore
+from fti.store.features.ledger import LedgerLines
+from fti.store.features.validation import FeatureStatistics
+from fti.store.lance.shapes import COLLECTION, STREAM, LedgerEntry
+from fti.store.progress import Progress, ProgressEvent, one_at_a_time, quiet
+from fti.store.store import Store
+from fti.store.types import SourceRecord, Value, document_id, now
+from fti.store.versioned.versions import check_name
 
 # What failed for a reason that may pass is tried again after a minute, then after twice as long
 # each time, at last once a day.
@@ -293,7 +298,7 @@ def take(
 class Ingest:
     """One run: what the ledger said at its beginning, and what it has done so far.
 
-    ``pipelines.feature.follow`` brings records in by the same way, without files.
+    ``fti.pipelines.feature.streaming.follow`` brings records in by the same way, without files.
     """
 
     def __init__(

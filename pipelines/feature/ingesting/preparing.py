@@ -9,20 +9,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from pipelines.engines.embedding import Embedder
-from pipelines.feature.chunking import ChunkingConfig, chunk, embedding_text
-from pipelines.feature.cleaning import clean
-from pipelines.feature.parsing import Parser
-from pipelines.feature.readers import SourcesConfig
-from pipelines.feature.sources import (
+from fti.pipelines.engines.embedders.embedding import Embedder
+from fti.pipelines.feature.finding.sources import (
     FailedSource,
     RawDocument,
     SkippedSource,
     SourceFile,
     read,
 )
-from store.errors import ExtractionError
-from store.types import Chunk, Document, document_id, sha256_hex
+from fti.pipelines.feature.reading.cleaning import clean
+from fti.pipelines.feature.reading.parsing import Parser
+from fti.pipelines.feature.reading.readers import SourcesConfig
+from fti.pipelines.feature.splitting.chunking import ChunkingConfig, chunk, embedding_text
+from fti.store.errors import ExtractionError
+from fti.store.types import Chunk, Document, document_id, sha256_hex
 
 
 @dataclass(frozen=True, slots=True)

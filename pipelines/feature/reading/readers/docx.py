@@ -13,19 +13,36 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
 
-from pipelines.feature.readers.base import Extracted, SourcesConfig, facts
-from pipelines.feature.readers.decoding import decode
-from pipelines.feature.readers.drawings import CHART, DIAGRAM, chart_blocks, diagram_items
-from pipelines.feature.readers.formulas import from_omml
-from pipelines.feature.readers.grid import Cell, in_one_cell, spread
-from pipelines.feature.readers.html import render_html
-from pipelines.feature.readers.inline import Line, Script
-from pipelines.feature.readers.markdown import heading, item, join_blocks, table
-from pipelines.feature.readers.numbering import BULLET, Numbering, Styles, W, is_on, value
-from pipelines.feature.readers.package import OfficeParts, Package, inspect_package, not_whole
-from pipelines.feature.readers.symbols import symbol, with_symbols
-from pipelines.feature.readers.titles import stated_title
-from store.errors import ExtractionError
+from fti.pipelines.feature.reading.readers.base import Extracted, SourcesConfig, facts
+from fti.pipelines.feature.reading.readers.charsets import decode
+from fti.pipelines.feature.reading.readers.drawings import (
+    CHART,
+    DIAGRAM,
+    chart_blocks,
+    diagram_items,
+)
+from fti.pipelines.feature.reading.readers.formulas import from_omml
+from fti.pipelines.feature.reading.readers.grid import Cell, in_one_cell, spread
+from fti.pipelines.feature.reading.readers.html import render_html
+from fti.pipelines.feature.reading.readers.inline import Line, Script
+from fti.pipelines.feature.reading.readers.markdown import heading, item, join_blocks, table
+from fti.pipelines.feature.reading.readers.numbering import (
+    BULLET,
+    Numbering,
+    Styles,
+    W,
+    is_on,
+    value,
+)
+from fti.pipelines.feature.reading.readers.package import (
+    OfficeParts,
+    Package,
+    inspect_package,
+    not_whole,
+)
+from fti.pipelines.feature.reading.readers.symbols import symbol, with_symbols
+from fti.pipelines.feature.reading.readers.titles import stated_title
+from fti.store.errors import ExtractionError
 
 _M = "{http://schemas.openxmlformats.org/officeDocument/2006/math}"
 _MC = "{http://schemas.openxmlformats.org/markup-compatibility/2006}"

@@ -8,13 +8,13 @@ from collections.abc import Sequence
 from email.message import EmailMessage
 from pathlib import PurePosixPath
 
-from pipelines.feature.cleaning import clean, clean_line
-from pipelines.feature.readers.base import Attachment, Extracted, SourcesConfig, facts
-from pipelines.feature.readers.calendars import read_calendar
-from pipelines.feature.readers.decoding import decode
-from pipelines.feature.readers.html import render_html
-from pipelines.feature.readers.markdown import heading
-from store.errors import ExtractionError
+from fti.pipelines.feature.reading.cleaning import clean, clean_line
+from fti.pipelines.feature.reading.readers.base import Attachment, Extracted, SourcesConfig, facts
+from fti.pipelines.feature.reading.readers.calendars import read_calendar
+from fti.pipelines.feature.reading.readers.charsets import decode
+from fti.pipelines.feature.reading.readers.html import render_html
+from fti.pipelines.feature.reading.readers.markdown import heading
+from fti.store.errors import ExtractionError
 
 _HEADERS = ("From", "To", "Cc", "Date")
 _MAX_PARTS = 1000

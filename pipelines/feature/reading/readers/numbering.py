@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from pipelines.feature.readers.numerals import numbered, numeral
+from fti.pipelines.feature.reading.readers.numerals import numbered, numeral
 
 W = "{http://schemas.openxmlformats.org/wordprocessingml/2006/main}"
 _LEVELS = 9

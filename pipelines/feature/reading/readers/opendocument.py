@@ -10,16 +10,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from pipelines.feature.readers.base import Extracted, SourcesConfig, facts
-from pipelines.feature.readers.formulas import from_mathml
-from pipelines.feature.readers.grid import Cell, in_one_cell, spread
-from pipelines.feature.readers.inline import Line, Script
-from pipelines.feature.readers.markdown import heading, item, join_blocks, table
-from pipelines.feature.readers.odf_styles import TEXT, ListCounts, OdfStyles
-from pipelines.feature.readers.package import Package, inspect_package
-from pipelines.feature.readers.titles import stated_title
-from pipelines.feature.readers.xml import local_name
-from store.errors import ExtractionError
+from fti.pipelines.feature.reading.readers.base import Extracted, SourcesConfig, facts
+from fti.pipelines.feature.reading.readers.formulas import from_mathml
+from fti.pipelines.feature.reading.readers.grid import Cell, in_one_cell, spread
+from fti.pipelines.feature.reading.readers.inline import Line, Script
+from fti.pipelines.feature.reading.readers.markdown import heading, item, join_blocks, table
+from fti.pipelines.feature.reading.readers.odf_styles import TEXT, ListCounts, OdfStyles
+from fti.pipelines.feature.reading.readers.package import Package, inspect_package
+from fti.pipelines.feature.reading.readers.titles import stated_title
+from fti.pipelines.feature.reading.readers.xml import local_name
+from fti.store.errors import ExtractionError
 
 _OFFICE = "{urn:oasis:names:tc:opendocument:xmlns:office:1.0}"
 _TABLE = "{urn:oasis:names:tc:opendocument:xmlns:table:1.0}"

@@ -1,6 +1,6 @@
 """Files that are ZIP packages of parts (Office, OpenDocument, EPUB), looked at before a parser is.
 
-An archive of documents is another thing: see ``pipelines.feature.archives``.
+An archive of documents is another thing: see ``fti.pipelines.feature.finding.archives``.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from pathlib import PurePosixPath
 from posixpath import normpath
 from typing import Any
 
-from pipelines.feature.cleaning import clean_line
-from pipelines.feature.readers.base import SourcesConfig
-from pipelines.feature.readers.xml import parse_xml
-from store.errors import ExtractionError
+from fti.pipelines.feature.reading.cleaning import clean_line
+from fti.pipelines.feature.reading.readers.base import SourcesConfig
+from fti.pipelines.feature.reading.readers.xml import parse_xml
+from fti.store.errors import ExtractionError
 
 OLD_OFFICE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 _MAX_PARTS = 20_000

@@ -7,19 +7,19 @@ import zipfile
 from collections.abc import Iterator
 from typing import Any
 
-from pipelines.feature.cleaning import clean, clean_line
-from pipelines.feature.readers.base import Extracted, SourcesConfig, facts
-from pipelines.feature.readers.drawings import DIAGRAM, A, chart_blocks, diagram_items
-from pipelines.feature.readers.formulas import from_omml
-from pipelines.feature.readers.grid import Cell, spread
-from pipelines.feature.readers.inline import Line, Script
-from pipelines.feature.readers.markdown import heading, item, join_blocks, table
-from pipelines.feature.readers.numerals import numeral
-from pipelines.feature.readers.package import inspect_package, not_whole
-from pipelines.feature.readers.symbols import with_symbols
-from pipelines.feature.readers.titles import stated_title
-from pipelines.feature.readers.xml import local_name, parse_xml
-from store.errors import ExtractionError
+from fti.pipelines.feature.reading.cleaning import clean, clean_line
+from fti.pipelines.feature.reading.readers.base import Extracted, SourcesConfig, facts
+from fti.pipelines.feature.reading.readers.drawings import DIAGRAM, A, chart_blocks, diagram_items
+from fti.pipelines.feature.reading.readers.formulas import from_omml
+from fti.pipelines.feature.reading.readers.grid import Cell, spread
+from fti.pipelines.feature.reading.readers.inline import Line, Script
+from fti.pipelines.feature.reading.readers.markdown import heading, item, join_blocks, table
+from fti.pipelines.feature.reading.readers.numerals import numeral
+from fti.pipelines.feature.reading.readers.package import inspect_package, not_whole
+from fti.pipelines.feature.reading.readers.symbols import with_symbols
+from fti.pipelines.feature.reading.readers.titles import stated_title
+from fti.pipelines.feature.reading.readers.xml import local_name, parse_xml
+from fti.store.errors import ExtractionError
 
 _MAX_WARNED = 5
 _MAX_GROUPS = 20

@@ -12,14 +12,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from pipelines.feature.readers.base import Extracted, SourcesConfig, facts
-from pipelines.feature.readers.formulas import from_omml
-from pipelines.feature.readers.inline import Script
-from pipelines.feature.readers.markdown import join_blocks
-from pipelines.feature.readers.rtf_flow import Flow
-from pipelines.feature.readers.symbols import is_symbol_font, symbol, with_symbols
-from pipelines.feature.readers.titles import stated_title
-from store.errors import ExtractionError
+from fti.pipelines.feature.reading.readers.base import Extracted, SourcesConfig, facts
+from fti.pipelines.feature.reading.readers.formulas import from_omml
+from fti.pipelines.feature.reading.readers.inline import Script
+from fti.pipelines.feature.reading.readers.markdown import join_blocks
+from fti.pipelines.feature.reading.readers.rtf_flow import Flow
+from fti.pipelines.feature.reading.readers.symbols import is_symbol_font, symbol, with_symbols
+from fti.pipelines.feature.reading.readers.titles import stated_title
+from fti.store.errors import ExtractionError
 
 _TOKEN = re.compile(
     rb"\\'(?P<byte>[0-9a-fA-F]{2})"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.feature.sources import (
+from fti.pipelines.feature.finding.sources import (
     FailedSource,
     RawDocument,
     SkippedSource,
@@ -16,8 +16,8 @@ from pipelines.feature.sources import (
     SourcesConfig,
     read,
 )
-from store.errors import ExtractionError
-from store.types import sha256_hex
+from fti.store.errors import ExtractionError
+from fti.store.types import sha256_hex
 from tests.support.documents import a_pdf, zipped
 
 Found = list[RawDocument | FailedSource | SkippedSource]

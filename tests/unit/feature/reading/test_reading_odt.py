@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from pipelines.feature.readers import Extracted, SourcesConfig
-from pipelines.feature.readers.opendocument import read_odt
+from fti.pipelines.feature.reading.readers import Extracted, SourcesConfig
+from fti.pipelines.feature.reading.readers.opendocument import read_odt
 from tests.support.documents import an_odt
 
 CONFIG = SourcesConfig()
@@ -287,7 +287,7 @@ def test_the_title_is_a_persons_or_the_first_heading() -> None:
 
 @pytest.mark.parametrize("depth", [60, 200])
 def test_lists_nested_beyond_reason_are_refused_with_a_reason(depth: int) -> None:
-    from store.errors import ExtractionError
+    from fti.store.errors import ExtractionError
 
     body = p("deep")
     for _ in range(depth):

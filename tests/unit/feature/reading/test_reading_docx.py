@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from pipelines.feature.parsing import Parser
-from pipelines.feature.readers import Extracted, SourcesConfig
-from pipelines.feature.readers.docx import read_docx
-from store.errors import ExtractionError
+from fti.pipelines.feature.reading.parsing import Parser
+from fti.pipelines.feature.reading.readers import Extracted, SourcesConfig
+from fti.pipelines.feature.reading.readers.docx import read_docx
+from fti.store.errors import ExtractionError
 from tests.support.documents import a_docx_of, zipped
 
 CONFIG = SourcesConfig()

@@ -7,9 +7,9 @@ from email.message import EmailMessage
 
 import pytest
 
-from pipelines.feature.readers import Extracted, SourcesConfig
-from pipelines.feature.readers.calendars import read_calendar
-from pipelines.feature.readers.mail import read_eml
+from fti.pipelines.feature.reading.readers import Extracted, SourcesConfig
+from fti.pipelines.feature.reading.readers.calendars import read_calendar
+from fti.pipelines.feature.reading.readers.mail import read_eml
 
 CONFIG = SourcesConfig()
 INVITATION = (

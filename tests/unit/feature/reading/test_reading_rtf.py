@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from pipelines.feature.readers import Extracted, SourcesConfig
-from pipelines.feature.readers.rtf import read_rtf
+from fti.pipelines.feature.reading.readers import Extracted, SourcesConfig
+from fti.pipelines.feature.reading.readers.rtf import read_rtf
 
 CONFIG = SourcesConfig()
 FONTS = (

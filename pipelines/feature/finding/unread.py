@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 from pathlib import PurePosixPath
 
-from pipelines.feature.archives import ARCHIVES
-from pipelines.feature.readers import READERS
+from fti.pipelines.feature.finding.archives import ARCHIVES
+from fti.pipelines.feature.reading.readers import READERS
 
 # Folders in which systems keep what is nobody's document, in lower case.
 _FOLDERS = frozenset(
