@@ -61,6 +61,18 @@ def zipped(members: Mapping[str, str | bytes], *, compressed: bool = True) -> by
     return out.getvalue()
 
 
+def rewritten(data: bytes, name: str, content: bytes) -> bytes:
+    """The archive with one part replaced."""
+    out = io.BytesIO()
+    with (
+        zipfile.ZipFile(io.BytesIO(data)) as before,
+        zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as after,
+    ):
+        for part in before.namelist():
+            after.writestr(part, content if part == name else before.read(part))
+    return out.getvalue()
+
+
 def an_xlsx(sheets: Mapping[str, Sequence[Sequence[object]]]) -> bytes:
     """A workbook with these rows on each sheet; an empty row is a row without values."""
     import openpyxl

@@ -8,7 +8,7 @@ text boxes follow the paragraph that they are fixed to, and so do notes and open
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
@@ -37,6 +37,7 @@ from fti.pipelines.feature.reading.readers.numbering import (
 from fti.pipelines.feature.reading.readers.package import (
     OfficeParts,
     Package,
+    Relation,
     inspect_package,
     not_whole,
 )
@@ -134,8 +135,12 @@ class _Document:
         self._parts = parts
         self._package: Package = parts.package
         self._config = config
-        self._relations = parts.relations(main)
         self.warnings: list[str] = []
+        self._relations: Mapping[str, Relation] = {}
+        try:
+            self._relations = parts.relations(main)
+        except ExtractionError as error:
+            self.warnings.append(f"what {main} points at was not read: {error.message}")
         self._styles = Styles(self._related("styles"))
         self._numbering = Numbering(self._related("numbering"))
         self._bodies: dict[str, dict[str, Any]] = {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import zipfile
 from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
 from fti.pipelines.feature.reading.cleaning import clean, clean_line
@@ -35,11 +36,18 @@ _COUNTED = {
     "romanLc": "lowerRoman", "romanUc": "upperRoman", "circleNumDb": "decimalEnclosedCircle",
 }  # fmt: skip
 _AROUND = {"Period": "{}.", "ParenR": "{})", "ParenBoth": "({})", "Plain": "{}", "Minus": "- {} -"}
-# What python-pptx raises over a shape that is not as the format says.
-_DAMAGE = (
-    AttributeError, AssertionError, IndexError, KeyError, NotImplementedError, TypeError,
-    ValueError, RecursionError,
-)  # fmt: skip
+
+
+@cache
+def _damage() -> tuple[type[Exception], ...]:
+    """What python-pptx raises over a shape that is not as the format says."""
+    from lxml.etree import LxmlError
+    from pptx.exc import PythonPptxError
+
+    return (
+        AttributeError, AssertionError, IndexError, KeyError, NotImplementedError, TypeError,
+        ValueError, RecursionError, LxmlError, PythonPptxError,
+    )  # fmt: skip
 
 
 def read_pptx(data: bytes, config: SourcesConfig) -> list[Extracted]:
@@ -50,22 +58,29 @@ def read_pptx(data: bytes, config: SourcesConfig) -> list[Extracted]:
     """
     inspect_package(data, config, kind="PPTX", needs="[Content_Types].xml")
     presentation = _open(data)
+    try:
+        slides = list(presentation.slides)
+        properties = presentation.core_properties
+    except _damage() as error:
+        raise not_whole("PPTX", error) from error
     blocks: list[str] = []
     broken: list[str] = []
     footers: set[str] = set()
     first_title = ""
-    for number, slide in enumerate(presentation.slides, start=1):
-        _settle_choices(slide)
-        title = _title(slide, number, broken)
-        first_title = first_title or title
-        blocks.append(heading(2, title or f"Slide {number}"))
-        for shape in _in_reading_order(slide.shapes):
-            blocks += _guarded(shape, number, broken, footers)
-        blocks += _notes(slide, number, broken)
-        blocks += _comments(slide)
-    properties = presentation.core_properties
+    for number, slide in enumerate(slides, start=1):
+        try:
+            _settle_choices(slide)
+            title = _title(slide, number, broken)
+            first_title = first_title or title
+            blocks.append(heading(2, title or f"Slide {number}"))
+            for shape in _in_reading_order(slide.shapes):
+                blocks += _guarded(shape, number, broken, footers)
+            blocks += _notes(slide, number, broken)
+            blocks += _comments(slide)
+        except _damage() as error:
+            broken.append(_broken(number, error))
     metadata = facts(
-        slides=len(presentation.slides),
+        slides=len(slides),
         author=properties.author,
         warnings="; ".join(broken[:_MAX_WARNED]),
     )
@@ -84,13 +99,11 @@ def read_pptx(data: bytes, config: SourcesConfig) -> list[Extracted]:
 def _open(data: bytes) -> Any:
     import zlib
 
-    from lxml.etree import LxmlError
     from pptx import Presentation
-    from pptx.exc import PythonPptxError
 
     try:
         return Presentation(io.BytesIO(data))
-    except (PythonPptxError, LxmlError, zipfile.BadZipFile, zlib.error, *_DAMAGE) as error:
+    except (zipfile.BadZipFile, zlib.error, *_damage()) as error:
         raise not_whole("PPTX", error) from error
 
 
@@ -115,7 +128,7 @@ def _title(slide: Any, number: int, broken: list[str]) -> str:
     try:
         shape = slide.shapes.title
         return clean_line(_text(shape.text_frame._txBody)) if shape is not None else ""
-    except _DAMAGE as error:
+    except _damage() as error:
         broken.append(_broken(number, error))
         return ""
 
@@ -126,7 +139,7 @@ def _in_reading_order(shapes: Any) -> list[Any]:
     def place(shape: Any) -> tuple[int, int]:
         try:
             return shape.top or 0, shape.left or 0
-        except _DAMAGE:  # without a place it comes first
+        except _damage():  # without a place it comes first
             return 0, 0
 
     return sorted(shapes, key=place)
@@ -135,7 +148,7 @@ def _in_reading_order(shapes: Any) -> list[Any]:
 def _guarded(shape: Any, number: int, broken: list[str], footers: set[str]) -> list[str]:
     try:
         return list(_shape(shape, 0, footers))
-    except _DAMAGE as error:
+    except _damage() as error:
         broken.append(_broken(number, error))
         return []
 
@@ -296,7 +309,7 @@ def _notes(slide: Any, number: int, broken: list[str]) -> Iterator[str]:
             return
         frame = slide.notes_slide.notes_text_frame
         text = clean(_text(frame._txBody)).strip() if frame is not None else ""
-    except _DAMAGE as error:
+    except _damage() as error:
         broken.append(_broken(number, error))
         return
     if text:
@@ -311,7 +324,7 @@ def _comments(slide: Any) -> Iterator[str]:
             continue
         try:
             root = parse_xml(relation.target_part.blob)
-        except (ExtractionError, *_DAMAGE):
+        except (ExtractionError, *_damage()):
             continue
         for comment in root.iterchildren("*"):
             if comment.get("status") in ("resolved", "closed"):

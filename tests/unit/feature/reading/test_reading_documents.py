@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import io
 import logging
-import zipfile
 
 import pytest
 
@@ -10,7 +9,7 @@ from fti.pipelines.feature.reading.readers import Extracted, SourcesConfig
 from fti.pipelines.feature.reading.readers.docx import read_docx
 from fti.pipelines.feature.reading.readers.pdf import read_pdf, unwrap
 from fti.store.errors import ExtractionError
-from tests.support.documents import a_pdf
+from tests.support.documents import a_pdf, rewritten
 
 W = "http://schemas.openxmlformats.org/wordprocessingml/2006/main"
 
@@ -23,18 +22,6 @@ def pdf(data: bytes) -> Extracted:
 def docx_bytes(document: object) -> bytes:
     out = io.BytesIO()
     document.save(out)  # type: ignore[attr-defined]
-    return out.getvalue()
-
-
-def rewritten(data: bytes, name: str, content: bytes) -> bytes:
-    """The archive with one part replaced."""
-    out = io.BytesIO()
-    with (
-        zipfile.ZipFile(io.BytesIO(data)) as before,
-        zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as after,
-    ):
-        for part in before.namelist():
-            after.writestr(part, content if part == name else before.read(part))
     return out.getvalue()
 
 

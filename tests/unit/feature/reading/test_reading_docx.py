@@ -13,7 +13,7 @@ from fti.pipelines.feature.reading.parsing import Parser
 from fti.pipelines.feature.reading.readers import Extracted, SourcesConfig
 from fti.pipelines.feature.reading.readers.docx import read_docx
 from fti.store.errors import ExtractionError
-from tests.support.documents import a_docx_of, zipped
+from tests.support.documents import a_docx_of, rewritten, zipped
 
 CONFIG = SourcesConfig()
 
@@ -695,3 +695,12 @@ def test_a_document_nested_beyond_reason_ends_no_process(tmp_path: Path) -> None
         (found,) = parser.parse(".docx", a_docx_of(f"<w:p><m:oMath>{formula}</m:oMath></w:p>"))
 
     assert "x" in found.text
+
+
+def test_a_document_whose_relations_are_damaged_is_read_without_them() -> None:
+    data = rewritten(a_docx_of(p("Words.")), "word/_rels/document.xml.rels", b"<Relationships")
+
+    (found,) = read_docx(data, CONFIG)
+
+    assert found.text == "Words."
+    assert "was not read" in found.metadata["warnings"]

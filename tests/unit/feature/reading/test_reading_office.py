@@ -360,6 +360,17 @@ def test_charts_have_their_title_their_axes_and_points() -> None:
     )
 
 
+def test_a_shape_that_is_not_as_the_format_says_costs_no_other_its_text() -> None:
+    deck, slide = a_slide()
+    a_text_box(slide).text = "Kept."
+    a_text_box(slide, top=3).text = "Nowhere."
+    shape = slide.shapes[1]._element
+    shape.remove(shape.spPr)
+    slide.shapes._spTree.append(drawn("<p:sp/>"))
+
+    assert pptx(deck) == "Nowhere.\n\nKept."
+
+
 def test_grouped_shapes_are_read() -> None:
     from pptx.util import Inches
 
