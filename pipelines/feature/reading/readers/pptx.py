@@ -101,9 +101,10 @@ def _open(data: bytes) -> Any:
 
     from pptx import Presentation
 
+    unusable: tuple[type[Exception], ...] = (zipfile.BadZipFile, zlib.error, *_damage())
     try:
         return Presentation(io.BytesIO(data))
-    except (zipfile.BadZipFile, zlib.error, *_damage()) as error:
+    except unusable as error:
         raise not_whole("PPTX", error) from error
 
 
@@ -324,7 +325,9 @@ def _comments(slide: Any) -> Iterator[str]:
             continue
         try:
             root = parse_xml(relation.target_part.blob)
-        except (ExtractionError, *_damage()):
+        except ExtractionError:
+            continue
+        except _damage():
             continue
         for comment in root.iterchildren("*"):
             if comment.get("status") in ("resolved", "closed"):
