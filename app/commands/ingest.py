@@ -194,6 +194,8 @@ def show_ingest(report: Reporter, result: IngestReport) -> None:
         report.say(f"  {sum(result.skipped.values())} skipped on purpose ({kinds})")
     for nothing in result.empty:
         report.say(f"  nothing to index: {nothing.source}: {nothing.reason}", style="yellow")
+    for warning in result.warnings:
+        report.say(f"  warning: {warning.source}: {warning.reason}", style="yellow")
     if result.missing:
         report.say(
             f"  {result.missing} documents are gone from their folders; remove them with "

@@ -7,6 +7,7 @@ import json
 from pydantic import Field
 
 from fti.pipelines.feature.finding.sources import SourcesConfig
+from fti.pipelines.feature.reading.readers.ocr import is_installed
 from fti.pipelines.feature.splitting.chunking import ChunkingConfig
 from fti.store.features.history import RetentionConfig
 from fti.store.features.validation import ValidationConfig
@@ -92,8 +93,13 @@ class FeatureConfig(Value):
             "embedder": embedder.digest,
             # Only where it is set: stores from before there was such a setting stay as they are.
             **({"json_text": self.sources.json_text} if self.sources.json_text else {}),
+            # Where OCR comes to be installed, scans are there to be read.
+            **({"ocr": self._ocr()} if self.sources.ocr.enabled and is_installed() else {}),
         }
         return sha256_hex(json.dumps(made_by, sort_keys=True))
+
+    def _ocr(self) -> dict[str, str | int]:
+        return {"languages": self.sources.ocr.languages, "dpi": self.sources.ocr.dpi}
 
     def taking_digest(self, embedder: EmbedderIdentity) -> str:
         """Sha256 of all that decides whether a file can be taken: with another, another try."""

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import io
 import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 
 def a_pdf(*pages: Sequence[str], title: str = "", size: int = 12, title_size: int = 0) -> bytes:
@@ -199,3 +204,105 @@ def a_docx_of(body: str, *, strict: bool = False, **parts: str | bytes) -> bytes
                 for name, content in members.items()
             }
     return zipped(members)
+
+
+def a_drawn_pdf(
+    *pages: str | Image,
+    size: tuple[int, int] = (612, 792),
+    reads_as: Mapping[str, str] | None = None,
+    names: Mapping[str, str] | None = None,
+    rotate: int = 0,
+) -> bytes:
+    """A PDF of pages drawn by these operators, in Helvetica (``/F1``) and Courier (``/F2``).
+
+    A page given as a picture is a scan: the picture from edge to edge.
+
+    Args:
+        pages: content streams, or pictures.
+        size: of a page, in points.
+        reads_as: for ``/F1``, what text extraction makes of characters that look as they are.
+        names: for ``/F1``, glyph names by character, in place of the usual ones.
+        rotate: how far each page is turned when it is shown.
+    """
+    objects: list[bytes] = [b"", b""]
+
+    def add(body: bytes) -> int:
+        objects.append(body)
+        return len(objects)
+
+    def stream(data: bytes, entries: str = "") -> int:
+        head = f"<< /Length {len(data)} {entries} >>".encode()
+        return add(head + b"\nstream\n" + data + b"\nendstream")
+
+    extra = ""
+    if reads_as is not None:
+        pairs = "\n".join(
+            f"<{ord(c):02x}> <{to.encode('utf-16-be').hex()}>" for c, to in reads_as.items()
+        )
+        cmap = (
+            "/CIDInit /ProcSet findresource begin 12 dict begin begincmap\n"
+            "1 begincodespacerange <00> <ff> endcodespacerange\n"
+            f"{len(reads_as)} beginbfchar\n{pairs}\nendbfchar\nendcmap end end"
+        )
+        extra += f" /ToUnicode {stream(cmap.encode('ascii'))} 0 R"
+    encoding = "/WinAnsiEncoding"
+    if names is not None:
+        differences = " ".join(f"{ord(c)} /{name}" for c, name in names.items())
+        encoding = f"<< /Type /Encoding /Differences [{differences}] >>"
+    first = add(
+        f"<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica /Encoding {encoding}{extra} >>"
+        .encode()
+    )  # fmt: skip
+    second = add(b"<< /Type /Font /Subtype /Type1 /BaseFont /Courier /Encoding /WinAnsiEncoding >>")
+    kids = []
+    for page in pages:
+        things = ""
+        if isinstance(page, str):
+            content = page.encode("cp1252")
+        else:
+            grey = page.convert("L")
+            entries = (
+                f"/Type /XObject /Subtype /Image /Width {grey.width} /Height {grey.height} "
+                "/ColorSpace /DeviceGray /BitsPerComponent 8 /Filter /FlateDecode"
+            )
+            image = stream(zlib.compress(grey.tobytes()), entries)
+            things = f"/XObject << /Im1 {image} 0 R >>"
+            content = f"q {size[0]} 0 0 {size[1]} 0 0 cm /Im1 Do Q".encode()
+        body = stream(content)
+        page_object = (
+            f"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 {size[0]} {size[1]}] /Rotate {rotate} "
+            f"/Resources << /Font << /F1 {first} 0 R /F2 {second} 0 R >> {things} >> "
+            f"/Contents {body} 0 R >>"
+        )
+        kids.append(f"{add(page_object.encode())} 0 R")
+    objects[0] = b"<< /Type /Catalog /Pages 2 0 R >>"
+    objects[1] = f"<< /Type /Pages /Kids [{' '.join(kids)}] /Count {len(kids)} >>".encode()
+    data = b"%PDF-1.5\n"
+    offsets = []
+    for number, body in enumerate(objects, start=1):
+        offsets.append(len(data))
+        data += b"%d 0 obj\n%s\nendobj\n" % (number, body)
+    table = b"".join(b"%010d 00000 n \n" % offset for offset in offsets)
+    end = len(objects) + 1
+    return data + (
+        b"xref\n0 %d\n0000000000 65535 f \n%strailer\n<< /Size %d /Root 1 0 R >>\n"
+        b"startxref\n%d\n%%%%EOF\n" % (end, table, end, len(data))
+    )
+
+
+def shown(x: float, y: float, text: str, *, font: str = "F1", size: float = 11) -> str:
+    """Operators that show a text at a place of a page."""
+    escaped = text.replace("\\", r"\\").replace("(", r"\(").replace(")", r"\)")
+    return f"BT /{font} {size:g} Tf {x:g} {y:g} Td ({escaped}) Tj ET"
+
+
+def a_picture(*lines: str, size: tuple[int, int] = (1240, 700), height: int = 36) -> Image:
+    """A picture with these lines of black writing on white."""
+    from PIL import Image, ImageDraw, ImageFont
+
+    picture = Image.new("L", size, 255)
+    draw = ImageDraw.Draw(picture)
+    font = ImageFont.load_default(size=height)
+    for i, line in enumerate(lines):
+        draw.text((80, 60 + i * height * 1.6), line, fill=0, font=font)
+    return picture

@@ -32,6 +32,7 @@ from fti.pipelines.feature.finding.web import NotFetched, fetch, is_address, is_
 from fti.pipelines.feature.reading.cleaning import clean_line
 from fti.pipelines.feature.reading.parsing import Parser, parse
 from fti.pipelines.feature.reading.readers import READERS, Extracted, SourcesConfig
+from fti.pipelines.feature.reading.readers.pictures import PICTURES
 from fti.store.errors import ExtractionError, SourceNotFound
 from fti.store.types import sha256_hex
 
@@ -220,7 +221,8 @@ class _Reading:
             self.found.append(_document(source, name, suffix, digest, found))
         for found in extracted:
             for attached in found.attached:
-                if _is_read(attached.name):  # others are named in the mail, and no fault
+                # Others are named in the mail, and no fault; pictures are mostly its signature.
+                if _is_read(attached.name) and not _is_picture(attached.name):
                     self._take_member(source, attached.name, partial(bytes, attached.data), depth)
 
     def _take_archive(self, source: str, data: bytes, depth: int) -> None:
@@ -283,6 +285,10 @@ def _hidden(member: str) -> bool:
 def _is_read(name: str) -> bool:
     suffix = PurePosixPath(name).suffix.lower()
     return suffix in READERS or suffix in ARCHIVES
+
+
+def _is_picture(name: str) -> bool:
+    return PurePosixPath(name).suffix.lower() in PICTURES
 
 
 def _unknown(suffix: str) -> ExtractionError:

@@ -57,7 +57,7 @@ from fti.store.features.validation import FeatureStatistics
 from fti.store.lance.shapes import COLLECTION, STREAM, LedgerEntry
 from fti.store.progress import Progress, ProgressEvent, one_at_a_time, quiet
 from fti.store.store import Store
-from fti.store.types import SourceRecord, Value, document_id, now
+from fti.store.types import Document, SourceRecord, Value, document_id, now
 from fti.store.versioned.versions import check_name
 
 # What failed for a reason that may pass is tried again after a minute, then after twice as long
@@ -73,17 +73,25 @@ class NotTaken(Value):
     reason: str
 
 
+class Warned(Value):
+    """A source that was taken, and what of it was not, or only with a reservation."""
+
+    source: str
+    reason: str
+
+
 class IngestReport(Value):
     """What an ingest did.
 
     Every document is counted once, in ``added``, ``updated``, ``unchanged``, ``failed`` or
     ``empty``. ``skipped`` counts by kind what is not read on purpose: hidden files, formats that
     hold no text, what editors and systems leave behind; members of an archive when it is read.
-    Of the failed, ``waiting`` were not tried again: nothing has changed, and it is not
-    time yet (``retry_at`` in the ledger). ``near_duplicates`` counts documents of the store that
-    are marked as saying nearly the same as another. ``missing`` counts documents whose file is gone
-    and that are still served; with ``delete_missing`` they are ``deleted`` instead. ``chunks`` is
-    how many the store holds now; ``statistics`` is of those that were committed.
+    ``warnings`` are of documents that were added or updated now: what their readers left out or
+    could not tell. Of the failed, ``waiting`` were not tried again: nothing has changed, and it is
+    not time yet (``retry_at`` in the ledger). ``near_duplicates`` counts documents of the store
+    that are marked as saying nearly the same as another. ``missing`` counts documents whose file is
+    gone and that are still served; with ``delete_missing`` they are ``deleted`` instead. ``chunks``
+    is how many the store holds now; ``statistics`` is of those that were committed.
     ``removed_versions`` of the features were too many and old (``store.history``).
     """
 
@@ -94,6 +102,7 @@ class IngestReport(Value):
     failed: tuple[NotTaken, ...] = ()
     empty: tuple[NotTaken, ...] = ()
     skipped: Mapping[str, int] = Field(default_factory=dict)
+    warnings: tuple[Warned, ...] = ()
     waiting: int = 0
     near_duplicates: int = 0
     missing: int = 0
@@ -286,11 +295,14 @@ def take(
         )
         run.outputs["features_version"] = str(report.features_version)
         run.metrics.update(
-            report.model_dump(mode="json", exclude={"failed", "empty", "run", "skipped"})
+            report.model_dump(
+                mode="json", exclude={"failed", "empty", "run", "skipped", "warnings"}
+            )
         )
         run.metrics["skipped"] = sum(report.skipped.values())
         run.metrics["failed"] = len(report.failed)
         run.metrics["empty"] = len(report.empty)
+        run.metrics["warnings"] = len(report.warnings)
         run.status = "partial" if report.failed else "done"
     return report
 
@@ -331,6 +343,8 @@ class Ingest:
         self.failed: list[NotTaken] = []
         self.empty: list[NotTaken] = []
         self.skipped: Counter[str] = Counter()
+        self.warnings: list[Warned] = []
+        self.warned: set[tuple[str, str]] = set()  # by file
         self.waiting = 0
 
     def __enter__(self) -> Self:
@@ -380,6 +394,7 @@ class Ingest:
             failed=tuple(self.failed),
             empty=tuple(self.empty),
             skipped=dict(self.skipped.most_common()),
+            warnings=tuple(self.warnings),
             waiting=self.waiting,
             near_duplicates=near_duplicates,
             missing=missing,
@@ -549,6 +564,7 @@ class Ingest:
         else:
             self.added += 1
             counted = "added"
+        self._note_warnings(document, file)
         line = SourceRecord(
             id=document.id,
             source=document.source,
@@ -565,6 +581,13 @@ class Ingest:
         )
         entry = LedgerEntry(line, file, file_hash, file_documents)
         self._add(Pending(replace(found, document=document), entry, counted, before))
+
+    def _note_warnings(self, document: Document, file: str) -> None:
+        """Report what the reader says of a document; once, where all records of a file have it."""
+        said = document.metadata.get("warnings", "")
+        if said and (file, said) not in self.warned:
+            self.warned.add((file, said))
+            self.warnings.append(Warned(source=document.source, reason=said))
 
     def _add(self, pending: Pending) -> None:
         self.batch.documents.append(pending)

@@ -15,6 +15,7 @@ from fti.pipelines.feature.reading.cleaning import clean_line
 MARKDOWN = "text/markdown"
 HTML = "text/html"
 PDF = "application/pdf"
+PICTURE = "image/*"
 DOCX = "application/vnd.openxmlformats-officedocument.wordprocessingml.document"
 RST = "text/x-rst"
 ORG = "text/x-org"

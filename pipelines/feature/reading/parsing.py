@@ -22,6 +22,7 @@ from types import TracebackType
 from typing import IO, Any, Self
 
 from fti.pipelines.feature.reading.readers import READERS, Attachment, Extracted, SourcesConfig
+from fti.pipelines.feature.reading.readers.base import WALL_FACTOR
 from fti.store.errors import ExtractionError
 
 # What a parser may raise over a file it was not written for. Its own faults end there; a full disk
@@ -42,9 +43,6 @@ _PARSER_FAULTS = (
     zlib.error,
 )
 _START_S = 120.0  # a second, but on a machine that is busy with training
-#: Waiting for a file ends after so many times its limit of processor time: a busy machine slows
-#: innocent files down, and only what sleeps or waits is not stopped by its processor time.
-WALL_FACTOR = 10
 _LENGTH = 8  # bytes of the length before each message
 # The search path is handed over, not looked up again: the current folder must not decide what runs.
 _BOOT = (

@@ -23,6 +23,7 @@ from fti.pipelines.feature.reading.readers import (
     notebook,
     opendocument,
     pdf,
+    pictures,
     plain,
     pptx,
     rtf,
@@ -99,6 +100,7 @@ READERS: Mapping[str, Reader] = {
     ".jsonl": Reader(headings.JSON_LINES, records.read_json_lines),
     ".ndjson": Reader(headings.JSON_LINES, records.read_json_lines),
     ".json": Reader(headings.JSON, records.read_json),
+    **dict.fromkeys(pictures.PICTURES, Reader(headings.PICTURE, pictures.read_picture, True)),
     **{
         suffix: Reader(headings.source_code(language), plain.read_code)
         for language, suffixes in _CODE.items()

@@ -15,6 +15,47 @@ MAX_METADATA_KEYS = 32
 MAX_METADATA_CHARACTERS = 500
 
 
+#: Waiting for a file ends after so many times its limit of processor time: a busy machine slows
+#: innocent files down, and only what sleeps or waits is not stopped by its processor time.
+WALL_FACTOR = 10
+
+
+class OcrConfig(Value):
+    """How scanned pages and pictures are read, by Debian's ``tesseract``."""
+
+    enabled: bool = Field(
+        default=True,
+        description="Whether scanned pages and pictures are read where tesseract is installed.",
+    )
+    languages: str = Field(
+        default="eng",
+        max_length=200,
+        pattern=r"^\w+(/\w+)?(\+\w+(/\w+)?)*$",
+        description="The languages to expect, as tesseract names them, such as `deu+eng`. "
+        "`tesseract --list-langs` says which are installed.",
+    )
+    dpi: int = Field(
+        default=300, ge=100, le=600, description="How finely pages are drawn before they are read."
+    )
+    page_timeout_s: float = Field(
+        default=60,
+        gt=0,
+        description="A page that takes more seconds of processor time is given up, as is one that "
+        "takes ten times as long by the clock.",
+    )
+    max_pages: int = Field(
+        default=200,
+        ge=1,
+        description="Pages of one document that are read so, at most; the others are named in the "
+        "report. A page takes about four seconds.",
+    )
+    max_pixels: int = Field(
+        default=100_000_000,
+        ge=1_000_000,
+        description="A larger picture is refused: it may be a decompression bomb.",
+    )
+
+
 class SourcesConfig(Value):
     """What is read and how much of it."""
 
@@ -63,6 +104,7 @@ class SourcesConfig(Value):
         description="Address space of the reading process; a file that needs more is given up. "
         "Only with `isolate`, and where the system knows such limits (not macOS).",
     )
+    ocr: OcrConfig = OcrConfig()
     json_text: str = Field(
         default="",
         max_length=200,

@@ -20,6 +20,7 @@ from fti.pipelines.feature.finding.sources import (
 )
 from fti.pipelines.feature.reading.cleaning import clean
 from fti.pipelines.feature.reading.readers import READERS
+from fti.pipelines.feature.reading.readers.pictures import PICTURES
 from fti.pipelines.feature.splitting.chunking import ChunkingConfig, chunk
 from fti.store.errors import ExtractionError, SourceNotFound
 from fti.store.types import Document, document_id
@@ -39,7 +40,7 @@ def refusal(path: Path, config: SourcesConfig | None = None) -> str:
 
 
 #: Formats that no white space can be a file of.
-BINARY = {".pdf", ".docx", ".pptx", ".xlsx", ".xlsm", ".odt", ".rtf", ".epub"}
+BINARY = {".pdf", ".docx", ".pptx", ".xlsx", ".xlsm", ".odt", ".rtf", ".epub", *PICTURES}
 
 
 def write(path: Path, content: str | bytes) -> Path:

@@ -127,7 +127,7 @@ def test_the_report_has_the_fields_that_scripts_rely_on(store: Store, docs: Path
     assert set(body) == {
         "added", "updated", "unchanged", "deleted", "failed", "chunks", "embedded_chunks",
         "seconds", "missing", "empty", "skipped", "waiting", "near_duplicates", "run",
-        "features_version", "removed_versions", "statistics",
+        "features_version", "removed_versions", "statistics", "warnings",
     }  # fmt: skip
     assert body["failed"] == [{"source": str(docs / "bad.md"), "reason": "the file is empty"}]
 
