@@ -47,7 +47,7 @@ _FEW_LETTERS = 100  # on a page that is else a picture: a stamp, a number, a fil
 _PICTURED = 0.5  # how much of the page the picture covers
 _ANYTHING = 16  # bytes of drawing; an empty page has less
 _MIN_JUMPS = 3
-_MIN_LEVEL, _MIN_UPRIGHT, _MAX_RULES = 3, 2, 3000
+_MIN_LEVEL, _MIN_UPRIGHT, _MAX_RULES = 3, 2, 120  # more are a chart
 _STEP = 4  # points
 _BOX = 6  # of the drawing's units; what is thinner is a line
 _LETTER = 0.45  # of the letters' size
@@ -368,8 +368,9 @@ class _Watch:
         """Whether a table or columns may be drawn row by row."""
         if not self._targets:
             return False
-        if self._level >= _MIN_LEVEL and self._upright >= _MIN_UPRIGHT:
-            return self._level + self._upright <= _MAX_RULES
+        ruled = self._level >= _MIN_LEVEL and self._upright >= _MIN_UPRIGHT
+        if ruled and self._level + self._upright <= _MAX_RULES:
+            return True
         return any(
             count + self._targets[place + 1] >= _MIN_JUMPS
             for place, count in list(self._targets.items())
