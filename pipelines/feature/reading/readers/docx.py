@@ -22,10 +22,10 @@ from fti.pipelines.feature.reading.readers.drawings import (
     diagram_items,
 )
 from fti.pipelines.feature.reading.readers.formulas import from_omml
-from fti.pipelines.feature.reading.readers.grid import Cell, in_one_cell, spread
 from fti.pipelines.feature.reading.readers.html import render_html
 from fti.pipelines.feature.reading.readers.inline import Line, Script
 from fti.pipelines.feature.reading.readers.markdown import heading, item, join_blocks, table
+from fti.pipelines.feature.reading.readers.merged_cells import Cell, in_one_cell, spread
 from fti.pipelines.feature.reading.readers.numbering import (
     BULLET,
     Numbering,

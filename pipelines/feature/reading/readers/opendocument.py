@@ -12,9 +12,9 @@ from typing import Any
 
 from fti.pipelines.feature.reading.readers.base import Extracted, SourcesConfig, facts
 from fti.pipelines.feature.reading.readers.formulas import from_mathml
-from fti.pipelines.feature.reading.readers.grid import Cell, in_one_cell, spread
 from fti.pipelines.feature.reading.readers.inline import Line, Script
 from fti.pipelines.feature.reading.readers.markdown import heading, item, join_blocks, table
+from fti.pipelines.feature.reading.readers.merged_cells import Cell, in_one_cell, spread
 from fti.pipelines.feature.reading.readers.odf_styles import TEXT, ListCounts, OdfStyles
 from fti.pipelines.feature.reading.readers.package import Package, inspect_package
 from fti.pipelines.feature.reading.readers.titles import stated_title

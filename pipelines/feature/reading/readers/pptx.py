@@ -12,9 +12,9 @@ from fti.pipelines.feature.reading.cleaning import clean, clean_line
 from fti.pipelines.feature.reading.readers.base import Extracted, SourcesConfig, facts
 from fti.pipelines.feature.reading.readers.drawings import DIAGRAM, A, chart_blocks, diagram_items
 from fti.pipelines.feature.reading.readers.formulas import from_omml
-from fti.pipelines.feature.reading.readers.grid import Cell, spread
 from fti.pipelines.feature.reading.readers.inline import Line, Script
 from fti.pipelines.feature.reading.readers.markdown import heading, item, join_blocks, table
+from fti.pipelines.feature.reading.readers.merged_cells import Cell, spread
 from fti.pipelines.feature.reading.readers.numerals import numeral
 from fti.pipelines.feature.reading.readers.package import inspect_package, not_whole
 from fti.pipelines.feature.reading.readers.symbols import with_symbols
