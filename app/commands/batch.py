@@ -27,7 +27,7 @@ def register(app: typer.Typer) -> None:
 
 def batch(
     questions: Annotated[
-        Path, typer.Argument(help="Rows with id and question: .jsonl, .csv or .parquet.")
+        Path, typer.Argument(help="Rows with id and question: .jsonl, .csv, .tsv or .parquet.")
     ],
     out: Annotated[
         Path | None,

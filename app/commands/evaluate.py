@@ -61,7 +61,7 @@ def register(app: typer.Typer) -> None:
 
 def evaluate(
     cases: Annotated[
-        str, typer.Argument(help="CASES.jsonl, a BEIR folder, or NAME[/N] of a frozen set.")
+        str, typer.Argument(help="CASES.jsonl, a .csv, .tsv or BEIR folder, or NAME[/N] of a frozen set.")
     ],
     model: ModelOption = None,
     retrieval_only: Annotated[

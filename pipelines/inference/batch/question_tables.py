@@ -1,14 +1,14 @@
-"""The questions of a batch, from JSONL, CSV or Parquet: an id and a question each."""
+"""The questions of a batch, from JSONL, CSV, TSV or Parquet: an id and a question each."""
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from fti.pipelines.inference.evaluating.cases import read_jsonl, text_field
-from fti.store.errors import InputError, InvalidCases
+from pipelines.inference.cases import a_row, read_jsonl, text_field
+from store.delimited import read_table
+from store.errors import InputError, InvalidCases
 
 _COLUMNS = ("id", "question")
 _ROWS = 8192  # of a Parquet file, read at a time
@@ -20,8 +20,8 @@ def read_questions(questions: Path | Iterable[Mapping[str, Any]]) -> dict[str, s
     """Questions by id, in their order; other fields are ignored.
 
     Args:
-        questions: a ``.jsonl`` (``.ndjson``), ``.csv`` or ``.parquet`` file with the columns
-            ``id`` and ``question``, or such mappings.
+        questions: a ``.jsonl`` (``.ndjson``), ``.csv``, ``.tsv`` or ``.parquet`` file with the
+            columns ``id`` and ``question``, or such mappings.
 
     Raises:
         InputError: the file has another ending.
@@ -34,7 +34,7 @@ def read_questions(questions: Path | Iterable[Mapping[str, Any]]) -> dict[str, s
         rows = ((n, dict(row)) for n, row in enumerate(questions, start=1))
     asked: dict[str, str] = {}
     for line, row in rows:
-        identity = text_field(row, "id", where, line)
+        identity = text_field(row, "id", where, line, columns=_COLUMNS)
         if identity in asked:
             raise InvalidCases(
                 f"Line {line} of {str(where)!r} repeats the id {identity!r}.",
@@ -45,7 +45,7 @@ def read_questions(questions: Path | Iterable[Mapping[str, Any]]) -> dict[str, s
         if not isinstance(question, str):
             raise InvalidCases(
                 f"Line {line} of {str(where)!r} has the question {question!r}, which is no text.",
-                hint='A line reads: {"id": "...", "question": "..."}',
+                hint=a_row(where, _COLUMNS),
             )
         asked[identity] = question
     return asked
@@ -61,22 +61,8 @@ def _reader(path: Path) -> Callable[[Path], Iterator[_Row]]:
     return _READERS[suffix]
 
 
-def _read_csv(path: Path) -> Iterator[_Row]:
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as handle:
-            reader = csv.DictReader(handle, strict=True)
-            _require_columns(path, reader.fieldnames or ())
-            for row in reader:
-                if None in row:
-                    raise InvalidCases(
-                        f"Line {reader.line_num} of {str(path)!r} has more fields than the header.",
-                        hint="Put a field that holds a comma in double quotes.",
-                    )
-                yield reader.line_num, dict(row)
-    except OSError as error:
-        raise _unreadable(path, error.strerror or str(error)) from error
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise _unreadable(path, str(error)) from error
+def _read_table(path: Path) -> Iterator[_Row]:
+    yield from read_table(path, needs=_COLUMNS)
 
 
 def _read_parquet(path: Path) -> Iterator[_Row]:
@@ -115,6 +101,7 @@ def _unreadable(path: Path, why: str) -> InvalidCases:
 _READERS: Mapping[str, Callable[[Path], Iterator[_Row]]] = {
     ".jsonl": read_jsonl,
     ".ndjson": read_jsonl,
-    ".csv": _read_csv,
+    ".csv": _read_table,
+    ".tsv": _read_table,
     ".parquet": _read_parquet,
 }

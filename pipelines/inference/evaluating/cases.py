@@ -10,15 +10,21 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from fti.store.errors import InvalidCases
-from fti.store.types import Case, InstructionExample, SourceRecord
+from store.delimited import read_table
+from store.errors import InvalidCases
+from store.types import Case, InstructionExample, SourceRecord
 
 _FORM = '{"id": "...", "question": "...", "answers": ["..."], "document": "path"}'
+_COLUMNS = ("id", "question", "answers", "document")
+_TABLES = (".csv", ".tsv")
 
 
 def load_cases(path: Path) -> list[Case]:
-    """Read CASES.jsonl, or a BEIR folder (corpus.jsonl, queries.jsonl, qrels/test.tsv).
+    """Read CASES.jsonl, a table of cases, or a BEIR folder (corpus.jsonl, queries.jsonl,
+    qrels/test.tsv).
 
+    A ``.csv`` or ``.tsv`` file has the fields as columns; its ``answers`` are one text, or a list
+    as JSON writes it, or empty for what the documents do not answer.
     Fields beyond those of a case are ignored. A BEIR query is a case without answers whose
     ``relevant`` names judged documents as ``corpus.jsonl#<id>``, the source that ingesting gives
     them; queries that nothing was judged for are left out.
@@ -30,15 +36,37 @@ def load_cases(path: Path) -> list[Case]:
         return _beir(path)
     cases: list[Case] = []
     first_line: dict[str, int] = {}
-    for number, row in read_jsonl(path):
+    for number, row in _rows(path):
         case = _case(row, path, number)
         if case.id in first_line:
             raise _fault(path, number, f"repeats the id {case.id!r} of line {first_line[case.id]}")
         first_line[case.id] = number
         cases.append(case)
     if not cases:
-        raise InvalidCases(f"{str(path)!r} holds no cases.", hint=f"One per line: {_FORM}")
+        raise InvalidCases(f"{str(path)!r} holds no cases.", hint=a_row(path))
     return cases
+
+
+def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    if path.suffix.lower() not in _TABLES:
+        yield from read_jsonl(path)
+        return
+    for number, row in read_table(path, needs=("id", "question", "answers")):
+        lists = {name: _list_of(row.get(name)) for name in ("answers", "tags")}
+        yield number, {**row, **lists}
+
+
+def _list_of(cell: str | None) -> list[Any]:
+    """What a cell of a table lists: one text, or as JSON writes it."""
+    cell = (cell or "").strip()
+    if cell.startswith("["):
+        try:
+            found = json.loads(cell)
+        except (ValueError, RecursionError):
+            return [cell]
+        if isinstance(found, list):
+            return found
+    return [cell] if cell else []
 
 
 def read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -66,8 +94,12 @@ def read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         ) from error
 
 
-def text_field(row: dict[str, Any], field: str, path: Path, line: int) -> str:
+def text_field(
+    row: dict[str, Any], field: str, path: Path, line: int, *, columns: Sequence[str] = _COLUMNS
+) -> str:
     """A field that must be there as text (a number is taken as its digits).
+
+    ``columns`` are those of such a file, for the hint.
 
     Raises:
         InvalidCases: it is missing, empty or of another type.
@@ -82,6 +114,7 @@ def text_field(row: dict[str, Any], field: str, path: Path, line: int) -> str:
             f"has no {field!r}"
             if value in (None, "")
             else f"has the {field!r} {value!r}, which is no text",
+            columns,
         )
     return value
 
@@ -217,5 +250,16 @@ def _is_int(text: str) -> bool:
     return text.strip().lstrip("-").isdigit()
 
 
-def _fault(path: Path, line: int, what: str) -> InvalidCases:
-    return InvalidCases(f"Line {line} of {str(path)!r} {what}.", hint=f"A line reads: {_FORM}")
+def a_row(path: Path, columns: Sequence[str] = _COLUMNS) -> str:
+    """What a row of such a file reads like, for hints: a table's as a table, the others' as JSON."""
+    if path.suffix.lower() in (*_TABLES, ".parquet"):
+        return f"It is a table with the columns {', '.join(columns)}, and a value in each row."
+    if tuple(columns) == _COLUMNS:
+        return f"A line reads: {_FORM}"
+    return "A line reads: {" + ", ".join(f'"{name}": "..."' for name in columns) + "}"
+
+
+def _fault(
+    path: Path, line: int, what: str, columns: Sequence[str] = _COLUMNS
+) -> InvalidCases:
+    return InvalidCases(f"Line {line} of {str(path)!r} {what}.", hint=a_row(path, columns))

@@ -330,7 +330,7 @@ def test_a_file_that_is_not_there_is_named(world: World, out: Path, name: str) -
 
 
 def test_questions_of_an_unknown_format_are_refused(world: World, out: Path) -> None:
-    with pytest.raises(InputError, match=r"'\.xlsx'.*\.jsonl, \.ndjson, \.csv, \.parquet"):
+    with pytest.raises(InputError, match=r"'\.xlsx'.*\.jsonl, \.ndjson, \.csv, \.tsv, \.parquet"):
         run(world, out, Path("questions.xlsx"))
 
 
