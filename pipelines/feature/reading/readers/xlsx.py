@@ -2,31 +2,34 @@
 
 from __future__ import annotations
 
-import io
-import re
-import warnings
 import zipfile
-from collections.abc import Iterator, Sequence
-from datetime import date, datetime, time, timedelta
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
 
-from fti.pipelines.feature.reading.cleaning import clean_line
-from fti.pipelines.feature.reading.readers.base import Extracted, SourcesConfig, facts
-from fti.pipelines.feature.reading.readers.csv_tables import names_columns, record_blocks
-from fti.pipelines.feature.reading.readers.markdown import heading
-from fti.pipelines.feature.reading.readers.package import inspect_package, not_whole
-from fti.store.errors import ExtractionError
+from pipelines.feature.cleaning import clean_line
+from pipelines.feature.readers.base import Extracted, SourcesConfig, facts
+from pipelines.feature.readers.grid import Kind, find_head, kind_of, lines, record_blocks
+from pipelines.feature.readers.markdown import heading
+from pipelines.feature.readers.package import Package, inspect_package, not_whole
+from pipelines.feature.readers.workbook import Cell, Row, Sheet, Workbook
+from store.errors import ExtractionError
 
 _DAMAGE = (
     AttributeError, AssertionError, EOFError, IndexError, KeyError, NotImplementedError, OSError,
-    TypeError, ValueError, zipfile.BadZipFile,
+    TypeError, ValueError, SyntaxError, zipfile.BadZipFile,
 )  # fmt: skip
-_NUMBER = re.compile(r"[-+]?\d[\d.,]*(?:e[-+]?\d+)?%?")
-_Row = list[str]
+_MAX_NAMED = 5
+# What merged cells repeat, in all: a cell merged over a whole sheet must not fill it.
+_MAX_REPEATED_CHARACTERS = 1 << 20
 
 
 def read_xlsx(data: bytes, config: SourcesConfig) -> list[Extracted]:
-    """The visible sheets of a workbook: values as they were last computed, not formulas.
+    """The visible sheets of a workbook, numbers and dates as a person sees them.
+
+    A formula stands as its last computed value; one that was never computed stands as itself, and
+    the warnings say so. Merged cells repeat their value. Rows and columns that are hidden, often
+    only by a filter, are read; hidden sheets are not, and the warnings name them.
 
     Raises:
         ExtractionError: not an XLSX file, truncated, encrypted, or a decompression bomb.
@@ -36,169 +39,272 @@ def read_xlsx(data: bytes, config: SourcesConfig) -> list[Extracted]:
     rows = 0
     read: list[str] = []
     hidden: list[str] = []
-    workbook = _open(data)
+    found = _Found(config)
     try:
-        for sheet in workbook.worksheets:
-            if sheet.sheet_state != "visible":
-                hidden.append(sheet.title)
+        workbook = Workbook(Package(data, config, kind="XLSX", needs="[Content_Types].xml"))
+        for sheet in workbook.sheets:
+            if not sheet.visible:
+                hidden.append(sheet.name)
                 continue
-            read.append(sheet.title)
-            found: list[str] = []
-            for region in _regions(_rows(sheet, config)):
+            read.append(sheet.name)
+            parts: list[str] = []
+            for region in found.regions(sheet, workbook.rows(sheet)):
                 rows += len(region)
-                found += _render(region)
-            if found:
-                blocks += [heading(2, sheet.title), *found]
-        properties = workbook.properties
-    except _xml_damage() as error:
+                parts += _render(region)
+            if parts:
+                blocks += [heading(2, sheet.name), *parts]
+        title, author = workbook.properties()
+    except _DAMAGE as error:
         raise not_whole("XLSX", error) from error
-    finally:
-        workbook.close()
     metadata = facts(
         sheets=", ".join(read),
         rows=rows,
-        author=properties.creator if properties.creator != "openpyxl" else "",
-        warnings=f"hidden sheets were not read: {', '.join(hidden)}" if hidden else "",
+        author=author if author != "openpyxl" else "",
+        warnings="; ".join([*_hidden(hidden), *found.warnings()]),
     )
     return [
         Extracted(
             "\n\n".join(filter(None, blocks)),
-            title=clean_line(properties.title or ""),
+            title=clean_line(title),
             metadata=metadata,
             empty_reason="no sheet has values",
         )
     ]
 
 
-def _xml_damage() -> tuple[type[Exception], ...]:
-    import zlib
-    from xml.etree.ElementTree import ParseError
-
-    from lxml.etree import LxmlError
-    from openpyxl.utils.exceptions import InvalidFileException
-
-    return (*_DAMAGE, zlib.error, ParseError, LxmlError, InvalidFileException)
+def _hidden(names: Sequence[str]) -> list[str]:
+    return [f"hidden sheets were not read: {', '.join(names)}"] if names else []
 
 
-def _open(data: bytes) -> Any:
-    import openpyxl
+@dataclass(slots=True)
+class _Line:
+    """A row of a region: its cells by column, and which repeat the value on their left."""
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about features of Excel that carry no text
-        try:
-            # Read-only: rows come as they are read, so that memory does not grow with the sheet.
-            return openpyxl.load_workbook(io.BytesIO(data), read_only=True, data_only=True)
-        except _xml_damage() as error:
-            raise not_whole("XLSX", error) from error
+    cells: dict[int, Cell]
+    across: set[int] = field(default_factory=set)
 
 
-def _rows(sheet: Any, config: SourcesConfig) -> Iterator[_Row]:
-    sheet.reset_dimensions()  # what a file says of its own size is often wrong
-    characters = 0
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        for cells in sheet.iter_rows():
-            row = [_text(cell) for cell in cells]
-            while row and not row[-1]:
-                row.pop()
-            characters += sum(map(len, row))
-            if characters > config.max_unpacked_bytes:
+class _Found:
+    """What is found in a workbook's sheets, within bounds."""
+
+    def __init__(self, config: SourcesConfig) -> None:
+        self._max_characters = config.max_unpacked_bytes
+        self._characters = 0
+        self._repeated = 0
+        self._unmerged = 0
+        self._formulas: list[str] = []
+
+    def warnings(self) -> list[str]:
+        """What a person should know of what was read."""
+        said = []
+        if self._formulas:
+            first = ", ".join(self._formulas[:_MAX_NAMED])
+            more = len(self._formulas) - _MAX_NAMED
+            said.append(
+                f"{len(self._formulas)} formulas have no stored value and stand as formulas: "
+                + first
+                + (f" and {more} more" if more > 0 else "")
+            )
+        if self._unmerged:
+            said.append(f"{self._unmerged} merged cells are too large to repeat their value")
+        return said
+
+    def regions(self, sheet: Sheet, rows: Iterable[Row]) -> Iterator[list[_Line]]:
+        """Runs of rows with values: what empty rows separate.
+
+        One empty row between the names of columns and their values does not.
+        """
+        region: list[_Line] = []
+        last = 0
+        for row in self._with_merged(sheet, rows):
+            line = _Line(*row[1:])
+            empty = row[0] - last - 1
+            last = row[0]
+            for column, cell in line.cells.items():
+                self._characters += len(cell.text)
+                if cell.formula and column not in line.across:
+                    self._formulas.append(f"{sheet.name}!{_letters(column)}{row[0]}")
+            if self._characters > self._max_characters:
                 raise ExtractionError(
-                    f"the sheet {sheet.title!r} has more than {config.max_unpacked_bytes} "
-                    "characters"
+                    f"the sheet {sheet.name!r} and those before it have more than "
+                    f"{self._max_characters} characters"
                 )
-            yield row
-
-
-def _text(cell: Any) -> str:
-    """A cell's value as a person reads it in the sheet."""
-    value = cell.value
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return "TRUE" if value else "FALSE"
-    if isinstance(value, float | int):
-        if "%" in (cell.number_format or ""):
-            return f"{value * 100:.10g}%"
-        return str(value) if isinstance(value, int) else f"{value:.15g}"
-    if isinstance(value, datetime):
-        return str(value.date() if value.time() == time(0) else value.replace(microsecond=0))
-    if isinstance(value, date | time | timedelta):
-        return str(value)
-    return clean_line(str(value), max_characters=len(str(value)) + 1)
-
-
-def _regions(rows: Iterator[_Row]) -> Iterator[list[_Row]]:
-    """Runs of rows with values: what empty rows separate.
-
-    One empty row between the names of columns and their values does not.
-    """
-    region: list[_Row] = []
-    empty = 0
-    for row in rows:
-        if not row:
-            empty += 1
-            continue
-        if region and empty and not (empty == 1 and _is_names(region[-1]) and _has_number(row)):
+            if region and empty and not (
+                empty == 1 and _is_names(region[-1]) and _has_number(line)
+            ):
+                yield region
+                region = []
+            region.append(line)
+        if region:
             yield region
-            region = []
-        region.append(row)
-        empty = 0
-    if region:
-        yield region
+
+    def _with_merged(
+        self, sheet: Sheet, rows: Iterable[Row]
+    ) -> Iterator[tuple[int, dict[int, Cell], set[int]]]:
+        """Rows with what merged cells repeat in them: where rows, and other cells, are anyway."""
+        # Of each merged range that a row has begun: its last row, its columns, its value.
+        open_: list[tuple[int, range, Cell]] = []
+        starting = sheet.merged
+        for row in rows:
+            cells = dict(row.cells)
+            across: set[int] = set()
+            open_ = [one for one in open_ if one[0] >= row.number]
+            for last_row, columns, cell in open_:
+                self._repeat(cells, columns, cell, across)
+            for columns, last_row in starting.get(row.number, ()):
+                cell = cells.get(columns.start)
+                if cell is None:
+                    continue
+                if len(columns) > 1:
+                    self._repeat(cells, columns[1:], cell, across, all_across=True)
+                if last_row > row.number:
+                    open_.append((last_row, columns, cell))
+            if cells:
+                yield row.number, dict(sorted(cells.items())), across
+
+    def _repeat(
+        self,
+        cells: dict[int, Cell],
+        columns: range,
+        cell: Cell,
+        across: set[int],
+        *,
+        all_across: bool = False,
+    ) -> None:
+        if self._repeated + len(columns) * (len(cell.text) + 1) > _MAX_REPEATED_CHARACTERS:
+            self._unmerged += 1
+            return
+        self._repeated += len(columns) * (len(cell.text) + 1)
+        for place, column in enumerate(columns):
+            if column not in cells:
+                cells[column] = Cell(cell.text, cell.kind)
+                if place or all_across:
+                    across.add(column)
 
 
-def _render(region: Sequence[_Row]) -> list[str]:
-    """Rows with one value as lines, as titles and notes are; the others as a table.
+def _letters(column: int) -> str:
+    """The name of a column: 1 is A, 27 is AA."""
+    name = ""
+    while column:
+        column, rest = divmod(column - 1, 26)
+        name = chr(65 + rest) + name
+    return name
 
-    The table's columns are named by the last row of words above the first with a number; where no
-    row has one, by the first. Where that row cannot name them, rows stand as they are.
-    """
-    head = 0
-    while head < len(region) and _filled(region[head]) <= 1:
-        head += 1
-    blocks = _lines(region[:head])
-    table = region[head:]
+
+def _is_names(line: _Line) -> bool:
+    return _filled(line) >= 2 and not _has_number(line)
+
+
+def _has_number(line: _Line) -> bool:
+    return any(_kind(cell) in ("number", "date") for cell in line.cells.values())
+
+
+def _kind(cell: Cell | None) -> Kind:
+    if cell is None:
+        return ""
+    # Digits kept as text, such as telephone numbers, are values as well.
+    return cell.kind if cell.kind != "text" else kind_of(cell.text)
+
+
+def _render(region: Sequence[_Line]) -> list[str]:
+    """Rows with one value as lines, as titles and notes are; the others as tables."""
+    lead = 0
+    while lead < len(region) and _filled(region[lead]) <= 1:
+        lead += 1
+    blocks = [_as_lines(region[:lead])] if lead else []
+    table = region[lead:]
     if not table:
         return blocks
-    first = min(next(i for i, cell in enumerate(row) if cell) for row in table)
-    table = [row[first:] for row in table]
-    numbered = next((i for i, row in enumerate(table) if _has_number(row)), 0)
-    at = max(numbered - 1, 0)
-    while at > 0 and _filled(table[at]) <= 1:
-        at -= 1
-    header, body = table[at], table[at + 1 :]
-    if not body or not _is_header(header, body):
-        return blocks + _lines(table)
-    return [*blocks, *_lines(table[:at]), *_records(header, body)]
+    for part in _side_by_side(table):
+        blocks += _table(part)
+    return blocks
 
 
-def _lines(rows: Sequence[_Row]) -> list[str]:
-    return ["\n".join(" | ".join(filter(None, row)) for row in rows)] if rows else []
+def _filled(line: _Line) -> int:
+    return len(line.cells) - len(line.across)
 
 
-def _records(header: _Row, body: Sequence[_Row]) -> list[str]:
-    """A block of ``column: value`` lines for each row."""
-    if header[0]:
-        return record_blocks(header, body)
-    # Without a name above it, the first column names the rows.
-    named = ["\0", *header[1:]]
-    return [block.removeprefix("\0: ") for block in record_blocks(named, body)]
+def _as_lines(region: Iterable[_Line]) -> str:
+    return lines([_own(line) for line in region])
 
 
-def _filled(row: _Row) -> int:
-    return sum(map(bool, row))
+def _own(line: _Line) -> list[str]:
+    return [c.text for column, c in line.cells.items() if column not in line.across]
 
 
-def _has_number(row: _Row) -> bool:
-    return any(_NUMBER.fullmatch(cell) for cell in row)
+def _side_by_side(table: Sequence[_Line]) -> list[list[_Line]]:
+    """The tables of a region that stand beside one another, parted by an empty column.
+
+    One on the right has words for its rows, and the same names as the first or another number of
+    rows. What else stands behind an empty column goes on with the rows on its left.
+    """
+    used = _used(table)
+    cuts = [b for a, b in pairwise(used) if b - a > 1]
+    if not cuts:
+        return [list(table)]
+    bounds = [used[0], *cuts, used[-1] + 1]
+    parts = [_columns(table, low, high) for low, high in pairwise(bounds)]
+    if all(_stands_alone(part, parts[0]) for part in parts[1:]):
+        return [[line for line in part if line.cells] for part in parts]
+    return [list(table)]
 
 
-def _is_names(row: _Row) -> bool:
-    return _filled(row) >= 2 and not _has_number(row)
+def _used(table: Sequence[_Line]) -> list[int]:
+    """The columns in which a cell has a value of its own: a title may be merged over more."""
+    return sorted({c for line in table for c in line.cells if c not in line.across})
 
 
-def _is_header(header: _Row, body: Sequence[_Row]) -> bool:
-    width = max(map(len, body))
-    named = sum(any(c.isalpha() for c in cell) for cell in header)
-    return names_columns(header) and named >= 1 and 2 * _filled(header) >= min(width, 2 * named)
+def _columns(table: Sequence[_Line], low: int, high: int) -> list[_Line]:
+    return [
+        _Line(
+            {c: cell for c, cell in line.cells.items() if low <= c < high},
+            {c for c in line.across if low <= c < high},
+        )
+        for line in table
+    ]
+
+
+def _stands_alone(part: Sequence[_Line], first: Sequence[_Line]) -> bool:
+    own = [line for line in part if line.cells]
+    names = set(_own(own[0]))
+    column = min(c for line in own for c in line.cells)
+    words = [_kind(line.cells.get(column)) for line in own[1:]]
+    if len(names) < 2 or 2 * words.count("text") <= len(words):
+        return False
+    if not _is_names(own[0]):
+        return False
+    return names <= set(_own(first[0])) or bool(part[-1].cells) != bool(first[-1].cells)
+
+
+def _table(table: Sequence[_Line]) -> list[str]:
+    """The rows of a table with the names of its columns; where it has none, as they stand."""
+    used = _used(table)
+    place = {column: i for i, column in enumerate(used)}
+    looked = table[:32]
+    rows = [_texts(line, used) for line in looked]
+    head = find_head(
+        rows,
+        kinds=[[_kind(line.cells.get(c)) for c in used] for line in looked],
+        across=[frozenset(place[c] for c in line.across if c in place) for line in looked],
+    )
+    blocks = [_as_lines(table[: head.lead])] if head.lead else []
+    body = table[head.lead + head.rows :]
+    if not head.rows or len(used) == 1:
+        return [*blocks, _as_lines(table[head.lead :])]
+    names = list(head.names)
+    if not any(line.cells.get(used[0]) for line in table[head.lead : head.lead + head.rows]):
+        names[0] = ""  # without a name above it, the first column names the rows
+    said: list[str] = []
+    header = _texts(table[head.lead + head.rows - 1], used)
+    for line in body:
+        texts = _texts(line, used)
+        if len(line.across) + 1 == len(line.cells) > 1:
+            said.append(_own(line)[0])  # one cell over all columns: a heading among the rows
+        elif texts != header:  # which every printed page repeats
+            said += record_blocks(names, [texts])
+    return [*blocks, *said]
+
+
+def _texts(line: _Line, used: Sequence[int]) -> list[str]:
+    cells = line.cells
+    return [cells[c].text if c in cells else "" for c in used]
