@@ -8,6 +8,8 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
 
+from store.types import CONTEXT
+
 #: In a document's metadata: the offset at which each page begins, page 1 first.
 PAGE_STARTS = "page_starts"
 #: In a passage's metadata: the page that it stands on, such as ``3`` or ``3-4``.
@@ -19,9 +21,14 @@ def encode_page_starts(starts: Sequence[int]) -> str:
     return " ".join(map(str, starts))
 
 
-def passage_metadata(metadata: Mapping[str, str], start: int, end: int) -> dict[str, str]:
-    """What a chunk at ``start:end`` says of the metadata of its document: its own pages only."""
-    kept = {key: value for key, value in metadata.items() if key != PAGE_STARTS}
+def passage_metadata(
+    metadata: Mapping[str, str], start: int, end: int, *, context: str = ""
+) -> dict[str, str]:
+    """What a chunk at ``start:end`` says of its document's metadata: its own pages and context."""
+    own = (PAGE_STARTS, CONTEXT)
+    kept = {key: value for key, value in metadata.items() if key not in own}
+    if context:
+        kept[CONTEXT] = context
     if encoded := metadata.get(PAGE_STARTS):
         starts = [int(offset) for offset in encoded.split()]
         # Of pages that begin at the same offset only the last has text there.

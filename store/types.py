@@ -69,10 +69,16 @@ class Document(Value):
     ingested_at: datetime = Field(default_factory=now)
 
 
+#: In a passage's metadata: the ``context`` of its chunk.
+CONTEXT = "table_context"
+
+
 class Chunk(Value):
     """A contiguous piece of one document: what is embedded, searched and cited.
 
-    ``section`` is the path of headings above the chunk, outermost first. The id is derived from
+    ``section`` is the path of headings above the chunk, outermost first. ``context`` is what the
+    text cannot be read without and does not say itself: the names of the columns of the table that
+    it goes on with, or the row. The id is derived from
     the document, the text and its occurrence number, so that it survives edits elsewhere in the
     document.
     """
@@ -85,6 +91,7 @@ class Chunk(Value):
     text: str
     content_hash: str
     section: tuple[str, ...] = ()
+    context: str = ""
 
 
 class SourceRecord(Value):
@@ -141,8 +148,9 @@ class Passage(Value):
 
     @property
     def heading(self) -> str:
-        """Title and section path in one line, as the prompt shows it."""
+        """Title, section path and context in one line, as the prompt shows it."""
         parts = [self.title, *(s for s in self.section if s != self.title)]
+        parts.append(self.metadata.get(CONTEXT, ""))
         return " > ".join(" ".join(p.split()) for p in parts if p.strip())
 
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from fti.pipelines.engines.embedders.embedding import Embedder, Vectors
-from fti.pipelines.engines.sentences import sentence_spans
-from fti.store.types import EmbedderIdentity, Passage
+from pipelines.engines.context import context_at
+from pipelines.engines.embedding import Embedder, Vectors
+from pipelines.engines.sentences import sentence_spans
+from store.types import CONTEXT, EmbedderIdentity, Passage
 
 if TYPE_CHECKING:
     import numpy as np
@@ -95,12 +96,19 @@ def _nearest(
 
 
 def cut(passage: Passage, start: int, end: int) -> Passage:
-    """The stretch of a passage between two offsets into its text; its place goes along."""
+    """The stretch of a passage between two offsets into its text; its place goes along.
+
+    So do the names of the columns, where it is a row of a table.
+    """
+    metadata = {key: value for key, value in passage.metadata.items() if key != CONTEXT}
+    if context := context_at(passage, start):
+        metadata[CONTEXT] = context
     return passage.model_copy(
         update={
             "text": passage.text[start:end],
             "start": passage.start + start,
             "end": passage.start + end,
+            "metadata": metadata,
         }
     )
 

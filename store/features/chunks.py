@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 _MIN_CANDIDATES = 50
 _LOOKED_UP = (
     "id", "document_id", "ordinal", "start", "end", "text", "content_hash", "section",
+    "metadata",
 )  # fmt: skip
 
 
@@ -49,7 +50,7 @@ class ChunkReader(LedgerReader):
         if not self.exists():
             return []
         columns = ["id", "document_id", "source", "ordinal", "start", "end", "text"]
-        query = self._snapshot().search().select([*columns, "content_hash", "section"])
+        query = self._snapshot().search().select([*columns, "content_hash", "section", "metadata"])
         if documents is not None:
             ids = [documents] if isinstance(documents, str) else documents
             query = query.where(one_of("document_id", ids))

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fti.store.errors import StoreError
-from fti.store.page_starts import passage_metadata
-from fti.store.types import Chunk, Document, EmbedderIdentity, SourceRecord, sha256_hex
+from store.errors import StoreError
+from store.pages import passage_metadata
+from store.types import CONTEXT, Chunk, Document, EmbedderIdentity, SourceRecord, sha256_hex
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -328,7 +328,9 @@ def _append(columns: dict[str, list[Any]], update: DocumentUpdate) -> None:
         columns["content_hash"].append(chunk.content_hash)
         columns["search_text"].append(utf8(search_text))
         columns["section"].append([utf8(s) for s in chunk.section])
-        facts = passage_metadata(document.metadata, chunk.start, chunk.end)
+        facts = passage_metadata(
+            document.metadata, chunk.start, chunk.end, context=utf8(chunk.context)
+        )
         columns["metadata"].append(encode_metadata(facts))
 
 
@@ -360,7 +362,13 @@ def read_chunk(row: Mapping[str, Any]) -> Chunk:
         text=row["text"],
         content_hash=row["content_hash"],
         section=tuple(row["section"]),
+        context=_context(row["metadata"]),
     )
+
+
+def _context(metadata: str) -> str:
+    # Few chunks have one, and all are read at once: the others' metadata is not taken apart.
+    return decode_metadata(metadata).get(CONTEXT, "") if f'"{CONTEXT}"' in metadata else ""
 
 
 def vectors_table(keys: Sequence[str], vectors: NDArray[np.float32], schema: pa.Schema) -> pa.Table:

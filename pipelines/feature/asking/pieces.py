@@ -43,13 +43,20 @@ class Piece:
     first: bool = False  # of its paragraph
 
 
-def pieces(text: str, *, headings: Collection[str] = ()) -> Iterator[Piece]:
-    """Sentences, key-value lines and table cells of a chunk, in order."""
+def pieces(
+    text: str, *, headings: Collection[str] = (), context: str = ""
+) -> Iterator[Piece]:
+    """Sentences, key-value lines and table cells of a chunk, in order.
+
+    Args:
+        text: the chunk's.
+        headings: lines that are headings, folded.
+        context: the chunk's: the names of the columns that its first rows stand in, or their row.
+    """
     paragraph: list[str] = []
-    header: list[str] = []
+    header, record = _from_context(context)
     aligned: list[str] = []
     fence = False
-    record = ""
     all_lines = [*text.split("\n"), ""]
     for number, line in enumerate(all_lines):
         if _FENCE.match(line):
@@ -111,6 +118,16 @@ def pieces(text: str, *, headings: Collection[str] = ()) -> Iterator[Piece]:
         else:
             paragraph.append(content)
     yield from _sentences(paragraph)
+
+
+def _from_context(context: str) -> tuple[list[str], str]:
+    """The columns of the table that a chunk goes on with, and the name of the row."""
+    if not context:
+        return [], ""
+    columns = [_plain(cell) for cell in context.split(" | ")]
+    pair = _PAIR.fullmatch(columns[0])
+    named = pair is not None and _names_record(pair["key"].strip())
+    return columns, pair["value"] if pair is not None and named else ""
 
 
 def _announces(line: str, following: str) -> bool:

@@ -212,6 +212,7 @@ def questions(
     casing: Casing,
     headings: frozenset[str] = frozenset(),
     english: bool = True,
+    context: str = "",
 ) -> list[Question]:
     """All questions that the rules can write about a chunk, in reading order.
 
@@ -222,11 +223,13 @@ def questions(
         casing: of the whole collection.
         headings: lines that are headings though nothing in the text marks them.
         english: whether English templates may be used; otherwise words are only left out.
+        context: the chunk's.
     """
     found: list[Question] = []
     before: Clause | None = None
     topic = section[-1] if section else title
-    for piece in pieces(text, headings={folded(h) for h in (*headings, *section, title)}):
+    known = {folded(h) for h in (*headings, *section, title)}
+    for piece in pieces(text, headings=known, context=context):
         if piece.kind != "sentence":
             before = None
             if english:

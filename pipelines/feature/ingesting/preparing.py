@@ -126,6 +126,6 @@ def split(
 
 def with_texts(document: Document, chunks: list[Chunk], *, empty_reason: str = "") -> Split:
     """A document that is split, with what is embedded of it."""
-    texts = tuple(embedding_text(document.title, c.section, c.text) for c in chunks)
+    texts = tuple(embedding_text(document.title, c.section, c.text, c.context) for c in chunks)
     keys = tuple(sha256_hex(text) for text in texts)
     return Split(document, tuple(chunks), texts, keys, empty_reason)

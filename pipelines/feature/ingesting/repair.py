@@ -70,7 +70,7 @@ def _remade(
         config=config.chunking,
         embedder_max_tokens=embedder.identity.max_tokens,
     )
-    texts = [embedding_text(document.title, c.section, c.text) for c in chunks]
+    texts = [embedding_text(document.title, c.section, c.text, c.context) for c in chunks]
     vectors = (
         embedder.embed_documents(texts)
         if texts

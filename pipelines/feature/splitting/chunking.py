@@ -15,9 +15,10 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
-from fti.pipelines.feature.reading.cleaning import clean_line
-from fti.pipelines.feature.reading.headings import ROW_TEXTS, Heading, find_headings
-from fti.pipelines.feature.splitting.split_places import (
+from pipelines.feature.cleaning import clean_line
+from pipelines.feature.continued import Continued
+from pipelines.feature.headings import ROW_TEXTS, Heading, find_headings
+from pipelines.feature.splitting import (
     CODE,
     SECTION,
     Ruler,
@@ -105,7 +106,8 @@ def chunk(
         headings = find_headings(text, document.media_type)
     outline = _Outline(text, headings)
     ruler = Ruler(text, token_spans)
-    shape = shape_of(document, headings, config.boundary_level)
+    continued = Continued(text, document.media_type)
+    shape = shape_of(document, headings, config.boundary_level, continued.tables)
     spans: list[_Span] = []
     for start, end in outline.groups(config.boundary_level):
         budget = config.max_tokens
@@ -115,6 +117,14 @@ def chunk(
                 for path in set(outline.paths(start, end))
             )
             room = embedder_max_tokens - _SPECIAL_TOKENS - prefix
+            budget = max(min(budget, room), _MIN_BUDGET)
+            # Pieces of a table that must be split are embedded with the names of its columns.
+            names = {
+                table.columns
+                for table in continued.within(start, end)
+                if ruler.count(table.start, table.end) > budget // 2
+            }
+            room -= max((len(token_spans(columns)) for columns in names), default=0)
             budget = max(min(budget, room), _MIN_BUDGET)
         overlap = min(config.overlap_tokens, budget // 2)
         for s, e in split_evenly(shape, ruler, start, end, max_tokens=budget - overlap):
@@ -127,16 +137,34 @@ def chunk(
         for start, end, limit in _with_overlap(spans, shape, ruler, rows=rows)
         for piece in _within(text, start, end, limit, token_spans)
     ]
-    return _number(document, pieces, outline)
+    chunks = _number(document, pieces, outline, continued)
+    if embedder_max_tokens is None:
+        return chunks
+    return [_fitting(document, one, token_spans, embedder_max_tokens) for one in chunks]
 
 
-def embedding_text(title: str, section: Sequence[str], text: str) -> str:
+def embedding_text(title: str, section: Sequence[str], text: str, context: str = "") -> str:
     """What is embedded and full-text indexed for a chunk: where it stands, then what it says.
 
     Typographic ligatures are spelt out, since queries spell them so; the stored text keeps them.
     """
-    prefix = _prefix(title, section)
-    return (f"{prefix}\n{text}" if prefix else text).translate(_LIGATURES)
+    parts = [_prefix(title, section), context, text]
+    return "\n".join(filter(None, parts)).translate(_LIGATURES)
+
+
+def _fitting(
+    document: Document, found: Chunk, token_spans: TokenSpans, max_tokens: int
+) -> Chunk:
+    """The chunk with as much of its context as the embedder sees with its text."""
+    if not found.context:
+        return found
+    bare = embedding_text(document.title, found.section, found.text)
+    room = max_tokens - _SPECIAL_TOKENS - len(token_spans(bare))
+    spans = token_spans(found.context)
+    if len(spans) <= room:
+        return found
+    kept = found.context[: spans[room][0]].rstrip(" |") if room > 0 else ""
+    return found.model_copy(update={"context": kept})
 
 
 def _prefix(title: str, section: Sequence[str]) -> str:
@@ -277,7 +305,12 @@ def _inside_word(text: str, offset: int) -> bool:
     return 0 < offset < len(text) and text[offset - 1].isalnum() and text[offset].isalnum()
 
 
-def _number(document: Document, spans: Sequence[tuple[int, int]], outline: _Outline) -> list[Chunk]:
+def _number(
+    document: Document,
+    spans: Sequence[tuple[int, int]],
+    outline: _Outline,
+    continued: Continued,
+) -> list[Chunk]:
     occurrences: Counter[str] = Counter()
     chunks = []
     for ordinal, (start, end) in enumerate(spans):
@@ -295,6 +328,7 @@ def _number(document: Document, spans: Sequence[tuple[int, int]], outline: _Outl
                 text=text,
                 content_hash=digest,
                 section=outline.path(start, end),
+                context=continued.context(start),
             )
         )
     return chunks

@@ -13,7 +13,8 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 
-from fti.pipelines.feature.reading.headings import (
+from pipelines.feature.continued import Table
+from pipelines.feature.headings import (
     MARKDOWN_TEXTS,
     PLAIN,
     Heading,
@@ -112,7 +113,12 @@ def _stretches(text: str) -> Iterator[tuple[int, int]]:
         start = end
 
 
-def shape_of(document: Document, headings: Sequence[Heading], boundary_level: int) -> str:
+def shape_of(
+    document: Document,
+    headings: Sequence[Heading],
+    boundary_level: int,
+    tables: Sequence[Table] = (),
+) -> str:
     """The text with its line breaks replaced by what the splitter may do with them.
 
     As long as the text, so that offsets are the same.
@@ -125,6 +131,7 @@ def shape_of(document: Document, headings: Sequence[Heading], boundary_level: in
         return _shape_of_code(text)
     found = lines(text, fences=markdown or document.media_type == PLAIN)
     heading_of = {h.start: h for h in headings}
+    in_table = _line_starts(text, tables)
     parts: list[str] = []
     heading_end, gluing = -1, False
     for line, following in zip(found, [*found[1:], None], strict=True):
@@ -143,7 +150,7 @@ def shape_of(document: Document, headings: Sequence[Heading], boundary_level: in
             parts.append(SECTION)
         elif (line.fence and line.fence == following.fence) or (
             markdown and _is_row(line.text) and _is_row(following.text)
-        ):
+        ) or (line.start in in_table and following.start in in_table):
             parts.append(CODE)
         elif _wraps(line.text, following.text) and not line.fence and not following.fence:
             parts.append(" ")
@@ -152,6 +159,17 @@ def shape_of(document: Document, headings: Sequence[Heading], boundary_level: in
     shape = "".join(parts)
     assert len(shape) == len(text), "offsets into the shape are offsets into the text"
     return shape
+
+
+def _line_starts(text: str, tables: Sequence[Table]) -> set[int]:
+    """Where the lines of tables begin."""
+    starts: set[int] = set()
+    for table in tables:
+        start = table.start
+        while 0 <= start < table.end:
+            starts.add(start)
+            start = text.find("\n", start, table.end) + 1 or -1
+    return starts
 
 
 def _shape_of_code(text: str) -> str:

@@ -11,14 +11,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from fti.pipelines.engines.cross_encoders.reranking import Reranker, rerank
-from fti.pipelines.engines.embedders.embedding import Embedder
-from fti.pipelines.inference.answering.citations import folded_words
-from fti.pipelines.inference.inference_config import RetrievalConfig
-from fti.store.errors import EmptyQuestion
-from fti.store.features.filters import Condition, Where, conditions
-from fti.store.lance.shapes import COLLECTION
-from fti.store.types import Chunk, Passage, SearchMode
+from pipelines.engines.embedding import Embedder
+from pipelines.engines.reranking import Reranker, rerank
+from pipelines.inference.citations import folded_words
+from pipelines.inference.config import RetrievalConfig
+from store.errors import EmptyQuestion
+from store.filters import Condition, Where, conditions
+from store.pages import passage_metadata
+from store.tables import COLLECTION
+from store.types import Chunk, Passage, SearchMode
 
 if TYPE_CHECKING:
     from fti.store.features.feature_store import FeatureStore
@@ -285,7 +286,10 @@ def in_sections(
         ):
             continue
         text = document.text[start:end]
-        found.append(passage.model_copy(update={"text": text, "start": start, "end": end}))
+        context = next((c.context for c in chunks[document.id] if c.start == start), "")
+        metadata = passage_metadata(passage.metadata, start, end, context=context)
+        stretch = {"text": text, "start": start, "end": end, "metadata": metadata}
+        found.append(passage.model_copy(update=stretch))
     return [p.model_copy(update={"rank": n}) for n, p in enumerate(found, start=1)]
 
 

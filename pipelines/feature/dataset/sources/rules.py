@@ -68,6 +68,7 @@ def from_chunks(
                 casing=casing,
                 headings=headings,
                 english=english,
+                context=chunk.context,
             )
             written += len(found)
             kept = []
