@@ -50,7 +50,51 @@ def dataset_json(dataset: DatasetVersion) -> dict[str, Any]:
         "created_at": dataset.created_at.isoformat(),
         "run": dataset.run_id,
         "features_version": dataset.features_version,
+        **({"imported": imported} if (imported := _imported(dataset)) else {}),
     }
+
+
+#: Why something of imported files became no row, for people.
+LEFT_OUT = {
+    "answers_of_weight_0": "answers of weight 0, which are only read",
+    "answers_without_question": "answers that no user's turn comes before",
+    "asked_before": "asked and answered alike before",
+    "beyond_max_imported_share": "beyond dataset.max_imported_share",
+    "beyond_max_rows": "beyond dataset.max_rows",
+    "cut_at_a_tool": "conversations cut where a tool is used",
+    "empty_turn": "conversations with an empty turn",
+    "in_frozen_cases": "asked in a frozen case set",
+    "no_answer": "conversations without an answer",
+    "no_list_of_turns": "rows whose turns are no list of turns",
+    "no_question": "conversations without a question",
+    "no_such_weight": "conversations with a weight that is no number from 0 on",
+    "none_of_the_forms": "rows of no form that can be imported",
+    "not_text": "conversations with a turn that is no text",
+    "only_with_tools": "conversations that use a tool from the first question on",
+    "system_turns_left_out": "system turns, since a model's contract has its own",
+    "unknown_role": "conversations with an unknown role",
+}
+
+
+def _imported(dataset: DatasetVersion) -> dict[str, Any]:
+    """Of imported files what was given, taken and used, and by reason what was left out."""
+    counts = dict(dataset.statistics.get("sources", {}).get("imported", {}))
+    if not counts:
+        return {}
+    said = {name: counts.pop(name, 0) for name in ("rows", "conversations", "answers", "used")}
+    return {**said, "left_out": counts}
+
+
+def _say_imported(session: Session, dataset: DatasetVersion) -> None:
+    found = _imported(dataset)
+    if not found:
+        return
+    session.report.say(
+        f"imported: {found['used']} of {found['answers']} answers are rows, from "
+        f"{found['conversations']} of {found['rows']} conversations"
+    )
+    for reason, count in sorted(found["left_out"].items(), key=lambda pair: (-pair[1], pair[0])):
+        session.report.say(f"  left out: {count} {LEFT_OUT.get(reason, reason.replace('_', ' '))}")
 
 
 @group.command("build")
@@ -64,7 +108,7 @@ def build(
         list[str] | None,
         typer.Option(
             "--import",
-            help="Conversations to take in: a JSONL, Parquet or CSV file, a folder of "
+            help="Conversations to take in: a JSONL, Parquet, CSV or TSV file, a folder of "
             "save_to_disk, or OWNER/NAME@COMMIT of the Hub. Repeatable.",
         ),
     ] = None,
@@ -247,6 +291,7 @@ def _say_built(session: Session, dataset: DatasetVersion) -> None:
         + ", ".join(f"{count} {kind}" for kind, count in sorted(dataset.kinds.items()))
         + f"); digest {dataset.digest[:12]}"
     )
+    _say_imported(session, dataset)
 
 
 @group.command("list")
@@ -325,6 +370,7 @@ def show(
         title=f"{version.ref} ({version.kind}, digest {version.digest[:12]}, run {version.run_id})",
     )
     _say_filters(session, version)
+    _say_imported(session, version)
     for example in examples:
         session.report.say(f"\n[{example.kind}] {example.question}", style="bold")
         if isinstance(example, PreferenceExample):

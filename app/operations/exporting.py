@@ -122,7 +122,10 @@ def _chat(row: Example) -> dict[str, Any]:
         return {"prompt": turns} | {
             side: [{"role": "assistant", "content": text}] for side, text in sides.items()
         }
-    return {"messages": [*turns, {"role": "assistant", "content": row.response}]}
+    # Only the last answer is what the row teaches: those before it have rows of their own, or are
+    # not to be learned. This is how OpenAI's format says so.
+    before = [t | {"weight": 0} if t["role"] == "assistant" else t for t in turns]
+    return {"messages": [*before, {"role": "assistant", "content": row.response}]}
 
 
 def _flat(row: Example) -> dict[str, Any]:

@@ -15,8 +15,15 @@ Kind = Literal[
     "case", "feedback", "written", "chat", "unanswerable",
 ]  # fmt: skip
 
+#: Most rows beside imported conversations, where no setting says how many.
+MAX_ROWS = 4000
+
 #: Kinds that come from people; they stand before what was written from the documents.
 GIVEN: frozenset[Kind] = frozenset({"case", "feedback", "chat", "unanswerable"})
+
+
+#: Of imported files what was given and taken; what else is counted of them was left out.
+IMPORTED_COUNTS = ("rows", "conversations", "answers", "used")
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +96,9 @@ class Tally:
     @property
     def left_out(self) -> Counter[str]:
         """What did not become a row, by reason, whatever source it came from."""
-        used = {"used", "kept", "prompt_tokens", "reply_tokens", "asked_again", "conversations"}
+        used = {
+            "used", "kept", "prompt_tokens", "reply_tokens", "asked_again", *IMPORTED_COUNTS
+        }  # fmt: skip
         every = self.rejected + self.cases + self.feedback + self.imported + self.written
         return Counter({reason: n for reason, n in every.items() if reason not in used and n})
 
@@ -103,7 +112,7 @@ class Tally:
         return {
             name: dict(sorted((k, v) for k, v in counts.items() if v))
             for name, counts in by_name.items()
-            if counts
+            if any(counts.values())
         }
 
     @property
@@ -132,20 +141,29 @@ def with_share(asked: Sequence[Asked], config: DatasetConfig, tally: Tally) -> l
     return [a for a in asked if id(a) not in left_out]
 
 
-def sampled(asked: Sequence[Asked], config: DatasetConfig) -> list[Asked]:
-    """At most ``max_rows``: what people gave first, documents in turn, imports in their share."""
+def sampled(asked: Sequence[Asked], config: DatasetConfig, tally: Tally) -> list[Asked]:
+    """At most ``max_rows``: what people gave first, documents in turn, imports in their share.
+
+    Imported conversations are all taken where neither setting bounds them.
+    """
     chats = [a for a in asked if a.kind == "chat"]
     given = [a for a in asked if a.kind in GIVEN and a.kind != "chat"]
     written = [a for a in asked if a.kind not in GIVEN]
-    share = config.max_imported_share if given or written else 1.0
-    room = round(min(len(asked), config.max_rows) * share)
-    if share < 1:
-        room = min(room, round((len(given) + len(written)) * share / (1 - share)))
+    share = config.max_imported_share
+    room = within_share = len(chats)
+    if share is not None and (given or written):
+        most = len(asked) if config.max_rows is None else min(len(asked), config.max_rows)
+        within_share = min(room, round(most * share))
+        if share < 1:
+            within_share = min(within_share, round((len(given) + len(written)) * share / (1 - share)))
+    room = within_share if config.max_rows is None else min(within_share, config.max_rows)
+    tally.imported["beyond_max_imported_share"] += len(chats) - within_share
+    tally.imported["beyond_max_rows"] += within_share - room
     imported = _in_turn(chats, config)[:room]
+    most = MAX_ROWS if config.max_rows is None else config.max_rows - len(imported)
     kept: list[Asked] = []
     for part in (given, written):
-        left = config.max_rows - len(imported) - len(kept)
-        kept += _in_turn(part, config)[: max(0, left)]
+        kept += _in_turn(part, config)[: max(0, most - len(kept))]
     chosen = {id(one) for one in (*kept, *imported)}
     return [one for one in asked if id(one) in chosen]
 

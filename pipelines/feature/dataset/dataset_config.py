@@ -74,8 +74,11 @@ class DatasetConfig(Value):
     questions_per_chunk: int = Field(
         default=5, ge=1, le=50, description="Most synthetic questions from one chunk."
     )
-    max_rows: int = Field(
-        default=4000, ge=1, description="Most rows in all; documents share them evenly."
+    max_rows: int | None = Field(
+        default=None,
+        ge=1,
+        description="Most rows in all; documents share them evenly. Null: 4000, not counting "
+        "imported conversations, of which all are taken then.",
     )
     synthetic: Literal["always", "without_cases", "never"] = Field(
         default="always",
@@ -94,8 +97,11 @@ class DatasetConfig(Value):
     max_section_share: float = Field(
         default=0.05, ge=0, le=1, description="Most that ask which section says something."
     )
-    max_imported_share: float = Field(
-        default=0.5, ge=0, le=1, description="Most of the rows that were imported conversations."
+    max_imported_share: float | None = Field(
+        default=None,
+        ge=0,
+        le=1,
+        description="Most of the rows that were imported conversations; null: all that are given.",
     )
     near_duplicate: float = Field(
         default=0.7,

@@ -42,7 +42,13 @@ def same_embedder(store: Store, embedder: Embedder) -> None:
     store.features.require_identity(embedder.identity)
 
 
-@DATASET.precondition("Documents were ingested", raises=StoreEmpty)
+@DATASET.precondition("Documents were ingested, or conversations are given", raises=StoreEmpty)
+def has_material(store: Store, imports: Sequence[str]) -> None:
+    """There is something to make rows from."""
+    if not imports:
+        has_documents(store)
+
+
 def has_documents(store: Store) -> None:
     """There is something to make questions from."""
     if not store.features.exists() or not store.features.stats().chunks:
@@ -114,7 +120,7 @@ def build_dataset(
 
     Raises:
         InvalidName: ``name`` is not a plain name.
-        StoreEmpty: nothing was ingested.
+        StoreEmpty: nothing was ingested, and no conversations are given.
         EmbedderMismatch: the store's vectors come from another embedder.
         InputError: no row could be made; says what was left out and why. What a source raises.
     """
@@ -130,8 +136,9 @@ def build_dataset(
     }
     settings = config.model_dump(mode="json")
     with store.runs.running("dataset", inputs=inputs, settings=settings) as run:
-        features = store.features.checkout(version)
-        documents = list(features.documents())
+        # Conversations may be all there is.
+        features = store.features.checkout(version) if store.features.exists() else store.features
+        documents = list(features.documents()) if features.exists() else []
         chunks = features.chunks()
         tally = Tally()
         # Before anything that takes long: it may refuse.
@@ -152,14 +159,19 @@ def build_dataset(
             asked += writer.write(apart(chunks, split_of), by_document, split_of, tally, progress)
         if config.synthetic == "always" or (config.synthetic == "without_cases" and not cases):
             asked += from_chunks(documents, chunks, split_of, config, tally, progress)
+        chats_given = _chats(asked)
         asked = unique(asked, config, tally)
+        tally.imported["asked_before"] += chats_given - _chats(asked)
         contaminated: Counter[str] = Counter()
         if frozen:
+            chats_given = _chats(asked)
             asked, contaminated = decontaminated(asked, frozen, tally)
-        asked = sampled(with_share(asked, config, tally), config)
+            tally.imported["in_frozen_cases"] += chats_given - _chats(asked)
+        asked = sampled(with_share(asked, config, tally), config, tally)
         by_id = {c.id: c for c in chunks}
         builder = RowBuilder(features, embedder, config, form, split_of, by_id, documents, tally)
         rows = builder.build(asked, progress)
+        tally.imported["used"] = sum(row.kind == "chat" for part in rows.values() for row in part)
         if config.mask:
             rows = masked_rows(rows, config.mask, form, tally)
         if not any(rows.values()):
@@ -216,6 +228,10 @@ def estimate_writing(store: Store, writer: QuestionWriter, config: DatasetConfig
     documents = list(store.features.documents())
     chunks = apart(store.features.chunks(), split_documents(documents, config))
     return writer.estimate(chunks, {d.id: d for d in documents})
+
+
+def _chats(asked: Sequence[Asked]) -> int:
+    return sum(one.kind == "chat" for one in asked)
 
 
 def _counts(counter: Counter[str]) -> str:

@@ -3,6 +3,11 @@
 Four forms are told apart by their columns: ``messages`` (OpenAI), ``conversations`` (ShareGPT),
 ``prompt`` with ``completion`` (texts or messages), and ``instruction`` with ``output`` (Alpaca).
 Nothing of a dataset is run: scripts are not loaded, and a Hub dataset is one commit of it.
+
+What their makers mean by them: an empty system turn is none, a developer is the system, content may
+be a list of parts, and an answer of weight 0 (or ``train: false``) is there for what follows and is
+not learned. Whoever uses a tool answers from what it said, and there are no tools here: such a
+conversation is taken up to the question that led to the first use of one.
 """
 
 from __future__ import annotations
@@ -17,25 +22,35 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fti.pipelines.engines.weights import LOAD_ERRORS
-from fti.pipelines.feature.dataset.asked import Asked, Tally
-from fti.pipelines.feature.dataset.dataset_config import DatasetConfig
-from fti.pipelines.feature.dataset.splits import split_groups
-from fti.pipelines.feature.ingesting.resemblance import near_duplicate_groups
-from fti.store.errors import InvalidCases, SourceNotFound
-from fti.store.files.atomic import iter_lines
-from fti.store.types import Message, Role, sha256_hex
+from pipelines.engines.weights import LOAD_ERRORS
+from pipelines.feature.dataset.asked import Asked, Tally
+from pipelines.feature.dataset.config import DatasetConfig
+from pipelines.feature.dataset.splits import split_groups
+from pipelines.feature.resemblance import near_duplicate_groups
+from store.atomic import iter_lines
+from store.delimited import read_table
+from store.errors import InvalidCases, SourceNotFound
+from store.types import Message, Role, sha256_hex
 
 _FILES = {
     ".jsonl": "json", ".json": "json", ".ndjson": "json", ".parquet": "parquet", ".csv": "csv",
+    ".tsv": "csv",
 }  # fmt: skip
 _HUB = re.compile(r"(?P<id>[\w.-]+/[\w.-]+)(?:@(?P<revision>[^@#]*))?(?:#(?P<split>[\w.-]+))?")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _ROLES: Mapping[str, Role] = {
     "user": "user", "human": "user", "prompter": "user",
     "assistant": "assistant", "gpt": "assistant", "model": "assistant", "bot": "assistant",
-    "system": "system",
+    "chatgpt": "assistant", "ai": "assistant",
+    "system": "system", "developer": "system",
 }  # fmt: skip
+_TOOLS = frozenset({"tool", "function", "function_call", "function_response", "observation",
+                    "tool_call", "tool_response", "ipython"})  # fmt: skip
+_TEXT_PARTS = frozenset({"text", "input_text", "output_text", "refusal"})
+_COLUMNS = (
+    ("messages",), ("conversations",), ("prompt", "completion"), ("instruction", "output"),
+    ("instruction", "response"),
+)  # fmt: skip
 _FORMS = (
     "messages: [{role, content}, ...]; conversations: [{from, value}, ...]; prompt and completion; "
     "or instruction, input and output"
@@ -44,10 +59,31 @@ _FORMS = (
 
 @dataclass(frozen=True, slots=True)
 class Conversation:
-    """Turns that end with an assistant's, and what names them within their source."""
+    """Turns of user and assistant, and what names them within their source.
+
+    ``unlearned`` are the places of answers that are there for what follows only.
+    """
 
     turns: tuple[Message, ...]
     origin: str
+    unlearned: frozenset[int] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class _Turn:
+    role: Role
+    content: str
+    learned: bool = True
+    tool: bool = False  # uses a tool, or is what one said
+
+
+@dataclass(frozen=True, slots=True)
+class _Taken:
+    turns: tuple[_Turn, ...]
+    cut: bool
+
+
+_NO_FORM = "none_of_the_forms"
 
 
 class _Unusable(Exception):
@@ -71,13 +107,29 @@ def load_chats(source: str, tally: Tally) -> list[Conversation]:
         rows, name = _from_hub(source), source
     found: list[Conversation] = []
     unusable: Counter[str] = Counter()
+    columns: list[str] = []
     for number, row in enumerate(rows, start=1):
+        tally.imported["rows"] += 1
         try:
-            found.append(Conversation(_turns(row, name), f"{name}#{number}"))
+            taken = _before_tools(_turns(row))
         except _Unusable as reason:
             unusable[str(reason)] += 1
+            if str(reason) == _NO_FORM and number == 1:
+                columns = sorted(map(str, row))
+            continue
+        if taken.cut:
+            tally.imported["cut_at_a_tool"] += 1
+        places = {at for at, turn in enumerate(taken.turns) if not turn.learned}
+        messages = tuple(Message(role=t.role, content=t.content) for t in taken.turns)
+        found.append(Conversation(messages, f"{name}#{number}", frozenset(places)))
     tally.imported.update(unusable)
     tally.imported["conversations"] += len(found)
+    if not found and columns and set(unusable) == {_NO_FORM}:
+        raise InvalidCases(
+            f"The rows of {name!r} have the columns {columns}, which are none of the forms that "
+            "can be imported.",
+            hint=f"A row has {_FORMS}.",
+        )
     if not found:
         why = ", ".join(f"{reason} {count}" for reason, count in unusable.most_common())
         raise InvalidCases(
@@ -103,10 +155,14 @@ def from_chats(
     split_of = split_groups([[ids[i] for i in group] for group in groups], place, config)
     asked: list[Asked] = []
     for key, conversation in zip(ids, conversations, strict=True):
-        turns = [m for m in conversation.turns if m.role != "system"]
+        numbered = [(n, m) for n, m in enumerate(conversation.turns) if m.role != "system"]
+        turns = [message for _, message in numbered]
         tally.imported["system_turns_left_out"] += len(conversation.turns) - len(turns)
-        for at, turn in enumerate(turns):
+        for at, (number, turn) in enumerate(numbered):
             if turn.role != "assistant":
+                continue
+            if number in conversation.unlearned:
+                tally.imported["answers_of_weight_0"] += 1
                 continue
             if at == 0 or turns[at - 1].role != "user":
                 tally.imported["answers_without_question"] += 1
@@ -124,6 +180,7 @@ def from_chats(
                     shown=(),
                 )
             )
+    tally.imported["answers"] += len(asked)
     return asked
 
 
@@ -131,14 +188,14 @@ def from_chats(
 
 
 def _local(path: Path) -> Iterator[Mapping[str, Any]]:
-    from datasets import Dataset, DatasetDict, load_dataset, load_from_disk
-
     if path.is_dir():
         if not any((path / name).is_file() for name in ("dataset_dict.json", "state.json")):
             raise InvalidCases(
                 f"{str(path)!r} is a folder that datasets.save_to_disk did not write.",
                 hint=f"Name a file of it: {', '.join(_FILES)}.",
             )
+        from datasets import DatasetDict, load_from_disk
+
         with _quiet():
             loaded = load_from_disk(str(path), keep_in_memory=True)
         parts = loaded.values() if isinstance(loaded, DatasetDict) else [loaded]
@@ -149,8 +206,14 @@ def _local(path: Path) -> Iterator[Mapping[str, Any]]:
             f"{str(path)!r} is no file that conversations are read from.",
             hint=f"Name one of these kinds: {', '.join(_FILES)}, or a folder of save_to_disk.",
         )
+    if path.suffix.lower() == ".json":
+        return iter(_json_rows(path))
     if builder == "json":
-        _check_lines(path)
+        return _json_lines(path)
+    if builder == "csv":
+        return _table_rows(path)
+    from datasets import Dataset, load_dataset
+
     # The library's cache of a local file would keep a copy of it in the user's home.
     with tempfile.TemporaryDirectory(prefix="fti-import-") as cache, _quiet():
         try:
@@ -166,10 +229,20 @@ def _local(path: Path) -> Iterator[Mapping[str, Any]]:
         return iter(loaded.to_list())
 
 
-def _check_lines(path: Path) -> None:
-    """Name the line that is no JSON; the library says only that there is one."""
-    if path.suffix.lower() == ".json":
-        return  # may be one value over many lines
+def _json_rows(path: Path) -> list[Mapping[str, Any]]:
+    """Rows of a file that is one value: a list of them, one, or an object that holds the list."""
+    try:
+        value = json.loads(path.read_bytes())
+    except (ValueError, RecursionError):
+        return list(_json_lines(path))  # a line each, whatever the file's name says
+    if isinstance(value, dict) and not any(set(form) <= value.keys() for form in _COLUMNS):
+        lists = [v for v in value.values() if isinstance(v, list) and v]
+        value = lists[0] if len(lists) == 1 else value
+    rows = value if isinstance(value, list) else [value]
+    return [_row(row, path, number) for number, row in enumerate(rows, start=1)]
+
+
+def _json_lines(path: Path) -> Iterator[Mapping[str, Any]]:
     for number, line in enumerate(iter_lines(path), start=1):
         try:
             row = json.loads(line)
@@ -177,11 +250,39 @@ def _check_lines(path: Path) -> None:
             raise InvalidCases(
                 f"Row {number} of {str(path)!r} is not JSON: {error}.", hint="Mend or remove it."
             ) from error
-        if not isinstance(row, dict):
-            raise InvalidCases(
-                f"Row {number} of {str(path)!r} is {type(row).__name__}, not an object.",
-                hint=f"A row has {_FORMS}.",
-            )
+        yield _row(row, path, number)
+
+
+def _row(row: Any, path: Path, number: int) -> Mapping[str, Any]:
+    if not isinstance(row, dict):
+        raise InvalidCases(
+            f"Row {number} of {str(path)!r} is {type(row).__name__}, not an object.",
+            hint=f"A row has {_FORMS}.",
+        )
+    return row
+
+
+def _table_rows(path: Path) -> Iterator[Mapping[str, Any]]:
+    """Rows of a table; lists of turns stand in its cells as JSON."""
+    for needs in _COLUMNS:
+        try:
+            rows = list(read_table(path, needs=needs))
+            break
+        except InvalidCases:
+            continue
+    else:
+        rows = list(read_table(path))
+    for _, row in rows:
+        yield {name: _value(cell) for name, cell in row.items()}
+
+
+def _value(cell: str | None) -> Any:
+    if cell is None or not cell.lstrip().startswith("[{"):
+        return cell
+    try:
+        return json.loads(cell)
+    except (ValueError, RecursionError):
+        return cell
 
 
 def _from_hub(source: str) -> Iterator[Mapping[str, Any]]:
@@ -237,58 +338,97 @@ def _innermost(error: BaseException) -> str:
 # Rows to turns
 
 
-def _turns(row: Mapping[str, Any], name: str) -> tuple[Message, ...]:
+def _turns(row: Mapping[str, Any]) -> tuple[_Turn, ...]:
     if row.get("messages") is not None:
-        turns = _listed(row["messages"])
-    elif row.get("conversations") is not None:
-        turns = _listed(row["conversations"])
-    elif "prompt" in row and "completion" in row:
-        turns = (*_side(row["prompt"], "user"), *_side(row["completion"], "assistant"))
-    elif "instruction" in row and ("output" in row or "response" in row):
+        return _listed(row["messages"])
+    if row.get("conversations") is not None:
+        return _listed(row["conversations"])
+    if "prompt" in row and "completion" in row:
+        return (*_side(row["prompt"], "user"), *_side(row["completion"], "assistant"))
+    if "instruction" in row and ("output" in row or "response" in row):
         more = row.get("input") or row.get("context") or ""
         asked = "\n\n".join(_text(part) for part in (row["instruction"], more) if part)
         answer = row["output"] if "output" in row else row["response"]
-        turns = (*_side(asked, "user"), *_side(answer, "assistant"))
-    else:
-        raise InvalidCases(
-            f"The rows of {name!r} have the columns {sorted(row)}, which are none of the forms "
-            "that can be imported.",
-            hint=f"A row has {_FORMS}.",
-        )
-    if not any(m.role == "user" for m in turns):
-        raise _Unusable("no_question")
-    if not any(m.role == "assistant" for m in turns):
-        raise _Unusable("no_answer")
-    return turns
+        return (*_side(asked, "user"), *_side(answer, "assistant"))
+    raise _Unusable(_NO_FORM)
 
 
-def _side(value: Any, role: Role) -> tuple[Message, ...]:
-    return _listed(value) if isinstance(value, list) else _message(role, value)
+def _before_tools(turns: tuple[_Turn, ...]) -> _Taken:
+    """The turns up to the question that led to the first use of a tool."""
+    first = next((at for at, turn in enumerate(turns) if turn.tool), None)
+    kept = turns
+    if first is not None:
+        while first and turns[first - 1].role != "assistant":
+            first -= 1
+        kept = turns[:first]
+    if not any(turn.role == "user" for turn in kept):
+        raise _Unusable("no_question" if first is None else "only_with_tools")
+    if not any(turn.role == "assistant" for turn in kept):
+        raise _Unusable("no_answer" if first is None else "only_with_tools")
+    return _Taken(kept, cut=first is not None)
 
 
-def _listed(turns: Any) -> tuple[Message, ...]:
+def _side(value: Any, role: Role) -> tuple[_Turn, ...]:
+    return _listed(value) if isinstance(value, list) else (_spoken(role, _text(value)),)
+
+
+def _listed(turns: Any) -> tuple[_Turn, ...]:
     if not isinstance(turns, list):
         raise _Unusable("no_list_of_turns")
-    found: list[Message] = []
+    found: list[_Turn] = []
     for turn in turns:
         if not isinstance(turn, Mapping):
             raise _Unusable("no_list_of_turns")
-        said = turn.get("role") or turn.get("from")
-        role = _ROLES.get(str(said).casefold())
+        said = str(turn.get("role") or turn.get("from")).casefold()
+        if said in _TOOLS or turn.get("tool_calls") or turn.get("function_call"):
+            found.append(_Turn("assistant", "", tool=True))
+            continue
+        role = _ROLES.get(said)
         if role is None:
-            raise _Unusable("unknown_role")  # a tool's turns mean nothing without the tool
-        found += _message(role, turn.get("content") if "content" in turn else turn.get("value"))
+            raise _Unusable("unknown_role")
+        content = turn.get("content") if "content" in turn else turn.get("value")
+        if content is None and isinstance(turn.get("refusal"), str):
+            content = turn["refusal"]
+        if role == "system":
+            # Without words it says nothing, and is there since a form has a place for it.
+            if content is None or not (text := _text(content)).strip():
+                continue
+            found.append(_Turn(role, text))
+            continue
+        found.append(_spoken(role, _text(content), learned=_is_learned(turn)))
     return tuple(found)
 
 
-def _message(role: Role, value: Any) -> tuple[Message, ...]:
-    text = _text(value)
+def _is_learned(turn: Mapping[str, Any]) -> bool:
+    """Whether a model is to say this turn, and not only to read it."""
+    weight, train = turn.get("weight"), turn.get("train")
+    if weight is not None and (not isinstance(weight, int | float) or weight < 0):
+        raise _Unusable("no_such_weight")
+    return weight != 0 and train is not False
+
+
+def _spoken(role: Role, text: str, *, learned: bool = True) -> _Turn:
     if not text.strip():
         raise _Unusable("empty_turn")
-    return (Message(role=role, content=text),)
+    return _Turn(role, text, learned)
 
 
 def _text(value: Any) -> str:
+    """The text of a turn, which may come as a list of parts that are text."""
+    if isinstance(value, list):
+        return "".join(_part(part) for part in value)
     if not isinstance(value, str):
         raise _Unusable("empty_turn" if value is None else "not_text")
     return value
+
+
+def _part(part: Any) -> str:
+    if isinstance(part, str):
+        return part
+    if not isinstance(part, Mapping):
+        raise _Unusable("not_text")
+    kind = part.get("type") or "text"
+    text = part.get("refusal" if kind == "refusal" else "text")
+    if kind not in _TEXT_PARTS or not isinstance(text, str):
+        raise _Unusable("not_text")  # pictures and sound, without which the rest is half
+    return text

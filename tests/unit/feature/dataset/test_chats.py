@@ -80,7 +80,8 @@ def test_rows_that_are_no_conversation_are_counted(tmp_path: Path) -> None:
 
     assert len(load_chats(lines(tmp_path / "chats.jsonl", rows), tally)) == 1
     assert tally.imported == {
-        "conversations": 1, "no_answer": 1, "no_question": 1, "unknown_role": 1, "empty_turn": 1
+        "rows": 5, "conversations": 1,
+        "no_answer": 1, "no_question": 1, "only_with_tools": 1, "empty_turn": 1,
     }  # fmt: skip
 
 
