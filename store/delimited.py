@@ -14,10 +14,11 @@ import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
-from store.errors import InvalidCases
+from fti.store.errors import InvalidCases
 
 #: What may part columns. Of several that do so equally well the first one counts: a comma stands
 #: in texts and numbers too, a tab hardly ever.
@@ -86,7 +87,9 @@ def find_dialect(text: str, *, preferred: str = "") -> Dialect:
     return found
 
 
-def rows_of(text: str, dialect: Dialect, *, strict: bool = False) -> Iterator[tuple[int, list[str]]]:
+def rows_of(
+    text: str, dialect: Dialect, *, strict: bool = False
+) -> Iterator[tuple[int, list[str]]]:
     """Each row with the number of the line it ends on; blank lines are rows without cells.
 
     Raises:
@@ -215,12 +218,13 @@ def _judge(sample: str, delimiter: str, *, whole: bool) -> _Judged:
     if sound or '"' not in sample:
         return _Judged(_evenness(rows, delimiter), quoting=True)
     # A quote that does not close, or stands at the beginning of a cell for its own sake.
-    ways = [
-        _Judged(_evenness(_leniently(sample, delimiter, quoting), delimiter), quoting)
-        for quoting in (True, False)
-    ]
-    best = max(ways, key=lambda way: way.score)
-    return _Judged(0.7 * best.score, best.quoting)
+    plain = _leniently(sample, delimiter, False)
+    quoted = _evenness(_leniently(sample, delimiter, True), delimiter)
+    unquoted = _evenness(plain, delimiter)
+    opened = [cell for row in plain for cell in row if cell.startswith('"')]
+    closed = sum(len(cell) > 1 and cell.endswith('"') for cell in opened)
+    quoting = quoted > unquoted or (quoted == unquoted and 2 * closed > len(opened))
+    return _Judged(0.7 * max(quoted, unquoted), quoting)
 
 
 def _strictly(sample: str, delimiter: str, *, whole: bool) -> tuple[list[list[str]], bool]:
@@ -273,15 +277,15 @@ def _of_header(sample: str, *, whole: bool) -> str:
             continue
         rows = [r for r in _leniently(sample, delimiter, True) if any(map(str.strip, r))]
         width = len(rows[0]) if rows else 0
-        if width > 1 and not _is_punctuation(rows[:1], delimiter):
-            if sum(len(row) >= width for row in rows) > _NO_TABLE * len(rows):
-                return delimiter
+        enough = sum(len(row) >= width for row in rows) > _NO_TABLE * len(rows)
+        if width > 1 and enough and not _is_punctuation(rows[:1], delimiter):
+            return delimiter
     return ""
 
 
 def _is_punctuation(rows: Sequence[Sequence[str]], delimiter: str) -> bool:
     """Whether a delimiter stands in rows as it does in sentences and numbers."""
-    joints = [(a, b) for row in rows for a, b in zip(row, row[1:], strict=False)]
+    joints = [(a, b) for row in rows for a, b in pairwise(row)]
     spaced = sum(b[:1] == " " and a[-1:] not in ("", " ") for a, b in joints)
     if 2 * spaced >= len(joints):
         return True

@@ -8,7 +8,7 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
 
-from store.types import CONTEXT
+from fti.store.types import CONTEXT
 
 #: In a document's metadata: the offset at which each page begins, page 1 first.
 PAGE_STARTS = "page_starts"

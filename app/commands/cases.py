@@ -35,7 +35,8 @@ def case_set_json(version: CaseSetVersion) -> dict[str, Any]:
 def freeze(
     name: Annotated[str, typer.Argument(help="Name of the set; gets the next version number.")],
     cases: Annotated[
-        Path | None, typer.Argument(help="CASES.jsonl, a .csv or .tsv, or a BEIR folder; or use --dataset.")
+        Path | None,
+        typer.Argument(help="CASES.jsonl, a .csv or .tsv, or a BEIR folder; or use --dataset."),
     ] = None,
     dataset: Annotated[
         str | None,

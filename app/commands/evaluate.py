@@ -61,7 +61,10 @@ def register(app: typer.Typer) -> None:
 
 def evaluate(
     cases: Annotated[
-        str, typer.Argument(help="CASES.jsonl, a .csv, .tsv or BEIR folder, or NAME[/N] of a frozen set.")
+        str,
+        typer.Argument(
+            help="CASES.jsonl, a .csv, .tsv or BEIR folder, or NAME[/N] of a frozen set."
+        ),
     ],
     model: ModelOption = None,
     retrieval_only: Annotated[

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from store.types import CONTEXT, Passage
+from fti.store.types import CONTEXT, Passage
 
 _RULE = re.compile(r"[ \t]*\|?[ \t]*:?-+:?[ \t]*(?:[|+][ \t]*:?-+:?[ \t]*)*\|?[ \t]*")
 _PAIR = re.compile(r"[^:\n]{1,120}: .*\S")

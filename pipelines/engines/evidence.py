@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from pipelines.engines.context import context_at
-from pipelines.engines.embedding import Embedder, Vectors
-from pipelines.engines.sentences import sentence_spans
-from store.types import CONTEXT, EmbedderIdentity, Passage
+from fti.pipelines.engines.context import context_at
+from fti.pipelines.engines.embedders.embedding import Embedder, Vectors
+from fti.pipelines.engines.sentences import sentence_spans
+from fti.store.types import CONTEXT, EmbedderIdentity, Passage
 
 if TYPE_CHECKING:
     import numpy as np

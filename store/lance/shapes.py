@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from store.errors import StoreError
-from store.pages import passage_metadata
-from store.types import CONTEXT, Chunk, Document, EmbedderIdentity, SourceRecord, sha256_hex
+from fti.store.errors import StoreError
+from fti.store.page_starts import passage_metadata
+from fti.store.types import CONTEXT, Chunk, Document, EmbedderIdentity, SourceRecord, sha256_hex
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -43,9 +43,7 @@ class Piece:
     first: bool = False  # of its paragraph
 
 
-def pieces(
-    text: str, *, headings: Collection[str] = (), context: str = ""
-) -> Iterator[Piece]:
+def pieces(text: str, *, headings: Collection[str] = (), context: str = "") -> Iterator[Piece]:
     """Sentences, key-value lines and table cells of a chunk, in order.
 
     Args:

@@ -155,7 +155,9 @@ def sampled(asked: Sequence[Asked], config: DatasetConfig, tally: Tally) -> list
         most = len(asked) if config.max_rows is None else min(len(asked), config.max_rows)
         within_share = min(room, round(most * share))
         if share < 1:
-            within_share = min(within_share, round((len(given) + len(written)) * share / (1 - share)))
+            within_share = min(
+                within_share, round((len(given) + len(written)) * share / (1 - share))
+            )
     room = within_share if config.max_rows is None else min(within_share, config.max_rows)
     tally.imported["beyond_max_imported_share"] += len(chats) - within_share
     tally.imported["beyond_max_rows"] += within_share - room

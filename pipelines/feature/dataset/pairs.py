@@ -10,19 +10,25 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from pipelines.feature.dataset.asked import Tally, order
-from pipelines.feature.dataset.config import PERSONAL, DatasetConfig, PairsConfig
-from pipelines.feature.dataset.duplicates import FrozenQuestions
-from pipelines.feature.dataset.masking import masked_pair
-from pipelines.feature.dataset.reviewed import Accepted, Review, accepted
-from pipelines.feature.dataset.statistics import pair_statistics
-from pipelines.feature.quality import Candidate, content_words, holds, reads_as_english, rejection
-from pipelines.feature.questions import Casing, Question, Style, questions
-from store.contract import PromptForm, TokenCounter
-from store.errors import InputError
-from store.progress import Progress, ProgressEvent, quiet
-from store.store import Store
-from store.types import (
+from fti.pipelines.feature.asking.quality import (
+    Candidate,
+    content_words,
+    holds,
+    reads_as_english,
+    rejection,
+)
+from fti.pipelines.feature.asking.questions import Casing, Question, Style, questions
+from fti.pipelines.feature.dataset.asked import Tally, order
+from fti.pipelines.feature.dataset.dataset_config import PERSONAL, DatasetConfig, PairsConfig
+from fti.pipelines.feature.dataset.duplicates import FrozenQuestions
+from fti.pipelines.feature.dataset.masking import masked_pair
+from fti.pipelines.feature.dataset.sources.reviewed import Accepted, Review, accepted
+from fti.pipelines.feature.dataset.statistics import pair_statistics
+from fti.store.contracts.prompt_contract import PromptForm, TokenCounter
+from fti.store.errors import InputError
+from fti.store.progress import Progress, ProgressEvent, quiet
+from fti.store.store import Store
+from fti.store.types import (
     CONTEXT,
     SPLITS,
     DatasetVersion,

@@ -5,16 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
-from pipelines.engines.embedding import Embedder
-from pipelines.feature.dataset.asked import GIVEN, Asked, Tally, order
-from pipelines.feature.dataset.config import DatasetConfig
-from pipelines.feature.dataset.splits import SHOWN
-from pipelines.feature.quality import folded, holds
-from store.contract import PromptForm
-from store.features import FeatureStore
-from store.pages import passage_metadata
-from store.progress import Progress, ProgressEvent
-from store.types import SPLITS, Chunk, Document, InstructionExample, Passage, Split, sha256_hex
+from fti.pipelines.engines.embedders.embedding import Embedder
+from fti.pipelines.feature.asking.quality import folded, holds
+from fti.pipelines.feature.dataset.asked import GIVEN, Asked, Tally, order
+from fti.pipelines.feature.dataset.dataset_config import DatasetConfig
+from fti.pipelines.feature.dataset.splits import SHOWN
+from fti.store.contracts.prompt_contract import PromptForm
+from fti.store.features.feature_store import FeatureStore
+from fti.store.page_starts import passage_metadata
+from fti.store.progress import Progress, ProgressEvent
+from fti.store.types import SPLITS, Chunk, Document, InstructionExample, Passage, Split, sha256_hex
 
 _LOOKED_THROUGH = 24  # passages asked of the search before those of other splits are left out
 _REACHABLE = 20  # a question whose passage the search does not rank above this says too little
@@ -199,9 +199,7 @@ def passage_of(chunk: Chunk, documents: Mapping[str, Document]) -> Passage:
         start=chunk.start,
         end=chunk.end,
         text=chunk.text,
-        metadata=passage_metadata(
-            document.metadata, chunk.start, chunk.end, context=chunk.context
-        ),
+        metadata=passage_metadata(document.metadata, chunk.start, chunk.end, context=chunk.context),
     )
 
 

@@ -15,10 +15,10 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
-from pipelines.feature.cleaning import clean_line
-from pipelines.feature.continued import Continued
-from pipelines.feature.headings import ROW_TEXTS, Heading, find_headings
-from pipelines.feature.splitting import (
+from fti.pipelines.feature.reading.cleaning import clean_line
+from fti.pipelines.feature.reading.headings import ROW_TEXTS, Heading, find_headings
+from fti.pipelines.feature.splitting.continued import Continued
+from fti.pipelines.feature.splitting.split_places import (
     CODE,
     SECTION,
     Ruler,
@@ -134,7 +134,7 @@ def chunk(
     rows = document.media_type in ROW_TEXTS
     pieces = [
         piece
-        for start, end, limit in _with_overlap(spans, shape, ruler, rows=rows)
+        for start, end, limit in _with_overlap(spans, shape, ruler, continued, rows=rows)
         for piece in _within(text, start, end, limit, token_spans)
     ]
     chunks = _number(document, pieces, outline, continued)
@@ -152,9 +152,7 @@ def embedding_text(title: str, section: Sequence[str], text: str, context: str =
     return "\n".join(filter(None, parts)).translate(_LIGATURES)
 
 
-def _fitting(
-    document: Document, found: Chunk, token_spans: TokenSpans, max_tokens: int
-) -> Chunk:
+def _fitting(document: Document, found: Chunk, token_spans: TokenSpans, max_tokens: int) -> Chunk:
     """The chunk with as much of its context as the embedder sees with its text."""
     if not found.context:
         return found
@@ -268,7 +266,7 @@ def _belong(a: _Span, b: _Span, shape: str, ruler: Ruler, min_tokens: int) -> bo
 
 
 def _with_overlap(
-    spans: Sequence[_Span], shape: str, ruler: Ruler, *, rows: bool
+    spans: Sequence[_Span], shape: str, ruler: Ruler, continued: Continued, *, rows: bool
 ) -> Iterator[tuple[int, int, int]]:
     """Start, end and limit of each chunk, with the end of the one before where that belongs."""
     for before, span in zip([None, *spans], spans, strict=False):
@@ -280,6 +278,8 @@ def _with_overlap(
             if room > 0:
                 low = max(ruler.back(start, room), before.start + 1)
                 start = begin_reading(shape, low, start)
+                if continued.in_table(start):  # the end of a row says nothing
+                    start = span.start
         yield start, span.end, span.max_tokens
 
 

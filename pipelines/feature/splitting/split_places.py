@@ -13,8 +13,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 
-from pipelines.feature.continued import Table
-from pipelines.feature.headings import (
+from fti.pipelines.feature.reading.headings import (
     MARKDOWN_TEXTS,
     PLAIN,
     Heading,
@@ -22,6 +21,7 @@ from pipelines.feature.headings import (
     is_source_code,
     lines,
 )
+from fti.pipelines.feature.splitting.continued import Table
 from fti.store.types import Document
 
 TokenSpans = Callable[[str], Sequence[tuple[int, int]]]
@@ -148,9 +148,11 @@ def shape_of(
             parts.append(_GLUE)
         elif below and below.level > boundary_level:
             parts.append(SECTION)
-        elif (line.fence and line.fence == following.fence) or (
-            markdown and _is_row(line.text) and _is_row(following.text)
-        ) or (line.start in in_table and following.start in in_table):
+        elif (
+            (line.fence and line.fence == following.fence)
+            or (markdown and _is_row(line.text) and _is_row(following.text))
+            or (line.start in in_table and following.start in in_table)
+        ):
             parts.append(CODE)
         elif _wraps(line.text, following.text) and not line.fence and not following.fence:
             parts.append(" ")

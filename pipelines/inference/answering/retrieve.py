@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.engines.embedding import Embedder
-from pipelines.engines.reranking import Reranker, rerank
-from pipelines.inference.citations import folded_words
-from pipelines.inference.config import RetrievalConfig
-from store.errors import EmptyQuestion
-from store.filters import Condition, Where, conditions
-from store.pages import passage_metadata
-from store.tables import COLLECTION
-from store.types import Chunk, Passage, SearchMode
+from fti.pipelines.engines.cross_encoders.reranking import Reranker, rerank
+from fti.pipelines.engines.embedders.embedding import Embedder
+from fti.pipelines.inference.answering.citations import folded_words
+from fti.pipelines.inference.inference_config import RetrievalConfig
+from fti.store.errors import EmptyQuestion
+from fti.store.features.filters import Condition, Where, conditions
+from fti.store.lance.shapes import COLLECTION
+from fti.store.page_starts import passage_metadata
+from fti.store.types import Chunk, Passage, SearchMode
 
 if TYPE_CHECKING:
     from fti.store.features.feature_store import FeatureStore

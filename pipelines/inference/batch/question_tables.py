@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from pipelines.inference.cases import a_row, read_jsonl, text_field
-from store.delimited import read_table
-from store.errors import InputError, InvalidCases
+from fti.pipelines.inference.evaluating.cases import a_row, read_jsonl, text_field
+from fti.store.delimited import read_table
+from fti.store.errors import InputError, InvalidCases
 
 _COLUMNS = ("id", "question")
 _ROWS = 8192  # of a Parquet file, read at a time

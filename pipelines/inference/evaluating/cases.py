@@ -10,9 +10,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from store.delimited import read_table
-from store.errors import InvalidCases
-from store.types import Case, InstructionExample, SourceRecord
+from fti.store.delimited import read_table
+from fti.store.errors import InvalidCases
+from fti.store.types import Case, InstructionExample, SourceRecord
 
 _FORM = '{"id": "...", "question": "...", "answers": ["..."], "document": "path"}'
 _COLUMNS = ("id", "question", "answers", "document")
@@ -251,7 +251,7 @@ def _is_int(text: str) -> bool:
 
 
 def a_row(path: Path, columns: Sequence[str] = _COLUMNS) -> str:
-    """What a row of such a file reads like, for hints: a table's as a table, the others' as JSON."""
+    """What a row of such a file reads like, for hints: of a table, or as JSON."""
     if path.suffix.lower() in (*_TABLES, ".parquet"):
         return f"It is a table with the columns {', '.join(columns)}, and a value in each row."
     if tuple(columns) == _COLUMNS:
@@ -259,7 +259,5 @@ def a_row(path: Path, columns: Sequence[str] = _COLUMNS) -> str:
     return "A line reads: {" + ", ".join(f'"{name}": "..."' for name in columns) + "}"
 
 
-def _fault(
-    path: Path, line: int, what: str, columns: Sequence[str] = _COLUMNS
-) -> InvalidCases:
+def _fault(path: Path, line: int, what: str, columns: Sequence[str] = _COLUMNS) -> InvalidCases:
     return InvalidCases(f"Line {line} of {str(path)!r} {what}.", hint=a_row(path, columns))

@@ -22,15 +22,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipelines.engines.weights import LOAD_ERRORS
-from pipelines.feature.dataset.asked import Asked, Tally
-from pipelines.feature.dataset.config import DatasetConfig
-from pipelines.feature.dataset.splits import split_groups
-from pipelines.feature.resemblance import near_duplicate_groups
-from store.atomic import iter_lines
-from store.delimited import read_table
-from store.errors import InvalidCases, SourceNotFound
-from store.types import Message, Role, sha256_hex
+from fti.pipelines.engines.weights import LOAD_ERRORS
+from fti.pipelines.feature.dataset.asked import Asked, Tally
+from fti.pipelines.feature.dataset.dataset_config import DatasetConfig
+from fti.pipelines.feature.dataset.splits import split_groups
+from fti.pipelines.feature.ingesting.resemblance import near_duplicate_groups
+from fti.store.delimited import read_table
+from fti.store.errors import InvalidCases, SourceNotFound
+from fti.store.files.atomic import iter_lines
+from fti.store.types import Message, Role, sha256_hex
 
 _FILES = {
     ".jsonl": "json", ".json": "json", ".ndjson": "json", ".parquet": "parquet", ".csv": "csv",

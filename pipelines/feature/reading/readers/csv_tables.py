@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pipelines.feature.cleaning import clean_line
-from pipelines.feature.readers.base import Extracted, SourcesConfig, facts
-from pipelines.feature.readers.decoding import decode
-from pipelines.feature.readers.grid import find_head, lines, record_blocks
-from pipelines.feature.readers.plain import encoding_fact
-from store.delimited import Dialect, find_dialect, rows_of
+from fti.pipelines.feature.reading.cleaning import clean_line
+from fti.pipelines.feature.reading.readers.base import Extracted, SourcesConfig, facts
+from fti.pipelines.feature.reading.readers.charsets import decode
+from fti.pipelines.feature.reading.readers.grid import find_head, lines, record_blocks
+from fti.pipelines.feature.reading.readers.plain import encoding_fact
+from fti.store.delimited import Dialect, find_dialect, rows_of
 
 
 def read_csv(data: bytes, config: SourcesConfig) -> list[Extracted]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
 
-from store.delimited import numbered
+from fti.store.delimited import numbered
 
 Kind = Literal["", "text", "number", "date"]
 
@@ -104,7 +104,11 @@ def _block(names: Sequence[str], row: Sequence[str]) -> str:
         more = (f"column {i}" for i in range(len(names) + 1, len(row) + 1))
         names = [*names, *more]
     return "\n".join(
-        [f"{name}: {cell}" if name else cell for name, cell in zip(names, row, strict=False) if cell]
+        [
+            f"{name}: {cell}" if name else cell
+            for name, cell in zip(names, row, strict=False)
+            if cell
+        ]
     )
 
 
@@ -170,9 +174,7 @@ class _Rows:
 
     def is_series(self, row: int) -> bool:
         """Whether the numbers of a row go up or down by even steps, as years and sizes do."""
-        numbers = [
-            self.cell(row, c) for c in range(self.width) if self.kind(row, c) == "number"
-        ]
+        numbers = [self.cell(row, c) for c in range(self.width) if self.kind(row, c) == "number"]
         if not all(n.isdecimal() and len(n) <= 4 for n in numbers):
             return False
         values = [int(n) for n in numbers]

@@ -410,7 +410,7 @@ def _plain(amount: Decimal, parts: tuple[_Part, ...]) -> str:
 def _commas_after(parts: tuple[_Part, ...], at: int) -> set[int]:
     """The commas right behind a digit: each stands for thousands that are not shown."""
     found: set[int] = set()
-    while 0 <= at and at + 1 < len(parts) and parts[at + 1].type == "comma":
+    while at >= 0 and at + 1 < len(parts) and parts[at + 1].type == "comma":
         at += 1
         found.add(at)
     return found
@@ -446,9 +446,7 @@ def _fraction(amount: Decimal, parts: tuple[_Part, ...], slash: int) -> str:
     while upper >= 0 and parts[upper].type == "digit":
         upper -= 1
     lower = slash + 1
-    while lower < len(parts) and (
-        parts[lower].type == "digit" or parts[lower].text.isdigit()
-    ):
+    while lower < len(parts) and (parts[lower].type == "digit" or parts[lower].text.isdigit()):
         lower += 1
     below = "".join(p.text for p in parts[slash + 1 : lower])
     mixed = any(p.type == "digit" for p in parts[: upper + 1])

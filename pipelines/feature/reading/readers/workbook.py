@@ -16,11 +16,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from pipelines.feature.cleaning import clean_line
-from pipelines.feature.readers import numberformats
-from pipelines.feature.readers.grid import Kind
-from pipelines.feature.readers.package import Package, not_whole
-from store.errors import ExtractionError
+from fti.pipelines.feature.reading.cleaning import clean_line
+from fti.pipelines.feature.reading.readers import numberformats
+from fti.pipelines.feature.reading.readers.grid import Kind
+from fti.pipelines.feature.reading.readers.package import Package, not_whole
+from fti.store.errors import ExtractionError
 
 _WORKBOOK = "xl/workbook.xml"
 _REFERENCE = re.compile(r"([A-Z]{1,3})([1-9][0-9]{0,6})")
@@ -121,9 +121,7 @@ class Workbook:
         root = _parsed(self._package.read("docProps/core.xml"))
         return root.findtext("{*}title") or "", root.findtext("{*}creator") or ""
 
-    def _cell(
-        self, element: Any, row: int, column: int, formulas: dict[str, Any]
-    ) -> Cell | None:
+    def _cell(self, element: Any, row: int, column: int, formulas: dict[str, Any]) -> Cell | None:
         kind = element.get("t", "n")
         if kind == "inlineStr":
             inline = element.find("{*}is")
@@ -288,4 +286,6 @@ def _whole(said: str | None, default: int) -> int:
     try:
         return int(float(said))
     except ValueError as error:
-        raise ExtractionError(f"the file is not a whole XLSX file: {said!r} is no number") from error
+        raise ExtractionError(
+            f"the file is not a whole XLSX file: {said!r} is no number"
+        ) from error

@@ -7,13 +7,19 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-from pipelines.feature.cleaning import clean_line
-from pipelines.feature.readers.base import Extracted, SourcesConfig, facts
-from pipelines.feature.readers.grid import Kind, find_head, kind_of, lines, record_blocks
-from pipelines.feature.readers.markdown import heading
-from pipelines.feature.readers.package import Package, inspect_package, not_whole
-from pipelines.feature.readers.workbook import Cell, Row, Sheet, Workbook
-from store.errors import ExtractionError
+from fti.pipelines.feature.reading.cleaning import clean_line
+from fti.pipelines.feature.reading.readers.base import Extracted, SourcesConfig, facts
+from fti.pipelines.feature.reading.readers.grid import (
+    Kind,
+    find_head,
+    kind_of,
+    lines,
+    record_blocks,
+)
+from fti.pipelines.feature.reading.readers.markdown import heading
+from fti.pipelines.feature.reading.readers.package import Package, inspect_package, not_whole
+from fti.pipelines.feature.reading.readers.workbook import Cell, Row, Sheet, Workbook
+from fti.store.errors import ExtractionError
 
 _DAMAGE = (
     AttributeError, AssertionError, EOFError, IndexError, KeyError, NotImplementedError, OSError,
@@ -129,8 +135,10 @@ class _Found:
                     f"the sheet {sheet.name!r} and those before it have more than "
                     f"{self._max_characters} characters"
                 )
-            if region and empty and not (
-                empty == 1 and _is_names(region[-1]) and _has_number(line)
+            if (
+                region
+                and empty
+                and not (empty == 1 and _is_names(region[-1]) and _has_number(line))
             ):
                 yield region
                 region = []
@@ -149,7 +157,7 @@ class _Found:
             cells = dict(row.cells)
             across: set[int] = set()
             open_ = [one for one in open_ if one[0] >= row.number]
-            for last_row, columns, cell in open_:
+            for _, columns, cell in open_:
                 self._repeat(cells, columns, cell, across)
             for columns, last_row in starting.get(row.number, ()):
                 cell = cells.get(columns.start)

@@ -188,3 +188,90 @@ def test_near_duplicate_conversations_are_in_one_split_and_all_splits_are_filled
     assert [a.split for a in asked] == [
         a.split for a in from_chats(chats, DatasetConfig(), Tally())
     ]
+
+
+SAID = [{"role": "user", "content": "Open?"}, {"role": "assistant", "content": "At nine."}]
+USED = {"role": "assistant", "content": None, "tool_calls": [{"id": "1"}]}
+LEAD = {"role": "user", "content": "How many?"}
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        ([{"role": "system", "content": ""}, *SAID], turns("Open?", "At nine.")),
+        ([{"role": "system", "content": None}, *SAID], turns("Open?", "At nine.")),
+        ([{"role": "developer", "content": "Be brief."}, *SAID],
+         turns("Open?", "At nine.", system="Be brief.")),
+        ([{"role": "user", "content": [{"type": "text", "text": "Op"}, {"text": "en?"}]}, SAID[1]],
+         turns("Open?", "At nine.")),
+        ([SAID[0], {"role": "assistant", "content": [{"type": "refusal", "refusal": "No."}]}],
+         turns("Open?", "No.")),
+        ([SAID[0], {"role": "assistant", "content": None, "refusal": "No."}],
+         turns("Open?", "No.")),
+        ([*SAID, LEAD, USED, {"role": "tool", "content": "42"},
+          {"role": "assistant", "content": "It is 42."}], turns("Open?", "At nine.")),
+    ],
+    ids=["empty-system", "no-system", "developer", "parts", "refusal-part", "refusal", "tools"],
+)  # fmt: skip
+def test_turns_mean_what_their_makers_mean(tmp_path: Path, said: Any, expected: Any) -> None:
+    # Rows of several shapes in one file, as they come: text here, parts there.
+    path = lines(tmp_path / "chats.jsonl", [{"messages": SAID}, {"messages": said}])
+
+    _, found = load_chats(path, Tally())
+
+    assert found.turns == expected
+
+
+@pytest.mark.parametrize(
+    ("said", "reason"),
+    [
+        ([LEAD, USED, {"role": "tool", "content": "42"}], "only_with_tools"),
+        ([{"from": "human", "value": "How?"}, {"from": "function_call", "value": "f()"},
+          {"from": "observation", "value": "42"}, {"from": "gpt", "value": "42"}],
+         "only_with_tools"),
+        ([{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}, SAID[1]],
+         "not_text"),
+        ([{"role": "moderator", "content": "Hm."}, *SAID], "unknown_role"),
+        ([SAID[0], {**SAID[1], "weight": "much"}], "no_such_weight"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_taken_is_counted_by_reason(tmp_path: Path, said: Any, reason: str) -> None:
+    tally = Tally()
+
+    load_chats(lines(tmp_path / "c.jsonl", [{"messages": SAID}, {"conversations": said}]), tally)
+
+    assert tally.imported == {"rows": 2, "conversations": 1, reason: 1}
+
+
+@pytest.mark.parametrize("mark", [{"weight": 0}, {"weight": 0.0}, {"train": False}])
+def test_an_answer_of_weight_0_is_read_and_not_learned(tmp_path: Path, mark: Any) -> None:
+    wrong = {"role": "assistant", "content": "WRONG", **mark}
+    rows = [{"messages": [SAID[0], wrong, {"role": "user", "content": "Look again."}, SAID[1]]}]
+    tally = Tally()
+
+    chats = load_chats(lines(tmp_path / "chats.jsonl", rows), tally)
+    (one,) = from_chats(chats, DatasetConfig(), tally)
+
+    assert (one.question, one.answer) == ("Look again.", "At nine.")
+    assert one.history == turns("Open?", "WRONG")
+    assert (tally.imported["answers"], tally.imported["answers_of_weight_0"]) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.csv", "Export of May\n\nprompt;completion\nOpen?;At nine.\n"),
+        ("b.tsv", "instruction\toutput\nOpen?\tAt nine.\n"),
+        ("c.csv", 'messages\n"' + json.dumps(SAID).replace('"', '""') + '"\n'),
+        ("d.json", json.dumps({"version": 1, "data": [{"messages": SAID}]})),
+        ("e.json", json.dumps({"messages": SAID})),
+        ("f.json", json.dumps({"messages": SAID}) + "\n"),
+        ("g.jsonl", "\ufeff" + json.dumps({"messages": SAID}) + "\n"),
+    ],
+)
+def test_files_are_read_however_they_were_written(tmp_path: Path, name: str, content: str) -> None:
+    (tmp_path / name).write_text(content, "utf-8")
+
+    (found,) = load_chats(str(tmp_path / name), Tally())
+
+    assert found.turns == turns("Open?", "At nine.")

@@ -326,14 +326,15 @@ def test_every_source_gives_rows_and_the_same_ones_again(filled: Store, tmp_path
     first, second = (
         build_dataset(
             "mixed", store=filled, embedder=EMBEDDER, form=FORM, cases=CASES[:2], reviews=reviews,
-            imports=[str(chats)], config=DatasetConfig(synthetic="never", unanswerable=0),
+            imports=[str(chats)],
+            config=DatasetConfig(synthetic="never", unanswerable=0, max_imported_share=0.5),
         )
         for _ in range(2)
     )  # fmt: skip
     made = {r.kind: r for r in rows_of(filled, first)}
 
     assert first.digest == second.digest
-    assert first.kinds == {"case": 2, "chat": 3, "feedback": 1}  # imports: half of all at most
+    assert first.kinds == {"case": 2, "chat": 3, "feedback": 1}  # imports: half of all, as was set
     assert (made["feedback"].answer, made["feedback"].citations) == ("23 trays.", (1,))
     assert made["chat"].messages == FORM.messages(made["chat"].question)
     assert (made["chat"].documents, made["chat"].passages) == ((), ())
@@ -482,3 +483,54 @@ def test_documents_without_a_question_in_them_are_refused(tmp_path: Path) -> Non
     with pytest.raises(InputError, match="No row could be made from 1 documents"):
         build(store)
     assert store.runs.list("dataset")[0].status == "failed"
+
+
+def chats_file(path: Path, count: int) -> str:
+    rows = [
+        {"prompt": f"Which hook has the key of locker {n}?", "completion": f"Hook {n * 7}."}
+        for n in range(count)
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("settings", "used", "left_out"),
+    [
+        ({}, 40, {}),
+        ({"max_imported_share": 0.25}, 4, {"beyond_max_imported_share": 36}),
+        ({"max_rows": 30}, 30, {"beyond_max_rows": 10}),
+    ],
+)
+def test_all_imported_conversations_are_used_unless_a_setting_bounds_them(
+    filled: Store, tmp_path: Path, settings: dict[str, Any], used: int, left_out: dict[str, int]
+) -> None:
+    cases = [
+        Case(
+            id=m, question=f"Who looks after the {m}?", answers=(NAMES[n % 5],), document=f"{m}.md"
+        )
+        for n, m in enumerate(MACHINES)
+    ]
+    dataset = build_dataset(
+        "imported", store=filled, embedder=EMBEDDER, form=FORM, cases=cases,
+        config=DatasetConfig(synthetic="never", unanswerable=0, **settings),
+        imports=[chats_file(tmp_path / "chats.jsonl", 40)],
+    )  # fmt: skip
+
+    assert dataset.kinds["chat"] == used
+    counted = {"rows": 40, "conversations": 40, "answers": 40, "used": used}
+    assert dataset.statistics["sources"]["imported"] == counted | left_out
+
+
+def test_conversations_need_no_documents(tmp_path: Path) -> None:
+    store = Store(tmp_path / "store")
+
+    dataset = build_dataset(
+        "imported", store=store, embedder=EMBEDDER, form=FORM, config=DatasetConfig(),
+        imports=[chats_file(tmp_path / "chats.jsonl", 20)],
+    )  # fmt: skip
+
+    assert dataset.kinds == {"chat": 20}
+    assert dataset.features_version == 0
+    with pytest.raises(StoreEmpty, match="no documents"):
+        build(store)

@@ -158,3 +158,29 @@ def test_gold_documents_match_at_path_boundaries() -> None:
     assert gold.find("corpus/y.md") == []  # never read, or empty
     assert gold.find("corpus/z.md") == []
     assert gold.find("corpus.jsonl#d/1") == [document_id("/a/corpus.jsonl#d/1")]
+
+
+def test_a_table_holds_cases_as_jsonl_does(tmp_path: Path) -> None:
+    path = tmp_path / "cases.csv"
+    path.write_text(
+        'Cases of May\n\nid;question;answers;document;tags\n1;"When; exactly?";At nine, daily;a.md;x\n'
+        '2;Who?;"[""Ann"", ""Bob""]";a.md;\n3;Why?;;;\n',
+        "utf-8",
+    )
+
+    first, second, third = load_cases(path)
+
+    assert (first.question, first.answers) == ("When; exactly?", ("At nine, daily",))
+    assert (first.document, first.tags) == ("a.md", ("x",))
+    assert second.answers == ("Ann", "Bob")
+    assert third.answers == ()
+
+
+def test_a_fault_in_a_table_is_not_explained_by_json(tmp_path: Path) -> None:
+    path = tmp_path / "cases.csv"
+    path.write_text("id,question,answers\n1,Who?,Ann\n,When?,At nine\n", "utf-8")
+
+    with pytest.raises(InvalidCases, match=r"Line 3 .* has no 'id'") as caught:
+        load_cases(path)
+    assert "table with the columns id, question" in caught.value.hint
+    assert "{" not in caught.value.hint

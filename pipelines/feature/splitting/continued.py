@@ -11,8 +11,8 @@ import re
 from bisect import bisect_right
 from dataclasses import dataclass
 
-from pipelines.feature.cleaning import clean_line
-from pipelines.feature.headings import (
+from fti.pipelines.feature.reading.cleaning import clean_line
+from fti.pipelines.feature.reading.headings import (
     ROW_TEXTS,
     Line,
     is_source_code,
@@ -66,6 +66,11 @@ class Continued:
         if at < 0 or not self.tables[at].body <= start < self.tables[at].end:
             return ""
         return self.tables[at].columns
+
+    def in_table(self, start: int) -> bool:
+        """Whether ``start`` lies within a table, where half a row would begin."""
+        at = bisect_right(self._starts, start) - 1
+        return at >= 0 and start < self.tables[at].end
 
     def within(self, start: int, end: int) -> list[Table]:
         """The tables that lie in ``text[start:end]``."""
