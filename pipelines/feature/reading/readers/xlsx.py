@@ -97,7 +97,7 @@ class _Found:
         self._max_characters = config.max_unpacked_bytes
         self._characters = 0
         self._repeated = 0
-        self._unmerged = 0
+        self._exhausted = False  # merged cells repeat nothing any more
         self._formulas: list[str] = []
 
     def warnings(self) -> list[str]:
@@ -111,8 +111,8 @@ class _Found:
                 + first
                 + (f" and {more} more" if more > 0 else "")
             )
-        if self._unmerged:
-            said.append(f"{self._unmerged} merged cells are too large to repeat their value")
+        if self._exhausted:
+            said.append("merged cells are too many or too large for all to repeat their value")
         return said
 
     def regions(self, sheet: Sheet, rows: Iterable[Row]) -> Iterator[list[_Line]]:
@@ -156,17 +156,19 @@ class _Found:
         for row in rows:
             cells = dict(row.cells)
             across: set[int] = set()
+            if self._exhausted:
+                open_, starting = [], {}
             open_ = [one for one in open_ if one[0] >= row.number]
             for _, columns, cell in open_:
                 self._repeat(cells, columns, cell, across)
             for columns, last_row in starting.get(row.number, ()):
-                cell = cells.get(columns.start)
-                if cell is None:
+                first = cells.get(columns.start)
+                if first is None:
                     continue
                 if len(columns) > 1:
-                    self._repeat(cells, columns[1:], cell, across, all_across=True)
+                    self._repeat(cells, columns[1:], first, across, all_across=True)
                 if last_row > row.number:
-                    open_.append((last_row, columns, cell))
+                    open_.append((last_row, columns, first))
             if cells:
                 yield row.number, dict(sorted(cells.items())), across
 
@@ -180,7 +182,7 @@ class _Found:
         all_across: bool = False,
     ) -> None:
         if self._repeated + len(columns) * (len(cell.text) + 1) > _MAX_REPEATED_CHARACTERS:
-            self._unmerged += 1
+            self._exhausted = True
             return
         self._repeated += len(columns) * (len(cell.text) + 1)
         for place, column in enumerate(columns):

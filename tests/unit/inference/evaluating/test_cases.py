@@ -163,7 +163,8 @@ def test_gold_documents_match_at_path_boundaries() -> None:
 def test_a_table_holds_cases_as_jsonl_does(tmp_path: Path) -> None:
     path = tmp_path / "cases.csv"
     path.write_text(
-        'Cases of May\n\nid;question;answers;document;tags\n1;"When; exactly?";At nine, daily;a.md;x\n'
+        "Cases of May\n\nid;question;answers;document;tags\n"
+        '1;"When; exactly?";At nine, daily;a.md;x\n'
         '2;Who?;"[""Ann"", ""Bob""]";a.md;\n3;Why?;;;\n',
         "utf-8",
     )
