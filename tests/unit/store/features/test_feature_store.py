@@ -17,7 +17,8 @@ from fti.store.errors import (
     StoreFull,
     VersionNotFound,
 )
-from fti.store.features import FeatureStore, bykey
+from fti.store.features import bykey
+from fti.store.features.feature_store import FeatureStore
 from fti.store.files.layout import Layout
 from fti.store.lance import indexing
 from fti.store.lance.remembered import RememberedKeys
