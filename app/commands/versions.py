@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fti.app.options import ConfigOption, JsonOption, SetOption, StoreOption, open_session
+from store.moments import LONGEST
 
 if TYPE_CHECKING:
     from fti.store.features.history import FeatureVersion
@@ -130,7 +131,13 @@ def rollback(
 @group.command("prune")
 def prune(
     older_than: Annotated[
-        float, typer.Option("--older-than", min=0, help="Age in days from which versions may go.")
+        float,
+        typer.Option(
+            "--older-than",
+            min=0,
+            max=LONGEST.days,
+            help="Age in days from which versions may go.",
+        ),
     ] = 30.0,
     keep_last: Annotated[
         int, typer.Option("--keep-last", min=1, help="How many of the last ingests stay anyway.")

@@ -53,5 +53,8 @@ class ServiceConfig(Value):
         description="How often is looked for moved aliases, and for another embedder.",
     )
     read_consistency_s: float = Field(
-        default=1.0, ge=0, description="How old the service's view of the documents may be."
+        default=1.0,
+        ge=0,
+        le=3600,
+        description="How old the service's view of the documents may be.",
     )

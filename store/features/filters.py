@@ -15,12 +15,13 @@ import math
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import reduce
 from typing import TYPE_CHECKING, Any, Literal
 
 from fti.store.errors import InvalidFilter
 from fti.store.lance.shapes import decode_metadata, metadata_pair, utf8
+from store.moments import read_moment
 
 if TYPE_CHECKING:
     from lancedb.expr import Expr
@@ -147,11 +148,7 @@ def _ordered(text: str) -> float | datetime | None:
     if _NUMBER.fullmatch(text):
         number = float(text)
         return number if math.isfinite(number) else None
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        return None
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
+    return read_moment(text)
 
 
 def _end_of_span(text: str, *, last: bool) -> str:

@@ -24,6 +24,7 @@ from fti.store.lance.connection import Lance
 from fti.store.lance.indexing import NEVER
 from fti.store.types import Value, now
 from fti.store.versioned.versions import check_name
+from store.moments import LONGEST
 
 #: A reader may still be at a version that was the latest a moment ago.
 SHORTEST_AGE = timedelta(hours=1)
@@ -56,6 +57,7 @@ class RetentionConfig(Value):
     hours: float = Field(
         default=1.0,
         ge=0,
+        le=LONGEST / timedelta(hours=1),
         description="Age below which all stay; at least the last hour does, for readers.",
     )
 

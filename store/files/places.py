@@ -20,6 +20,7 @@ from typing import Any
 
 from fti.store.errors import ConfigError, InputError, StoreError
 from fti.store.files.atomic import fsync_folder, full_disk_named, write_bytes
+from store.moments import read_moment
 
 _BLOCK = 1 << 20
 #: Which extra brings the package for a scheme.
@@ -233,8 +234,10 @@ def _changed(info: Mapping[str, Any]) -> int:
     # By the name that S3, folders, GCS and fsspec's memory have for it.
     at = next((info[n] for n in ("LastModified", "mtime", "updated", "created") if n in info), 0)
     if isinstance(at, str):
-        at = datetime.fromisoformat(at)
-    return int((at.timestamp() if isinstance(at, datetime) else at) * 1e9)
+        at = read_moment(at)
+    if isinstance(at, datetime):
+        at = at.timestamp()
+    return int((at or 0) * 1e9)
 
 
 def _protocols(files: Any) -> tuple[str, ...]:

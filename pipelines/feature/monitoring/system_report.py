@@ -34,6 +34,7 @@ from fti.store.features.feature_store import FeatureStats
 from fti.store.lance.shapes import STREAM, LedgerEntry
 from fti.store.store import Store
 from fti.store.types import Answer, SourceRecord, Value, now
+from store.moments import LONGEST
 
 _SHOWN = 20
 _SAMPLE = 2_000  # chunks of either side that documents are compared by
@@ -174,9 +175,11 @@ MONITOR = PipelineContract("monitor")
 
 @MONITOR.precondition("At least one day is looked back", raises=InputError)
 def looks_back(days: int) -> None:
-    """Answers of no days would be nothing to say something of."""
-    if days < 1:
-        raise InputError(f"{days} days are nothing to look at.", hint="Look back at least 1 day.")
+    """Answers of no days say nothing, and the calendar ends."""
+    if not 1 <= days <= LONGEST.days:
+        raise InputError(
+            f"{days} days cannot be looked back.", hint=f"Look back 1 to {LONGEST.days} days."
+        )
 
 
 @MONITOR.precondition(

@@ -15,7 +15,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Literal
 
 import numpy as np
@@ -40,6 +40,7 @@ from fti.store.lance.shapes import STREAM, Held
 from fti.store.progress import Progress, ProgressEvent, quiet
 from fti.store.store import Store
 from fti.store.types import Value, now, sha256_hex
+from store.moments import read_moment
 
 _WAIT_S = 0.2
 _MAINTAIN_S = 10.0  # rows that no index covers yet are found all the same
@@ -473,9 +474,7 @@ def _moment(record: Record) -> datetime:
 
 def _at(held: Held) -> datetime:
     """When what the store has happened."""
-    if AT in held.metadata:
-        return datetime.fromisoformat(held.metadata[AT])
-    return datetime.min.replace(tzinfo=now().tzinfo)
+    return read_moment(held.metadata.get(AT, "")) or datetime.min.replace(tzinfo=UTC)
 
 
 def _put(

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Literal, Self
 
 from pydantic import Field, ValidationError, field_validator, model_validator
@@ -27,6 +27,7 @@ from fti.pipelines.feature.reading.readers.base import MAX_METADATA_KEYS, facts
 from fti.store.errors import ExtractionError
 from fti.store.page_starts import PAGE, PAGE_STARTS
 from fti.store.types import Value, sha256_hex
+from store.moments import in_utc
 
 #: Key of a document's metadata that says when its record happened, in ISO 8601.
 AT = "at"
@@ -61,7 +62,7 @@ class Record(Value):
     def _utc(cls, at: datetime | None) -> datetime | None:
         if at is not None and at.tzinfo is None:
             raise ValueError("has no time zone; write it like 2026-03-01T12:00:00Z")
-        return at.astimezone(UTC) if at else None
+        return in_utc(at) if at else None
 
     @model_validator(mode="after")
     def _something(self) -> Self:

@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlsplit, urlunsplit
@@ -23,6 +23,7 @@ from urllib.parse import urlsplit, urlunsplit
 from fti.pipelines.feature.feature_config import StreamConfig
 from fti.store.errors import ConfigError, InputError, SourceNotFound
 from fti.store.types import now
+from store.moments import from_epoch_ms
 
 if TYPE_CHECKING:
     import redis
@@ -207,8 +208,9 @@ class RedisStream:
             if not fields:  # deleted from the stream since it was given to us
                 self.acknowledge([position])
                 continue
-            at = datetime.fromtimestamp(int(position.split("-")[0]) / 1000, UTC)
-            yield Delivery(position, _as_json(fields), at)
+            # Whoever adds an entry may give its id; not every one is a moment.
+            at = from_epoch_ms(int(position.split("-")[0]))
+            yield Delivery(position, _as_json(fields), at or now())
 
     def _ask(self, question: Callable[[], Any]) -> Any:
         try:

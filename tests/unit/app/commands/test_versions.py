@@ -63,6 +63,13 @@ def test_an_ingest_leaves_a_version_that_can_be_searched_tagged_and_gone_back_to
         fti("search", "hall", "--at", "spring")
 
 
+@pytest.mark.parametrize("age", ["36501", "1e300", "inf", "nan"])
+def test_an_age_beyond_the_calendar_is_a_misuse(age: str) -> None:
+    done = CliRunner().invoke(app, ["versions", "prune", "--older-than", age])
+    assert (done.exit_code, type(done.exception)) == (2, SystemExit)
+    assert "--older-than" in done.output
+
+
 def test_a_store_without_documents_has_no_versions(fti: Any) -> None:
     assert fti("versions", "list")["versions"] == []
     with pytest.raises(StoreEmpty):

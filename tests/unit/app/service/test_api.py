@@ -171,6 +171,14 @@ def test_searches_find_passages_with_their_places(client: TestClient) -> None:
         assert response.status_code == status, (asked, response.text)
 
 
+@pytest.mark.parametrize("value", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-01:00"])
+def test_a_date_at_the_edge_of_time_is_a_bad_condition(client: TestClient, value: str) -> None:
+    for condition in (f"ingested_at<{value}", f"date>={value}"):
+        refused = client.post("/v1/search", json={"query": "kiln", "where": [condition]})
+        assert (refused.status_code, refused.json()["error"]["code"]) == (400, "invalid_filter")
+        assert value in refused.json()["error"]["message"]
+
+
 def test_records_that_do_not_exist_are_404(client: TestClient) -> None:
     assert client.get("/v1/sources/nothing").status_code == 404
     assert client.get("/v1/answers/nothing").status_code == 404

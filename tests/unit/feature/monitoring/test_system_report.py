@@ -14,6 +14,7 @@ from fti.pipelines.feature.monitoring.system_report import monitor
 from fti.store.logs.answers import new_answer_id
 from fti.store.store import Store
 from fti.store.types import Feedback, now
+from store.errors import InputError
 from tests.support.documents import zipped
 from tests.support.values import a_passage, an_answer
 
@@ -110,6 +111,13 @@ def test_drift_compares_with_as_many_days_before(store: Store) -> None:
     assert drift.recent == pytest.approx(0.45)
     assert drift.earlier == pytest.approx(0.8)
     assert drift.change == pytest.approx(-0.35)
+
+
+@pytest.mark.parametrize("days", [0, 36_501, 10**12])
+def test_nobody_looks_back_beyond_the_calendar(store: Store, days: int) -> None:
+    with pytest.raises(InputError, match=f"{days} days cannot be looked back"):
+        monitor(store, days=days)
+    monitor(store, days=36_500)
 
 
 def test_the_report_is_plain_json(store: Store) -> None:

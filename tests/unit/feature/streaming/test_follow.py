@@ -333,6 +333,28 @@ def test_a_line_that_is_too_long_is_rejected_and_the_next_one_is_read(store: Sto
     assert "larger than 1000 bytes" in report.failed[0].reason
 
 
+@pytest.mark.parametrize("at", ["9999-12-31T23:59:59-01:00", "0001-01-01T00:00:00+14:00"])
+def test_a_record_at_the_edge_of_time_is_rejected_and_the_next_one_is_taken(
+    store: Store, at: str
+) -> None:
+    edge = record("t/1", "The kiln fires.", at=at)
+    report = run(store, Given(edge, record("t/2", "The hall is open.")))
+    assert (report.added, report.failed_records, report.ended) == (1, 1, "stream")
+    assert texts(store) == {"t/2": "The hall is open."}
+    (line,) = store.features.failed()
+    assert (line.record.source, line.record.state) == ("t/1", "failed")
+    assert "before the year 1 or after the year 9999" in line.record.cause
+    (kept,) = store.rejected.list()
+    assert kept.source == "t/1"
+    assert edge.decode() in str(kept)
+
+
+@pytest.mark.parametrize("at", ["0001-01-01T00:00:00Z", "9999-12-31T23:59:59Z"])
+def test_the_first_and_the_last_moment_are_moments(store: Store, at: str) -> None:
+    report = run(store, Given(record("t/1", "The kiln fires.", at=at)))
+    assert (report.added, report.failed_records) == (1, 0)
+
+
 def test_another_embedder_is_refused_before_anything_is_read(store: Store) -> None:
     run(store, Given(record("t/1", "The kiln fires.")))
     stream = Given(record("t/2", "More."))

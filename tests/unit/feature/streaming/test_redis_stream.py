@@ -16,6 +16,7 @@ from fti.pipelines.feature.streaming.follow import FollowReport, StreamBatch, fo
 from fti.pipelines.feature.streaming.streams import RedisStream
 from fti.store.errors import ConfigError, InputError, SourceNotFound
 from fti.store.store import Store
+from store.types import now
 from tests.support.redis import redis_server
 
 
@@ -46,6 +47,14 @@ def a_stream(address: str, consumer: str = "one", **settings: Any) -> RedisStrea
 
 def send(client: Any, source: str, text: str) -> None:
     client.xadd("docs", {"record": json.dumps({"source": source, "text": text})})
+
+
+def test_an_entry_whose_id_is_no_moment_is_dated_when_it_comes(address: str, client: Any) -> None:
+    client.xadd("docs", {"record": "{}"}, id=f"{2**64 - 1}-0")
+    stream = a_stream(address)
+    before = now()
+    delivery = next(iter(stream.deliveries(threading.Event())))
+    assert before <= delivery.at <= now()
 
 
 def run(store: Store, stream: RedisStream, until: int) -> FollowReport:

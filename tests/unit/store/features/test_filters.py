@@ -61,6 +61,8 @@ def test_what_is_written_is_what_is_meant(text: str, expected: list[tuple[str, .
         ("page>three", "'three' after page > is neither a number nor a date"),
         ("page>nan", "neither a number nor a date"),
         ("page>1e999", "neither a number nor a date"),
+        ("date<0001-01-01T00:00:00+14:00", "neither a number nor a date"),
+        ("date>9999-12-31T23:59:59-01:00", "neither a number nor a date"),
         ("page in 3..x", "'x' after page <= is neither a number nor a date"),
         ("page>", "'' after page > is neither"),
     ],
@@ -219,6 +221,21 @@ def test_a_passage_over_two_pages_is_on_both(text: str, holds: bool) -> None:
     (condition,) = parse([text])
     assert condition.matches("3-4") is holds
     assert not condition.matches("4-3")
+
+
+@pytest.mark.parametrize("value", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-01:00"])
+def test_a_date_that_no_calendar_holds_is_no_date_of_a_passage(value: str) -> None:
+    for condition in parse(["date<2026-01-01", "date>2026-01-01", "date>3"]):
+        assert not condition.matches(value)
+    assert Condition("date", "=", (value,)).matches(value), "it is still a text"
+
+
+def test_one_document_with_such_a_date_hides_no_other(features: FeatureStore) -> None:
+    strange = an_update("/dated/1.md", ["strange"], metadata={"date": "0001-01-01T00:00:00+14:00"})
+    dated = an_update("/dated/2.md", ["dated"], metadata={"date": "2026-03-01"})
+    features.replace([strange, dated])
+    assert found(features, list(parse(["date<2026-04-01"]))) == {"dated"}
+    features.delete([r.id for r in features.records() if r.source.startswith("/dated/")])
 
 
 def test_pairs_are_conditions_too() -> None:
