@@ -13,6 +13,9 @@
     │   ├── InvalidApiKey          no API key, or none that lets in
     │   ├── ReadOnlyKey            the key may not change documents
     │   ├── OutsideCollections     the key may use certain collections only, and asked for more
+    │   ├── UnknownHost            without keys: sent to a name that the service does not know
+    │   ├── CrossSite              without keys: a page of another site wants to change something
+    │   ├── BodyTooLarge           the request is larger than the service takes
     │   └── RateLimitExceeded      the key was used too often; says when to come again
     ├── ConfigError                a profile, option or FTI_ variable is unknown or out of range
     ├── NotFoundError              something named does not exist; says what there is
@@ -143,6 +146,18 @@ class ReadOnlyKey(AccessError):
 
 class OutsideCollections(AccessError):
     """The key may use certain collections only, and asked for more."""
+
+
+class UnknownHost(AccessError):
+    """Without keys: sent to a name that the service does not know."""
+
+
+class CrossSite(AccessError):
+    """Without keys: a page of another site wants to change something."""
+
+
+class BodyTooLarge(AccessError):
+    """The request is larger than the service takes."""
 
 
 class RateLimitExceeded(AccessError):

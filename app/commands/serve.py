@@ -64,9 +64,10 @@ def serve(
     service = settings.service
     if allow_anonymous:
         service = service.model_copy(update={"allow_anonymous": True})
-    address = host or service.host
+    if host:
+        service = service.model_copy(update={"host": host})
     opened = Store(settings.store, read_consistency_s=service.read_consistency_s)
-    require_private(address, Access(opened.keys, service), service)
+    require_private(service.host, Access(opened.keys, service), service)
     name = model or settings.model
     session.report.note(f"loading model {name}")
     engines = Engines(settings)
@@ -80,7 +81,7 @@ def serve(
     server = uvicorn.Server(
         uvicorn.Config(
             create_app(assistant, service, name=name, build=build, features=settings.features),
-            host=address,
+            host=service.host,
             port=service.port if port is None else port,
             log_config=None,
             access_log=False,

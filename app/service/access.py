@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -11,6 +10,7 @@ from pydantic import SecretStr
 
 from fti.app.service.service_config import ServiceConfig
 from fti.store.errors import (
+from app.sites import is_loopback
     ConfigError,
     InvalidApiKey,
     OutsideCollections,
@@ -112,19 +112,12 @@ def require_private(host: str, access: Access, config: ServiceConfig) -> None:
     Raises:
         ConfigError: ``host`` can be reached from elsewhere, and no key is asked for.
     """
-    if _is_loopback(host) or access.asks or config.allow_anonymous:
+    if is_loopback(host) or access.asks or config.allow_anonymous:
         return
     raise ConfigError(
         f"Serving on {host!r} without API keys would let everybody in who can reach this machine.",
         hint="Make a key (fti keys create NAME), listen on 127.0.0.1, or say --allow-anonymous.",
     )
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _configured(keys: Sequence[SecretStr]) -> list[ApiKey]:

@@ -12,6 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse
 from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
 
 from fti.app.service.access import Access
 from fti.app.service.answerers import Answerers, Build
@@ -26,6 +27,8 @@ from fti.app.service.worker import Worker
 from fti.pipelines.feature.feature_config import FeatureConfig
 from fti.pipelines.inference.answering.answer import Assistant
 from fti.store.errors import FtiError
+from app.gate import Gate
+from app.sites import require_named
 
 log = structlog.get_logger("fti.api")
 
@@ -49,8 +52,13 @@ def create_app(
         build: makes the assistants of other models when a request names them; None: only
             ``assistant`` is served.
         features: how uploaded documents are read and split.
+
+    Raises:
+        ConfigError: every page is to be let in although no key is asked for.
     """
     config = config or ServiceConfig()
+    access = Access(assistant.store.keys, config)
+    require_named(config.cors_origins, asks=access.asks)
     metrics = Metrics()
     answerers = Answerers(assistant, config, name=name, build=build)
     app = FastAPI(
@@ -71,12 +79,19 @@ def create_app(
     app.add_exception_handler(FtiError, _refused)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http_error)
-    app.add_middleware(
-        Guard,
-        access=Access(assistant.store.keys, config),
-        config=config,
-        metrics=metrics,
-    )
+    # The last one added is the first that a request meets.
+    app.add_middleware(Gate, access=access, config=config)
+    if config.cors_origins:
+        # Before the gate, so that a page can read why it was refused.
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=config.cors_origins,
+            allow_methods=("GET", "HEAD", "POST", "DELETE"),
+            allow_headers=("*",),
+            expose_headers=("X-Request-Id", "Retry-After"),
+            allow_private_network=True,
+        )
+    app.add_middleware(Guard, metrics=metrics)
     for part in (chat, models, retrieval, records, documents, registry, health):
         app.include_router(part.router)
     for path, file in PAGES.items():

@@ -1,8 +1,8 @@
-"""What stands before every route: who may come in, with how much, and what responses carry.
+"""What stands before everything: what responses carry, what is counted, what becomes of defects.
 
 Plain ASGI, so that streams pass through piece by piece. It is the API's one door for defects: what
 no handler knew becomes a 500 in OpenAI's form, and its traceback a line in the log. Every request
-gets an id, which its log lines and its response carry.
+gets an id, which its log lines and its response carry. Who may come in is for ``app.gate``.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import structlog
 from opentelemetry.context import attach, detach
 from opentelemetry.propagate import extract
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -25,6 +24,7 @@ from fti.app.service.http_errors import DEFECT, body, body_of, headers_of, statu
 from fti.app.service.service_config import ServiceConfig
 from fti.app.service.static_pages import is_open
 from fti.store.errors import FtiError
+from app.http_errors import DEFECT
 
 log = structlog.get_logger("fti.api")
 
@@ -42,28 +42,18 @@ _HEADERS = {
     "Cache-Control": "no-cache",
 }
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
-_UPLOADS = "/v1/documents"
 
 
 class Guard:
-    """Asks for a key, bounds bodies, adds headers, counts, turns defects into clean errors.
-
-    Starlette's own body limit answers in plain text when the length was announced; this one keeps
-    OpenAI's form.
+    """Adds headers, counts, turns defects into clean errors.
 
     Args:
         app: what it guards.
-        access: who may come in.
-        config: how large bodies may be.
         metrics: told of every request.
     """
 
-    def __init__(
-        self, app: ASGIApp, access: Access, config: ServiceConfig, metrics: Metrics
-    ) -> None:
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self._app = app
-        self._access = access
-        self._config = config
         self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -91,7 +81,7 @@ class Guard:
         token = attach(extract(headers))
         with structlog.contextvars.bound_contextvars(request=request_id):
             try:
-                await self._answer(scope, receive, send_guarded, headers)
+                await self._app(scope, receive, send_guarded)
             except Exception as error:
                 log.error("defect", route=_route(scope), exc_info=error)
                 if status != 499:
@@ -100,42 +90,6 @@ class Guard:
             finally:
                 detach(token)
                 self._note(scope, status, time.perf_counter() - began)
-
-    async def _answer(self, scope: Scope, receive: Receive, send: Send, headers: Headers) -> None:
-        path, method = scope["path"], scope["method"]
-        limit = self._config.max_body_bytes
-        if path == _UPLOADS and method == "POST":
-            limit = self._config.max_upload_bytes
-        received = 0
-
-        async def receive_guarded() -> Message:
-            nonlocal received
-            message = await receive()
-            received += len(message.get("body", b""))
-            if received > limit:
-                raise HTTPException(413, _too_large(limit))
-            return message
-
-        if not is_open(path, method, headers.get("accept", "")):
-            try:
-                key = self._access.admit(headers.get("authorization", ""), method, path)
-            except FtiError as error:
-                refusal = JSONResponse(body_of(error), status_of(error), headers_of(error))
-                await refusal(scope, receive, send)
-                return
-            structlog.contextvars.bind_contextvars(key=key.id if key else "")
-            scope.setdefault("state", {})["collections"] = key.collections if key else ()
-        if method not in ("GET", "HEAD") and headers.get("sec-fetch-site") in _ELSEWHERE:
-            # A form on another site can send a file here in its visitor's name.
-            refused = body("Sent by a page of another site.", code="cross_site", status=403)
-            await JSONResponse(refused, status_code=403)(scope, receive, send)
-            return
-        announced = headers.get("content-length", "")
-        if announced.isdigit() and int(announced) > limit:
-            too_large = body(_too_large(limit), code="body_too_large", status=413)
-            await JSONResponse(too_large, status_code=413)(scope, receive, send)
-            return
-        await self._app(scope, receive_guarded, send)
 
     def _note(self, scope: Scope, status: int, seconds: float) -> None:
         route = _route(scope)
@@ -150,7 +104,6 @@ class Guard:
             )
 
 
-_ELSEWHERE = ("cross-site", "same-site")
 _QUIET = ("/healthz", "/readyz", "/metrics", "/static")  # asked every few seconds
 
 
@@ -158,7 +111,3 @@ def _route(scope: Scope) -> str:
     """The route's pattern: paths themselves may hold text, and are without number."""
     path = getattr(scope.get("route"), "path", "")
     return path or ("/static" if scope["path"].startswith("/static/") else "unmatched")
-
-
-def _too_large(limit: int) -> str:
-    return f"The body is larger than {limit} bytes."

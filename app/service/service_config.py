@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, field_validator
 
 from fti.store.types import Value
+from app.sites import plain_host, plain_origin
 
 
 class ServiceConfig(Value):
@@ -24,6 +25,16 @@ class ServiceConfig(Value):
     )
     allow_anonymous: bool = Field(
         default=False, description="Listen beyond this machine although no key is asked for."
+    )
+    allowed_hosts: tuple[str, ...] = Field(
+        default=(),
+        description="Names under which it answers without keys, beside localhost and the host it "
+        "listens on; *.example.org is all below it, * every name.",
+    )
+    cors_origins: tuple[str, ...] = Field(
+        default=(),
+        description="Origins of other pages that may use it from a browser, such as "
+        "https://chat.example.org; with keys, * is every page.",
     )
     concurrency: int = Field(
         default=8,
@@ -58,3 +69,13 @@ class ServiceConfig(Value):
         le=3600,
         description="How old the service's view of the documents may be.",
     )
+
+    @field_validator("allowed_hosts")
+    @classmethod
+    def _hosts(cls, hosts: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(map(plain_host, hosts))
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _origins(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(map(plain_origin, origins))

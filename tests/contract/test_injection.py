@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 import structlog.testing
-from starlette.testclient import TestClient
 
 from fti.app.service.api import create_app
 from fti.pipelines.engines.encoding import PromptEncoder
@@ -22,7 +21,7 @@ from fti.pipelines.inference.answering.retrieve import plain
 from fti.store.store import Store
 from fti.store.types import Answer, Message
 from tests.support.injections import INJECTIONS
-from tests.support.service import Scripted, add_document, assistant_over, filled_store
+from tests.support.service import Client, Scripted, add_document, assistant_over, filled_store
 from tests.support.tiny_model import TOKENIZERS
 
 NAMES = list(INJECTIONS)
@@ -123,14 +122,14 @@ def test_a_model_that_repeats_an_injection_cites_nothing_that_was_not_given(
 
 
 @pytest.fixture
-def client(assistant: Assistant) -> Iterator[TestClient]:
-    with structlog.testing.capture_logs(), TestClient(create_app(assistant)) as client:
+def client(assistant: Assistant) -> Iterator[Client]:
+    with structlog.testing.capture_logs(), Client(create_app(assistant)) as client:
         yield client
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_client_reads_an_injected_answer_as_data(
-    client: TestClient, generator: Scripted, name: str
+    client: Client, generator: Scripted, name: str
 ) -> None:
     """Nothing in a text can end the stream, add an event, or make a link of its own."""
     injected = plain(INJECTIONS[name])
@@ -149,7 +148,7 @@ def test_a_client_reads_an_injected_answer_as_data(
     said = "".join(c["choices"][0]["delta"].get("content", "") for c in chunks)
     assert said == whole["choices"][0]["message"]["content"]
     for note in whole["choices"][0]["message"]["annotations"]:
-        assert note["url_citation"]["url"].startswith("http://testserver/v1/sources/c")
+        assert note["url_citation"]["url"].startswith("http://localhost/v1/sources/c")
     prompts = [m.content for request in generator.requests for m in request.messages]
     assert asked["messages"][0]["content"] not in prompts, "a client's system turn is not used"
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import uvicorn
+from starlette.testclient import TestClient
 
 from fti.pipelines.engines.embedders.embedding import HashingEmbedder
 from fti.pipelines.engines.generation import (
@@ -165,6 +166,13 @@ def assistant_over(store: Store, generator: Generator | None = None) -> Assistan
     )
     config = InferenceConfig(retrieval=RetrievalConfig(min_similarity=0.15))
     return Assistant(store, embedder, None, generator, contract, config)
+
+
+class Client(TestClient):
+    """Starlette's test client, calling the service by a name that it answers to without keys."""
+
+    def __init__(self, app: Any, **options: Any) -> None:
+        super().__init__(app, **({"base_url": "http://localhost"} | options))
 
 
 @contextlib.contextmanager

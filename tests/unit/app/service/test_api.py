@@ -14,13 +14,20 @@ import httpx
 import pytest
 import structlog.testing
 from pydantic import SecretStr
-from starlette.testclient import TestClient
 
 from fti.app.service.api import create_app
 from fti.app.service.service_config import ServiceConfig
 from fti.store.errors import GenerationFailed
 from fti.store.store import Store
 from tests.support.service import Scripted, add_document, assistant_over, filled_store, serving
+from tests.support.service import (
+    Client,
+    Scripted,
+    add_document,
+    assistant_over,
+    filled_store,
+    serving,
+)
 
 QUESTION = "When does the workshop open on Saturdays?"
 
@@ -29,9 +36,9 @@ def body(question: str = QUESTION, **fields: Any) -> dict[str, Any]:
     return {"messages": [{"role": "user", "content": question}], **fields}
 
 
-def post(base: str | TestClient, payload: Any = None, **options: Any) -> Any:
+def post(base: str | Client, payload: Any = None, **options: Any) -> Any:
     payload = body() if payload is None else payload
-    if isinstance(base, TestClient):
+    if isinstance(base, Client):
         return base.post("/v1/chat/completions", json=payload, **options)
     return httpx.post(f"{base}/v1/chat/completions", json=payload, timeout=30, **options)
 
@@ -62,15 +69,15 @@ def store(tmp_path: Path) -> Store:
 
 
 @pytest.fixture
-def client(store: Store) -> Iterator[TestClient]:
-    with TestClient(create_app(assistant_over(store), name="reader@champion")) as client:
+def client(store: Store) -> Iterator[Client]:
+    with Client(create_app(assistant_over(store), name="reader@champion")) as client:
         yield client
 
 
 # Answers
 
 
-def test_an_answer_comes_with_its_citation_and_the_passage_behind_it(client: TestClient) -> None:
+def test_an_answer_comes_with_its_citation_and_the_passage_behind_it(client: Client) -> None:
     answer = post(client).json()
     message = answer["choices"][0]["message"]
     assert message["content"] == "The workshop opens at nine on Saturdays. [1]"
@@ -79,13 +86,13 @@ def test_an_answer_comes_with_its_citation_and_the_passage_behind_it(client: Tes
     cited = next(s for s in answer["sources"] if s["cited"])
     assert cited["document"] == "/handbook/hours.md"
     assert cited["quotes"] == ["The workshop opens at nine on Saturdays"]
-    link = client.get(note["url"].removeprefix("http://testserver")).json()
-    assert link == client.get(cited["url"].removeprefix("http://testserver")).json()
+    link = client.get(note["url"].removeprefix("http://localhost")).json()
+    assert link == client.get(cited["url"].removeprefix("http://localhost")).json()
     assert link["document"] == "/handbook/hours.md"
     assert link["text"] == cited["text"]
 
 
-def test_a_streamed_answer_says_the_same_as_a_whole_one(client: TestClient) -> None:
+def test_a_streamed_answer_says_the_same_as_a_whole_one(client: Client) -> None:
     whole = post(client).json()
     streamed = events(post(client, body(stream=True)).text)
     # Links name the answer that they stand in.
@@ -101,13 +108,13 @@ def test_a_streamed_answer_says_the_same_as_a_whole_one(client: TestClient) -> N
     assert len({chunk["id"] for chunk in streamed}) == 1
 
 
-def test_a_question_that_the_documents_do_not_answer_is_refused_openly(client: TestClient) -> None:
+def test_a_question_that_the_documents_do_not_answer_is_refused_openly(client: Client) -> None:
     answer = post(client, body("xylophone zeppelin quasar")).json()
     assert answer["abstained"] is True
     assert answer["choices"][0]["message"]["annotations"] == []
 
 
-def test_an_answers_lineage_and_feedback_are_kept(client: TestClient, store: Store) -> None:
+def test_an_answers_lineage_and_feedback_are_kept(client: Client, store: Store) -> None:
     answer = post(client).json()
     lineage = client.get(f"/v1/answers/{answer['id']}").json()
     assert lineage["question"] == QUESTION
@@ -125,13 +132,13 @@ def test_an_answers_lineage_and_feedback_are_kept(client: TestClient, store: Sto
 
 
 def test_a_citation_leads_to_its_passage_with_the_quote_marked_even_after_a_change(
-    client: TestClient, store: Store
+    client: Client, store: Store
 ) -> None:
     text = "Members come early.\n\nThe ferry leaves at noon, they say.\n\nNobody waits."
     identifier = add_document(store, "/handbook/ferry.md", "Ferry", text)
     answer = post(client, body("When does the ferry leave?")).json()
     note = answer["choices"][0]["message"]["annotations"][0]["url_citation"]
-    path = note["url"].removeprefix("http://testserver")
+    path = note["url"].removeprefix("http://localhost")
     source = client.get(path).json()
     (quote,) = source["quotes"]
     assert source["text"][quote["start"] : quote["end"]] == "The ferry leaves at noon, they say"
@@ -150,12 +157,12 @@ def test_a_citation_leads_to_its_passage_with_the_quote_marked_even_after_a_chan
     assert elsewhere.json()["error"]["code"] == "document_not_found"
 
 
-def test_searches_find_passages_with_their_places(client: TestClient) -> None:
+def test_searches_find_passages_with_their_places(client: Client) -> None:
     found = client.post("/v1/search", json={"query": "How hot is the kiln?", "k": 2}).json()
     first, second = found["passages"]
     assert (first["rank"], first["document"], second["rank"]) == (1, "/handbook/kiln.md", 2)
     assert (
-        client.get(first["url"].removeprefix("http://testserver")).json()["text"] == (first["text"])
+        client.get(first["url"].removeprefix("http://localhost")).json()["text"] == (first["text"])
     )
     only = {"query": "kiln", "where": {"title": "Fees"}, "mode": "text"}
     for asked, status in [
@@ -172,14 +179,14 @@ def test_searches_find_passages_with_their_places(client: TestClient) -> None:
 
 
 @pytest.mark.parametrize("value", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-01:00"])
-def test_a_date_at_the_edge_of_time_is_a_bad_condition(client: TestClient, value: str) -> None:
+def test_a_date_at_the_edge_of_time_is_a_bad_condition(client: Client, value: str) -> None:
     for condition in (f"ingested_at<{value}", f"date>={value}"):
         refused = client.post("/v1/search", json={"query": "kiln", "where": [condition]})
         assert (refused.status_code, refused.json()["error"]["code"]) == (400, "invalid_filter")
         assert value in refused.json()["error"]["message"]
 
 
-def test_records_that_do_not_exist_are_404(client: TestClient) -> None:
+def test_records_that_do_not_exist_are_404(client: Client) -> None:
     assert client.get("/v1/sources/nothing").status_code == 404
     assert client.get("/v1/answers/nothing").status_code == 404
     verdict = {"answer_id": "a-20260101-000000000000", "rating": 1}
@@ -188,7 +195,7 @@ def test_records_that_do_not_exist_are_404(client: TestClient) -> None:
     assert missing.json()["error"]["code"] == "answer_not_found"
 
 
-def test_the_model_may_be_asked_for_by_its_own_name_and_by_the_alias(client: TestClient) -> None:
+def test_the_model_may_be_asked_for_by_its_own_name_and_by_the_alias(client: Client) -> None:
     names = [m["id"] for m in client.get("/v1/models").json()["data"]]
     assert names == ["reader@champion", "base"]
     for name in names:
@@ -215,7 +222,7 @@ def test_the_model_may_be_asked_for_by_its_own_name_and_by_the_alias(client: Tes
     ],
 )
 def test_what_cannot_be_answered_is_an_error_in_openais_form(
-    client: TestClient, payload: Any, status: int, code: str, param: str | None
+    client: Client, payload: Any, status: int, code: str, param: str | None
 ) -> None:
     response = post(client, payload)
     assert response.status_code == status, response.text
@@ -225,7 +232,7 @@ def test_what_cannot_be_answered_is_an_error_in_openais_form(
     assert error["message"]
 
 
-def test_a_body_that_is_no_json_is_400(client: TestClient) -> None:
+def test_a_body_that_is_no_json_is_400(client: Client) -> None:
     for content, kind in [
         (b"{", "application/json"),
         (b"\xff\xfe", "application/json"),
@@ -239,7 +246,7 @@ def test_a_body_that_is_no_json_is_400(client: TestClient) -> None:
         assert response.json()["error"]["type"] == "invalid_request_error"
 
 
-def test_unknown_paths_and_methods_have_openais_form_too(client: TestClient) -> None:
+def test_unknown_paths_and_methods_have_openais_form_too(client: Client) -> None:
     missing = client.get("/v1/unknown")
     assert (missing.status_code, missing.json()["error"]["code"]) == (404, "not_found")
     wrong = client.get("/v1/chat/completions")
@@ -249,7 +256,7 @@ def test_unknown_paths_and_methods_have_openais_form_too(client: TestClient) -> 
 
 def test_a_failure_before_the_first_piece_has_its_own_status(tmp_path: Path) -> None:
     empty = create_app(assistant_over(Store(tmp_path / "store")))
-    with TestClient(empty) as client:
+    with Client(empty) as client:
         for stream in (False, True):
             response = post(client, body(stream=stream))
             assert response.status_code == 503
@@ -265,7 +272,7 @@ def test_a_failure_in_the_middle_is_an_error_event_and_the_model_is_free_again(
     store: Store, error: Exception, code: str
 ) -> None:
     generator = Scripted(fails=error)
-    with TestClient(create_app(assistant_over(store, generator))) as client:
+    with Client(create_app(assistant_over(store, generator))) as client:
         streamed = events(post(client, body(stream=True)).text)
         assert streamed[1]["choices"][0]["delta"]["content"] == "At nine"
         assert streamed[-1]["error"]["code"] == code
@@ -282,7 +289,7 @@ def test_a_failure_in_the_middle_is_an_error_event_and_the_model_is_free_again(
 def test_every_response_carries_the_security_headers(store: Store) -> None:
     generator = Scripted(fails=ZeroDivisionError())
     app = create_app(assistant_over(store, generator), ServiceConfig(max_body_bytes=1_000))
-    with TestClient(app) as client:
+    with Client(app) as client:
         responses = [
             client.get("/"),
             client.get("/static/chat.js"),
@@ -304,7 +311,7 @@ def test_every_response_carries_the_security_headers(store: Store) -> None:
 
 def test_with_keys_everything_but_the_page_and_the_probes_needs_one(store: Store) -> None:
     config = ServiceConfig(api_keys=(SecretStr("first-key"), SecretStr("schlüssel")))
-    with TestClient(create_app(assistant_over(store), config)) as client:
+    with Client(create_app(assistant_over(store), config)) as client:
         for path in ("/", "/static/chat.js", "/healthz", "/readyz"):
             assert client.get(path).status_code == 200, path
         for path in ("/v1/models", "/v1/unknown", "/openapi.json", "//v1/models", "/x/v1/models"):
@@ -481,7 +488,7 @@ def test_several_answers_are_made_at_once_where_that_is_configured(store: Store)
 
 def test_a_service_that_starts_empty_answers_once_documents_are_there(tmp_path: Path) -> None:
     serving_store = Store(tmp_path / "store", read_consistency_s=0.1)
-    with TestClient(create_app(assistant_over(serving_store))) as client:
+    with Client(create_app(assistant_over(serving_store))) as client:
         assert client.get("/healthz").status_code == 200
         not_yet = client.get("/readyz")
         assert (not_yet.status_code, not_yet.json()["error"]["code"]) == (503, "store_empty")
@@ -495,7 +502,7 @@ def test_a_document_ingested_while_the_service_runs_is_answered_from(tmp_path: P
     writer = filled_store(tmp_path / "store")
     serving_store = Store(tmp_path / "store", read_consistency_s=0.1)
     question = body("Which colour has the new bicycle shed?")
-    with TestClient(create_app(assistant_over(serving_store))) as client:
+    with Client(create_app(assistant_over(serving_store))) as client:
         assert "turquoise" not in post(client, question).text
         add_document(writer, "/handbook/shed.md", "Shed", "The new bicycle shed is turquoise.")
         eventually(lambda: "turquoise" in post(client, question).text, within_s=5)
@@ -504,7 +511,7 @@ def test_a_document_ingested_while_the_service_runs_is_answered_from(tmp_path: P
 # The page and the log
 
 
-def test_the_page_is_served_without_inline_code(client: TestClient) -> None:
+def test_the_page_is_served_without_inline_code(client: Client) -> None:
     page = client.get("/")
     assert page.headers["content-type"].startswith("text/html")
     assert not re.search(r"<style|\sstyle=|\son\w+=|javascript:", page.text)
@@ -517,7 +524,7 @@ def test_the_log_tells_of_answers_and_defects_and_holds_no_text(
     store: Store, logged: list[Any]
 ) -> None:
     generator = Scripted()
-    with TestClient(create_app(assistant_over(store, generator))) as client:
+    with Client(create_app(assistant_over(store, generator))) as client:
         answer = post(client).json()
         generator.fails = ZeroDivisionError("a bug")
         post(client)
@@ -536,7 +543,7 @@ def test_the_log_tells_of_answers_and_defects_and_holds_no_text(
 
 
 def test_every_response_has_the_requests_id_and_no_forged_one(store: Store) -> None:
-    with TestClient(create_app(assistant_over(store))) as client:
+    with Client(create_app(assistant_over(store))) as client:
         own = post(client, headers={"X-Request-Id": "from-the-proxy.1"})
         assert own.headers["x-request-id"] == "from-the-proxy.1"
         made = post(client, headers={"X-Request-Id": 'forged"}; '})
@@ -544,7 +551,7 @@ def test_every_response_has_the_requests_id_and_no_forged_one(store: Store) -> N
         assert client.get("/nowhere").headers["x-request-id"]
 
 
-def test_requests_answers_and_tokens_are_counted_by_route_and_model(client: TestClient) -> None:
+def test_requests_answers_and_tokens_are_counted_by_route_and_model(client: Client) -> None:
     post(client)
     post(client, body("xylophone zeppelin quasar"))
     client.get("/v1/answers/with-some-text")
@@ -572,7 +579,7 @@ def bearer(key: str) -> dict[str, str]:
 
 
 def test_keys_of_the_store_let_in_until_they_are_revoked(store: Store) -> None:
-    with TestClient(create_app(assistant_over(store))) as client:
+    with Client(create_app(assistant_over(store))) as client:
         assert client.get("/v1/models").status_code == 200, "no key was made: none is asked for"
         kept, text = store.keys.create("web")
         assert client.get("/v1/models").status_code == 401
@@ -587,7 +594,7 @@ def test_keys_of_the_store_let_in_until_they_are_revoked(store: Store) -> None:
 def test_a_key_that_is_used_too_often_is_told_when_to_come_again(store: Store) -> None:
     _, slow = store.keys.create("slow", requests_per_minute=2)
     _, other = store.keys.create("other")
-    with TestClient(create_app(assistant_over(store))) as client:
+    with Client(create_app(assistant_over(store))) as client:
         statuses = [client.get("/v1/models", headers=bearer(slow)).status_code for _ in range(3)]
         assert statuses == [200, 200, 429]
         refused = post(client, headers=bearer(slow))
@@ -598,7 +605,7 @@ def test_a_key_that_is_used_too_often_is_told_when_to_come_again(store: Store) -
 
 def test_a_read_only_key_cannot_change_documents(store: Store) -> None:
     _, text = store.keys.create("reader", read_only=True)
-    with TestClient(create_app(assistant_over(store))) as client:
+    with Client(create_app(assistant_over(store))) as client:
         listed = client.get("/v1/documents", headers=bearer(text)).json()["data"]
         path = f"/v1/documents/{listed[0]['id']}"
         assert client.delete(path, headers=bearer(text)).status_code == 403
@@ -608,9 +615,7 @@ def test_a_read_only_key_cannot_change_documents(store: Store) -> None:
 
 
 @pytest.mark.parametrize("site", ["cross-site", "same-site"])
-def test_a_page_of_another_site_cannot_act_in_its_visitors_name(
-    client: TestClient, site: str
-) -> None:
+def test_a_page_of_another_site_cannot_act_in_its_visitors_name(client: Client, site: str) -> None:
     sent = {"Sec-Fetch-Site": site}
     files = {"file": ("x.md", b"# X")}
     assert client.post("/v1/documents", files=files, headers=sent).status_code == 403

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 import structlog
-from starlette.testclient import TestClient
 
 from fti.app.service.api import create_app
 from fti.app.service.logs import configure_logs
 from fti.store.store import Store
 from tests.support.service import assistant_over
+from tests.support.service import Client, assistant_over
 
 
 @pytest.fixture(autouse=True)
@@ -54,7 +54,7 @@ def test_the_lines_of_a_request_carry_its_id_and_its_key_and_no_text(
 ) -> None:
     store = Store(tmp_path / "store")
     key, text = store.keys.create("web")
-    with TestClient(create_app(assistant_over(store))) as client:
+    with Client(create_app(assistant_over(store))) as client:
         configure_logs()  # after the client, whose own lines are none of the service's
         sent = {"Authorization": f"Bearer {text}", "X-Request-Id": "from-the-proxy"}
         asked = {"messages": [{"role": "user", "content": "Where is the treasure?"}]}

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 import structlog.testing
-from starlette.testclient import TestClient
 
 from fti.app.service.api import create_app
 from fti.app.service.documents import plain_name
@@ -17,6 +16,7 @@ from fti.app.service.service_config import ServiceConfig
 from fti.store.errors import InvalidName
 from fti.store.store import Store
 from tests.support.service import assistant_over, filled_store
+from tests.support.service import Client, assistant_over, filled_store
 
 SHED = b"# Bicycle shed\n\nThe new bicycle shed behind the kiln is turquoise.\n"
 QUESTION = "Which colour has the new bicycle shed?"
@@ -34,16 +34,16 @@ def store(tmp_path: Path) -> Store:
 
 
 @pytest.fixture
-def client(store: Store) -> Iterator[TestClient]:
-    with TestClient(create_app(assistant_over(store))) as client:
+def client(store: Store) -> Iterator[Client]:
+    with Client(create_app(assistant_over(store))) as client:
         yield client
 
 
-def upload(client: TestClient, name: str, content: bytes) -> Any:
+def upload(client: Client, name: str, content: bytes) -> Any:
     return client.post("/v1/documents", files={"file": (name, content)})
 
 
-def settled(client: TestClient, job: dict[str, Any]) -> dict[str, Any]:
+def settled(client: Client, job: dict[str, Any]) -> dict[str, Any]:
     """The job when it is over."""
     deadline = time.monotonic() + 60
     while job["state"] in ("queued", "running"):
@@ -53,14 +53,14 @@ def settled(client: TestClient, job: dict[str, Any]) -> dict[str, Any]:
     return job
 
 
-def ask(client: TestClient, question: str = QUESTION) -> dict[str, Any]:
+def ask(client: Client, question: str = QUESTION) -> dict[str, Any]:
     asked = {"messages": [{"role": "user", "content": question}]}
     answer: dict[str, Any] = client.post("/v1/chat/completions", json=asked).json()
     return answer
 
 
 def test_an_uploaded_document_is_answered_from_and_deleted_again(
-    client: TestClient, store: Store
+    client: Client, store: Store
 ) -> None:
     assert "turquoise" not in str(ask(client))
     accepted = upload(client, "shed.md", SHED)
@@ -89,7 +89,7 @@ def test_an_uploaded_document_is_answered_from_and_deleted_again(
 
 
 def test_a_document_of_the_same_name_is_replaced_and_a_bad_one_keeps_the_last_good_version(
-    client: TestClient,
+    client: Client,
 ) -> None:
     settled(client, upload(client, "shed.md", SHED).json())
     settled(client, upload(client, "shed.md", SHED.replace(b"turquoise", b"crimson")).json())
@@ -104,7 +104,7 @@ def test_a_document_of_the_same_name_is_replaced_and_a_bad_one_keeps_the_last_go
 
 
 def test_a_document_of_a_folder_is_deleted_from_the_store_alone(
-    client: TestClient, store: Store
+    client: Client, store: Store
 ) -> None:
     listed = client.get("/v1/documents").json()["data"]
     kiln = next(d for d in listed if d["name"] == "kiln.md")
@@ -123,7 +123,7 @@ def test_a_document_of_a_folder_is_deleted_from_the_store_alone(
     ],
 )
 def test_what_cannot_be_kept_is_refused_at_once(
-    client: TestClient, store: Store, name: str, status: int, code: str
+    client: Client, store: Store, name: str, status: int, code: str
 ) -> None:
     refused = upload(client, name, b"text")
     assert (refused.status_code, refused.json()["error"]["code"]) == (status, code)
@@ -151,14 +151,14 @@ def test_a_name_is_plain_text(name: str) -> None:
 
 def test_uploads_have_a_limit_of_their_own(store: Store) -> None:
     config = ServiceConfig(max_body_bytes=1_000, max_upload_bytes=5_000)
-    with TestClient(create_app(assistant_over(store), config)) as client:
+    with Client(create_app(assistant_over(store), config)) as client:
         assert settled(client, upload(client, "a.txt", b"word " * 500).json())["state"] == "done"
         large = upload(client, "b.txt", b"word " * 2_000)
         assert (large.status_code, large.json()["error"]["code"]) == (413, "body_too_large")
         assert not (store.layout.uploads / "b.txt").exists()
 
 
-def test_a_body_without_a_file_is_a_bad_request(client: TestClient) -> None:
+def test_a_body_without_a_file_is_a_bad_request(client: Client) -> None:
     for options in (
         {"json": {"file": "x"}},
         {"files": {"other": ("x.md", b"x")}},
@@ -169,13 +169,13 @@ def test_a_body_without_a_file_is_a_bad_request(client: TestClient) -> None:
         assert response.json()["error"]["type"] == "invalid_request_error"
 
 
-def test_jobs_of_another_time_are_unknown(client: TestClient) -> None:
+def test_jobs_of_another_time_are_unknown(client: Client) -> None:
     missing = client.get("/v1/documents/jobs/j-0")
     assert (missing.status_code, missing.json()["error"]["code"]) == (404, "job_not_found")
 
 
 def test_a_service_that_started_empty_answers_from_the_first_upload(tmp_path: Path) -> None:
-    with TestClient(create_app(assistant_over(Store(tmp_path / "store")))) as client:
+    with Client(create_app(assistant_over(Store(tmp_path / "store")))) as client:
         assert client.get("/v1/documents").json() == {"object": "list", "total": 0, "data": []}
         assert client.get("/readyz").status_code == 503
         settled(client, upload(client, "shed.md", SHED).json())
@@ -183,7 +183,7 @@ def test_a_service_that_started_empty_answers_from_the_first_upload(tmp_path: Pa
         assert "turquoise" in str(ask(client)["choices"])
 
 
-def test_who_writes_meanwhile_is_waited_for(client: TestClient, store: Store) -> None:
+def test_who_writes_meanwhile_is_waited_for(client: Client, store: Store) -> None:
     with store.layout.writing("a test"):
         job = upload(client, "shed.md", SHED).json()
         time.sleep(0.3)
@@ -191,7 +191,7 @@ def test_who_writes_meanwhile_is_waited_for(client: TestClient, store: Store) ->
     assert settled(client, job)["state"] == "done"
 
 
-def test_the_log_names_no_document(client: TestClient, logged: list[Any]) -> None:
+def test_the_log_names_no_document(client: Client, logged: list[Any]) -> None:
     settled(client, upload(client, "secret-plans.md", SHED).json())
     assert any(line["event"] == "document_ingested" for line in logged)
     assert "secret-plans" not in str(logged)

@@ -12,7 +12,6 @@ from typing import Any
 import httpx
 import pytest
 import structlog.testing
-from starlette.testclient import TestClient
 
 from fti.app.service.api import create_app
 from fti.pipelines.engines.embedders.embedding import HashingEmbedder
@@ -21,6 +20,7 @@ from fti.store.lance.shapes import DocumentUpdate
 from fti.store.store import Store
 from tests.support.service import Scripted, assistant_over, filled_store, serving
 from tests.unit.app.service.test_api import body, events, eventually, post
+from tests.support.service import Client, Scripted, assistant_over, filled_store, serving
 
 
 @pytest.fixture(autouse=True)
@@ -72,7 +72,7 @@ def test_an_answer_that_broke_off_is_counted_and_named_in_the_log_and_is_no_reco
     store: Store, logged: list[Any]
 ) -> None:
     generator = Scripted(fails=GenerationFailed("The model broke off."))
-    with TestClient(create_app(assistant_over(store, generator))) as client:
+    with Client(create_app(assistant_over(store, generator))) as client:
         first = events(post(client, body(stream=True)).text)[0]
         post(client)
         counted = client.get("/metrics").text
@@ -89,7 +89,7 @@ def test_an_answer_that_broke_off_is_counted_and_named_in_the_log_and_is_no_reco
 def test_an_answer_that_the_log_has_no_room_for_is_an_error_and_leaves_no_half_line(
     store: Store, full_disk: pytest.MonkeyPatch, stream: bool
 ) -> None:
-    with TestClient(create_app(assistant_over(store))) as client:
+    with Client(create_app(assistant_over(store))) as client:
         failed = post(client, body(stream=stream))
         error = events(failed.text)[-1]["error"] if stream else failed.json()["error"]
         assert (failed.status_code, error["code"]) == (200 if stream else 507, "store_full")
@@ -104,7 +104,7 @@ def test_an_answer_that_the_log_has_no_room_for_is_an_error_and_leaves_no_half_l
 def test_a_verdict_that_the_log_has_no_room_for_is_an_error(
     store: Store, monkeypatch: pytest.MonkeyPatch, full_disk: pytest.MonkeyPatch
 ) -> None:
-    with TestClient(create_app(assistant_over(store))) as client:
+    with Client(create_app(assistant_over(store))) as client:
         full_disk.undo()
         answer = post(client).json()
         full_disk.setattr(os, "fsync", _no_room)
@@ -170,7 +170,7 @@ def test_answers_go_on_while_the_store_is_indexed_and_embedded_anew(tmp_path: Pa
 def test_a_store_embedded_by_another_embedder_is_refused_until_it_is_embedded_back(
     store: Store,
 ) -> None:
-    with TestClient(create_app(assistant_over(store))) as client:
+    with Client(create_app(assistant_over(store))) as client:
         assert client.get("/readyz").status_code == 200
         re_embed(store, HashingEmbedder(64))
         for response in (post(client), post(client, body(stream=True)), client.get("/readyz")):

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 import structlog.testing
-from starlette.testclient import TestClient
 
 from fti.app.service.api import create_app
 from fti.pipelines.engines.embedders.embedding import HashingEmbedder
@@ -16,6 +15,7 @@ from fti.pipelines.feature.ingesting.ingest import ingest
 from fti.store.errors import InvalidName
 from fti.store.store import Store
 from tests.support.service import assistant_over
+from tests.support.service import Client, assistant_over
 
 TEXTS = {
     "public": "The workshop opens at nine on Saturdays.",
@@ -44,7 +44,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 class Caller:
     """A client with a key for some collections."""
 
-    def __init__(self, client: TestClient, store: Store, *collections: str) -> None:
+    def __init__(self, client: Client, store: Store, *collections: str) -> None:
         _, key = store.keys.create("a test", collections=collections)
         self._client = client
         self._headers = {"Authorization": f"Bearer {key}"}
@@ -61,14 +61,12 @@ class Caller:
 
 
 @pytest.fixture
-def client(store: Store) -> Iterator[TestClient]:
-    with structlog.testing.capture_logs(), TestClient(create_app(assistant_over(store))) as client:
+def client(store: Store) -> Iterator[Client]:
+    with structlog.testing.capture_logs(), Client(create_app(assistant_over(store))) as client:
         yield client
 
 
-def test_answers_and_searches_keep_to_the_keys_collections(
-    client: TestClient, store: Store
-) -> None:
+def test_answers_and_searches_keep_to_the_keys_collections(client: Client, store: Store) -> None:
     for own, others in (("public", ("4711", "smugglers")), ("staff", ("nine", "smugglers"))):
         caller = Caller(client, store, own)
         answer = caller.ask("What of the workshop alarm code on Saturdays?").json()
@@ -84,7 +82,7 @@ def test_answers_and_searches_keep_to_the_keys_collections(
     assert len(everything) == 3
 
 
-def test_filters_cannot_reach_beyond_the_keys_collections(client: TestClient, store: Store) -> None:
+def test_filters_cannot_reach_beyond_the_keys_collections(client: Client, store: Store) -> None:
     caller = Caller(client, store, "public")
     for where in (["collection=staff"], {"collection": "staff"}, ["collection!=public"]):
         assert caller.search(where=where).json()["passages"] == []
@@ -93,10 +91,10 @@ def test_filters_cannot_reach_beyond_the_keys_collections(client: TestClient, st
     assert len(caller.search(collection="public").json()["passages"]) == 1
 
 
-def test_sources_open_within_the_collections_only(client: TestClient, store: Store) -> None:
+def test_sources_open_within_the_collections_only(client: Client, store: Store) -> None:
     staff, public = Caller(client, store, "staff"), Caller(client, store, "public")
     answer = staff.ask("What is the workshop alarm code on Saturdays?").json()
-    url = answer["sources"][0]["url"].removeprefix("http://testserver")
+    url = answer["sources"][0]["url"].removeprefix("http://localhost")
     assert "4711" in staff("GET", url).json()["text"]
     for path in (url, url.partition("?")[0], "/v1/sources/nothing"):
         hidden = public("GET", path)
@@ -117,14 +115,14 @@ def test_sources_open_within_the_collections_only(client: TestClient, store: Sto
     ],
 )
 def test_what_is_about_the_whole_store_is_refused(
-    client: TestClient, store: Store, method: str, path: str
+    client: Client, store: Store, method: str, path: str
 ) -> None:
     refused = Caller(client, store, "public")(method, path)
     assert (refused.status_code, refused.json()["error"]["code"]) == (403, "outside_collections")
     assert "public alone" in refused.json()["error"]["message"]
 
 
-def test_a_collection_without_documents_answers_nothing(client: TestClient, store: Store) -> None:
+def test_a_collection_without_documents_answers_nothing(client: Client, store: Store) -> None:
     caller = Caller(client, store, "to-come")
     answer = caller.ask("When does the workshop open on Saturdays?").json()
     assert answer["abstained"] is True

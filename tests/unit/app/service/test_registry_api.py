@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 import structlog.testing
-from starlette.testclient import TestClient
 
 from fti.app.service.api import create_app
 from fti.store.store import Store
 from tests.support.service import assistant_over, filled_store
+from tests.support.service import Client, assistant_over, filled_store
 from tests.support.values import a_contract, publish_files
 
 
@@ -21,14 +21,12 @@ def store(tmp_path: Path) -> Store:
 
 
 @pytest.fixture
-def client(store: Store) -> Iterator[TestClient]:
-    with structlog.testing.capture_logs(), TestClient(create_app(assistant_over(store))) as client:
+def client(store: Store) -> Iterator[Client]:
+    with structlog.testing.capture_logs(), Client(create_app(assistant_over(store))) as client:
         yield client
 
 
-def test_versions_come_with_their_aliases_and_how_these_moved(
-    client: TestClient, store: Store
-) -> None:
+def test_versions_come_with_their_aliases_and_how_these_moved(client: Client, store: Store) -> None:
     assert client.get("/v1/registry/models").json() == {"object": "list", "data": [], "history": []}
     for _ in range(2):
         publish_files(store, a_contract())
@@ -46,7 +44,7 @@ def test_versions_come_with_their_aliases_and_how_these_moved(
 
 
 def test_a_damaged_version_is_shown_as_such_and_hides_no_other(
-    client: TestClient, store: Store
+    client: Client, store: Store
 ) -> None:
     for _ in range(2):
         publish_files(store, a_contract())
@@ -60,7 +58,7 @@ def test_a_damaged_version_is_shown_as_such_and_hides_no_other(
 
 
 def test_runs_are_listed_newest_first_by_kind_and_without_settings(
-    client: TestClient, store: Store
+    client: Client, store: Store
 ) -> None:
     for kind in ("ingest", "evaluate"):
         with store.runs.running(kind, settings={"secret": "x"}) as run:  # type: ignore[arg-type]
@@ -76,7 +74,7 @@ def test_runs_are_listed_newest_first_by_kind_and_without_settings(
     assert client.get("/v1/registry/datasets").json() == {"object": "list", "data": []}
 
 
-def test_the_registry_is_read_only_and_behind_the_key(client: TestClient, store: Store) -> None:
+def test_the_registry_is_read_only_and_behind_the_key(client: Client, store: Store) -> None:
     assert client.post("/v1/registry/models", json={}).status_code == 405
     _, key = store.keys.create("reader", read_only=True)
     assert client.get("/registry").status_code == 200, "the page itself holds nothing"

@@ -10,10 +10,10 @@ from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from starlette.testclient import TestClient
 
 from fti.app.service.api import create_app
 from fti.store.errors import GenerationFailed
+from tests.support.service import Client
 from tests.unit.inference.conftest import World
 
 ASKED = "When does the workshop open in the morning?"
@@ -87,7 +87,7 @@ def test_a_requests_spans_are_part_of_its_callers_trace(
 ) -> None:
     traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
     body = {"messages": [{"role": "user", "content": ASKED}]}
-    with structlog.testing.capture_logs(), TestClient(create_app(world.assistant())) as client:
+    with structlog.testing.capture_logs(), Client(create_app(world.assistant())) as client:
         for stream in (False, True):
             spans.clear()
             client.post(

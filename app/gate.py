@@ -1,0 +1,109 @@
+"""What a request must pass before any route sees it: its name, its key, its site, its size.
+
+Plain ASGI, as ``app.guard`` is, which stands before this one and gives every response its headers.
+Starlette's own body limit answers in plain text when the length was announced; this one keeps
+OpenAI's form.
+"""
+
+from __future__ import annotations
+
+import structlog
+from starlette.datastructures import Headers
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app.access import Access
+from app.http_errors import body_of, headers_of, status_of
+from app.pages import is_open
+from app.service import ServiceConfig
+from app.sites import Sites
+from store.errors import BodyTooLarge, CrossSite, FtiError, UnknownHost
+
+_READING = ("GET", "HEAD", "OPTIONS")
+_UPLOADS = "/v1/documents"
+_SHOWN = 100  # characters of a name that nobody here has given
+
+
+class Gate:
+    """Lets requests in or answers why not.
+
+    Args:
+        app: what it stands before.
+        access: whose keys let in.
+        config: names, pages, and how large bodies may be.
+    """
+
+    def __init__(self, app: ASGIApp, access: Access, config: ServiceConfig) -> None:
+        self._app = app
+        self._access = access
+        self._config = config
+        self._sites = Sites(config.host, config.allowed_hosts, config.cors_origins)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass one request on, or answer it here."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        limit = self._config.max_body_bytes
+        if scope["path"] == _UPLOADS and scope["method"] == "POST":
+            limit = self._config.max_upload_bytes
+        try:
+            self._admit(scope, headers)
+            _require_small(headers, limit)
+        except FtiError as error:
+            refusal = JSONResponse(body_of(error), status_of(error), headers_of(error))
+            await refusal(scope, receive, send)
+            return
+        received = 0
+
+        async def receive_bounded() -> Message:
+            nonlocal received
+            message = await receive()
+            received += len(message.get("body", b""))
+            if received > limit:
+                raise HTTPException(413, _too_large(limit).message)
+            return message
+
+        await self._app(scope, receive_bounded, send)
+
+    def _admit(self, scope: Scope, headers: Headers) -> None:
+        path, method = scope["path"], scope["method"]
+        if not self._access.asks:
+            self._require_our_own(method, headers)
+        elif is_open(path, method, headers.get("accept", "")):
+            return
+        key = self._access.admit(headers.get("authorization", ""), method, path)
+        structlog.contextvars.bind_contextvars(key=key.id if key else "")
+        scope.setdefault("state", {})["collections"] = key.collections if key else ()
+
+    def _require_our_own(self, method: str, headers: Headers) -> None:
+        """Without keys, where a request was sent to and which page sent it are all there is."""
+        hosts = headers.getlist("host")
+        if not self._sites.answers_to(hosts):
+            raise UnknownHost(
+                f"This service does not answer to the name {', '.join(hosts)[:_SHOWN]!r} without "
+                "API keys.",
+                hint="Call it as localhost, add the name to service.allowed_hosts, or make a key: "
+                "fti keys create NAME",
+            )
+        site = headers.get("sec-fetch-site", "")
+        if method not in _READING and not self._sites.may_change(
+            hosts[0] if hosts else "", headers.get("origin"), site
+        ):
+            # A form on another site can send a file here in its visitor's name.
+            raise CrossSite(
+                "Sent by a page of another site.",
+                hint="Add its origin to service.cors_origins, or use an API key.",
+            )
+
+
+def _require_small(headers: Headers, limit: int) -> None:
+    announced = headers.get("content-length", "")
+    if announced.isascii() and announced.isdigit() and int(announced[:20]) > limit:
+        raise _too_large(limit)
+
+
+def _too_large(limit: int) -> BodyTooLarge:
+    return BodyTooLarge(f"The body is larger than {limit} bytes.")
