@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.access import Access
+from app.access import Access, caller_of
 from app.http_errors import body_of, headers_of, status_of
 from app.pages import is_open
 from app.service import ServiceConfig
@@ -76,7 +76,7 @@ class Gate:
             return
         key = self._access.admit(headers.get("authorization", ""), method, path)
         structlog.contextvars.bind_contextvars(key=key.id if key else "")
-        scope.setdefault("state", {})["collections"] = key.collections if key else ()
+        scope.setdefault("state", {})["caller"] = caller_of(key)
 
     def _require_our_own(self, method: str, headers: Headers) -> None:
         """Without keys, where a request was sent to and which page sent it are all there is."""

@@ -11,7 +11,7 @@
     │   └── InvalidName            a dataset, model or alias name is not a plain name
     ├── AccessError                the service does not let this caller do this
     │   ├── InvalidApiKey          no API key, or none that lets in
-    │   ├── ReadOnlyKey            the key may not change documents
+    │   ├── ReadOnlyKey            the key may not change documents, nor judge answers
     │   ├── OutsideCollections     the key may use certain collections only, and asked for more
     │   ├── UnknownHost            without keys: sent to a name that the service does not know
     │   ├── CrossSite              without keys: a page of another site wants to change something
@@ -141,7 +141,7 @@ class InvalidApiKey(AccessError):
 
 
 class ReadOnlyKey(AccessError):
-    """The key may not change documents."""
+    """The key may not change documents, nor judge answers."""
 
 
 class OutsideCollections(AccessError):

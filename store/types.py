@@ -360,13 +360,14 @@ class Answer(Value):
     """An answer with everything needed to say how it came to be. Timings are seconds.
 
     ``asked`` is the question as it was understood without the conversation around it; empty where
-    that is the question itself.
+    that is the question itself. ``key`` is the id of the API key that asked; empty where none did.
     """
 
     id: str
     created_at: datetime
     question: str
     asked: str = ""
+    key: str = ""
     text: str
     citations: tuple[Citation, ...]
     passages: tuple[Passage, ...]

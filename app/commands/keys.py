@@ -33,7 +33,8 @@ def create(
         ),
     ] = None,
     read_only: Annotated[
-        bool, typer.Option("--read-only", help="May not add or delete documents.")
+        bool,
+        typer.Option("--read-only", help="May not add or delete documents, nor give feedback."),
     ] = False,
     collection: Annotated[
         list[str] | None,

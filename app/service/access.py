@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from pydantic import SecretStr
 
@@ -19,8 +20,10 @@ from app.sites import is_loopback
 )
 from fti.store.logs.keys import ApiKey, KeyStore, match
 from fti.store.types import now, sha256_hex
+from store.types import Answer, now, sha256_hex
 
 _READING = ("GET", "HEAD", "OPTIONS")
+_KEPT = ("/v1/documents", "/v1/feedback")  # what is given there lasts
 #: What a key for certain collections may use; each of these keeps to them itself.
 _WITHIN_COLLECTIONS = (
     "/v1/chat/completions",
@@ -31,6 +34,35 @@ _WITHIN_COLLECTIONS = (
     "/v1/feedback",
     "/openapi.json",
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who makes a request: the id of its key, and the collections that this is for, if not all.
+
+    Without a key, where none is asked for, everything is everybody's.
+    """
+
+    key: str = ""
+    collections: tuple[str, ...] = ()
+
+    def may_see(self, answer: Answer) -> bool:
+        """Whether an answer is this caller's.
+
+        What a key asked is for that key alone. What none did (a command, or somebody before there
+        were keys) may rest on any document, and is for keys of the whole store.
+        """
+        if not self.key:
+            return True
+        return answer.key == self.key or not (answer.key or self.collections)
+
+
+ANYBODY = Caller()
+
+
+def caller_of(key: ApiKey | None) -> Caller:
+    """Who calls with this key."""
+    return Caller(key.id, key.collections) if key else ANYBODY
 
 
 class Access:
@@ -65,7 +97,7 @@ class Access:
         Raises:
             InvalidApiKey: no key, or none that lets in.
             RateLimitExceeded: the key was used too often in the last minute.
-            ReadOnlyKey: the key may not change documents.
+            ReadOnlyKey: the key may neither change documents nor judge answers.
             OutsideCollections: the key is for certain collections, and the request is about the
                 whole store.
         """
@@ -78,8 +110,10 @@ class Access:
         if key is None or scheme.lower() != "bearer":
             raise InvalidApiKey("A valid API key is needed: Authorization: Bearer KEY.")
         self._count(key)
-        if key.read_only and method not in _READING and path.startswith("/v1/documents"):
-            raise ReadOnlyKey(f"The key {key.id!r} may not add or delete documents.")
+        if key.read_only and method not in _READING and path.startswith(_KEPT):
+            raise ReadOnlyKey(
+                f"The key {key.id!r} may not add or delete documents, nor give feedback."
+            )
         if key.collections and not path.startswith(_WITHIN_COLLECTIONS):
             raise OutsideCollections(
                 f"The key {key.id!r} is for {', '.join(key.collections)} alone, and {path!r} is "

@@ -64,6 +64,7 @@ class Worker:
         model: str | None = None,
         sampling: Callable[[Sampling], Sampling] = lambda configured: configured,
         collections: Sequence[str] = (),
+        key: str = "",
     ) -> AsyncIterator[AnswerEvent]:
         """The events of one answer, when the model is free.
 
@@ -73,6 +74,7 @@ class Worker:
             model: name of what shall answer; None: the default.
             sampling: how tokens are chosen, given how that is configured.
             collections: all that may be answered from; none: the whole store.
+            key: id of the API key that asks.
 
         Raises:
             ModelNotFound: nothing is served under the name.
@@ -85,7 +87,7 @@ class Worker:
         except BaseException:
             self.answerers.give_back(held)
             raise
-        made = self._made(held, question, history, sampling, collections)
+        made = self._made(held, question, history, sampling, collections, key)
         async with aclosing(made) as events:
             async for event in events:
                 yield event
@@ -97,12 +99,17 @@ class Worker:
         history: Sequence[Message],
         sampling: Callable[[Sampling], Sampling],
         collections: Sequence[str],
+        key: str,
     ) -> AsyncGenerator[AnswerEvent, None]:
         loop = asyncio.get_running_loop()
         queue: asyncio.Queue[AnswerEvent | TimedOut | None] = asyncio.Queue()
         assistant = held.assistant
         answer = assistant.stream(
-            question, history, sampling=sampling(assistant.sampling), collections=collections
+            question,
+            history,
+            sampling=sampling(assistant.sampling),
+            collections=collections,
+            key=key,
         )
 
         def work() -> None:

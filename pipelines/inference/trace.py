@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal
 
 from fti.store.errors import (
+from store.answers import Visible, everybodys
     DatasetNotFound,
     DocumentNotFound,
     IntegrityError,
@@ -182,13 +183,18 @@ class DocumentLineage(Value):
     rebuild: tuple[Rebuild, ...] = ()
 
 
-def trace_answer(store: Store, answer_id: str) -> AnswerLineage:
+def trace_answer(store: Store, answer_id: str, *, visible: Visible = everybodys) -> AnswerLineage:
     """Follow an answer back to its model, dataset, run and passages.
+
+    Args:
+        store: the store.
+        answer_id: the answer.
+        visible: which answers there are for whoever looks.
 
     Raises:
         AnswerNotFound: no such answer was logged.
     """
-    answer = store.answers.get(answer_id)
+    answer = store.answers.get(answer_id, visible=visible)
     quotes = {c.chunk_id: c.quote for c in answer.citations}
     return AnswerLineage(
         answer=answer.id,
@@ -479,7 +485,12 @@ class SourceView(Value):
 
 
 def trace_source(
-    store: Store, chunk_id: str, answer_id: str = "", *, around: int = 400
+    store: Store,
+    chunk_id: str,
+    answer_id: str = "",
+    *,
+    around: int = 400,
+    visible: Visible = everybodys,
 ) -> SourceView:
     """Look up what a citation points at.
 
@@ -489,6 +500,7 @@ def trace_source(
         answer_id: the answer that cites it: then the passage is found even when its document was
             changed or deleted since.
         around: how many characters of the document to give on either side.
+        visible: which answers there are for whoever looks.
 
     Raises:
         AnswerNotFound: no such answer was logged.
@@ -496,7 +508,7 @@ def trace_source(
     """
     quotes: tuple[Span, ...] = ()
     if answer_id:
-        answer = store.answers.get(answer_id)
+        answer = store.answers.get(answer_id, visible=visible)
         passage = next((p for p in answer.passages if p.chunk_id == chunk_id), None)
         if passage is None:
             shown = ", ".join(p.chunk_id for p in answer.passages) or "none"

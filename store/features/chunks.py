@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from lancedb.expr import Expr
 
 _MIN_CANDIDATES = 50
+_LIMITS_KNOWN = 8  # sets of limits whose metadata is remembered
 _LOOKED_UP = (
     "id", "document_id", "ordinal", "start", "end", "text", "content_hash", "section",
     "metadata",
@@ -42,7 +43,8 @@ class ChunkSample:
 class ChunkReader(LedgerReader):
     """Chunks with their vectors, and the three searches over them."""
 
-    _metadata: tuple[int, dict[str, set[str]]] | None = None  # as of a version of the chunks
+    # As of a version of the chunks: the values of each key of metadata, within limits.
+    _metadata: tuple[int, dict[tuple[filters.Condition, ...], dict[str, set[str]]]] | None = None
     _by_key: tuple[Any, RowsByKey] | None = None
 
     def chunks(self, documents: str | Sequence[str] | None = None) -> list[Chunk]:
@@ -215,7 +217,7 @@ class ChunkReader(LedgerReader):
 
     def _filter(self, where: Where | None) -> Expr | None:
         facts = filters.Facts(
-            values=self._metadata_values,
+            values=lambda: self._metadata_values(filters.limits_of(where)),
             documents=lambda reference: [r.id for r in self.find_document(reference)],
             ingested=lambda condition: [
                 r.id
@@ -226,18 +228,27 @@ class ChunkReader(LedgerReader):
         )
         return filters.expression(where, facts)
 
-    def _metadata_values(self) -> Mapping[str, Collection[str]]:
-        """The values of each metadata key, at the version that is searched."""
+    def _metadata_values(
+        self, limits: tuple[filters.Condition, ...]
+    ) -> Mapping[str, Collection[str]]:
+        """The values of each metadata key within limits, at the version that is searched."""
         table = self._snapshot()
         version = int(table.version)
-        if self._metadata is None or self._metadata[0] != version:
-            values: dict[str, set[str]] = {}
-            for batch in table.search().select(["metadata"]).to_batches(8192):
-                for text in batch.column(0).unique().to_pylist():
-                    for key, value in shapes.decode_metadata(text).items():
+        held = self._metadata
+        known = held[1] if held is not None and held[0] == version else {}
+        if limits in known:
+            return known[limits]
+        values: dict[str, set[str]] = {}
+        for batch in table.search().select(["metadata"]).to_batches(8192):
+            for text in batch.column(0).unique().to_pylist():
+                pairs = shapes.decode_metadata(text)
+                if all(limit.matches(pairs.get(limit.key)) for limit in limits):
+                    for key, value in pairs.items():
                         values.setdefault(key, set()).add(value)
-            self._metadata = (version, values)
-        return self._metadata[1]
+        # In one assignment: searches of several threads share it.
+        kept = list(known.items())[-_LIMITS_KNOWN:]
+        self._metadata = (version, {**dict(kept), limits: values})
+        return values
 
     def _chunks_where(self, condition: filters.Condition) -> list[str]:
         """Ids of the chunks whose metadata a condition holds for."""

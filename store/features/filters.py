@@ -48,11 +48,16 @@ _MANY = 64  # values of one key; an expression that names more is slower than a 
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """One condition: the key's value stands in this relation to the values (one, but for "in")."""
+    """One condition: the key's value stands in this relation to the values (one, but for "in").
+
+    ``limits``: for whoever searches, there is nothing for which it does not hold; an error names
+    nothing beyond it either.
+    """
 
     key: str
     operator: Operator
     values: tuple[str, ...]
+    limits: bool = False
 
     def __post_init__(self) -> None:
         # As the tables hold them: half a surrogate pair is no UTF-8.
@@ -89,6 +94,11 @@ def conditions(where: Where | None) -> tuple[Condition, ...]:
     if isinstance(where, Mapping):
         return tuple(Condition(key, "=", (value,)) for key, value in where.items())
     return tuple(where or ())
+
+
+def limits_of(where: Where | None) -> tuple[Condition, ...]:
+    """Those of the conditions beyond which there is nothing for whoever searches."""
+    return tuple(condition for condition in conditions(where) if condition.limits)
 
 
 def parse(texts: Sequence[str]) -> tuple[Condition, ...]:

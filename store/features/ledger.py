@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -195,13 +195,17 @@ class LedgerReader(OpenedFeatures):
                 found[record.collection] = (documents + 1, chunks + record.chunks)
         return dict(sorted(found.items()))
 
-    def require_collection(self, name: str) -> None:
+    def require_collection(self, name: str, *, among: Collection[str] = ()) -> None:
         """Refuse a collection that no document is in.
+
+        Args:
+            name: the collection.
+            among: all that whoever asks may know of; none: every one.
 
         Raises:
             CollectionNotFound: says which there are.
         """
-        there = self.collections()
+        there = [each for each in self.collections() if not among or each in among]
         if name not in there:
             raise CollectionNotFound(
                 f"There is no collection {name!r}.",

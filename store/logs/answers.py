@@ -11,6 +11,7 @@ import re
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -22,6 +23,15 @@ from fti.store.types import Answer, Correction, Feedback, Review, Value, now
 
 _ID = re.compile(r"a-([0-9]{8})-[0-9a-f]{12}")
 _Line = TypeVar("_Line", bound=Value)
+_LOOKED_THROUGH = 200  # newest answers, for the hint that names some
+
+#: Whether an answer is there for somebody.
+Visible = Callable[[Answer], bool]
+
+
+def everybodys(answer: Answer) -> bool:
+    """Every answer is there, as for whoever owns the store."""
+    return True
 
 
 def new_answer_id(at: datetime | None = None) -> str:
@@ -58,8 +68,12 @@ class AnswerLog:
             append_lines(self._day(day), lines)
         return [None] * len(dated)
 
-    def get(self, answer_id: str) -> Answer:
+    def get(self, answer_id: str, *, visible: Visible = everybodys) -> Answer:
         """One answer.
+
+        Args:
+            answer_id: its id.
+            visible: which answers there are for whoever looks; others are neither found nor named.
 
         Raises:
             AnswerNotFound: none with this id was logged; names recent ones.
@@ -67,9 +81,10 @@ class AnswerLog:
         match = _ID.fullmatch(answer_id)
         if match:
             for answer in self._answers(self._day(match.group(1)), answer_id):
-                if answer.id == answer_id:
+                if answer.id == answer_id and visible(answer):
                     return answer
-        recent = ", ".join(answer.id for answer in self.list(limit=5))
+        newest = filter(visible, self.list(limit=_LOOKED_THROUGH))
+        recent = ", ".join(answer.id for answer in islice(newest, 5))
         raise AnswerNotFound(
             f"There is no answer {answer_id!r}.",
             hint=f"The newest are: {recent}." if recent else "No answer was logged yet.",
@@ -110,13 +125,13 @@ class AnswerLog:
         """Answers by one model version (``name/number``, or ``base``), newest first."""
         return self._where(ref, lambda a: a.model == ref)
 
-    def feedback(self, feedback: Feedback) -> None:
+    def feedback(self, feedback: Feedback, *, visible: Visible = everybodys) -> None:
         """Keep a verdict; several on one answer are all kept.
 
         Raises:
-            AnswerNotFound: the answer was not logged.
+            AnswerNotFound: the answer was not logged, or is not ``visible`` (as for ``get``).
         """
-        self.get(feedback.answer_id)
+        self.get(feedback.answer_id, visible=visible)
         append_line(self._feedback_file, dump_line(feedback.model_dump(mode="json")))
 
     def feedback_of(self, answer_id: str) -> Sequence[Feedback]:

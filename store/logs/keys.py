@@ -29,8 +29,8 @@ class ApiKey(Value):
     """A key as it is kept: everything but the key.
 
     ``requests_per_minute`` None leaves the service's own limit; a ``read_only`` key may ask and
-    look, but neither add nor delete documents. A key with ``collections`` is answered from these
-    and sees nothing else of the store.
+    look, but neither add nor delete documents, nor judge answers. A key with ``collections`` is
+    answered from these and sees nothing else of the store.
     """
 
     id: str

@@ -18,6 +18,7 @@ from fti.app.service.worker import unless_gone
 from fti.pipelines.inference.answering.answer import AnswerEvent
 from fti.store.errors import EmptyQuestion, FtiError
 from fti.store.types import Answer
+from app.routes.parts import CallerPart, WorkerPart
 
 log = structlog.get_logger("fti.api")
 router = APIRouter(prefix="/v1", tags=["chat"])
@@ -28,7 +29,7 @@ async def chat(
     asked: schemas.ChatRequest,
     request: Request,
     worker: WorkerPart,
-    collections: CollectionsPart,
+    caller: CallerPart,
 ) -> Response:
     """Answer the last user turn from the documents."""
     question, history = asked.conversation()
@@ -42,7 +43,8 @@ async def chat(
         history,
         model=asked.model,
         sampling=asked.sampling,
-        collections=collections,
+        collections=caller.collections,
+        key=caller.key,
     )
     base_url = str(request.base_url)
     try:

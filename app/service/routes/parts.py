@@ -1,4 +1,4 @@
-"""What routes are given: the worker, the store and its documents, by type."""
+"""What routes are given: the caller, the worker, the store and its documents, by type."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from fastapi import Depends, Request
 from fti.app.service.documents import Documents
 from fti.app.service.worker import Worker
 from fti.store.store import Store
+from app.access import ANYBODY, Caller
 
 # Coroutines, because what is no coroutine is run in a thread of its own, and these only look.
 
@@ -27,13 +28,12 @@ async def _documents(request: Request) -> Documents:
     return documents
 
 
-async def _collections(request: Request) -> tuple[str, ...]:
-    """Those that the caller's key is for; none: the whole store."""
-    collections: tuple[str, ...] = getattr(request.state, "collections", ())
-    return collections
+async def _caller(request: Request) -> Caller:
+    caller: Caller = getattr(request.state, "caller", ANYBODY)
+    return caller
 
 
 WorkerPart = Annotated[Worker, Depends(_worker)]
 StorePart = Annotated[Store, Depends(_store)]
 DocumentsPart = Annotated[Documents, Depends(_documents)]
-CollectionsPart = Annotated[tuple[str, ...], Depends(_collections)]
+CallerPart = Annotated[Caller, Depends(_caller)]

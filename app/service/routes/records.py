@@ -13,6 +13,7 @@ from fti.app.service.routes.parts import CollectionsPart, StorePart
 from fti.app.service.static_pages import WEB, wants_page
 from fti.pipelines.inference.trace import AnswerLineage, SourceView, trace_answer, trace_source
 from fti.store.errors import DocumentNotFound, NotFoundError
+from app.routes.parts import CallerPart, StorePart
 
 router = APIRouter(prefix="/v1", tags=["records"])
 
@@ -22,7 +23,7 @@ def source(
     chunk_id: str,
     request: Request,
     store: StorePart,
-    collections: CollectionsPart,
+    caller: CallerPart,
     answer: Annotated[
         str, Query(description="Id of the answer that cites it: as it was shown then.")
     ] = "",
@@ -33,25 +34,30 @@ def source(
     """
     if wants_page(request.headers.get("accept", "")):
         return FileResponse(WEB / "source.html", headers={"Vary": "Accept"})
-    if not collections:
-        return trace_source(store, chunk_id, answer)
+    if not caller.collections:
+        return trace_source(store, chunk_id, answer, visible=caller.may_see)
     # To a key for certain collections, what stands elsewhere does not exist.
     with contextlib.suppress(NotFoundError):
-        view = trace_source(store, chunk_id, answer)
+        view = trace_source(store, chunk_id, answer, visible=caller.may_see)
         record = next((r for r in store.features.records() if r.id == view.document_id), None)
-        if record is not None and record.collection in collections:
+        if record is not None and record.collection in caller.collections:
             return view
     raise DocumentNotFound(f"There is no passage {chunk_id!r}.")
 
 
 @router.get("/answers/{answer_id}")
-def lineage(answer_id: str, store: StorePart) -> AnswerLineage:
-    """How an answer came to be."""
-    return trace_answer(store, answer_id)
+def lineage(answer_id: str, store: StorePart, caller: CallerPart) -> AnswerLineage:
+    """How an answer came to be. One that another key asked is not found."""
+    return trace_answer(store, answer_id, visible=caller.may_see)
 
 
 @router.post("/feedback", status_code=201)
-def feedback(given: schemas.FeedbackRequest, store: StorePart) -> dict[str, Any]:
-    """Keep a person's verdict on an answer, and what it should have been."""
-    store.answers.feedback(given.verdict())
+def feedback(
+    given: schemas.FeedbackRequest, store: StorePart, caller: CallerPart
+) -> dict[str, Any]:
+    """Keep a person's verdict on an answer, and what it should have been.
+
+    An answer that another key asked is not found.
+    """
+    store.answers.feedback(given.verdict(), visible=caller.may_see)
     return {"answer_id": given.answer_id, "rating": given.rating}

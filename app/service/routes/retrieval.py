@@ -13,6 +13,7 @@ from fti.pipelines.engines.embedders.embedding import Vectors
 from fti.store.errors import InputError, ModelNotFound, OutsideCollections
 from fti.store.features import filters
 from fti.store.lance.shapes import COLLECTION
+from app.routes.parts import CallerPart, WorkerPart
 
 router = APIRouter(prefix="/v1", tags=["retrieval"])
 
@@ -22,18 +23,19 @@ async def search(
     asked: schemas.SearchRequest,
     request: Request,
     worker: WorkerPart,
-    collections: CollectionsPart,
+    caller: CallerPart,
 ) -> dict[str, Any]:
     """The passages that a query finds, best first."""
     retriever = worker.answerers.first.retriever
     given = asked.where if isinstance(asked.where, dict) else filters.parse(asked.where)
     where = filters.conditions(given)
+    collections = caller.collections
     if collections and asked.collection and asked.collection not in collections:
         raise OutsideCollections(
             f"This key is for {', '.join(collections)} alone, not for {asked.collection!r}."
         )
     if asked.collection:
-        retriever.features.require_collection(asked.collection)
+        retriever.features.require_collection(asked.collection, among=collections)
         where = (*where, filters.Condition(COLLECTION, "=", (asked.collection,)))
     found = await worker.aside(
         lambda: retriever.search(asked.query, asked.k, asked.mode, where, collections=collections)

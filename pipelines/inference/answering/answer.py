@@ -131,6 +131,7 @@ class _Draft:
     timings: dict[str, float] = field(default_factory=dict)
     span: Span = INVALID_SPAN
     collections: tuple[str, ...] = ()
+    key: str = ""  # of whoever asks
 
     def event(
         self,
@@ -310,6 +311,7 @@ class Assistant:
         run_id: str = "",
         sampling: Sampling | None = None,
         collections: Sequence[str] = (),
+        key: str = "",
     ) -> AnswerStream:
         """Answer piece by piece.
 
@@ -325,6 +327,7 @@ class Assistant:
             run_id: the run (a batch, an evaluation) that asks; empty for a person.
             sampling: how tokens are chosen; None means as configured.
             collections: all that may be answered from; none: the whole store.
+            key: id of the API key that asks, for the log; empty where none does.
 
         Raises, at the first event:
             EmptyQuestion, QuestionTooLong: the question cannot be answered.
@@ -334,6 +337,7 @@ class Assistant:
         turns = [m.model_copy(update={"content": plain(m.content)}) for m in history]
         draft = self._draft(plain(question), turns, run_id, sampling)
         draft.collections = tuple(collections)
+        draft.key = key
         return AnswerStream(self._events(draft, turns, cancel), cancel)
 
     def answer_many(
@@ -648,6 +652,7 @@ class Assistant:
             created_at=draft.created_at,
             question=draft.question,
             asked="" if draft.asked == draft.question else draft.asked,
+            key=draft.key,
             text=parsed.text,
             citations=citations(parsed, draft.passages),
             passages=draft.passages,

@@ -97,14 +97,14 @@ class Retriever:
         self.features.require_identity(self.embedder.identity)
         k, mode = k or self.config.k, mode or self.config.mode
         if self.config.collection:
-            self.features.require_collection(self.config.collection)
+            self.features.require_collection(self.config.collection, among=collections)
             inside = Condition(COLLECTION, "=", (self.config.collection,))
             where = (*conditions(where), inside)
         if collections:
             there = tuple(c for c in collections if c in self.features.collections())
             if not there:
                 return []  # nothing was put into them yet
-            where = (*conditions(where), Condition(COLLECTION, "in", there))
+            where = (*conditions(where), Condition(COLLECTION, "in", there, limits=True))
         # The fetch does not depend on k, so that a short list begins every longer one.
         found = self._fetch(query, max(k, self.config.candidates), mode, where, vector)
         distinct = without_copies(found, resemblance=self.config.near_copies)

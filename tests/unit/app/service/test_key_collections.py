@@ -30,7 +30,8 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     store = Store(folder / "store")
     for collection, text in TEXTS.items():
         page = folder / f"{collection or 'loose'}.md"
-        page.write_text(f"# Saturdays at the workshop\n\n{text}\n", "utf-8")
+        facts = "---\nvault: open\n---\n" if collection == "staff" else ""
+        page.write_text(f"{facts}# Saturdays at the workshop\n\n{text}\n", "utf-8")
         ingest(
             [str(page)],
             store=store,
@@ -44,8 +45,11 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 class Caller:
     """A client with a key for some collections."""
 
-    def __init__(self, client: Client, store: Store, *collections: str) -> None:
-        _, key = store.keys.create("a test", collections=collections)
+    def __init__(
+        self, client: Client, store: Store, *collections: str, read_only: bool = False
+    ) -> None:
+        made, key = store.keys.create("a test", collections=collections, read_only=read_only)
+        self.id = made.id
         self._client = client
         self._headers = {"Authorization": f"Bearer {key}"}
 
@@ -80,6 +84,93 @@ def test_answers_and_searches_keep_to_the_keys_collections(client: Client, store
     assert len(both) == 2
     everything = Caller(client, store).search(k=10).json()["passages"]
     assert len(everything) == 3
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_answer_records_which_key_asked(client: Client, store: Store, stream: bool) -> None:
+    caller = Caller(client, store, "public")
+    caller.ask("What of the workshop on Saturdays?", stream=stream)
+    (kept,) = store.answers.list(limit=1)
+    assert kept.key == caller.id
+    assert kept.key in [key.id for key in store.keys.list()]
+
+
+def test_feedback_and_hints_are_for_the_key_that_asked(client: Client, store: Store) -> None:
+    staff, public = Caller(client, store, "staff"), Caller(client, store, "public")
+    whole, other = Caller(client, store), Caller(client, store)
+    asked = "What is the workshop alarm code on Saturdays?"
+    answers = {c: c.ask(asked).json()["id"] for c in (staff, public, whole, other)}
+    unknown = "a-20260101-000000000000"
+    for caller, own in answers.items():
+        for identifier in (unknown, *answers.values()):
+            body = {"answer_id": identifier, "rating": -1, "correction": "It is 0000."}
+            given = caller("POST", "/v1/feedback", json=body)
+            assert given.status_code == (201 if identifier == own else 404)
+            foreign = {*answers.values()} - {own, identifier}
+            assert not any(each in given.text for each in foreign)
+            if identifier != own:
+                assert given.json()["error"]["code"] == "answer_not_found"
+                expected = given.json()["error"]["message"].replace(identifier, unknown)
+                assert expected == hint_for(caller, unknown), "unknown and foreign look the same"
+    judged = [f.answer_id for f in store.answers.all_feedback()]
+    assert sorted(judged) == sorted(answers.values())
+    assert {c.answer.id for c in store.answers.corrections("pending")} == set(answers.values())
+
+
+def hint_for(caller: Caller, identifier: str) -> str:
+    body = {"answer_id": identifier, "rating": 1}
+    message: str = caller("POST", "/v1/feedback", json=body).json()["error"]["message"]
+    return message
+
+
+def test_a_trace_is_for_the_key_that_asked(client: Client, store: Store) -> None:
+    whole, other = Caller(client, store), Caller(client, store)
+    answer = whole.ask("What is the workshop alarm code on Saturdays?").json()
+    path = f"/v1/answers/{answer['id']}"
+    url = answer["sources"][0]["url"].removeprefix("http://localhost")
+    assert whole("GET", path).json()["question"].startswith("What is the workshop")
+    assert whole("GET", url).json()["text"] == answer["sources"][0]["text"]
+    for hidden in (path, url):
+        refused = other("GET", hidden)
+        assert (refused.status_code, refused.json()["error"]["code"]) == (404, "answer_not_found")
+        assert "4711" not in refused.text
+    assert other("GET", url.partition("?")[0]).status_code == 200, "it may see all documents"
+
+
+def test_an_answer_that_no_key_asked_is_for_keys_of_the_whole_store(
+    client: Client, store: Store
+) -> None:
+    """Such as one of a command, or of before there were keys."""
+    made = assistant_over(store).answer("What is the workshop alarm code on Saturdays?")
+    assert made.key == ""
+    assert Caller(client, store)("GET", f"/v1/answers/{made.id}").status_code == 200
+    for caller, status in ((Caller(client, store), 201), (Caller(client, store, "public"), 404)):
+        body = {"answer_id": made.id, "rating": 1}
+        assert caller("POST", "/v1/feedback", json=body).status_code == status
+
+
+def test_a_read_only_key_gives_no_feedback(client: Client, store: Store) -> None:
+    reader = Caller(client, store, read_only=True)
+    answer = reader.ask("When does the workshop open on Saturdays?").json()
+    refused = reader("POST", "/v1/feedback", json={"answer_id": answer["id"], "rating": 1})
+    assert (refused.status_code, refused.json()["error"]["code"]) == (403, "read_only_key")
+    assert "feedback" in refused.json()["error"]["message"]
+    assert reader("GET", f"/v1/answers/{answer['id']}").status_code == 200
+    assert not store.answers.feedback_of(answer["id"])
+
+
+def test_an_error_names_nothing_of_other_collections(client: Client, store: Store) -> None:
+    public, to_come = Caller(client, store, "public"), Caller(client, store, "to-come")
+    everything = Caller(client, store)
+    assert "vault" in everything.search(where={"colour": "red"}).json()["error"]["message"]
+    for key in ("vault", "colour"):
+        refused = public.search(where={key: "red"})
+        assert (refused.status_code, refused.json()["error"]["code"]) == (400, "invalid_filter")
+        assert "vault" not in refused.json()["error"]["message"].replace(f"no '{key}'", "")
+    missing = to_come.search(collection="to-come")
+    assert (missing.status_code, missing.json()["error"]["code"]) == (404, "collection_not_found")
+    assert "staff" not in missing.text
+    assert "public" not in missing.text
 
 
 def test_filters_cannot_reach_beyond_the_keys_collections(client: Client, store: Store) -> None:

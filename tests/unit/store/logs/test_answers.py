@@ -45,6 +45,26 @@ def test_a_logged_answer_comes_back_whole(log: AnswerLog, tmp_path: Path) -> Non
     assert (tmp_path / "answers" / "2026-03-01.jsonl").is_file()
 
 
+def test_an_answer_of_before_keys_were_recorded_is_read(log: AnswerLog, tmp_path: Path) -> None:
+    answer = _log(log, key="k-1")
+    file = tmp_path / "answers" / "2026-03-01.jsonl"
+    line = json.loads(file.read_bytes())
+    assert line.pop("key") == "k-1"
+    file.write_text(json.dumps(line) + "\n", "utf-8")
+    assert log.get(answer.id) == answer.model_copy(update={"key": ""})
+
+
+def test_what_is_not_visible_is_neither_found_nor_named(log: AnswerLog) -> None:
+    mine, other = _log(log, key="k-1"), _log(log, key="k-2")
+    assert log.get(mine.id, visible=lambda a: a.key == "k-1") == mine
+    for identifier in (other.id, "a-20260301-000000000000"):
+        with pytest.raises(AnswerNotFound, match=identifier) as missing:
+            log.get(identifier, visible=lambda a: a.key == "k-1")
+        assert missing.value.hint == f"The newest are: {mine.id}."
+        with pytest.raises(AnswerNotFound, match=f"{identifier}.*No answer was logged"):
+            log.get(identifier, visible=lambda a: a.key == "k-3")
+
+
 def test_half_a_surrogate_pair_in_a_question_does_not_lose_the_answer(log: AnswerLog) -> None:
     answer = _log(log, question="broken \ud83d emoji")
     assert log.get(answer.id) == answer
