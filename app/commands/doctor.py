@@ -62,7 +62,7 @@ def doctor(
 
 
 def _repair(session: Session) -> dict[str, Any] | None:
-    if not session.store.features.exists():
+    if not session.store.layout.features.is_dir() and not session.store.features.exists():
         return None
     from fti.app.build import build_embedder
     from fti.pipelines.feature.ingesting.repair import repair
@@ -77,6 +77,11 @@ def _repair(session: Session) -> dict[str, Any] | None:
     session.report.say(
         f"repaired: chunks of {done.orphans_removed} documents that are gone were removed, "
         f"{done.documents_remade} documents made anew, {done.rows_indexed} chunks indexed"
+        + (
+            f"; damaged tables made anew: {', '.join(done.tables_remade)}"
+            if done.tables_remade
+            else ""
+        )
     )
     for source in done.left:
         session.report.say(
@@ -93,11 +98,14 @@ def _checks(session: Session) -> Iterator[Check]:
     yield from _packages()
     yield _guarded("embedder", lambda: _embedder(engines))
     yield _guarded("embedding speed", lambda: _speed(session, engines))
-    yield _guarded("language model", lambda: _generator(session, engines))
-    yield _guarded("store", lambda: _store(session))
-    yield _guarded("features", lambda: _features(session))
-    yield _guarded("near-duplicates", lambda: _near_duplicates(session))
-    yield _guarded("versions", lambda: _versions(session))
+    files = _guarded("files", lambda: _files(session))
+    yield files
+    if files[1] != "fail":
+        yield _guarded("language model", lambda: _generator(session, engines))
+        yield _guarded("store", lambda: _store(session))
+        yield _guarded("features", lambda: _features(session))
+        yield _guarded("near-duplicates", lambda: _near_duplicates(session))
+        yield _guarded("versions", lambda: _versions(session))
     yield _guarded("registry", lambda: _registry(session))
     yield _disk(session)
 
@@ -194,6 +202,18 @@ def _store(session: Session) -> Check:
         f"{root}: {stats.documents} documents, {stats.chunks} chunks{failed}; vectors are "
         f"searched {by}{found}",
     )
+
+
+def _files(session: Session) -> Check:
+    """Against their checksums; what reads a damaged table may read anything."""
+    from store.checking import damaged_tables
+
+    sums = session.store.layout.sums
+    wrong = [f"{where} {what}" for where, what in damaged_tables(sums.check())]
+    if wrong:
+        more = f"; and {len(wrong) - 3} more" if len(wrong) > 3 else ""
+        return "files", "fail", "; ".join(wrong[:3]) + more
+    return "files", "ok", f"{sums.count()} files of the features are as they were written"
 
 
 def _features(session: Session) -> Check:

@@ -13,7 +13,7 @@ the passport, another embedder's vectors, versions.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -32,6 +32,7 @@ from fti.store.lance import indexing, shapes
 from fti.store.lance.connection import with_schema
 from fti.store.lance.shapes import DocumentUpdate
 from fti.store.types import EmbedderIdentity, Value
+from store.errors import EmbedderMismatch, StoreError
 
 __all__ = [
     "ChunkSample",
@@ -195,6 +196,37 @@ class FeatureStore(FeatureUpkeep):
             refused={update.document.source: why for update, why in bad},
             version=version,
         )
+
+    def write_anew(self, name: str) -> None:
+        """Write a table anew from its rows, so that no file of its earlier versions stays.
+
+        Raises:
+            StoreError: a version with a tag holds them; says which.
+        """
+        self._refuse_old()
+        if tags := sorted(self._chunks_for_writing().tags.list()):
+            raise StoreError(
+                f"Earlier versions cannot go, as long as they have tags: {', '.join(tags)}.",
+                hint=f"Remove them first: fti versions untag {tags[0]}",
+            )
+        self._lance.rewrite(name, forget_versions=True)
+        if name == tables.CHUNKS:
+            with self._lance.writing():
+                indexing.ensure_text_index(self._chunks_for_writing())
+
+    def start_anew(self, damaged: Collection[str], identity: EmbedderIdentity) -> None:
+        """Drop damaged tables that can be made anew: caches, and the chunks with their versions.
+
+        Where the chunks go, an empty table takes their place, and ``diagnose`` then names every
+        document that has some.
+        """
+        self._refuse_old()
+        for name in sorted(damaged):
+            if name != tables.DOCUMENTS:
+                self._lance.drop(name)
+        self._lance.refresh()
+        if tables.CHUNKS in damaged:
+            self.create(identity)
 
     # All vectors anew
 

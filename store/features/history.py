@@ -7,13 +7,12 @@ table of chunks, so that any tool which prunes that table meets them.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from fti.store.errors import InvalidName, StoreEmpty, VersionNotFound
 from fti.store.features.bykey import has_pylance
@@ -24,6 +23,15 @@ from fti.store.lance.connection import Lance
 from fti.store.lance.indexing import NEVER
 from fti.store.types import Value, now
 from fti.store.versioned.versions import check_name
+from store.atomic import (
+    append_line,
+    iter_lines,
+    open_line,
+    read_sealed,
+    seal_line,
+    write_bytes,
+    write_sealed,
+)
 from store.moments import LONGEST
 
 #: A reader may still be at a version that was the latest a moment ago.
@@ -99,7 +107,7 @@ class History:
         before = self._recorded().get(found.version)
         if before is not None and before.documents_version == found.documents_version:
             return before
-        append_line(self._file, found.model_dump_json(exclude={"tags"}))
+        append_line(self._file, seal_line(found.model_dump_json(exclude={"tags"})))
         return found
 
     def versions(self) -> list[FeatureVersion]:
@@ -269,7 +277,7 @@ class History:
         if retention.versions is None or table is None:
             return False
         try:
-            looked = int(json.loads(self._expired_file.read_bytes())["version"])
+            looked = int(read_sealed(self._expired_file)["version"])
         except (OSError, ValueError, KeyError, TypeError):
             looked = 0  # nothing was ever removed: so many there are at most
         version = int(table.version)
@@ -287,12 +295,16 @@ class History:
             keep: as in ``prune``.
         """
         table, _ = self._tables()
-        write_json(self._expired_file, {"version": int(table.version)})
+        write_sealed(self._expired_file, {"version": int(table.version)})
         there = sorted(at for _, at in self._existing(shapes.CHUNKS))
         if retention.versions is None or len(there) <= retention.versions:
             return None
         beyond = now() - there[-retention.versions]
         return self.prune(keep, older_than=max(beyond, timedelta(hours=retention.hours)))
+
+    def broken_lines(self) -> int:
+        """How many lines of what was recorded cannot be read; one that a crash cut is one."""
+        return sum(entry is None for entry in self._lines())
 
     # Inside
 
@@ -348,21 +360,26 @@ class History:
     def _recorded(self) -> dict[int, FeatureVersion]:
         """By version; of several records of one the last counts. A line cut by a crash does not."""
         found: dict[int, FeatureVersion] = {}
+        for entry in self._lines():
+            if entry is not None:
+                found[entry.version] = entry
+        return found
+
+    def _lines(self) -> Iterator[FeatureVersion | None]:
+        """What was recorded, oldest first; None for a line that cannot be read."""
         if self._file.is_file():
             for line in iter_lines(self._file):
                 try:
-                    entry = FeatureVersion.model_validate(json.loads(line))
-                except (ValueError, ValidationError):
-                    continue
-                found[entry.version] = entry
-        return found
+                    yield FeatureVersion.model_validate(open_line(line))
+                except ValueError:
+                    yield None
 
     def _forget_records(self, there: set[int]) -> None:
         """Leave out what was noted about versions that are gone."""
         recorded = self._recorded()
         kept = [found for version, found in sorted(recorded.items()) if version in there]
         if len(kept) < len(recorded):
-            lines = (found.model_dump_json(exclude={"tags"}) for found in kept)
+            lines = (seal_line(found.model_dump_json(exclude={"tags"})) for found in kept)
             write_bytes(self._file, "".join(f"{line}\n" for line in lines).encode())
 
     def _existing(self, name: str) -> Sequence[tuple[int, datetime]]:

@@ -10,8 +10,10 @@ import contextlib
 import errno
 import json
 import os
+import re
 import shutil
 import uuid
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,8 @@ from filelock import FileLock, Timeout
 
 from fti.store.errors import StoreError, StoreFull, StoreLocked
 
+_SEAL = "fti.crc32"
+_SEAL_FORM = re.compile(rb'"fti\.crc32": "([0-9a-f]{8})"\n?\}\n?')
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 _UNWRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS}
 
@@ -104,6 +108,60 @@ def _dump(value: Mapping[str, Any] | Sequence[Any], *, indent: int | None) -> st
     except UnicodeEncodeError:  # half a surrogate pair is no UTF-8, but JSON can escape it
         return json.dumps(value, ensure_ascii=True, indent=indent, allow_nan=False)
     return text
+
+
+def seal_line(line: str) -> str:
+    """A JSON object on a line with a checksum of itself; ``open_line`` reads it."""
+    body = line.removesuffix("}")
+    assert body != line, "only objects are sealed"
+    between = "" if body == "{" else ", "
+    return f'{body}{between}"{_SEAL}": "{zlib.crc32(body.encode("utf-8")):08x}"}}'
+
+
+def dump_sealed(value: Mapping[str, Any]) -> str:
+    """``dump_line`` of an object with a checksum of itself."""
+    return seal_line(dump_line(value))
+
+
+def open_line(line: bytes) -> Any:
+    """What a line says, sealed or not (those of earlier versions are not).
+
+    Raises:
+        ValueError: it is no JSON, or its checksum does not fit: it is not as it was written.
+    """
+    return _opened(line.strip(), between=(b", ",))
+
+
+def write_sealed(path: Path, value: Mapping[str, Any]) -> None:
+    """``write_json`` of an object with a checksum of itself; ``read_sealed`` reads it."""
+    body = dump_json(value).removesuffix(b"\n}\n") if value else b"{"
+    between = b"," if value else b""
+    crc = f'\n  "{_SEAL}": "{zlib.crc32(body):08x}"\n}}\n'.encode()
+    write_bytes(path, body + between + crc)
+
+
+def read_sealed(path: Path) -> Any:
+    """What a JSON file says, sealed or not.
+
+    Raises:
+        ValueError: it is no JSON, or its checksum does not fit.
+        OSError: it cannot be read.
+    """
+    return _opened(path.read_bytes(), between=(b"\n  ", b","))
+
+
+def _opened(data: bytes, *, between: Sequence[bytes]) -> Any:
+    at = data.rfind(b'"fti.crc32"')
+    if seal := _SEAL_FORM.fullmatch(data, max(at, 0)):
+        body = data[:at]
+        for mark in between:
+            body = body.removesuffix(mark)
+        if int(seal[1], 16) != zlib.crc32(body):
+            raise ValueError("its checksum does not fit: it is not as it was written")
+    value = json.loads(data)
+    if isinstance(value, dict):
+        value.pop(_SEAL, None)
+    return value
 
 
 def iter_lines(path: Path) -> Iterator[bytes]:

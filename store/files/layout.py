@@ -38,6 +38,7 @@ from fti.store.files.atomic import write_json, writer_lock
 from fti.store.files.lease import Lease, leased
 from fti.store.files.places import Place
 from fti.store.types import now
+from store.sums import FileSums
 
 FORMAT = 1
 #: How a store of a format becomes one of the next, by the older format; ``migrate`` runs them in
@@ -90,6 +91,7 @@ class Layout:
             )
         try:
             self.root = root.expanduser().absolute()
+            self.sums = FileSums(self.features)
             if self.root.exists() and not self.root.is_dir():
                 raise StoreError(
                     f"The store {str(self.root)!r} is a file, not a folder.",
@@ -307,7 +309,10 @@ class Layout:
         with writer_lock(self.root / "writer.lock", timeout_s=timeout_s, what=what):
             self.require_format()
             if not self.features_url:
-                yield
+                try:
+                    yield
+                finally:
+                    self.sums.note()
                 return
             place = Place(self.features_url)
             with leased(place, timeout_s=timeout_s, what=what) as self._lease:

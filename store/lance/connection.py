@@ -267,7 +267,8 @@ class Lance:
             yield
         except RuntimeError as error:
             raise StoreError(
-                f"The features in {self.url or str(self.folder)!r} cannot be used: {error}"
+                f"The features in {self.url or str(self.folder)!r} cannot be used: {error}",
+                hint="See what is damaged, and what mends it, with: fti store verify",
             ) from error
 
     @contextlib.contextmanager

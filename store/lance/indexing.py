@@ -6,7 +6,6 @@ indexing lags on purpose and runs when the lag or the number of fragments is wor
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable
 from datetime import timedelta
@@ -21,6 +20,7 @@ from fti.store.lance import memory
 from fti.store.lance.shapes import matrix, matrix_of
 from fti.store.progress import Progress, ProgressEvent
 from fti.store.types import Value
+from store.atomic import read_sealed, write_sealed
 
 # optimize() prunes too, and raises half-way when a tagged version is older than the prune age
 # (LanceDB 0.40). An age that no version reaches makes it compact and index only.
@@ -141,7 +141,7 @@ def maintain(
         with memory.sparing():
             _index_vectors(table, rows)
             recall = measure_recall(apart())
-        write_json(recall_file, {"recall_at_10": recall, "rows": rows, "version": table.version})
+        write_sealed(recall_file, {"recall_at_10": recall, "rows": rows, "version": table.version})
     return MaintenanceReport(
         rows=rows,
         unindexed_rows=unindexed_rows(table),
@@ -170,7 +170,7 @@ def _sample_rate(rows: int) -> int:
 def read_recall(recall_file: Path) -> float | None:
     """The recall that was measured when the vector index was built; None where none was kept."""
     try:
-        return float(json.loads(recall_file.read_text("utf-8"))["recall_at_10"])
+        return float(read_sealed(recall_file)["recall_at_10"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

@@ -6,7 +6,6 @@ person broke is skipped and counted, so that one bad line never hides the rest.
 
 from __future__ import annotations
 
-import json
 import re
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -20,6 +19,7 @@ from fti.store.files.atomic import append_line, append_lines, dump_line, iter_li
 from fti.store.files.combining import Combining
 from fti.store.files.layout import Layout
 from fti.store.types import Answer, Correction, Feedback, Review, Value, now
+from store.atomic import append_line, append_lines, dump_line, dump_sealed, iter_lines, open_line
 
 _ID = re.compile(r"a-([0-9]{8})-[0-9a-f]{12}")
 _Line = TypeVar("_Line", bound=Value)
@@ -132,7 +132,7 @@ class AnswerLog:
             AnswerNotFound: the answer was not logged, or is not ``visible`` (as for ``get``).
         """
         self.get(feedback.answer_id, visible=visible)
-        append_line(self._feedback_file, dump_line(feedback.model_dump(mode="json")))
+        append_line(self._feedback_file, dump_sealed(feedback.model_dump(mode="json")))
 
     def feedback_of(self, answer_id: str) -> Sequence[Feedback]:
         """Verdicts on one answer, oldest first."""
@@ -207,7 +207,7 @@ class AnswerLog:
             answer=chosen.feedback.correction if answer is None else answer.strip(),
             reason=reason,
         )
-        append_line(self._reviews_file, dump_line(review.model_dump(mode="json")))
+        append_line(self._reviews_file, dump_sealed(review.model_dump(mode="json")))
         return chosen.model_copy(update={"review": review})
 
     def broken_lines(self) -> int:
@@ -252,7 +252,7 @@ def _line(answer: Answer) -> tuple[str, str]:
     """The day of an answer, as its id has it, and its line of the log."""
     match = _ID.fullmatch(answer.id)
     assert match, "ids of answers come from new_answer_id"
-    return match.group(1), dump_line(answer.model_dump(mode="json"))
+    return match.group(1), dump_sealed(answer.model_dump(mode="json"))
 
 
 def _read(path: Path, kind: type[_Line], containing: str = "") -> Iterator[_Line | None]:
@@ -268,6 +268,6 @@ def _read(path: Path, kind: type[_Line], containing: str = "") -> Iterator[_Line
         if needle not in line:
             continue
         try:
-            yield kind.model_validate(json.loads(line))
+            yield kind.model_validate(open_line(line))
         except ValueError:  # no JSON, no UTF-8, or not such a value
             yield None

@@ -19,6 +19,7 @@ from fti.store.lance.connection import Lance
 from fti.store.lance.indexing import compact
 from fti.store.types import Answer, Value
 from fti.store.versioned.versions import check_name
+from store.sums import FileSums
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -180,6 +181,7 @@ class AnswerTables:
 
     def __init__(self, layout: Layout) -> None:
         self._lance = Lance(layout.tables, chunks="", max_age=timedelta(0))
+        self.sums = FileSums(layout.tables)
 
     def names(self) -> list[str]:
         """The tables there are."""
@@ -260,7 +262,9 @@ class AnswerTables:
             if rows:
                 merge = table.merge_insert("id").when_matched_update_all()
                 merge.when_not_matched_insert_all().execute(to_arrow(rows))
-            return int(table.version)
+            version = int(table.version)
+        self.sums.note()
+        return version
 
     def settle(self, name: str) -> None:
         """Merge the small pieces that many writes left."""
@@ -268,3 +272,4 @@ class AnswerTables:
         if table is not None:
             with self._lance.writing():
                 compact(table, keep=_KEEP)
+            self.sums.note()

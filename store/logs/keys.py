@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import hmac
-import json
 import os
 import secrets
 from collections.abc import Iterator, Sequence
@@ -23,6 +22,7 @@ from fti.store.files.atomic import write_json, writer_lock
 from fti.store.files.layout import Layout
 from fti.store.types import Value, now, sha256_hex
 from fti.store.versioned.versions import check_name
+from store.atomic import read_sealed, write_sealed, writer_lock
 
 
 class ApiKey(Value):
@@ -133,7 +133,7 @@ class KeyStore:
         return match(text, self.list())
 
     def _write(self, keys: Sequence[ApiKey]) -> None:
-        write_json(self._path, {"keys": [key.model_dump(mode="json") for key in keys]})
+        write_sealed(self._path, {"keys": [key.model_dump(mode="json") for key in keys]})
 
     @contextlib.contextmanager
     def _changing(self, what: str) -> Iterator[None]:
@@ -150,7 +150,7 @@ def match(text: str, keys: Sequence[ApiKey]) -> ApiKey | None:
 
 def _parse(path: Path) -> tuple[ApiKey, ...]:
     try:
-        return tuple(map(ApiKey.model_validate, json.loads(path.read_bytes())["keys"]))
+        return tuple(map(ApiKey.model_validate, read_sealed(path)["keys"]))
     except (ValueError, KeyError, TypeError, ValidationError) as error:
         raise IntegrityError(
             f"{str(path)!r} cannot be read as a list of API keys.",

@@ -6,7 +6,6 @@ that it can be mended and sent again.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -14,6 +13,7 @@ from pathlib import Path
 from fti.store.files.atomic import append_line, dump_line, iter_lines, write_bytes
 from fti.store.files.layout import Layout
 from fti.store.types import Value, now
+from store.atomic import append_line, dump_sealed, iter_lines, open_line, write_bytes
 
 
 class Rejected(Value):
@@ -46,16 +46,21 @@ class RejectedLog:
             reason=reason,
             record=record.decode("utf-8", "backslashreplace"),
         )
-        append_line(self._root / f"{at:%Y-%m-%d}.jsonl", dump_line(kept.model_dump(mode="json")))
+        append_line(self._root / f"{at:%Y-%m-%d}.jsonl", dump_sealed(kept.model_dump(mode="json")))
 
     def list(self) -> Iterator[Rejected]:
         """All there are, oldest first; a line that a crash cut is passed over."""
         for path in self._days():
             for line in iter_lines(path):
                 try:
-                    yield Rejected.model_validate(json.loads(line))
+                    yield Rejected.model_validate(open_line(line))
                 except ValueError:
                     continue
+
+    def broken_lines(self) -> int:
+        """How many lines cannot be read."""
+        lines = sum(1 for path in self._days() for _ in iter_lines(path))
+        return lines - sum(1 for _ in self.list())
 
     def forget(self, source: str) -> int:
         """Remove what was kept of one source; how many there were."""
@@ -76,6 +81,6 @@ class RejectedLog:
 
 def _source(line: bytes) -> str:
     try:
-        return str(json.loads(line)["source"])
+        return str(open_line(line)["source"])
     except (ValueError, KeyError, TypeError):
         return ""

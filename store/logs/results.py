@@ -16,6 +16,7 @@ from pydantic_core import to_jsonable_python
 from fti.store.files.atomic import append_lines, dump_line, iter_lines
 from fti.store.files.layout import Layout
 from fti.store.types import sha256_hex
+from store.atomic import append_lines, dump_sealed, iter_lines, open_line
 
 
 class KeptRows:
@@ -27,7 +28,7 @@ class KeptRows:
         if self._path.is_file():
             for line in iter_lines(self._path):
                 try:
-                    kept = json.loads(line)
+                    kept = open_line(line)
                     self._rows[kept["case"]] = kept["row"]
                 except (ValueError, KeyError, TypeError):  # cut off by a crash
                     continue
@@ -45,7 +46,7 @@ class KeptRows:
         lines = []
         for case, row in rows:
             self._rows[case] = to_jsonable_python(dict(row), inf_nan_mode="null")
-            lines.append(dump_line({"case": case, "row": self._rows[case]}))
+            lines.append(dump_sealed({"case": case, "row": self._rows[case]}))
         if lines:
             append_lines(self._path, lines)
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import importlib.metadata
-import json
 import os
 import platform
 import re
@@ -29,6 +28,14 @@ from fti.store.files.atomic import dump_line, iter_lines, write_bytes, write_jso
 from fti.store.files.layout import Layout
 from fti.store.types import Run, RunKind, RunStatus, now
 from fti.store.versioned.versions import check_name
+from store.atomic import (
+    dump_sealed,
+    iter_lines,
+    open_line,
+    read_sealed,
+    write_bytes,
+    write_sealed,
+)
 
 _ID = re.compile(r"r-[0-9]{8}-[0-9]{6}-[0-9a-f]{6}")
 _DIED = "the process died"
@@ -85,7 +92,7 @@ class RunLog:
         )
         folder = self._root / run.id
         # The lock first: from the moment the record is there, the run is seen as alive.
-        write_json(folder / "process", {"pid": os.getpid(), "namespace": _namespace()})
+        write_sealed(folder / "process", {"pid": os.getpid(), "namespace": _namespace()})
         handle = os.open(folder / "process", os.O_RDONLY)
         fcntl.flock(handle, fcntl.LOCK_EX)
         self._held[run.id] = handle
@@ -156,7 +163,7 @@ class RunLog:
         """
         path = self._folder(run_id) / "run.json"
         try:
-            run = Run.model_validate(json.loads(path.read_bytes()))
+            run = Run.model_validate(read_sealed(path))
         except ValueError as error:  # broken JSON, and pydantic's ValidationError
             raise IntegrityError(
                 f"The record of run {run_id!r} cannot be read.",
@@ -164,7 +171,7 @@ class RunLog:
             ) from error
         if run.status == "running" and not _alive(path.parent / "process"):
             # It may have ended between reading the record and looking at the lock.
-            run = Run.model_validate(json.loads(path.read_bytes()))
+            run = Run.model_validate(read_sealed(path))
             if run.status == "running":
                 return run.model_copy(update={"status": "failed", "error": _DIED})
         return run
@@ -193,7 +200,7 @@ class RunLog:
         """
         path = self._folder(run_id) / f"{check_name(name, 'attachment')}.jsonl"
         plain = (to_jsonable_python(row, inf_nan_mode="null") for row in rows)
-        write_bytes(path, "".join(dump_line(row) + "\n" for row in plain).encode("utf-8"))
+        write_bytes(path, "".join(dump_sealed(row) + "\n" for row in plain).encode("utf-8"))
         return path
 
     def attached(self, run_id: str, name: str) -> Iterator[dict[str, Any]]:
@@ -208,7 +215,7 @@ class RunLog:
                 f"Run {run_id!r} has nothing named {name!r} attached.",
                 hint=f"It has: {', '.join(self.attachments(run_id)) or 'nothing'}.",
             )
-        return map(json.loads, iter_lines(path))
+        return map(open_line, iter_lines(path))
 
     def attachments(self, run_id: str) -> Sequence[str]:
         """Names of what is kept with a run."""
@@ -238,7 +245,7 @@ class RunLog:
         return folder
 
     def _write(self, run: Run) -> None:
-        write_json(self._root / run.id / "run.json", run.model_dump(mode="json"))
+        write_sealed(self._root / run.id / "run.json", run.model_dump(mode="json"))
 
 
 @cache
@@ -280,7 +287,7 @@ def _alive(process: Path) -> bool:
 
 def _holder_is_there(process: Path) -> bool:
     """Tell a run from a child that it forked: the child holds the lock too, and may outlive it."""
-    holder = json.loads(process.read_bytes())
+    holder = read_sealed(process)
     if holder["namespace"] != _namespace():
         return True  # in another container, whose process numbers mean nothing here
     try:

@@ -8,7 +8,6 @@ step whose process died says "running", and is run again.
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Literal
@@ -20,6 +19,7 @@ from fti.store.files.atomic import write_json, writer_lock
 from fti.store.files.layout import Layout
 from fti.store.types import Value
 from fti.store.versioned.versions import check_name
+from store.atomic import read_sealed, write_sealed, writer_lock
 
 StepStatus = Literal["running", "done", "partial", "refused", "failed"]
 
@@ -55,7 +55,7 @@ class PipelineStates:
         """
         path = self._layout.pipelines / f"{check_name(name, 'pipeline')}.json"
         try:
-            return _STATES.validate_python(json.loads(path.read_bytes()))
+            return _STATES.validate_python(read_sealed(path))
         except FileNotFoundError:
             return {}
         except ValueError as error:  # broken JSON, and pydantic's ValidationError
@@ -67,7 +67,7 @@ class PipelineStates:
     def write(self, name: str, states: Mapping[str, StepState]) -> None:
         """Replace the states."""
         path = self._layout.pipelines / f"{check_name(name, 'pipeline')}.json"
-        write_json(path, {key: state.model_dump(mode="json") for key, state in states.items()})
+        write_sealed(path, {key: state.model_dump(mode="json") for key, state in states.items()})
 
     @contextlib.contextmanager
     def running(self, name: str) -> Iterator[None]:

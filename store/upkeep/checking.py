@@ -5,16 +5,28 @@ Nothing is changed. What an interrupted ingest left is a problem too, which the 
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import groupby
+from pathlib import Path
 
 from fti.store.errors import FtiError
 from fti.store.progress import Progress, ProgressEvent, quiet
 from fti.store.store import Store
 from fti.store.types import Value, sha256_hex
+from store import tables
+from store.errors import FtiError, IntegrityError
+from store.moving import is_upload
+from store.sums import Damage
+from store.versions import file_sha256
 
 _BATCH = 256  # documents whose chunks are read together
+_WRITTEN_ANEW = (
+    "no row of the latest version lies in it: write the table anew with fti doctor --repair"
+)
+#: What LanceDB and Arrow raise over tables that are not as they were written.
+_UNREADABLE = (FtiError, ArithmeticError, LookupError, OSError, RuntimeError, ValueError)
 
 
 class Problem(Value):
@@ -47,13 +59,14 @@ def check_store(store: Store, *, progress: Progress = quiet) -> StoreCheck:
         "models": _models,
         "runs": _runs,
         "answers": _answers,
+        "notes": _notes,
     }
     for number, (name, check) in enumerate(parts.items()):
         progress(ProgressEvent("verify", number, len(parts), name))
         try:
             found = [Problem(where=where, problem=what) for where, what in check(store, counts)]
         except FtiError as error:  # so broken that it cannot be looked at: that is what is found
-            found = [Problem(where=name, problem=error.message)]
+            found = [Problem(where=name, problem=str(error))]
         problems += found
     if store.layout.moved():
         problems.append(
@@ -67,18 +80,81 @@ def check_store(store: Store, *, progress: Progress = quiet) -> StoreCheck:
     return StoreCheck(checked=dict(counts), problems=tuple(problems))
 
 
+def damaged_tables(damage: Iterable[Damage]) -> Iterator[tuple[str, str]]:
+    """Damaged files of the features, each with the command that mends it."""
+    for one in damage:
+        how = remedy(one.table) if one.holds_rows else _WRITTEN_ANEW
+        yield f"features/{one.path}", f"{one.what}; {how}"
+
+
+def remedy(table: str) -> str:
+    """How a table of the features whose rows are damaged is made whole."""
+    if table == tables.DOCUMENTS:
+        return (
+            "nothing else holds the texts: restore a backup with fti store restore PLACE, or "
+            "delete the store's folder features and take the sources again with fti ingest SOURCES"
+        )
+    if table == tables.CHUNKS:
+        return "make it anew from the stored texts with fti doctor --repair"
+    return "it is a cache: let it be made anew with fti doctor --repair"
+
+
 def _features(store: Store, counts: Counter[str]) -> Iterator[tuple[str, str]]:
     features = store.features
-    if not features.exists():
-        return
+    damage = list(store.layout.sums.check())
+    if noted := store.layout.sums.count():
+        counts["files_with_checksums"] = noted
+    yield from damaged_tables(damage)
+    if broken := features.history.broken_lines():
+        yield "features/versions.jsonl", f"{broken} lines cannot be read; they are only notes"
+    if damage or not features.exists():
+        return  # what reads a damaged table may read anything
+    try:
+        yield from _rows(store, counts)
+    except _UNREADABLE as error:
+        said = error.message if isinstance(error, FtiError) else f"{type(error).__name__}: {error}"
+        yield "features", f"{said}; {remedy(tables.CHUNKS)}, or else {remedy(tables.DOCUMENTS)}"
+    yield from _uploads(store, counts)
+
+
+def _uploads(store: Store, counts: Counter[str]) -> Iterator[tuple[str, str]]:
+    """Uploaded files against what the ledger says was read of them."""
+    seen: set[str] = set()
+    for entry in store.features.ledger():
+        path = Path(entry.file)
+        if entry.file in seen or not is_upload(store, entry.file) or not path.is_file():
+            continue
+        seen.add(entry.file)
+        counts["uploads"] += 1
+        if file_sha256(path) not in (entry.file_hash, entry.record.attempted_hash):
+            yield (
+                f"uploads/{path.name}",
+                "differs from what was ingested; upload it again, or restore a backup with "
+                "fti store restore PLACE",
+            )
+
+
+def _rows(store: Store, counts: Counter[str]) -> Iterator[tuple[str, str]]:
+    features = store.features
     found = features.diagnose()
     names = {record.id: record.source for record in features.records()}
     for key in sorted(found.broken):
-        yield names[key], "its chunks are not those of its last good version; ingest again"
+        yield (
+            names[key],
+            "its chunks are not those of its last good version; make them anew with "
+            "fti doctor --repair",
+        )
     for key in sorted(found.without_vector):
-        yield names[key], "a vector of it is none: zero, or no numbers"
+        yield (
+            names[key],
+            ("a vector of it is none: zero, or no numbers; make it anew with fti doctor --repair"),
+        )
     if found.orphans:
-        yield "features", f"{len(found.orphans)} documents have chunks and no line in the ledger"
+        yield (
+            "features",
+            f"{len(found.orphans)} documents have chunks and no line in the ledger; remove them "
+            "with fti doctor --repair",
+        )
     ids: set[str] = set()
     served = [record.id for record in features.records() if record.chunks]
     for start in range(0, len(served), _BATCH):
@@ -137,4 +213,33 @@ def _runs(store: Store, counts: Counter[str]) -> Iterator[tuple[str, str]]:
 def _answers(store: Store, counts: Counter[str]) -> Iterator[tuple[str, str]]:
     counts["answers"] = len(store.answers.list())
     if broken := store.answers.broken_lines():
-        yield "answers", f"{broken} lines cannot be read"
+        yield (
+            "answers",
+            f"{broken} lines cannot be read and are passed over; restore a backup with "
+            "fti store restore PLACE",
+        )
+    for damage in store.tables.sums.check():
+        yield f"tables/{damage.path}", f"{damage.what}; run the batch again that it is of"
+
+
+def _notes(store: Store, counts: Counter[str]) -> Iterator[tuple[str, str]]:
+    """What is kept in files of its own: keys, states of pipelines, rejected records."""
+    store.keys.list()
+    for path in sorted(store.layout.pipelines.glob("*.json")):
+        store.pipelines.read(path.stem)
+    if broken := store.rejected.broken_lines():
+        yield "rejected", f"{broken} lines cannot be read and are passed over"
+    for name in store.models.names():
+        store.models.marks(name)
+    with contextlib.suppress(IntegrityError):  # which is told of already
+        yield from _attached(store)
+
+
+def _attached(store: Store) -> Iterator[tuple[str, str]]:
+    for run in store.runs.list():
+        for name in store.runs.attachments(run.id):
+            try:
+                for _ in store.runs.attached(run.id, name):
+                    pass
+            except ValueError as error:
+                yield f"run {run.id}", f"{name}.jsonl: {error}"

@@ -7,7 +7,6 @@ version can run no code.
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
@@ -19,6 +18,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from fti.store.contracts.embedder_contract import REGISTRY, EmbedderContract
 from fti.store.contracts.prompt_contract import Contract
 from fti.store.errors import (
+from store.atomic import read_sealed, write_sealed
     AliasNotFound,
     ContractError,
     IntegrityError,
@@ -435,7 +435,7 @@ class ModelRegistry:
         """
         path = self._mark_file(name)
         try:
-            return _Marks.model_validate(json.loads(path.read_bytes())).marks
+            return _Marks.model_validate(read_sealed(path)).marks
         except FileNotFoundError:
             return ()
         except ValueError as error:
@@ -562,7 +562,7 @@ class ModelRegistry:
     ) -> Mark:
         mark = Mark(at=now(), version=number, kind=kind, reason=reason)
         marks = _Marks(marks=(*self.marks(name), mark))
-        write_json(self._mark_file(name), marks.model_dump(mode="json"))
+        write_sealed(self._mark_file(name), marks.model_dump(mode="json"))
         return mark
 
     def _mark_file(self, name: str) -> Path:
@@ -637,13 +637,13 @@ class ModelRegistry:
             evidence=evidence,
         )
         moved = _Aliases(aliases={**state.aliases, alias: number}, history=(*state.history, change))
-        write_json(self._alias_file(name), moved.model_dump(mode="json"))
+        write_sealed(self._alias_file(name), moved.model_dump(mode="json"))
         return change
 
     def _read(self, name: str) -> _Aliases:
         path = self._alias_file(name)
         try:
-            return _Aliases.model_validate(json.loads(path.read_bytes()))
+            return _Aliases.model_validate(read_sealed(path))
         except FileNotFoundError:
             return _Aliases()
         except ValueError as error:  # broken JSON, and pydantic's ValidationError

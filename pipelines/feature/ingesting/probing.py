@@ -9,7 +9,6 @@ for.
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import random
@@ -24,6 +23,7 @@ from fti.store.files.atomic import write_json
 from fti.store.progress import Progress, ProgressEvent, quiet
 from fti.store.store import Store
 from fti.store.types import Value, now
+from store.atomic import read_sealed, write_sealed
 
 #: Bytes of files from which on an ingest takes minutes, and a probe pays.
 WORTHWHILE_BYTES = 1 << 20
@@ -78,7 +78,7 @@ def settle(
             p for p in _kept(store) if (p.machine, p.embedder) != (probe.machine, probe.embedder)
         ]
         body = [p.model_dump(mode="json") for p in (*others, probe)]
-        write_json(store.layout.machine, {"probes": body})
+        write_sealed(store.layout.machine, {"probes": body})
     if probe is not None:
         embedder.tokens_at_once = probe.tokens_at_once
     return probe
@@ -131,7 +131,7 @@ def _kept(store: Store) -> list[MachineProbe]:
     if not path.is_file():
         return []
     try:
-        held = json.loads(path.read_bytes())["probes"]
+        held = read_sealed(path)["probes"]
         return [MachineProbe.model_validate(p) for p in held]
     except (OSError, ValueError, KeyError, TypeError):
         return []  # a note that cannot be read is measured anew

@@ -16,15 +16,20 @@ from fti.store.lance.shapes import DocumentUpdate, LedgerEntry
 from fti.store.progress import Progress, ProgressEvent, quiet
 from fti.store.store import Store
 from fti.store.types import Document, Value
+from store import tables
+from store.checking import remedy
+from store.errors import IntegrityError
 
 
 class RepairReport(Value):
-    """What was repaired. ``left`` names documents that have no text to be made anew from."""
+    """What was repaired. ``left`` names documents that have no text to be made anew from;
+    ``tables_remade`` tables of which files were damaged."""
 
     orphans_removed: int
     documents_remade: int
     rows_indexed: int
     left: tuple[str, ...] = ()
+    tables_remade: tuple[str, ...] = ()
 
 
 def repair(
@@ -32,13 +37,29 @@ def repair(
 ) -> RepairReport:
     """Remove chunks of no document, make damaged ones anew, and bring the indexes up to date.
 
+    Where files of the chunks are damaged, all of them are made anew and their earlier versions go.
+
     Raises:
         StoreLocked: another process writes to the store.
         EmbedderMismatch: the store's vectors come from another embedder.
+        IntegrityError: the texts are damaged, which nothing here can be made anew from.
     """
     features = store.features
     with store.layout.writing("repair"):
-        features.require_identity(embedder.identity)
+        store.layout.sums.mend_journals()
+        damage = list(store.layout.sums.check())
+        damaged = {one.table for one in damage if one.holds_rows}
+        if tables.DOCUMENTS in damaged:
+            raise IntegrityError(
+                "The stored texts are damaged: a file of them differs from its checksum.",
+                hint=f"Nothing was changed; {remedy(tables.DOCUMENTS)}.",
+            )
+        if tables.CHUNKS not in damaged:
+            features.require_identity(embedder.identity)
+        aside = {one.table for one in damage} - damaged
+        for name in sorted(aside & {tables.CHUNKS, tables.DOCUMENTS}):
+            features.write_anew(name)
+        features.start_anew(damaged | aside - {tables.CHUNKS, tables.DOCUMENTS}, embedder.identity)
         found = features.diagnose()
         features.heal()
         entries = {e.record.id: e for e in features.ledger() if e.record.id in found.to_remake}
@@ -58,6 +79,7 @@ def repair(
         documents_remade=done,
         rows_indexed=found.unindexed_rows,
         left=tuple(sorted(sources.get(i, i) for i in left)),
+        tables_remade=tuple(sorted({one.table for one in damage})),
     )
 
 
