@@ -4,6 +4,7 @@
     ├── InputError                 what the caller gave cannot be used
     │   ├── SourceNotFound         a path or URL to ingest does not exist
     │   ├── ExtractionError        one source cannot become text: a line in the report
+    │   ├── UploadTooLarge         an upload takes too long, or becomes too many passages
     │   ├── QuestionTooLong        the question alone does not fit the model's context
     │   ├── EmptyQuestion          there is no question in the question
     │   ├── InvalidCases           a case, question or dataset file has a line that cannot be read
@@ -110,6 +111,10 @@ class ExtractionError(InputError):
     def __init__(self, message: str, *, hint: str = "", transient: bool = False) -> None:
         super().__init__(message, hint=hint)
         self.transient = transient
+
+
+class UploadTooLarge(InputError):
+    """An upload takes too long, or becomes too many passages."""
 
 
 class QuestionTooLong(InputError):

@@ -74,7 +74,7 @@ def create_app(
         assistant.store,
         lambda: answerers.first.retriever.embedder,
         features or FeatureConfig(),
-        max_waiting=config.max_queue,
+        config,
     )
     app.add_exception_handler(FtiError, _refused)
     app.add_exception_handler(RequestValidationError, _invalid)

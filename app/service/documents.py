@@ -1,6 +1,8 @@
 """Documents that are given to the running service: kept in the store, ingested in the background.
 
-One job at a time, as the store has one writer. What is ingested lasts; the list of jobs does not:
+One job at a time, as the store has one writer. A job is bounded in time and in what it may become,
+and one that takes long lets others go first: it is broken off after a batch of vectors, which are
+remembered, and begun again behind them. What is ingested lasts; the list of jobs does not:
 it is this process's memory of what it did lately. A job that a stop cuts short is begun again with
 the next upload of the file, or with ``fti ingest`` on the store's uploads.
 """
@@ -15,6 +17,7 @@ import time
 import unicodedata
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO, Literal
@@ -25,6 +28,7 @@ from pydantic import Field
 from fti.pipelines.engines.embedders.embedding import Embedder
 from fti.pipelines.feature.feature_config import FeatureConfig
 from fti.store.errors import (
+from app.service import ServiceConfig
     DocumentNotFound,
     ExtractionError,
     FtiError,
@@ -32,6 +36,7 @@ from fti.store.errors import (
     JobNotFound,
     Overloaded,
     StoreLocked,
+    UploadTooLarge,
 )
 from fti.store.files.atomic import full_disk_named
 from fti.store.progress import ProgressEvent
@@ -60,6 +65,18 @@ class Job(Value):
     finished_at: datetime | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """What an upload has taken so far: seconds of work, and passages embedded."""
+
+    seconds: float = 0.0
+    passages: int = 0
+
+
+class _SetAsideError(Exception):
+    """Others wait: this job goes on behind them."""
+
+
 class Documents:
     """Takes documents in and out of a store while it is served.
 
@@ -67,7 +84,7 @@ class Documents:
         store: where to; a writer of its own is opened on it.
         embedder: gives the one whose vectors the store holds, at the time.
         config: how documents become features.
-        max_waiting: uploads that may wait.
+        limits: how many may wait, how long each may take, and what it may become.
     """
 
     def __init__(
@@ -75,14 +92,14 @@ class Documents:
         store: Store,
         embedder: Callable[[], Embedder],
         config: FeatureConfig,
-        *,
-        max_waiting: int,
+        limits: ServiceConfig,
     ) -> None:
         # A reader may be a second behind; a writer must not be.
         self._store = Store(store.layout.root)
         self._embedder = embedder
         self._config = config
-        self._max_waiting = max_waiting
+        self._limits = limits
+        self._spent: dict[str, Spent] = {}  # of jobs that were set aside
         self._jobs: dict[str, Job] = {}
         self._lock = threading.Lock()
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="ingest")
@@ -108,7 +125,7 @@ class Documents:
         )
         with self._lock:
             waiting = sum(j.state == "queued" for j in self._jobs.values())
-            if waiting >= self._max_waiting:
+            if waiting >= self._limits.max_queue:
                 raise Overloaded(
                     f"{waiting} documents wait to be ingested.", hint="Try again in a minute."
                 )
@@ -197,6 +214,11 @@ class Documents:
         self._change(job_id, state="running")
         try:
             self._ingest(job_id, path)
+        except _SetAsideError:
+            self._change(job_id, state="queued", stage="waiting for others")
+            with contextlib.suppress(RuntimeError):  # the service stops
+                self._thread.submit(self._run, job_id, path)
+            return
         except FtiError as error:
             self._fail(job_id, str(error), code=error.code)
         except Exception as error:  # a door of its own: the request is answered long since
@@ -215,8 +237,20 @@ class Documents:
     def _ingest(self, job_id: str, path: Path) -> None:
         from fti.pipelines.feature.ingesting.ingest import ingest
 
+        spent = self._spent.pop(job_id, Spent())
+        began = time.monotonic()
+
         def note(event: ProgressEvent) -> None:
             self._change(job_id, stage=event.stage)
+            turn = time.monotonic() - began
+            so_far = Spent(spent.seconds + turn, spent.passages)
+            if event.stage == "embed":
+                so_far = Spent(so_far.seconds, spent.passages + event.done)
+            self._require_within(so_far)
+            # Only where something was done that is remembered: so it comes to an end.
+            if event.stage == "embed" and turn > self._limits.upload_turn_s and self._others_wait():
+                self._spent[job_id] = so_far
+                raise _SetAsideError
 
         deadline = time.monotonic() + _LOCK_WAIT_S
         while True:
@@ -243,6 +277,26 @@ class Documents:
             chunks=sum(r.chunks for r in found),
             finished_at=now(),
         )
+
+    def _require_within(self, spent: Spent) -> None:
+        limits = self._limits
+        hint = "Split it, or take it in with: fti ingest PATH"
+        if spent.passages > limits.max_upload_passages:
+            raise UploadTooLarge(
+                f"It becomes more than {limits.max_upload_passages} passages "
+                "(service.max_upload_passages).",
+                hint=hint,
+            )
+        if spent.seconds > limits.upload_timeout_s:
+            raise UploadTooLarge(
+                f"Ingesting it took longer than {limits.upload_timeout_s:g} s "
+                "(service.upload_timeout_s).",
+                hint=hint,
+            )
+
+    def _others_wait(self) -> bool:
+        with self._lock:
+            return any(job.state == "queued" for job in self._jobs.values())
 
     def _fail(self, job_id: str, reason: str, code: str) -> None:
         log.warning("document_failed", job=job_id, code=code)

@@ -11,6 +11,7 @@ STATUS: dict[type[errors.FtiError], int] = {
     errors.InputError: 400,
     errors.SourceNotFound: 404,
     errors.ExtractionError: 422,
+    errors.UploadTooLarge: 413,
     errors.QuestionTooLong: 400,
     errors.EmptyQuestion: 400,
     errors.InvalidCases: 400,

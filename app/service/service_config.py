@@ -47,6 +47,21 @@ class ServiceConfig(Value):
     max_upload_bytes: int = Field(
         default=50_000_000, ge=1_000, description="Largest body with a document to ingest."
     )
+    max_upload_passages: int = Field(
+        default=20_000, ge=1, description="Passages that are embedded of one upload at most."
+    )
+    upload_timeout_s: float = Field(
+        default=900.0,
+        gt=0,
+        le=86_400,
+        description="Longest time for ingesting one upload, waiting for its turn left out.",
+    )
+    upload_turn_s: float = Field(
+        default=10.0,
+        gt=0,
+        description="While others wait, an upload that takes longer is set aside after this time "
+        "and goes on when they had theirs.",
+    )
     queue_timeout_s: float = Field(default=60.0, gt=0, description="Longest wait for the model.")
     answer_timeout_s: float = Field(
         default=300.0, gt=0, description="Longest time for one answer, once the model is free."

@@ -193,16 +193,19 @@ class Committing:
         slices = [wanted[start : start + size] for start in range(0, len(wanted), size)]
         new: list[str] = []
         made = self._embed([[texts[key] for key in keys] for keys in slices])
-        for keys, vectors in zip(slices, made, strict=True):
-            found.update(zip(keys, vectors, strict=True))
-            new += keys
-            self._embedded += len(keys)
-            self._progress(ProgressEvent("embed", self._embedded, None, f"{len(keys)} chunks"))
-            if len(new) >= _REMEMBER_EVERY:
-                self._remember(features, new, found)
-                new = []
-            self._go_on()
-        self._remember(features, new, found)
+        try:
+            for keys, vectors in zip(slices, made, strict=True):
+                found.update(zip(keys, vectors, strict=True))
+                new += keys
+                self._embedded += len(keys)
+                self._progress(ProgressEvent("embed", self._embedded, None, f"{len(keys)} chunks"))
+                if len(new) >= _REMEMBER_EVERY:
+                    self._remember(features, new, found)
+                    new = []
+                self._go_on()
+        finally:
+            # Also of what is broken off: whoever begins it again goes on from here.
+            self._remember(features, new, found)
         return found
 
     def _remember(

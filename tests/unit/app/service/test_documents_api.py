@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,8 @@ from fti.app.service.service_config import ServiceConfig
 from fti.store.errors import InvalidName
 from fti.store.store import Store
 from tests.support.service import assistant_over, filled_store
+from pipelines.engines.embedding import HashingEmbedder
+from pipelines.feature.config import FeatureConfig
 from tests.support.service import Client, assistant_over, filled_store
 
 SHED = b"# Bicycle shed\n\nThe new bicycle shed behind the kiln is turquoise.\n"
@@ -189,6 +191,59 @@ def test_who_writes_meanwhile_is_waited_for(client: Client, store: Store) -> Non
         time.sleep(0.3)
         assert client.get(f"/v1/documents/jobs/{job['id']}").json()["state"] == "running"
     assert settled(client, job)["state"] == "done"
+
+
+class Slow(HashingEmbedder):
+    """Takes a while for each batch."""
+
+    def embed_documents(self, texts: Sequence[str]) -> Any:
+        time.sleep(0.2)
+        return super().embed_documents(texts)
+
+
+def slow_client(store: Store, **limits: Any) -> Client:
+    assistant = assistant_over(store)
+    assistant.retriever.embedder = Slow()
+    features = FeatureConfig(embed_batch=8)
+    app = create_app(assistant, ServiceConfig(**limits), features=features)
+    return Client(app)
+
+
+def wide(columns: int = 20_000) -> bytes:
+    names = ",".join(f"column{n}" for n in range(columns))
+    return f"{names}\n{','.join(map(str, range(columns)))}\n".encode()
+
+
+def test_an_upload_that_takes_long_lets_others_go_first_and_comes_to_an_end(store: Store) -> None:
+    with slow_client(store, upload_turn_s=0.5) as client:
+        long = upload(client, "wide.csv", wide()).json()
+        short = [upload(client, f"{n}.md", SHED).json() for n in range(3)]
+        ended = [settled(client, job) for job in short]
+        assert [job["state"] for job in ended] == ["done"] * 3
+        assert client.get(f"/v1/documents/jobs/{long['id']}").json()["state"] in (
+            "queued", "running",
+        )  # fmt: skip
+        done = settled(client, long)
+    assert (done["state"], done["reason"]) == ("done", "")
+    assert done["chunks"] > 100
+
+
+@pytest.mark.parametrize(
+    ("limits", "why"),
+    [
+        ({"max_upload_passages": 20}, "becomes more than 20 passages"),
+        ({"upload_timeout_s": 1}, "took longer than 1 s"),
+    ],
+)
+def test_an_upload_is_bounded_in_time_and_in_what_it_becomes(
+    store: Store, limits: dict[str, Any], why: str
+) -> None:
+    with slow_client(store, **limits) as client:
+        failed = settled(client, upload(client, "wide.csv", wide()).json())
+        assert failed["state"] == "failed"
+        assert why in failed["reason"]
+        assert "fti ingest" in failed["reason"]
+        assert settled(client, upload(client, "shed.md", SHED).json())["state"] == "done"
 
 
 def test_the_log_names_no_document(client: Client, logged: list[Any]) -> None:
