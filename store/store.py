@@ -33,9 +33,9 @@ class Store:
     """
 
     def __init__(
-        self, root: Path, *, read_consistency_s: float = 0.0, migrating: bool = False
+        self, root: Path | str, *, read_consistency_s: float = 0.0, migrating: bool = False
     ) -> None:
-        self.layout = Layout(root, migrating=migrating)
+        self.layout = Layout(Path(root), migrating=migrating)
         self.features = FeatureStore(self.layout, read_consistency_s=read_consistency_s)
         self.datasets = DatasetStore(self.layout)
         self.cases = CaseSets(self.layout)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 
 import structlog
@@ -28,6 +28,7 @@ from fti.pipelines.feature.feature_config import FeatureConfig
 from fti.pipelines.inference.answering.answer import Assistant
 from fti.store.errors import FtiError
 from app.gate import Gate
+from app.openapi import described
 from app.sites import require_named
 
 log = structlog.get_logger("fti.api")
@@ -97,6 +98,7 @@ def create_app(
     for path, file in PAGES.items():
         app.add_api_route(path, _page(file), include_in_schema=False)
     app.add_api_route("/metrics", _metrics, include_in_schema=False)
+    app.openapi = described(app)  # type: ignore[method-assign]  # FastAPI's way to extend it
     app.mount("/static", StaticFiles(directory=WEB), name="static")
     return app
 
@@ -137,9 +139,33 @@ async def _refused(request: Request, error: Exception) -> Response:
 async def _invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"] if part != "body")
+    if first["type"] == "json_invalid":
+        at, why = first["loc"][-1], first.get("ctx", {}).get("error", "it breaks off")
+        return _error(400, f"The body is not JSON: {why} at character {at}.", "invalid_request")
+    if tuple(first["loc"]) == ("body",) and first["type"] in _NO_OBJECT:
+        sent = request.headers.get("content-type", "")
+        what = "The body is no JSON object."
+        if request.method == "POST" and "json" not in sent:
+            named = f"as {sent[:60]!r}" if sent else "without a Content-Type"
+            what = f"The body was sent {named}; send it as Content-Type: application/json."
+        return _error(400, what, "invalid_request")
+    where = _openai_path(first["loc"])
     what = first["msg"].removeprefix("Value error, ")
     return _error(400, f"{where or 'body'}: {what}", "invalid_request", param=where or None)
+
+
+_NO_OBJECT = ("missing", "model_attributes_type", "model_type", "dict_type")
+
+
+def _openai_path(location: Sequence[str | int]) -> str:
+    """Where in a request something is, as OpenAI's errors say it: ``messages[0].content``."""
+    path = ""
+    for part in location[1:] if location[:1] in (("body",), ("query",), ("path",)) else location:
+        if isinstance(part, int):
+            path += f"[{part}]"
+        elif part.isidentifier():  # others name a type that pydantic tried
+            path += f".{part}" if path else part
+    return path
 
 
 async def _http_error(request: Request, error: Exception) -> Response:

@@ -10,7 +10,7 @@ STATUS: dict[type[errors.FtiError], int] = {
     errors.FtiError: 500,
     errors.InputError: 400,
     errors.SourceNotFound: 404,
-    errors.ExtractionError: 422,
+    errors.ExtractionError: 400,
     errors.UploadTooLarge: 413,
     errors.QuestionTooLong: 400,
     errors.EmptyQuestion: 400,

@@ -7,9 +7,9 @@ change the meaning of an answer (``n`` above 1, tools) is refused.
 from __future__ import annotations
 
 import secrets
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from fti.app.service.answerers import ModelCard
 from fti.store.types import Answer, Feedback, Message, Passage, Sampling, SearchMode
@@ -21,9 +21,12 @@ class Lenient(BaseModel):
     model_config = ConfigDict(extra="ignore")
 
 
-_Text = Annotated[str, Field(min_length=1, max_length=100_000)]
-_Stop = Annotated[str, Field(min_length=1, max_length=200)]
-StopStrings = _Stop | Annotated[list[_Stop], Field(max_length=16)]
+StopStrings = str | list[str]
+_MOST_MESSAGES = 256  # of a conversation; older ones are left out
+_MOST_STOPS, _LONGEST_STOP = 16, 200
+_MOST_TEXTS, _LONGEST_TEXT = 256, 100_000
+_MOST_CONDITIONS = 32
+_UNUSED_ROLES = ("tool", "function")  # what tools said belongs to answers of another service
 
 
 class TextPart(Lenient):
@@ -38,6 +41,21 @@ class ChatMessage(Lenient):
 
     role: Literal["system", "developer", "user", "assistant"]
     content: str | list[TextPart] | None = ""
+
+    @field_validator("content", mode="before")
+    @classmethod
+    def _readable(cls, content: Any) -> Any:
+        if content is None or isinstance(content, str):
+            return content
+        if not isinstance(content, list):
+            raise ValueError("is neither a text nor a list of text parts")
+        for number, part in enumerate(content):
+            kind = part.get("type") if isinstance(part, dict) else type(part).__name__
+            if kind != "text":
+                raise ValueError(f"part {number} is {kind!r}; only text parts are read")
+            if not isinstance(part.get("text"), str):
+                raise ValueError(f"part {number} has no text")
+        return content
 
     def plain(self) -> str:
         """The content as one text."""
@@ -55,7 +73,14 @@ class StreamOptions(Lenient):
 class ResponseFormat(Lenient):
     """The form an answer shall have."""
 
-    type: Literal["text"]
+    type: str = "text"
+
+    @field_validator("type")
+    @classmethod
+    def _plain_text(cls, kind: str) -> str:
+        if kind != "text":
+            raise ValueError(f"{kind!r} is not supported; answers are text: leave it out")
+        return kind
 
 
 class ChatRequest(Lenient):
@@ -68,7 +93,10 @@ class ChatRequest(Lenient):
     model: str | None = Field(
         default=None, description="A name from /v1/models; what is served by default without."
     )
-    messages: list[ChatMessage] = Field(min_length=1, max_length=256)
+    messages: list[ChatMessage] = Field(
+        min_length=1,
+        description=f"Of more than {_MOST_MESSAGES} the oldest are left out, as are tools' turns.",
+    )
     temperature: float | None = Field(
         default=None, ge=0, le=2, description="0 is greedy; without one, as configured."
     )
@@ -91,6 +119,8 @@ class ChatRequest(Lenient):
     stream_options: StreamOptions | None = None
     response_format: ResponseFormat | None = None
     n: int | None = None
+    tool_choice: Any = None  # before what it decides about
+    function_call: Any = None
     tools: list[Any] | None = None
     functions: list[Any] | None = None
     logprobs: bool | None = None
@@ -99,6 +129,28 @@ class ChatRequest(Lenient):
     frequency_penalty: float | None = None
     modalities: list[Literal["text"]] | None = None
 
+    @field_validator("messages", mode="before")
+    @classmethod
+    def _latest(cls, messages: Any) -> Any:
+        if not isinstance(messages, list):
+            return messages
+        used = [m for m in messages if not (isinstance(m, dict) and m.get("role") in _UNUSED_ROLES)]
+        return used[-_MOST_MESSAGES:]
+
+    @field_validator("max_tokens", "max_completion_tokens", mode="before")
+    @classmethod
+    def _no_limit(cls, tokens: Any) -> Any:
+        return None if type(tokens) is int and tokens == -1 else tokens
+
+    @field_validator("stop", mode="before")
+    @classmethod
+    def _stops(cls, stop: Any) -> Any:
+        if stop in (None, "", []):
+            return None
+        texts = stop if isinstance(stop, list) else [stop]
+        _require_texts(texts, most=_MOST_STOPS, longest=_LONGEST_STOP, what="stop texts")
+        return stop
+
     @field_validator("n")
     @classmethod
     def _one_choice(cls, n: int | None) -> int | None:
@@ -106,9 +158,15 @@ class ChatRequest(Lenient):
             raise ValueError(f"{n} answers to a question are not supported; leave it out or send 1")
         return n
 
-    @field_validator(
-        "tools", "functions", "logprobs", "logit_bias", "presence_penalty", "frequency_penalty"
-    )
+    @field_validator("tools", "functions")
+    @classmethod
+    def _not_called(cls, tools: Any, info: ValidationInfo) -> Any:
+        choice = "tool_choice" if info.field_name == "tools" else "function_call"
+        if tools and info.data.get(choice) != "none":
+            raise ValueError(f"cannot be called here: leave them out, or send {choice} 'none'")
+        return tools
+
+    @field_validator("logprobs", "logit_bias", "presence_penalty", "frequency_penalty")
     @classmethod
     def _not_supported(cls, value: Any) -> Any:
         if value:
@@ -179,11 +237,26 @@ class SearchRequest(Lenient):
     k: int | None = Field(default=None, ge=1, le=100, description="As configured without.")
     mode: SearchMode | None = Field(default=None, description="As configured without.")
     collection: str = Field(default="", max_length=64, description="Only passages of it.")
-    where: dict[str, str] | Annotated[list[_Text], Field(max_length=32)] = Field(
+    where: dict[str, str] | list[str] = Field(
         default_factory=dict,
         description="Only passages for which all hold: pairs that are equal, or conditions as "
         "`fti search --where` takes them.",
     )
+
+    @field_validator("where", mode="before")
+    @classmethod
+    def _conditions(cls, where: Any) -> Any:
+        if where is None:
+            return {}
+        if isinstance(where, dict):
+            for key, value in where.items():
+                if not isinstance(value, str):
+                    raise ValueError(f"the value of {key!r} is no text")
+            return where
+        if not isinstance(where, list):
+            raise ValueError("is neither an object of pairs nor a list of conditions")
+        _require_texts(where, most=_MOST_CONDITIONS, longest=_LONGEST_TEXT, what="conditions")
+        return where
 
 
 class EmbeddingsRequest(Lenient):
@@ -191,17 +264,42 @@ class EmbeddingsRequest(Lenient):
     ours.
     """
 
-    input: _Text | Annotated[list[_Text], Field(min_length=1, max_length=256)]
+    input: str | list[str]
     model: str | None = Field(default=None, description="The embedder's id, or none.")
-    encoding_format: Literal["float", "base64"] = "float"
+    encoding_format: Literal["float", "base64"] | None = "float"
     dimensions: int | None = Field(default=None, ge=1, description="Only the embedder's own.")
     input_type: Literal["document", "query"] = Field(
         default="document", description="Some embedders put another text before a question."
     )
 
+    @field_validator("input", mode="before")
+    @classmethod
+    def _input(cls, given: Any) -> Any:
+        texts = given if isinstance(given, list) else [given]
+        if any(isinstance(each, int | list) for each in texts):
+            raise ValueError("token ids are not taken, as their tokenizer is not ours; send texts")
+        if not texts:
+            raise ValueError("holds no text")
+        _require_texts(texts, most=_MOST_TEXTS, longest=_LONGEST_TEXT, what="texts")
+        return given
+
     def texts(self) -> list[str]:
         """What to embed."""
         return [self.input] if isinstance(self.input, str) else self.input
+
+
+def _require_texts(given: list[Any], *, most: int, longest: int, what: str) -> None:
+    """Say which of several texts cannot be used, before pydantic tries every type in turn."""
+    if len(given) > most:
+        raise ValueError(f"holds {len(given)} {what}; at most {most} are taken at once")
+    for number, text in enumerate(given):
+        which = f"number {number} of the {what}" if len(given) > 1 else "it"
+        if not isinstance(text, str):
+            raise ValueError(f"{which} is no text but {type(text).__name__}")
+        if not text:
+            raise ValueError(f"{which} is empty")
+        if len(text) > longest:
+            raise ValueError(f"{which} is longer than {longest} characters")
 
 
 def completion(answer: Answer, base_url: str) -> dict[str, Any]:

@@ -118,7 +118,7 @@ def test_a_document_of_a_folder_is_deleted_from_the_store_alone(
 @pytest.mark.parametrize(
     ("name", "status", "code"),
     [
-        ("virus.exe", 422, "extraction"),
+        ("virus.exe", 400, "extraction"),
         (".hidden.md", 400, "invalid_name"),
         ("..", 400, "invalid_name"),
         ("x" * 300 + ".md", 400, "invalid_name"),

@@ -1,0 +1,118 @@
+"""Errors of the API say what the client did; what changes no answer's meaning is taken."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import structlog.testing
+
+from app.api import create_app
+from tests.support.service import Client, assistant_over, filled_store
+
+ASKED = [{"role": "user", "content": "When does the workshop open?"}]
+
+
+@pytest.fixture(scope="module")
+def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
+    store = filled_store(tmp_path_factory.mktemp("messages") / "store")
+    with structlog.testing.capture_logs(), Client(create_app(assistant_over(store))) as client:
+        yield client
+
+
+def content(*parts: Any) -> dict[str, Any]:
+    return {"messages": [{"role": "user", "content": list(parts)}]}
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "says", "param"),
+    [
+        ("chat/completions", content({"type": "image_url", "image_url": {"url": "x"}}),
+         "'image_url'; only text parts are read", "messages[0].content"),
+        ("chat/completions", content({"type": "text", "text": "a"}, {"type": "input_audio"}),
+         "part 1 is 'input_audio'; only text parts", "messages[0].content"),
+        ("chat/completions", content({"type": "refusal", "refusal": "no"}),
+         "'refusal'; only text parts", "messages[0].content"),
+        ("chat/completions", content({"type": "input_text", "text": "a"}),
+         "'input_text'; only text parts", "messages[0].content"),
+        ("chat/completions", {"messages": ASKED, "stop": [""]}, "is empty", "stop"),
+        ("chat/completions", {"messages": ASKED, "stop": ["x"] * 17}, "17 stop texts; at most 16",
+         "stop"),
+        ("chat/completions", {"messages": ASKED, "response_format": {"type": "json_object"}},
+         "'json_object' is not supported", "response_format.type"),
+        ("chat/completions", {"messages": ASKED, "tools": [{"type": "function"}]},
+         "cannot be called here", "tools"),
+        ("chat/completions", {"messages": ASKED, "n": 2}, "2 answers", "n"),
+        ("chat/completions", {"messages": ASKED, "max_tokens": 0}, "greater than or equal to 1",
+         "max_tokens"),
+        ("embeddings", {"input": [1, 2, 3]}, "token ids are not taken", "input"),
+        ("embeddings", {"input": [[1, 2], [3]]}, "token ids are not taken", "input"),
+        ("embeddings", {"input": ["a", ""]}, "number 1 of the texts is empty", "input"),
+        ("embeddings", {"input": []}, "holds no text", "input"),
+        ("embeddings", {"input": ["a"] * 257}, "257 texts; at most 256", "input"),
+        ("search", {"query": "x", "where": ["a=b"] * 33}, "33 conditions; at most 32", "where"),
+        ("search", {"query": "x", "where": {"a": 1}}, "the value of 'a' is no text", "where"),
+        ("search", [], "no JSON object", None),
+    ],
+)  # fmt: skip
+def test_an_error_names_what_the_client_did(
+    client: Client, path: str, body: Any, says: str, param: str | None
+) -> None:
+    refused = client.post(f"/v1/{path}", json=body)
+    error = refused.json()["error"]
+    assert (refused.status_code, error["param"]) == (400, param), error
+    assert says in error["message"]
+
+
+def test_a_body_that_is_no_json_says_where_or_how_it_was_sent(client: Client) -> None:
+    json = {"Content-Type": "application/json"}
+    broken = client.post("/v1/search", content=b'{"query": "x" "k": 1}', headers=json)
+    assert broken.status_code == 400
+    assert "not JSON" in broken.json()["error"]["message"]
+    assert "at character 14" in broken.json()["error"]["message"]
+    untyped = client.post("/v1/search", content=b'{"query": "x"}')
+    assert untyped.status_code == 400
+    assert "Content-Type: application/json" in untyped.json()["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"stop": ""},
+        {"stop": []},
+        {"max_tokens": -1},
+        {"max_tokens": None},
+        {"max_completion_tokens": -1},
+        {"presence_penalty": 0, "frequency_penalty": 0.0},
+        {"tools": [{"type": "function"}], "tool_choice": "none"},
+        {"response_format": {"type": "text"}},
+        {"messages": [{"role": "user", "content": "And?"}] * 400 + ASKED},
+        {"messages": [
+            {"role": "assistant", "content": None, "tool_calls": [{"id": "1"}]},
+            {"role": "tool", "tool_call_id": "1", "content": [{"type": "image_url"}]},
+            *ASKED,
+        ]},
+    ],
+)  # fmt: skip
+def test_what_changes_no_meaning_is_taken(client: Client, fields: dict[str, Any]) -> None:
+    asked = client.post("/v1/chat/completions", json={"messages": ASKED, **fields})
+    assert asked.status_code == 200, asked.text
+    assert asked.json()["choices"][0]["message"]["content"]
+
+
+def test_a_format_of_null_is_the_usual_one(client: Client) -> None:
+    made = client.post("/v1/embeddings", json={"input": "a", "encoding_format": None}).json()
+    assert isinstance(made["data"][0]["embedding"], list)
+
+
+def test_the_description_tells_the_errors_that_occur(client: Client) -> None:
+    schema = client.get("/openapi.json").json()
+    assert "HTTPValidationError" not in str(schema)
+    for path, operations in schema["paths"].items():
+        for operation in operations.values():
+            responses = operation["responses"]
+            assert "422" not in responses, path
+            occur = {"400", "401", "403", "404", "413", "421", "429", "503", "507"}
+            assert occur <= responses.keys(), path
+            assert "Error" in str(responses["400"])
