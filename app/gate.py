@@ -66,7 +66,21 @@ class Gate:
                 raise HTTPException(413, _too_large(limit).message)
             return message
 
-        await self._app(scope, receive_bounded, send)
+        if scope["method"] != "HEAD":
+            await self._app(scope, receive_bounded, send)
+            return
+
+        async def send_head(message: Message) -> None:
+            if message["type"] == "http.response.body":
+                message = {**message, "body": b""}
+            await send(message)
+
+        # Routes know GET; what is sent for HEAD is the same without its body.
+        scope["method"] = "GET"
+        try:
+            await self._app(scope, receive_bounded, send_head)
+        finally:
+            scope["method"] = "HEAD"
 
     def _admit(self, scope: Scope, headers: Headers) -> None:
         path, method = scope["path"], scope["method"]

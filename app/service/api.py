@@ -13,6 +13,7 @@ from fastapi.responses import FileResponse, JSONResponse
 from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
+from starlette.routing import Match
 
 from fti.app.service.access import Access
 from fti.app.service.answerers import Answerers, Build
@@ -32,6 +33,7 @@ from app.openapi import described
 from app.sites import require_named
 
 log = structlog.get_logger("fti.api")
+_PARTS = (chat, models, retrieval, records, documents, registry, health)
 
 
 def create_app(
@@ -93,7 +95,7 @@ def create_app(
             allow_private_network=True,
         )
     app.add_middleware(Guard, metrics=metrics)
-    for part in (chat, models, retrieval, records, documents, registry, health):
+    for part in _PARTS:
         app.include_router(part.router)
     for path, file in PAGES.items():
         app.add_api_route(path, _page(file), include_in_schema=False)
@@ -172,7 +174,20 @@ async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     codes = {404: "not_found", 405: "method_not_allowed", 413: "body_too_large"}
     code = codes.get(error.status_code, "http_error")
-    return _error(error.status_code, str(error.detail), code, headers=error.headers)
+    headers = dict(error.headers or {})
+    if error.status_code == 405:
+        headers["Allow"] = ", ".join(_allowed(request))
+    return _error(error.status_code, str(error.detail), code, headers=headers)
+
+
+def _allowed(request: Request) -> list[str]:
+    """The methods of all routes to a path; Starlette names those of the first one alone."""
+    methods: set[str] = set()
+    pages = (r for r in request.app.routes if getattr(r, "methods", None))
+    for route in (*pages, *(route for part in _PARTS for route in part.router.routes)):
+        if route.matches(request.scope)[0] is not Match.NONE:
+            methods |= set(getattr(route, "methods", None) or ())
+    return sorted(methods | {"HEAD"} if "GET" in methods else methods)
 
 
 def _error(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import unicodedata
 from bisect import bisect_left, bisect_right
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from functools import lru_cache
@@ -134,8 +135,13 @@ class LedgerReader(OpenedFeatures):
         exact = [r for r in served if reference in (r.source, r.id)]
         if exact or not reference:
             return exact
-        tail = "/" + reference.removeprefix("./").lstrip("/")
-        return [r for r in served if r.source.endswith(tail)]
+        # A name may be typed in one form of Unicode and stored in another.
+        meant = unicodedata.normalize("NFC", reference)
+        named = {r.id: unicodedata.normalize("NFC", r.source) for r in served}
+        if same := [r for r in served if named[r.id] == meant]:
+            return same
+        tail = "/" + meant.removeprefix("./").lstrip("/")
+        return [r for r in served if named[r.id].endswith(tail)]
 
     def document(self, reference: str) -> Document:
         """The last good version of one document, by source, id or an unambiguous end of the path.

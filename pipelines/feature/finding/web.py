@@ -303,9 +303,28 @@ def _guarded_backend(allow_private: bool) -> httpcore.SyncBackend:
     return Guarded()
 
 
+_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+_COMPATIBLE = ipaddress.IPv6Network("::/96")
+
+
 def _is_public(address: str) -> bool:
     found = ipaddress.ip_address(address.split("%", 1)[0])  # without the zone of a link
+    if isinstance(found, ipaddress.IPv6Address):
+        if found.is_site_local:
+            return False
+        carried = _carried(found)
+        if carried is not None:
+            found = carried
     return found.is_global and not found.is_multicast
+
+
+def _carried(address: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
+    """The address of the older protocol that one of the newer leads to, where it is such a one."""
+    if address.ipv4_mapped or address.sixtofour:
+        return address.ipv4_mapped or address.sixtofour
+    if address in _NAT64 or address in _COMPATIBLE:
+        return ipaddress.IPv4Address(int(address) & 0xFFFF_FFFF)
+    return None
 
 
 def _not_fetched(address: str, error: Exception) -> NotFetched:

@@ -116,3 +116,27 @@ def test_the_description_tells_the_errors_that_occur(client: Client) -> None:
             occur = {"400", "401", "403", "404", "413", "421", "429", "503", "507"}
             assert occur <= responses.keys(), path
             assert "Error" in str(responses["400"])
+
+
+@pytest.mark.parametrize("path", ["/", "/healthz", "/v1/models", "/v1/documents", "/metrics"])
+def test_head_is_get_without_the_body(client: Client, path: str) -> None:
+    head, got = client.head(path), client.get(path)
+    assert (head.status_code, head.content) == (got.status_code, b"")
+    assert head.headers["content-type"] == got.headers["content-type"]
+    assert client.head("/v1/nothing").status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("PUT", "/v1/documents", "GET, HEAD, POST"),
+        ("POST", "/v1/documents/x", "DELETE, GET, HEAD"),
+        ("GET", "/v1/search", "POST"),
+        ("POST", "/v1/models", "GET, HEAD"),
+    ],
+)
+def test_what_a_path_allows_is_told_in_full(
+    client: Client, method: str, path: str, allowed: str
+) -> None:
+    refused = client.request(method, path)
+    assert (refused.status_code, refused.headers["allow"]) == (405, allowed)

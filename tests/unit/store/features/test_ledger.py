@@ -122,3 +122,13 @@ def test_signatures_are_those_of_documents_that_are_served(features: FeatureStor
     }
     assert ids == sorted(ids)
     assert signatures.dtype == np.uint8
+
+
+def test_a_name_is_meant_in_either_form_of_unicode(features: FeatureStore) -> None:
+    composed, taken_apart = "/Bücher/Öfen.md", "/Bu\u0308cher/O\u0308fen.md"
+    features.replace([an_update(taken_apart, ["one"])])
+    for name in (composed, taken_apart, "Öfen.md", "Bu\u0308cher/Öfen.md"):
+        assert [r.source for r in features.find_document(name)] == [taken_apart], name
+    features.replace([an_update(composed, ["two"])])
+    for name in (composed, taken_apart):
+        assert [r.source for r in features.find_document(name)] == [name], "the exact one first"
