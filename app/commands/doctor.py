@@ -206,7 +206,7 @@ def _store(session: Session) -> Check:
 
 def _files(session: Session) -> Check:
     """Against their checksums; what reads a damaged table may read anything."""
-    from store.checking import damaged_tables
+    from fti.store.upkeep.checking import damaged_tables
 
     sums = session.store.layout.sums
     wrong = [f"{where} {what}" for where, what in damaged_tables(sums.check())]

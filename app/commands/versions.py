@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fti.app.options import ConfigOption, JsonOption, SetOption, StoreOption, open_session
-from store.moments import LONGEST
+from fti.store.moments import LONGEST
 
 if TYPE_CHECKING:
     from fti.store.features.history import FeatureVersion

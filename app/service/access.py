@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pydantic import SecretStr
 
 from fti.app.service.service_config import ServiceConfig
+from fti.app.service.sites import is_loopback
 from fti.store.errors import (
-from app.sites import is_loopback
     ConfigError,
     InvalidApiKey,
     OutsideCollections,
@@ -19,8 +19,7 @@ from app.sites import is_loopback
     ReadOnlyKey,
 )
 from fti.store.logs.keys import ApiKey, KeyStore, match
-from fti.store.types import now, sha256_hex
-from store.types import Answer, now, sha256_hex
+from fti.store.types import Answer, now, sha256_hex
 
 _READING = ("GET", "HEAD", "OPTIONS")
 _KEPT = ("/v1/documents", "/v1/feedback")  # what is given there lasts

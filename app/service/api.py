@@ -19,18 +19,18 @@ from fti.app.service.access import Access
 from fti.app.service.answerers import Answerers, Build
 from fti.app.service.counters import CONTENT_TYPE, Metrics
 from fti.app.service.documents import Documents
+from fti.app.service.gate import Gate
 from fti.app.service.guard import Guard
 from fti.app.service.http_errors import body, body_of, headers_of, status_of
+from fti.app.service.openapi import described
 from fti.app.service.routes import chat, documents, health, models, records, registry, retrieval
 from fti.app.service.service_config import ServiceConfig
+from fti.app.service.sites import require_named
 from fti.app.service.static_pages import PAGES, WEB
 from fti.app.service.worker import Worker
 from fti.pipelines.feature.feature_config import FeatureConfig
 from fti.pipelines.inference.answering.answer import Assistant
 from fti.store.errors import FtiError
-from app.gate import Gate
-from app.openapi import described
-from app.sites import require_named
 
 log = structlog.get_logger("fti.api")
 _PARTS = (chat, models, retrieval, records, documents, registry, health)

@@ -25,10 +25,10 @@ from typing import BinaryIO, Literal
 import structlog
 from pydantic import Field
 
+from fti.app.service.service_config import ServiceConfig
 from fti.pipelines.engines.embedders.embedding import Embedder
 from fti.pipelines.feature.feature_config import FeatureConfig
 from fti.store.errors import (
-from app.service import ServiceConfig
     DocumentNotFound,
     ExtractionError,
     FtiError,

@@ -2,7 +2,7 @@
 
 Plain ASGI, so that streams pass through piece by piece. It is the API's one door for defects: what
 no handler knew becomes a 500 in OpenAI's form, and its traceback a line in the log. Every request
-gets an id, which its log lines and its response carry. Who may come in is for ``app.gate``.
+gets an id, which its log lines and its response carry. Who may come in is for the gate.
 """
 
 from __future__ import annotations
@@ -18,13 +18,8 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from fti.app.service.access import Access
 from fti.app.service.counters import Metrics
-from fti.app.service.http_errors import DEFECT, body, body_of, headers_of, status_of
-from fti.app.service.service_config import ServiceConfig
-from fti.app.service.static_pages import is_open
-from fti.store.errors import FtiError
-from app.http_errors import DEFECT
+from fti.app.service.http_errors import DEFECT
 
 log = structlog.get_logger("fti.api")
 

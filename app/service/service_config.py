@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pydantic import Field, SecretStr, field_validator
 
+from fti.app.service.sites import plain_host, plain_origin
 from fti.store.types import Value
-from app.sites import plain_host, plain_origin
 
 
 class ServiceConfig(Value):

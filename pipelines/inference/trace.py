@@ -8,13 +8,13 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal
 
 from fti.store.errors import (
-from store.answers import Visible, everybodys
     DatasetNotFound,
     DocumentNotFound,
     IntegrityError,
     ModelNotFound,
     RunNotFound,
 )
+from fti.store.logs.answers import Visible, everybodys
 from fti.store.types import (
     SPLITS,
     AbstentionReason,

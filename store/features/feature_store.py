@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fti.store.errors import EmbedderMismatch, InputError
+from fti.store.errors import EmbedderMismatch, InputError, StoreError
 from fti.store.features import frames
 from fti.store.features.chunks import ChunkSample
 from fti.store.features.frames import WriteReport
@@ -32,7 +32,6 @@ from fti.store.lance import indexing, shapes
 from fti.store.lance.connection import with_schema
 from fti.store.lance.shapes import DocumentUpdate
 from fti.store.types import EmbedderIdentity, Value
-from store.errors import EmbedderMismatch, StoreError
 
 __all__ = [
     "ChunkSample",
@@ -210,7 +209,7 @@ class FeatureStore(FeatureUpkeep):
                 hint=f"Remove them first: fti versions untag {tags[0]}",
             )
         self._lance.rewrite(name, forget_versions=True)
-        if name == tables.CHUNKS:
+        if name == shapes.CHUNKS:
             with self._lance.writing():
                 indexing.ensure_text_index(self._chunks_for_writing())
 
@@ -222,10 +221,10 @@ class FeatureStore(FeatureUpkeep):
         """
         self._refuse_old()
         for name in sorted(damaged):
-            if name != tables.DOCUMENTS:
+            if name != shapes.DOCUMENTS:
                 self._lance.drop(name)
         self._lance.refresh()
-        if tables.CHUNKS in damaged:
+        if shapes.CHUNKS in damaged:
             self.create(identity)
 
     # All vectors anew

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from fti.store.errors import InvalidFilter
 from fti.store.lance.shapes import decode_metadata, metadata_pair, utf8
-from store.moments import read_moment
+from fti.store.moments import read_moment
 
 if TYPE_CHECKING:
     from lancedb.expr import Expr

@@ -16,14 +16,7 @@ from pydantic import Field
 
 from fti.store.errors import InvalidName, StoreEmpty, VersionNotFound
 from fti.store.features.bykey import has_pylance
-from fti.store.files.atomic import append_line, iter_lines, write_bytes, write_json
-from fti.store.files.layout import Layout
-from fti.store.lance import shapes
-from fti.store.lance.connection import Lance
-from fti.store.lance.indexing import NEVER
-from fti.store.types import Value, now
-from fti.store.versioned.versions import check_name
-from store.atomic import (
+from fti.store.files.atomic import (
     append_line,
     iter_lines,
     open_line,
@@ -32,7 +25,13 @@ from store.atomic import (
     write_bytes,
     write_sealed,
 )
-from store.moments import LONGEST
+from fti.store.files.layout import Layout
+from fti.store.lance import shapes
+from fti.store.lance.connection import Lance
+from fti.store.lance.indexing import NEVER
+from fti.store.moments import LONGEST
+from fti.store.types import Value, now
+from fti.store.versioned.versions import check_name
 
 #: A reader may still be at a version that was the latest a moment ago.
 SHORTEST_AGE = timedelta(hours=1)

@@ -37,8 +37,8 @@ from fti.store.errors import StoreError, StoreFormatError
 from fti.store.files.atomic import write_json, writer_lock
 from fti.store.files.lease import Lease, leased
 from fti.store.files.places import Place
+from fti.store.files.sums import FileSums
 from fti.store.types import now
-from store.sums import FileSums
 
 FORMAT = 1
 #: How a store of a format becomes one of the next, by the older format; ``migrate`` runs them in

@@ -20,7 +20,7 @@ from typing import Any
 
 from fti.store.errors import ConfigError, InputError, StoreError
 from fti.store.files.atomic import fsync_folder, full_disk_named, write_bytes
-from store.moments import read_moment
+from fti.store.moments import read_moment
 
 _BLOCK = 1 << 20
 #: Which extra brings the package for a scheme.

@@ -15,12 +15,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fti.store.files.atomic import write_json
+from fti.store.files.atomic import read_sealed, write_sealed
 from fti.store.lance import memory
 from fti.store.lance.shapes import matrix, matrix_of
 from fti.store.progress import Progress, ProgressEvent
 from fti.store.types import Value
-from store.atomic import read_sealed, write_sealed
 
 # optimize() prunes too, and raises half-way when a tagged version is older than the prune age
 # (LanceDB 0.40). An age that no version reaches makes it compact and index only.

@@ -15,11 +15,17 @@ from pathlib import Path
 from typing import Literal, TypeVar
 
 from fti.store.errors import AnswerNotFound
-from fti.store.files.atomic import append_line, append_lines, dump_line, iter_lines
+from fti.store.files.atomic import (
+    append_line,
+    append_lines,
+    dump_line,
+    dump_sealed,
+    iter_lines,
+    open_line,
+)
 from fti.store.files.combining import Combining
 from fti.store.files.layout import Layout
 from fti.store.types import Answer, Correction, Feedback, Review, Value, now
-from store.atomic import append_line, append_lines, dump_line, dump_sealed, iter_lines, open_line
 
 _ID = re.compile(r"a-([0-9]{8})-[0-9a-f]{12}")
 _Line = TypeVar("_Line", bound=Value)

@@ -15,11 +15,11 @@ from pydantic import ValidationError
 
 from fti.store.errors import InputError
 from fti.store.files.layout import Layout
+from fti.store.files.sums import FileSums
 from fti.store.lance.connection import Lance
 from fti.store.lance.indexing import compact
 from fti.store.types import Answer, Value
 from fti.store.versioned.versions import check_name
-from store.sums import FileSums
 
 if TYPE_CHECKING:
     import pyarrow as pa

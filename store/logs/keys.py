@@ -18,11 +18,10 @@ from pathlib import Path
 from pydantic import Field, ValidationError
 
 from fti.store.errors import IntegrityError, InvalidName, KeyNotFound
-from fti.store.files.atomic import write_json, writer_lock
+from fti.store.files.atomic import read_sealed, write_sealed, writer_lock
 from fti.store.files.layout import Layout
 from fti.store.types import Value, now, sha256_hex
 from fti.store.versioned.versions import check_name
-from store.atomic import read_sealed, write_sealed, writer_lock
 
 
 class ApiKey(Value):

@@ -10,10 +10,15 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 
-from fti.store.files.atomic import append_line, dump_line, iter_lines, write_bytes
+from fti.store.files.atomic import (
+    append_line,
+    dump_sealed,
+    iter_lines,
+    open_line,
+    write_bytes,
+)
 from fti.store.files.layout import Layout
 from fti.store.types import Value, now
-from store.atomic import append_line, dump_sealed, iter_lines, open_line, write_bytes
 
 
 class Rejected(Value):

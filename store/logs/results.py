@@ -13,10 +13,9 @@ from typing import Any
 
 from pydantic_core import to_jsonable_python
 
-from fti.store.files.atomic import append_lines, dump_line, iter_lines
+from fti.store.files.atomic import append_lines, dump_sealed, iter_lines, open_line
 from fti.store.files.layout import Layout
 from fti.store.types import sha256_hex
-from store.atomic import append_lines, dump_sealed, iter_lines, open_line
 
 
 class KeptRows:

@@ -24,11 +24,7 @@ from typing import Any
 from pydantic_core import to_jsonable_python
 
 from fti.store.errors import FtiError, IntegrityError, RunNotFound
-from fti.store.files.atomic import dump_line, iter_lines, write_bytes, write_json
-from fti.store.files.layout import Layout
-from fti.store.types import Run, RunKind, RunStatus, now
-from fti.store.versioned.versions import check_name
-from store.atomic import (
+from fti.store.files.atomic import (
     dump_sealed,
     iter_lines,
     open_line,
@@ -36,6 +32,9 @@ from store.atomic import (
     write_bytes,
     write_sealed,
 )
+from fti.store.files.layout import Layout
+from fti.store.types import Run, RunKind, RunStatus, now
+from fti.store.versioned.versions import check_name
 
 _ID = re.compile(r"r-[0-9]{8}-[0-9]{6}-[0-9a-f]{6}")
 _DIED = "the process died"

@@ -15,11 +15,10 @@ from typing import Literal
 from pydantic import Field, TypeAdapter
 
 from fti.store.errors import IntegrityError
-from fti.store.files.atomic import write_json, writer_lock
+from fti.store.files.atomic import read_sealed, write_sealed, writer_lock
 from fti.store.files.layout import Layout
 from fti.store.types import Value
 from fti.store.versioned.versions import check_name
-from store.atomic import read_sealed, write_sealed, writer_lock
 
 StepStatus = Literal["running", "done", "partial", "refused", "failed"]
 

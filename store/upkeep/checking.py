@@ -11,15 +11,14 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import groupby
 from pathlib import Path
 
-from fti.store.errors import FtiError
+from fti.store.errors import FtiError, IntegrityError
+from fti.store.files.sums import Damage
+from fti.store.lance import shapes as tables
 from fti.store.progress import Progress, ProgressEvent, quiet
 from fti.store.store import Store
 from fti.store.types import Value, sha256_hex
-from store import tables
-from store.errors import FtiError, IntegrityError
-from store.moving import is_upload
-from store.sums import Damage
-from store.versions import file_sha256
+from fti.store.upkeep.moving import is_upload
+from fti.store.versioned.versions import file_sha256
 
 _BATCH = 256  # documents whose chunks are read together
 _WRITTEN_ANEW = (

@@ -18,7 +18,6 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from fti.store.contracts.embedder_contract import REGISTRY, EmbedderContract
 from fti.store.contracts.prompt_contract import Contract
 from fti.store.errors import (
-from store.atomic import read_sealed, write_sealed
     AliasNotFound,
     ContractError,
     IntegrityError,
@@ -26,7 +25,7 @@ from store.atomic import read_sealed, write_sealed
     ModelNotFound,
     StoreError,
 )
-from fti.store.files.atomic import write_json
+from fti.store.files.atomic import read_sealed, write_sealed
 from fti.store.files.layout import Layout
 from fti.store.types import DatasetVersion, FileEntry, Value, now
 from fti.store.versioned.versions import VersionedFolders, check_name

@@ -16,9 +16,9 @@ import tempfile
 from collections import Counter
 from pathlib import Path
 
-from store.checking import check_store
-from store.errors import FtiError
-from store.store import Store
+from fti.store.errors import FtiError
+from fti.store.store import Store
+from fti.store.upkeep.checking import check_store
 from tests.support.flips import contents, differences, filled, flip, without_effect
 
 

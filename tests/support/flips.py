@@ -9,15 +9,15 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from pipelines.engines.embedding import HashingEmbedder
-from pipelines.feature.config import FeatureConfig
-from pipelines.feature.ingest import ingest
-from store import tables
-from store.answers import new_answer_id
-from store.answertables import AnswerRow
-from store.pipelines import StepState
-from store.store import Store
-from store.types import Feedback, now
+from fti.pipelines.engines.embedders.embedding import HashingEmbedder
+from fti.pipelines.feature.feature_config import FeatureConfig
+from fti.pipelines.feature.ingesting.ingest import ingest
+from fti.store.lance import shapes as tables
+from fti.store.logs.answers import new_answer_id
+from fti.store.logs.answertables import AnswerRow
+from fti.store.logs.step_states import StepState
+from fti.store.store import Store
+from fti.store.types import Feedback, now
 from tests.support.values import a_contract, an_answer, publish_adapter
 
 #: Names of files that nothing rests on: locks and their owners, LanceDB's hint which version is the

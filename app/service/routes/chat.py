@@ -13,12 +13,11 @@ from starlette.requests import ClientDisconnect
 
 from fti.app.service import schemas
 from fti.app.service.http_errors import DEFECT, body_of
-from fti.app.service.routes.parts import CollectionsPart, WorkerPart
+from fti.app.service.routes.parts import CallerPart, WorkerPart
 from fti.app.service.worker import unless_gone
 from fti.pipelines.inference.answering.answer import AnswerEvent
 from fti.store.errors import EmptyQuestion, FtiError
 from fti.store.types import Answer
-from app.routes.parts import CallerPart, WorkerPart
 
 log = structlog.get_logger("fti.api")
 router = APIRouter(prefix="/v1", tags=["chat"])

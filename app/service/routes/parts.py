@@ -6,10 +6,10 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
+from fti.app.service.access import ANYBODY, Caller
 from fti.app.service.documents import Documents
 from fti.app.service.worker import Worker
 from fti.store.store import Store
-from app.access import ANYBODY, Caller
 
 # Coroutines, because what is no coroutine is run in a thread of its own, and these only look.
 

@@ -9,11 +9,10 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import FileResponse
 
 from fti.app.service import schemas
-from fti.app.service.routes.parts import CollectionsPart, StorePart
+from fti.app.service.routes.parts import CallerPart, StorePart
 from fti.app.service.static_pages import WEB, wants_page
 from fti.pipelines.inference.trace import AnswerLineage, SourceView, trace_answer, trace_source
 from fti.store.errors import DocumentNotFound, NotFoundError
-from app.routes.parts import CallerPart, StorePart
 
 router = APIRouter(prefix="/v1", tags=["records"])
 

@@ -8,12 +8,11 @@ from typing import Any
 from fastapi import APIRouter, Request
 
 from fti.app.service import schemas
-from fti.app.service.routes.parts import CollectionsPart, WorkerPart
+from fti.app.service.routes.parts import CallerPart, WorkerPart
 from fti.pipelines.engines.embedders.embedding import Vectors
 from fti.store.errors import InputError, ModelNotFound, OutsideCollections
 from fti.store.features import filters
 from fti.store.lance.shapes import COLLECTION
-from app.routes.parts import CallerPart, WorkerPart
 
 router = APIRouter(prefix="/v1", tags=["retrieval"])
 

@@ -19,11 +19,10 @@ from importlib.metadata import version
 from pathlib import Path
 
 from fti.pipelines.engines.embedders.embedding import Embedder, SentenceTransformerEmbedder
-from fti.store.files.atomic import write_json
+from fti.store.files.atomic import read_sealed, write_sealed
 from fti.store.progress import Progress, ProgressEvent, quiet
 from fti.store.store import Store
 from fti.store.types import Value, now
-from store.atomic import read_sealed, write_sealed
 
 #: Bytes of files from which on an ingest takes minutes, and a probe pays.
 WORTHWHILE_BYTES = 1 << 20

@@ -12,13 +12,13 @@ from fti.pipelines.engines.embedders.embedding import Embedder
 from fti.pipelines.feature.feature_config import FeatureConfig
 from fti.pipelines.feature.ingesting.resemblance import document_signature
 from fti.pipelines.feature.splitting.chunking import chunk, embedding_text
+from fti.store.errors import IntegrityError
+from fti.store.lance import shapes as tables
 from fti.store.lance.shapes import DocumentUpdate, LedgerEntry
 from fti.store.progress import Progress, ProgressEvent, quiet
 from fti.store.store import Store
 from fti.store.types import Document, Value
-from store import tables
-from store.checking import remedy
-from store.errors import IntegrityError
+from fti.store.upkeep.checking import remedy
 
 
 class RepairReport(Value):

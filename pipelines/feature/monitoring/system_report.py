@@ -32,9 +32,9 @@ from fti.store.errors import (
 )
 from fti.store.features.feature_store import FeatureStats
 from fti.store.lance.shapes import STREAM, LedgerEntry
+from fti.store.moments import LONGEST
 from fti.store.store import Store
 from fti.store.types import Answer, SourceRecord, Value, now
-from store.moments import LONGEST
 
 _SHOWN = 20
 _SAMPLE = 2_000  # chunks of either side that documents are compared by

@@ -37,10 +37,10 @@ from fti.pipelines.feature.streaming.streams import Delivery, RecordStream
 from fti.store.contracts.conditions import PipelineContract
 from fti.store.errors import EmbedderMismatch, ExtractionError, PostconditionFailed, StoreLocked
 from fti.store.lance.shapes import STREAM, Held
+from fti.store.moments import read_moment
 from fti.store.progress import Progress, ProgressEvent, quiet
 from fti.store.store import Store
 from fti.store.types import Value, now, sha256_hex
-from store.moments import read_moment
 
 _WAIT_S = 0.2
 _MAINTAIN_S = 10.0  # rows that no index covers yet are found all the same

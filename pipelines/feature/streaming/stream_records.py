@@ -25,9 +25,9 @@ from fti.pipelines.feature.reading.parsing import Parser
 from fti.pipelines.feature.reading.readers import READERS
 from fti.pipelines.feature.reading.readers.base import MAX_METADATA_KEYS, facts
 from fti.store.errors import ExtractionError
+from fti.store.moments import in_utc
 from fti.store.page_starts import PAGE, PAGE_STARTS
 from fti.store.types import Value, sha256_hex
-from store.moments import in_utc
 
 #: Key of a document's metadata that says when its record happened, in ISO 8601.
 AT = "at"

@@ -22,8 +22,8 @@ from urllib.parse import urlsplit, urlunsplit
 
 from fti.pipelines.feature.feature_config import StreamConfig
 from fti.store.errors import ConfigError, InputError, SourceNotFound
+from fti.store.moments import from_epoch_ms
 from fti.store.types import now
-from store.moments import from_epoch_ms
 
 if TYPE_CHECKING:
     import redis

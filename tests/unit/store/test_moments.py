@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from store.moments import from_epoch_ms, in_utc, read_moment
+from fti.store.moments import from_epoch_ms, in_utc, read_moment
 
 BEYOND = ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-01:00"]
 

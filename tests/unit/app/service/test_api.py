@@ -19,7 +19,6 @@ from fti.app.service.api import create_app
 from fti.app.service.service_config import ServiceConfig
 from fti.store.errors import GenerationFailed
 from fti.store.store import Store
-from tests.support.service import Scripted, add_document, assistant_over, filled_store, serving
 from tests.support.service import (
     Client,
     Scripted,

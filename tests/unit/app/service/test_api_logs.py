@@ -13,7 +13,6 @@ import structlog
 from fti.app.service.api import create_app
 from fti.app.service.logs import configure_logs
 from fti.store.store import Store
-from tests.support.service import assistant_over
 from tests.support.service import Client, assistant_over
 
 

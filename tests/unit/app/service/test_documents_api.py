@@ -13,11 +13,10 @@ import structlog.testing
 from fti.app.service.api import create_app
 from fti.app.service.documents import plain_name
 from fti.app.service.service_config import ServiceConfig
+from fti.pipelines.engines.embedders.embedding import HashingEmbedder
+from fti.pipelines.feature.feature_config import FeatureConfig
 from fti.store.errors import InvalidName
 from fti.store.store import Store
-from tests.support.service import assistant_over, filled_store
-from pipelines.engines.embedding import HashingEmbedder
-from pipelines.feature.config import FeatureConfig
 from tests.support.service import Client, assistant_over, filled_store
 
 SHED = b"# Bicycle shed\n\nThe new bicycle shed behind the kiln is turquoise.\n"

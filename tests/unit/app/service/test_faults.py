@@ -18,9 +18,8 @@ from fti.pipelines.engines.embedders.embedding import HashingEmbedder
 from fti.store.errors import GenerationFailed
 from fti.store.lance.shapes import DocumentUpdate
 from fti.store.store import Store
-from tests.support.service import Scripted, assistant_over, filled_store, serving
-from tests.unit.app.service.test_api import body, events, eventually, post
 from tests.support.service import Client, Scripted, assistant_over, filled_store, serving
+from tests.unit.app.service.test_api import body, events, eventually, post
 
 
 @pytest.fixture(autouse=True)

@@ -14,7 +14,6 @@ from fti.pipelines.feature.feature_config import FeatureConfig
 from fti.pipelines.feature.ingesting.ingest import ingest
 from fti.store.errors import InvalidName
 from fti.store.store import Store
-from tests.support.service import assistant_over
 from tests.support.service import Client, assistant_over
 
 TEXTS = {

@@ -10,7 +10,6 @@ import structlog.testing
 
 from fti.app.service.api import create_app
 from fti.store.store import Store
-from tests.support.service import assistant_over, filled_store
 from tests.support.service import Client, assistant_over, filled_store
 from tests.support.values import a_contract, publish_files
 

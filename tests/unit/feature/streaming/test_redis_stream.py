@@ -16,7 +16,7 @@ from fti.pipelines.feature.streaming.follow import FollowReport, StreamBatch, fo
 from fti.pipelines.feature.streaming.streams import RedisStream
 from fti.store.errors import ConfigError, InputError, SourceNotFound
 from fti.store.store import Store
-from store.types import now
+from fti.store.types import now
 from tests.support.redis import redis_server
 
 

@@ -37,7 +37,7 @@ _OCCUR = {
 
 
 def described(app: FastAPI) -> Callable[[], dict[str, Any]]:
-    """What ``app.openapi`` is to be."""
+    """What ``fti.app.openapi`` is to be."""
     made = app.openapi
 
     def openapi() -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import structlog.testing
 
-from app.api import create_app
+from fti.app.service.api import create_app
 from tests.support.service import Client, assistant_over, filled_store
 
 ASKED = [{"role": "user", "content": "When does the workshop open?"}]

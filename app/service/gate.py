@@ -1,6 +1,6 @@
 """What a request must pass before any route sees it: its name, its key, its site, its size.
 
-Plain ASGI, as ``app.guard`` is, which stands before this one and gives every response its headers.
+Plain ASGI, as the guard is, which stands before this one and gives every response its headers.
 Starlette's own body limit answers in plain text when the length was announced; this one keeps
 OpenAI's form.
 """
@@ -13,12 +13,12 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.access import Access, caller_of
-from app.http_errors import body_of, headers_of, status_of
-from app.pages import is_open
-from app.service import ServiceConfig
-from app.sites import Sites
-from store.errors import BodyTooLarge, CrossSite, FtiError, UnknownHost
+from fti.app.service.access import Access, caller_of
+from fti.app.service.http_errors import body_of, headers_of, status_of
+from fti.app.service.service_config import ServiceConfig
+from fti.app.service.sites import Sites
+from fti.app.service.static_pages import is_open
+from fti.store.errors import BodyTooLarge, CrossSite, FtiError, UnknownHost
 
 _READING = ("GET", "HEAD", "OPTIONS")
 _UPLOADS = "/v1/documents"

@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
-from pipelines.engines.embedding import HashingEmbedder
-from pipelines.feature.config import FeatureConfig
-from pipelines.feature.ingest import ingest
-from pipelines.feature.repair import repair
-from store.atomic import dump_sealed, open_line, read_sealed, write_sealed
-from store.checking import check_store
-from store.errors import FtiError, IntegrityError
-from store.store import Store
+from fti.pipelines.engines.embedders.embedding import HashingEmbedder
+from fti.pipelines.feature.feature_config import FeatureConfig
+from fti.pipelines.feature.ingesting.ingest import ingest
+from fti.pipelines.feature.ingesting.repair import repair
+from fti.store.errors import FtiError, IntegrityError
+from fti.store.files.atomic import dump_sealed, open_line, read_sealed, write_sealed
+from fti.store.store import Store
+from fti.store.upkeep.checking import check_store
 from tests.support.flips import Contents, contents, filled, flip, without_effect
 
 

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from store.atomic import dump_sealed, iter_lines, open_line, write_bytes
+from fti.store.files.atomic import dump_sealed, iter_lines, open_line, write_bytes
 
 _JOURNAL = "sums.jsonl"
 #: What LanceDB writes over: a hint that nothing rests on.

@@ -10,10 +10,10 @@ import pytest
 import structlog.testing
 from pydantic import ValidationError
 
-from app.api import create_app
-from app.service import ServiceConfig
-from store.errors import ConfigError
-from store.store import Store
+from fti.app.service.api import create_app
+from fti.app.service.service_config import ServiceConfig
+from fti.store.errors import ConfigError
+from fti.store.store import Store
 from tests.support.service import Client, assistant_over, filled_store
 
 ASKED = {"messages": [{"role": "user", "content": "When does the workshop open?"}]}
