@@ -109,6 +109,8 @@ def back_up(
         copying.take(part)
     if layout.features.is_dir():
         with layout.writing("store backup", timeout_s=lock_timeout_s):
+            if not layout.features_url:
+                layout.sums.note()  # what is copied has its checksums with it
             if layout.features_url:
                 copying.take(_FEATURES, without=".lance")
                 copying.take_tables(Place(layout.features_url))

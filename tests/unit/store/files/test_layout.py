@@ -214,7 +214,7 @@ def test_an_older_fti_that_still_runs_refuses_to_write_after_a_migration(tmp_pat
     out, err = older.communicate("go on\n", timeout=120)
     assert out.split() == ["features", "models", "runs", "answers"], err
     left = {p.name for p in root.rglob("*") if p.is_file()} - {p.name for p in before}
-    assert left <= {"added.json", "writer.lock", "reader.lock"}
+    assert left <= {"added.json", "writer.lock", "reader.lock", "sums.jsonl"}
 
 
 def test_a_url_is_no_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
