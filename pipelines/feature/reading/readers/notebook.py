@@ -9,7 +9,12 @@ from typing import Any
 from fti.pipelines.feature.reading.headings import MARKDOWN
 from fti.pipelines.feature.reading.readers.base import Extracted, SourcesConfig, facts
 from fti.pipelines.feature.reading.readers.charsets import decode
-from fti.pipelines.feature.reading.readers.markdown import fenced, heading, join_blocks
+from fti.pipelines.feature.reading.readers.markdown import (
+    fenced,
+    heading,
+    join_blocks,
+    without_comments,
+)
 from fti.pipelines.feature.reading.readers.plain import first_heading
 from fti.store.errors import ExtractionError
 
@@ -77,4 +82,4 @@ def _block(cell: Mapping[str, Any], language: str) -> str:
     if kind == "heading":
         level = cell.get("level")
         return heading(level if isinstance(level, int) else 1, text)
-    return text
+    return without_comments(text) if kind == "markdown" else text

@@ -15,6 +15,7 @@ from fti.pipelines.feature.reading.readers.base import (
     SourcesConfig,
 )
 from fti.pipelines.feature.reading.readers.charsets import decode
+from fti.pipelines.feature.reading.readers.markdown import without_comments
 from fti.store.page_starts import PAGE_STARTS
 
 _FRONT_MATTER = re.compile(r"---[ \t]*\n(?P<body>.*?)^(?:---|\.\.\.)[ \t]*(?:\n|\Z)", re.S | re.M)
@@ -44,9 +45,13 @@ def read_outline(media_type: str) -> Callable[[bytes, SourcesConfig], list[Extra
 
 
 def read_markdown(data: bytes, config: SourcesConfig) -> list[Extracted]:
-    """Markdown. Front matter becomes metadata: its plain ``key: value`` lines, nothing else."""
+    """Markdown without its HTML comments.
+
+    Front matter becomes metadata: its plain ``key: value`` lines, nothing else.
+    """
     text, encoding = decode(data)
     metadata, text = split_front_matter(text)
+    text = without_comments(text)
     title = metadata.pop("title", "") or first_heading(text, MARKDOWN)
     return [Extracted(text, title=title, metadata=metadata | encoding_fact(encoding))]
 
