@@ -43,13 +43,13 @@ def same_embedder(store: Store, embedder: Embedder) -> None:
 
 
 @DATASET.precondition("Documents were ingested, or conversations are given", raises=StoreEmpty)
-def has_material(store: Store, imports: Sequence[str]) -> None:
+def has_documents(store: Store, imports: Sequence[str]) -> None:
     """There is something to make rows from."""
     if not imports:
-        has_documents(store)
+        _require_documents(store)
 
 
-def has_documents(store: Store) -> None:
+def _require_documents(store: Store) -> None:
     """There is something to make questions from."""
     if not store.features.exists() or not store.features.stats().chunks:
         raise StoreEmpty(
@@ -224,7 +224,7 @@ def estimate_writing(store: Store, writer: QuestionWriter, config: DatasetConfig
     Raises:
         StoreEmpty: nothing was ingested.
     """
-    has_documents(store)
+    _require_documents(store)
     documents = list(store.features.documents())
     chunks = apart(store.features.chunks(), split_documents(documents, config))
     return writer.estimate(chunks, {d.id: d for d in documents})
