@@ -17,9 +17,9 @@ from starlette.routing import Match
 
 from fti.app.service.access import Access
 from fti.app.service.answerers import Answerers, Build
+from fti.app.service.callers import Gate
 from fti.app.service.counters import CONTENT_TYPE, Metrics
 from fti.app.service.documents import Documents
-from fti.app.service.gate import Gate
 from fti.app.service.guard import Guard
 from fti.app.service.http_errors import body, body_of, headers_of, status_of
 from fti.app.service.openapi import described

@@ -20,7 +20,7 @@ from pathlib import Path
 from statistics import mean
 
 from fti.pipelines.feature.reading.readers import SourcesConfig
-from fti.pipelines.feature.reading.readers.html import read_html
+from fti.pipelines.feature.reading.readers.web.html import read_html
 
 _WORD = re.compile(r"\w+")
 

@@ -32,7 +32,7 @@ from fti.pipelines.feature.finding.web import NotFetched, fetch, is_address, is_
 from fti.pipelines.feature.reading.cleaning import clean_line
 from fti.pipelines.feature.reading.parsing import Parser, parse
 from fti.pipelines.feature.reading.readers import READERS, Extracted, SourcesConfig
-from fti.pipelines.feature.reading.readers.pictures import PICTURES
+from fti.pipelines.feature.reading.readers.pages.pictures import PICTURES
 from fti.store.errors import ExtractionError, SourceNotFound
 from fti.store.types import sha256_hex
 

@@ -12,28 +12,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from fti.pipelines.feature.reading import headings
-from fti.pipelines.feature.reading.readers import (
-    csv_tables as tables,
-)
-from fti.pipelines.feature.reading.readers import (
-    docx,
-    epub,
-    html,
-    mail,
-    notebook,
-    opendocument,
-    pdf,
-    pictures,
-    plain,
-    pptx,
-    rtf,
-    xlsx,
-    xml,
-)
-from fti.pipelines.feature.reading.readers import (
-    json_records as records,
-)
+from fti.pipelines.feature.reading.readers import json_records, notebook, plain
 from fti.pipelines.feature.reading.readers.base import Attachment, Extracted, SourcesConfig
+from fti.pipelines.feature.reading.readers.office import docx, opendocument, pptx, rtf
+from fti.pipelines.feature.reading.readers.pages import pdf, pictures
+from fti.pipelines.feature.reading.readers.sheets import csv_tables, xlsx
+from fti.pipelines.feature.reading.readers.web import epub, html, mail, xml
 
 __all__ = ["READERS", "Attachment", "Extracted", "Reader", "SourcesConfig"]
 
@@ -95,11 +79,11 @@ READERS: Mapping[str, Reader] = {
     ".eml": Reader(headings.EML, mail.read_eml, isolated=True),
     ".xml": Reader(headings.XML, xml.read_xml, isolated=True),
     ".ipynb": Reader(headings.NOTEBOOK, notebook.read_notebook),
-    ".csv": Reader(headings.CSV, tables.read_csv),
-    ".tsv": Reader(headings.TSV, tables.read_tsv),
-    ".jsonl": Reader(headings.JSON_LINES, records.read_json_lines),
-    ".ndjson": Reader(headings.JSON_LINES, records.read_json_lines),
-    ".json": Reader(headings.JSON, records.read_json),
+    ".csv": Reader(headings.CSV, csv_tables.read_csv),
+    ".tsv": Reader(headings.TSV, csv_tables.read_tsv),
+    ".jsonl": Reader(headings.JSON_LINES, json_records.read_json_lines),
+    ".ndjson": Reader(headings.JSON_LINES, json_records.read_json_lines),
+    ".json": Reader(headings.JSON, json_records.read_json),
     **dict.fromkeys(pictures.PICTURES, Reader(headings.PICTURE, pictures.read_picture, True)),
     **{
         suffix: Reader(headings.source_code(language), plain.read_code)

@@ -20,7 +20,7 @@ from fti.pipelines.feature.finding.sources import (
 )
 from fti.pipelines.feature.reading.cleaning import clean
 from fti.pipelines.feature.reading.readers import READERS
-from fti.pipelines.feature.reading.readers.pictures import PICTURES
+from fti.pipelines.feature.reading.readers.pages.pictures import PICTURES
 from fti.pipelines.feature.splitting.chunking import ChunkingConfig, chunk
 from fti.store.errors import ExtractionError, SourceNotFound
 from fti.store.types import Document, document_id

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fti.pipelines.feature.reading.readers.numberformats import code_of, shown
+from fti.pipelines.feature.reading.readers.sheets.numberformats import code_of, shown
 
 
 @pytest.mark.parametrize(

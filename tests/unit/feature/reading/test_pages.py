@@ -12,8 +12,8 @@ from fti.pipelines.feature.feature_config import FeatureConfig
 from fti.pipelines.feature.ingesting.ingest import ingest
 from fti.pipelines.feature.reading.cleaning import clean
 from fti.pipelines.feature.reading.readers import Extracted, SourcesConfig
-from fti.pipelines.feature.reading.readers.margins import without_running_lines
-from fti.pipelines.feature.reading.readers.pdf import read_pdf
+from fti.pipelines.feature.reading.readers.pages.margins import without_running_lines
+from fti.pipelines.feature.reading.readers.pages.pdf import read_pdf
 from fti.store.page_starts import PAGE_STARTS
 from fti.store.store import Store
 from tests.support.documents import a_pdf

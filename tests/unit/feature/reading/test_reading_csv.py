@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from fti.pipelines.feature.reading.readers import Extracted, SourcesConfig
-from fti.pipelines.feature.reading.readers.csv_tables import read_csv, read_tsv
+from fti.pipelines.feature.reading.readers.sheets.csv_tables import read_csv, read_tsv
 
 
 def table(text: str) -> Extracted:

@@ -6,8 +6,8 @@ import logging
 import pytest
 
 from fti.pipelines.feature.reading.readers import Extracted, SourcesConfig
-from fti.pipelines.feature.reading.readers.docx import read_docx
-from fti.pipelines.feature.reading.readers.pdf import read_pdf, unwrap
+from fti.pipelines.feature.reading.readers.office.docx import read_docx
+from fti.pipelines.feature.reading.readers.pages.pdf import read_pdf, unwrap
 from fti.store.errors import ExtractionError
 from tests.support.documents import a_pdf, rewritten
 

@@ -11,7 +11,7 @@ import pytest
 
 from fti.pipelines.feature.reading.parsing import Parser
 from fti.pipelines.feature.reading.readers import Extracted, SourcesConfig
-from fti.pipelines.feature.reading.readers.docx import read_docx
+from fti.pipelines.feature.reading.readers.office.docx import read_docx
 from fti.store.errors import ExtractionError
 from tests.support.documents import a_docx_of, rewritten, zipped
 

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from fti.pipelines.feature.reading.readers import Extracted, SourcesConfig
-from fti.pipelines.feature.reading.readers.html import read_html
+from fti.pipelines.feature.reading.readers.web.html import read_html
 
 
 def page(body: str, *, head: str = "", encoding: str = "utf-8") -> Extracted:

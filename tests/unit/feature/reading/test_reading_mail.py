@@ -8,8 +8,8 @@ from email.message import EmailMessage
 import pytest
 
 from fti.pipelines.feature.reading.readers import Extracted, SourcesConfig
-from fti.pipelines.feature.reading.readers.calendars import read_calendar
-from fti.pipelines.feature.reading.readers.mail import read_eml
+from fti.pipelines.feature.reading.readers.web.calendars import read_calendar
+from fti.pipelines.feature.reading.readers.web.mail import read_eml
 
 CONFIG = SourcesConfig()
 INVITATION = (

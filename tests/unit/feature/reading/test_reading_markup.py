@@ -8,11 +8,11 @@ from email.message import EmailMessage
 import pytest
 
 from fti.pipelines.feature.reading.readers import READERS, Extracted, SourcesConfig
-from fti.pipelines.feature.reading.readers.epub import read_epub
-from fti.pipelines.feature.reading.readers.mail import read_eml
 from fti.pipelines.feature.reading.readers.notebook import read_notebook
 from fti.pipelines.feature.reading.readers.plain import read_code
-from fti.pipelines.feature.reading.readers.xml import read_xml
+from fti.pipelines.feature.reading.readers.web.epub import read_epub
+from fti.pipelines.feature.reading.readers.web.mail import read_eml
+from fti.pipelines.feature.reading.readers.web.xml import read_xml
 from fti.pipelines.feature.splitting.chunking import ChunkingConfig, chunk
 from fti.store.errors import ExtractionError
 from fti.store.types import Document, document_id

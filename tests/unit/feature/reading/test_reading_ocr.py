@@ -18,12 +18,13 @@ from fti.pipelines.engines.embedders.embedding import HashingEmbedder
 from fti.pipelines.feature.feature_config import FeatureConfig
 from fti.pipelines.feature.ingesting.ingest import ingest
 from fti.pipelines.feature.reading.parsing import Parser
-from fti.pipelines.feature.reading.readers import READERS, Extracted, SourcesConfig, ocr
+from fti.pipelines.feature.reading.readers import READERS, Extracted, SourcesConfig
 from fti.pipelines.feature.reading.readers.base import OcrConfig
-from fti.pipelines.feature.reading.readers.legible import judge
-from fti.pipelines.feature.reading.readers.page_text import page_list
-from fti.pipelines.feature.reading.readers.pdf import read_pdf
-from fti.pipelines.feature.reading.readers.pictures import read_picture
+from fti.pipelines.feature.reading.readers.pages import ocr
+from fti.pipelines.feature.reading.readers.pages.legible import judge
+from fti.pipelines.feature.reading.readers.pages.page_text import page_list
+from fti.pipelines.feature.reading.readers.pages.pdf import read_pdf
+from fti.pipelines.feature.reading.readers.pages.pictures import read_picture
 from fti.store.errors import ExtractionError
 from fti.store.store import Store
 from tests.support.documents import a_drawn_pdf, a_picture, shown

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from fti.pipelines.feature.reading.readers import Extracted, SourcesConfig
-from fti.pipelines.feature.reading.readers.opendocument import read_odt
+from fti.pipelines.feature.reading.readers.office.opendocument import read_odt
 from tests.support.documents import an_odt
 
 CONFIG = SourcesConfig()

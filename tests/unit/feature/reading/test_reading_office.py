@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from fti.pipelines.feature.reading.readers import Extracted, SourcesConfig
-from fti.pipelines.feature.reading.readers.opendocument import read_odt
-from fti.pipelines.feature.reading.readers.pptx import read_pptx
-from fti.pipelines.feature.reading.readers.rtf import read_rtf
-from fti.pipelines.feature.reading.readers.xlsx import read_xlsx
+from fti.pipelines.feature.reading.readers.office.opendocument import read_odt
+from fti.pipelines.feature.reading.readers.office.pptx import read_pptx
+from fti.pipelines.feature.reading.readers.office.rtf import read_rtf
+from fti.pipelines.feature.reading.readers.sheets.xlsx import read_xlsx
 from fti.store.errors import ExtractionError
 from tests.support.documents import an_odt, an_xlsx, zipped
 

@@ -9,7 +9,7 @@ import pytest
 
 from fti.pipelines.feature.reading.readers import Extracted, SourcesConfig
 from fti.pipelines.feature.reading.readers.base import OcrConfig
-from fti.pipelines.feature.reading.readers.pdf import read_pdf
+from fti.pipelines.feature.reading.readers.pages.pdf import read_pdf
 from tests.support.documents import a_drawn_pdf, shown
 
 LEFT = (

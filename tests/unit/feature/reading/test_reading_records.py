@@ -7,8 +7,8 @@ import pytest
 
 from fti.pipelines.feature.finding.sources import SourceFile, read
 from fti.pipelines.feature.reading.readers import Extracted, SourcesConfig
-from fti.pipelines.feature.reading.readers.csv_tables import read_csv, read_tsv
 from fti.pipelines.feature.reading.readers.json_records import read_json, read_json_lines
+from fti.pipelines.feature.reading.readers.sheets.csv_tables import read_csv, read_tsv
 from fti.store.errors import ExtractionError
 from fti.store.types import sha256_hex
 

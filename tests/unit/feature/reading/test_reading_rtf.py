@@ -7,7 +7,7 @@ import time
 import pytest
 
 from fti.pipelines.feature.reading.readers import Extracted, SourcesConfig
-from fti.pipelines.feature.reading.readers.rtf import read_rtf
+from fti.pipelines.feature.reading.readers.office.rtf import read_rtf
 
 CONFIG = SourcesConfig()
 FONTS = (

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from fti.pipelines.feature.reading.readers import Extracted, SourcesConfig
-from fti.pipelines.feature.reading.readers.xlsx import read_xlsx
+from fti.pipelines.feature.reading.readers.sheets.xlsx import read_xlsx
 from fti.store.errors import ExtractionError
 
 STRICT = {

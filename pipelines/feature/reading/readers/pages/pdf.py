@@ -21,18 +21,18 @@ from typing import Any
 from fti.pipelines.feature.reading.cleaning import clean, clean_line
 from fti.pipelines.feature.reading.readers.base import Extracted, SourcesConfig, facts
 from fti.pipelines.feature.reading.readers.charsets import silenced
-from fti.pipelines.feature.reading.readers.layout import arrange
-from fti.pipelines.feature.reading.readers.legible import judge
-from fti.pipelines.feature.reading.readers.margins import without_running_lines
-from fti.pipelines.feature.reading.readers.ocr import Ocr, Recognised, mean_confidence
-from fti.pipelines.feature.reading.readers.page_text import (
+from fti.pipelines.feature.reading.readers.pages.legible import judge
+from fti.pipelines.feature.reading.readers.pages.margins import without_running_lines
+from fti.pipelines.feature.reading.readers.pages.ocr import Ocr, Recognised, mean_confidence
+from fti.pipelines.feature.reading.readers.pages.page_layout import arrange
+from fti.pipelines.feature.reading.readers.pages.page_text import (
     joined,
     known_words,
     page_list,
     unwrap,
     unwrap_blocks,
 )
-from fti.pipelines.feature.reading.readers.positions import PdfiumPages
+from fti.pipelines.feature.reading.readers.pages.positions import PdfiumPages
 from fti.store.errors import ExtractionError
 from fti.store.page_starts import PAGE_STARTS, encode_page_starts
 

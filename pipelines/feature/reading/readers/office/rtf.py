@@ -13,12 +13,16 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from fti.pipelines.feature.reading.readers.base import Extracted, SourcesConfig, facts
-from fti.pipelines.feature.reading.readers.formulas import from_omml
-from fti.pipelines.feature.reading.readers.inline import Script
 from fti.pipelines.feature.reading.readers.markdown import join_blocks
-from fti.pipelines.feature.reading.readers.rtf_flow import Flow
-from fti.pipelines.feature.reading.readers.symbols import is_symbol_font, symbol, with_symbols
-from fti.pipelines.feature.reading.readers.titles import stated_title
+from fti.pipelines.feature.reading.readers.office.formulas import from_omml
+from fti.pipelines.feature.reading.readers.office.inline import Script
+from fti.pipelines.feature.reading.readers.office.rtf_flow import Flow
+from fti.pipelines.feature.reading.readers.office.symbols import (
+    is_symbol_font,
+    symbol,
+    with_symbols,
+)
+from fti.pipelines.feature.reading.readers.office.titles import stated_title
 from fti.store.errors import ExtractionError
 
 _TOKEN = re.compile(

@@ -10,16 +10,21 @@ from typing import Any
 
 from fti.pipelines.feature.reading.cleaning import clean, clean_line
 from fti.pipelines.feature.reading.readers.base import Extracted, SourcesConfig, facts
-from fti.pipelines.feature.reading.readers.drawings import DIAGRAM, A, chart_blocks, diagram_items
-from fti.pipelines.feature.reading.readers.formulas import from_omml
-from fti.pipelines.feature.reading.readers.inline import Line, Script
 from fti.pipelines.feature.reading.readers.markdown import heading, item, join_blocks, table
-from fti.pipelines.feature.reading.readers.merged_cells import Cell, spread
 from fti.pipelines.feature.reading.readers.numerals import numeral
-from fti.pipelines.feature.reading.readers.package import inspect_package, not_whole
-from fti.pipelines.feature.reading.readers.symbols import with_symbols
-from fti.pipelines.feature.reading.readers.titles import stated_title
-from fti.pipelines.feature.reading.readers.xml import local_name, parse_xml
+from fti.pipelines.feature.reading.readers.office.drawings import (
+    DIAGRAM,
+    A,
+    chart_blocks,
+    diagram_items,
+)
+from fti.pipelines.feature.reading.readers.office.formulas import from_omml
+from fti.pipelines.feature.reading.readers.office.inline import Line, Script
+from fti.pipelines.feature.reading.readers.office.merged_cells import Cell, spread
+from fti.pipelines.feature.reading.readers.office.package import inspect_package, not_whole
+from fti.pipelines.feature.reading.readers.office.symbols import with_symbols
+from fti.pipelines.feature.reading.readers.office.titles import stated_title
+from fti.pipelines.feature.reading.readers.web.xml import local_name, parse_xml
 from fti.store.errors import ExtractionError
 
 _MAX_WARNED = 5

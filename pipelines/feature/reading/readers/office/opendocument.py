@@ -11,14 +11,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fti.pipelines.feature.reading.readers.base import Extracted, SourcesConfig, facts
-from fti.pipelines.feature.reading.readers.formulas import from_mathml
-from fti.pipelines.feature.reading.readers.inline import Line, Script
 from fti.pipelines.feature.reading.readers.markdown import heading, item, join_blocks, table
-from fti.pipelines.feature.reading.readers.merged_cells import Cell, in_one_cell, spread
-from fti.pipelines.feature.reading.readers.odf_styles import TEXT, ListCounts, OdfStyles
-from fti.pipelines.feature.reading.readers.package import Package, inspect_package
-from fti.pipelines.feature.reading.readers.titles import stated_title
-from fti.pipelines.feature.reading.readers.xml import local_name
+from fti.pipelines.feature.reading.readers.office.formulas import from_mathml
+from fti.pipelines.feature.reading.readers.office.inline import Line, Script
+from fti.pipelines.feature.reading.readers.office.merged_cells import Cell, in_one_cell, spread
+from fti.pipelines.feature.reading.readers.office.odf_styles import TEXT, ListCounts, OdfStyles
+from fti.pipelines.feature.reading.readers.office.package import Package, inspect_package
+from fti.pipelines.feature.reading.readers.office.titles import stated_title
+from fti.pipelines.feature.reading.readers.web.xml import local_name
 from fti.store.errors import ExtractionError
 
 _OFFICE = "{urn:oasis:names:tc:opendocument:xmlns:office:1.0}"

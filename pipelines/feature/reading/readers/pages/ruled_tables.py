@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from fti.pipelines.feature.reading.readers.page_lines import (
+from fti.pipelines.feature.reading.readers.pages.page_lines import (
     MAX_COLUMNS,
     NUMBER,
     SAME_LINE,
@@ -19,7 +19,7 @@ from fti.pipelines.feature.reading.readers.page_lines import (
     rows_of,
     said,
 )
-from fti.pipelines.feature.reading.readers.positions import Rule, Word
+from fti.pipelines.feature.reading.readers.pages.positions import Rule, Word
 
 _TOUCH = 3.0  # points that lines may miss each other by
 _MAX_RULES = 1_500

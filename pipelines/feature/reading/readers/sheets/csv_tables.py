@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from fti.pipelines.feature.reading.cleaning import clean_line
 from fti.pipelines.feature.reading.readers.base import Extracted, SourcesConfig, facts
 from fti.pipelines.feature.reading.readers.charsets import decode
-from fti.pipelines.feature.reading.readers.grid import find_head, lines, record_blocks
 from fti.pipelines.feature.reading.readers.plain import encoding_fact
+from fti.pipelines.feature.reading.readers.sheets.grid import find_head, lines, record_blocks
 from fti.store.delimited import Dialect, find_dialect, rows_of
 
 

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING
 from fti.pipelines.feature.reading.cleaning import clean_line
 from fti.pipelines.feature.reading.readers.base import Extracted, SourcesConfig, facts
 from fti.pipelines.feature.reading.readers.charsets import decode
-from fti.pipelines.feature.reading.readers.html_blocks import Markdown, class_names, inline
-from fti.pipelines.feature.reading.readers.html_content import content
-from fti.pipelines.feature.reading.readers.html_furniture import drop_furniture
-from fti.pipelines.feature.reading.readers.html_scripts import keep_scripts
 from fti.pipelines.feature.reading.readers.plain import encoding_fact
+from fti.pipelines.feature.reading.readers.web.html_blocks import Markdown, class_names, inline
+from fti.pipelines.feature.reading.readers.web.html_content import content
+from fti.pipelines.feature.reading.readers.web.html_furniture import drop_furniture
+from fti.pipelines.feature.reading.readers.web.html_scripts import keep_scripts
 from fti.store.errors import ExtractionError
 
 if TYPE_CHECKING:

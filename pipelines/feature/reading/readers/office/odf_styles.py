@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fti.pipelines.feature.reading.readers.inline import Script
 from fti.pipelines.feature.reading.readers.numerals import numeral
+from fti.pipelines.feature.reading.readers.office.inline import Script
 
 STYLE = "{urn:oasis:names:tc:opendocument:xmlns:style:1.0}"
 TEXT = "{urn:oasis:names:tc:opendocument:xmlns:text:1.0}"

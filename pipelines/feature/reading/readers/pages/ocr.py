@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from fti.pipelines.feature.reading.readers.base import WALL_FACTOR, OcrConfig, SourcesConfig
-from fti.pipelines.feature.reading.readers.positions import Picture
+from fti.pipelines.feature.reading.readers.pages.positions import Picture
 from fti.store.errors import ExtractionError
 
 #: What a person types where it is missing.

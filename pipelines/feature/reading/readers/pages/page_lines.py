@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 from fti.pipelines.feature.reading.readers import markdown
-from fti.pipelines.feature.reading.readers.positions import Word
+from fti.pipelines.feature.reading.readers.pages.positions import Word
 
 # Lengths are in heights of a line, about 1.15 times the size of the letters.
 _SIDE_GAP = 0.78  # words further apart do not belong together

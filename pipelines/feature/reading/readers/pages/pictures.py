@@ -9,14 +9,14 @@ from typing import Any
 
 from fti.pipelines.feature.reading.cleaning import clean
 from fti.pipelines.feature.reading.readers.base import Extracted, SourcesConfig, facts
-from fti.pipelines.feature.reading.readers.ocr import Ocr, Recognised, mean_confidence
-from fti.pipelines.feature.reading.readers.page_text import (
+from fti.pipelines.feature.reading.readers.pages.ocr import Ocr, Recognised, mean_confidence
+from fti.pipelines.feature.reading.readers.pages.page_text import (
     joined,
     known_words,
     page_list,
     unwrap_blocks,
 )
-from fti.pipelines.feature.reading.readers.positions import MAX_PIXELS, Picture
+from fti.pipelines.feature.reading.readers.pages.positions import MAX_PIXELS, Picture
 from fti.store.errors import ExtractionError
 from fti.store.page_starts import PAGE_STARTS, encode_page_starts
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from fti.pipelines.feature.reading.cleaning import clean, clean_line
 from fti.pipelines.feature.reading.readers import markdown
-from fti.pipelines.feature.reading.readers.html_lists import Numbering, integer
-from fti.pipelines.feature.reading.readers.html_tables import Cell, Row, unfold
+from fti.pipelines.feature.reading.readers.web.html_lists import Numbering, integer
+from fti.pipelines.feature.reading.readers.web.html_tables import Cell, Row, unfold
 
 if TYPE_CHECKING:
     from bs4 import Tag

@@ -15,7 +15,7 @@ from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from fti.pipelines.feature.reading.readers.charsets import silenced
-from fti.pipelines.feature.reading.readers.html_blocks import is_note
+from fti.pipelines.feature.reading.readers.web.html_blocks import is_note
 
 if TYPE_CHECKING:
     from bs4 import Tag

@@ -10,10 +10,10 @@ from pathlib import PurePosixPath
 
 from fti.pipelines.feature.reading.cleaning import clean, clean_line
 from fti.pipelines.feature.reading.readers.base import Attachment, Extracted, SourcesConfig, facts
-from fti.pipelines.feature.reading.readers.calendars import read_calendar
 from fti.pipelines.feature.reading.readers.charsets import decode
-from fti.pipelines.feature.reading.readers.html import render_html
 from fti.pipelines.feature.reading.readers.markdown import heading
+from fti.pipelines.feature.reading.readers.web.calendars import read_calendar
+from fti.pipelines.feature.reading.readers.web.html import render_html
 from fti.store.errors import ExtractionError
 
 _HEADERS = ("From", "To", "Cc", "Date")

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from fti.pipelines.feature.reading.readers.inline import Line, Script
 from fti.pipelines.feature.reading.readers.markdown import heading, item, table
-from fti.pipelines.feature.reading.readers.merged_cells import Cell, in_one_cell, spread
+from fti.pipelines.feature.reading.readers.office.inline import Line, Script
+from fti.pipelines.feature.reading.readers.office.merged_cells import Cell, in_one_cell, spread
 
 _MAX_DEPTH = 12  # tables in tables
 _MAX_CELLS = 1000

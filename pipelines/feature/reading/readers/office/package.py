@@ -16,7 +16,7 @@ from typing import Any
 
 from fti.pipelines.feature.reading.cleaning import clean_line
 from fti.pipelines.feature.reading.readers.base import SourcesConfig
-from fti.pipelines.feature.reading.readers.xml import parse_xml
+from fti.pipelines.feature.reading.readers.web.xml import parse_xml
 from fti.store.errors import ExtractionError
 
 OLD_OFFICE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"

@@ -7,8 +7,8 @@ from typing import Any
 
 from fti.pipelines.feature.reading.cleaning import clean, clean_line
 from fti.pipelines.feature.reading.readers.base import Extracted, SourcesConfig, facts
-from fti.pipelines.feature.reading.readers.html import read_html
 from fti.pipelines.feature.reading.readers.markdown import heading, join_blocks
+from fti.pipelines.feature.reading.readers.web.html import read_html
 from fti.store.errors import ExtractionError
 
 _MAX_DEPTH = 200

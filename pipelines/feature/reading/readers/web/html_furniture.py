@@ -14,8 +14,8 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from fti.pipelines.feature.reading.cleaning import clean_line
-from fti.pipelines.feature.reading.readers.html_blocks import HEADINGS, class_names
-from fti.pipelines.feature.reading.readers.html_content import letters, links_share
+from fti.pipelines.feature.reading.readers.web.html_blocks import HEADINGS, class_names
+from fti.pipelines.feature.reading.readers.web.html_content import letters, links_share
 
 if TYPE_CHECKING:
     from bs4 import BeautifulSoup, Tag

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from statistics import median
 
-from fti.pipelines.feature.reading.readers.page_lines import (
+from fti.pipelines.feature.reading.readers.pages.page_lines import (
     MAX_COLUMNS,
     NUMBER,
     SENTENCE_END,
@@ -26,8 +26,8 @@ from fti.pipelines.feature.reading.readers.page_lines import (
     rows_of,
     said,
 )
-from fti.pipelines.feature.reading.readers.positions import Rule, Word
-from fti.pipelines.feature.reading.readers.ruled_tables import RuledTable, ruled_tables
+from fti.pipelines.feature.reading.readers.pages.positions import Rule, Word
+from fti.pipelines.feature.reading.readers.pages.ruled_tables import RuledTable, ruled_tables
 
 #: What is said of a page on which neither positions nor lines tell columns from a table.
 UNTOLD = "text stands side by side, in columns or a table, which could not be told"

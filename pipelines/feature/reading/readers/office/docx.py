@@ -15,18 +15,17 @@ from typing import Any
 
 from fti.pipelines.feature.reading.readers.base import Extracted, SourcesConfig, facts
 from fti.pipelines.feature.reading.readers.charsets import decode
-from fti.pipelines.feature.reading.readers.drawings import (
+from fti.pipelines.feature.reading.readers.markdown import heading, item, join_blocks, table
+from fti.pipelines.feature.reading.readers.office.drawings import (
     CHART,
     DIAGRAM,
     chart_blocks,
     diagram_items,
 )
-from fti.pipelines.feature.reading.readers.formulas import from_omml
-from fti.pipelines.feature.reading.readers.html import render_html
-from fti.pipelines.feature.reading.readers.inline import Line, Script
-from fti.pipelines.feature.reading.readers.markdown import heading, item, join_blocks, table
-from fti.pipelines.feature.reading.readers.merged_cells import Cell, in_one_cell, spread
-from fti.pipelines.feature.reading.readers.numbering import (
+from fti.pipelines.feature.reading.readers.office.formulas import from_omml
+from fti.pipelines.feature.reading.readers.office.inline import Line, Script
+from fti.pipelines.feature.reading.readers.office.merged_cells import Cell, in_one_cell, spread
+from fti.pipelines.feature.reading.readers.office.numbering import (
     BULLET,
     Numbering,
     Styles,
@@ -34,15 +33,16 @@ from fti.pipelines.feature.reading.readers.numbering import (
     is_on,
     value,
 )
-from fti.pipelines.feature.reading.readers.package import (
+from fti.pipelines.feature.reading.readers.office.package import (
     OfficeParts,
     Package,
     Relation,
     inspect_package,
     not_whole,
 )
-from fti.pipelines.feature.reading.readers.symbols import symbol, with_symbols
-from fti.pipelines.feature.reading.readers.titles import stated_title
+from fti.pipelines.feature.reading.readers.office.symbols import symbol, with_symbols
+from fti.pipelines.feature.reading.readers.office.titles import stated_title
+from fti.pipelines.feature.reading.readers.web.html import render_html
 from fti.store.errors import ExtractionError
 
 _M = "{http://schemas.openxmlformats.org/officeDocument/2006/math}"

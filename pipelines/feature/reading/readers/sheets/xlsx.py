@@ -9,16 +9,16 @@ from itertools import pairwise
 
 from fti.pipelines.feature.reading.cleaning import clean_line
 from fti.pipelines.feature.reading.readers.base import Extracted, SourcesConfig, facts
-from fti.pipelines.feature.reading.readers.grid import (
+from fti.pipelines.feature.reading.readers.markdown import heading
+from fti.pipelines.feature.reading.readers.office.package import Package, inspect_package, not_whole
+from fti.pipelines.feature.reading.readers.sheets.grid import (
     Kind,
     find_head,
     kind_of,
     lines,
     record_blocks,
 )
-from fti.pipelines.feature.reading.readers.markdown import heading
-from fti.pipelines.feature.reading.readers.package import Package, inspect_package, not_whole
-from fti.pipelines.feature.reading.readers.workbook import Cell, Row, Sheet, Workbook
+from fti.pipelines.feature.reading.readers.sheets.workbook import Cell, Row, Sheet, Workbook
 from fti.store.errors import ExtractionError
 
 _DAMAGE = (
