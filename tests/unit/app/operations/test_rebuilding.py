@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from fti.pipelines.training.finetune import finetune
 from fti.pipelines.training.train_embedder import EmbedderTrainingConfig, finetune_embedder
 from fti.pipelines.training.training_config import TrainingConfig
 from fti.store.errors import ContractError, DatasetNotFound, IntegrityError, RunNotFound, StoreError
-from fti.store.files.atomic import write_json
+from fti.store.files.atomic import read_sealed, write_json
 from fti.store.progress import quiet
 from fti.store.store import Store
 from fti.store.versioned.registry import ModelVersion
@@ -81,7 +80,7 @@ def test_where_a_version_does_not_come_out_the_same_is_said(
     """A version whose record says another learning rate than it was trained with."""
     version = an_embedder(store, tiny_embedder)
     record = store.layout.runs / version.run_id / "run.json"
-    run = json.loads(record.read_text("utf-8"))
+    run = read_sealed(record)
     run["settings"]["learning_rate"] = 2e-3
     run["libraries"]["torch"] = "1.0"
     write_json(record, run)
@@ -122,7 +121,7 @@ def test_what_a_version_was_made_from_must_be_there(
 
     record = store.layout.runs / version.run_id / "run.json"
     whole = record.read_text("utf-8")
-    run = json.loads(whole)
+    run = read_sealed(record)
     write_json(record, run | {"settings": {"from_the_future": 1}})
     with pytest.raises(StoreError, match="are not understood: from_the_future") as caught:
         rebuild(profile, store, "finder/1", progress=quiet)
