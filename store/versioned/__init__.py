@@ -1,0 +1,5 @@
+"""Immutable numbered things: datasets, case sets, models and their aliases.
+
+May import ``contracts``, ``files`` and the values.
+Read first: ``versions.py`` and ``registry.py``.
+"""
