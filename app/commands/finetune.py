@@ -58,7 +58,7 @@ def finetune(
     A dataset of preference pairs is learned by direct preference optimisation (DPO), best --from a
     version that has learned to answer.
 
-    Several processes train together with `accelerate launch`: see the README.
+    Several processes train together with `accelerate launch`: see docs/fine-tuning.md.
 
     Example: fti finetune handbook --name reader --method dora --set training.epochs=3
     """

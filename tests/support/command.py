@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 from typer.testing import CliRunner
 
 from fti.app.cli import app
@@ -39,3 +41,34 @@ def light_store(folder: Path, patch: pytest.MonkeyPatch) -> Path:
     (docs / "kiln.md").write_text("# Kiln\n\nThe kiln is fired on Thursdays.\n", "utf-8")
     (docs / "loans.md").write_text("# Loans\n\nBooks are lent for three weeks.\n", "utf-8")
     return docs
+
+
+@cache
+def tree() -> Any:
+    """All commands of ``fti``, as the parser sees them."""
+    return typer.main.get_command(app)
+
+
+def parse(args: list[str]) -> None:
+    """Parse a command line as ``fti`` would, and run nothing.
+
+    Raises:
+        Exception: the parser's, where there is no such command, option or argument.
+    """
+    command = tree()
+    context = command.make_context("fti", [], resilient_parsing=True)
+    while hasattr(command, "commands"):
+        name, command, rest = command.resolve_command(context, args)
+        if command is None:
+            raise ValueError(f"No such command: {args[0]!r}")
+        if not hasattr(command, "commands"):
+            command.make_context(name, list(rest), parent=context)
+        args = rest
+
+
+def found(words: list[str]) -> tuple[Any, list[str]]:
+    """The command or group that words begin with, and the words behind its name."""
+    command = tree()
+    while hasattr(command, "commands") and words and words[0] in command.commands:
+        command, words = command.commands[words[0]], words[1:]
+    return command, words

@@ -1,4 +1,4 @@
-"""What breaks under the service, and what it does then; the README has the table."""
+"""What breaks under the service, and what it does then; docs/serving.md has the table."""
 
 from __future__ import annotations
 

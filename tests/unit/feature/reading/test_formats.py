@@ -15,7 +15,7 @@ from fti.pipelines.feature.reading.headings import MARKDOWN_TEXTS
 from fti.pipelines.feature.reading.readers import READERS
 from tests.support.documents import an_epub, an_odt, an_xlsx, zipped
 
-README = Path(__file__).parents[4] / "README.md"
+PAGE = Path(__file__).parents[4] / "docs" / "ingesting.md"
 SCRIPTS = {
     "Chinese": "人人生而自由，在尊严和权利上一律平等。",
     "Japanese": "すべての人間は、生まれながらにして自由である。",
@@ -28,8 +28,8 @@ SCRIPTS = {
 }
 
 
-def test_the_readme_names_every_suffix_that_is_read_and_no_other() -> None:
-    section = README.read_text("utf-8").split("## Formats", 1)[1].split("\nWhat cannot", 1)[0]
+def test_the_page_names_every_suffix_that_is_read_and_no_other() -> None:
+    section = PAGE.read_text("utf-8").split("## Formats", 1)[1].split("\n## ", 1)[0]
     cells = [line.split("|")[1] for line in section.split("\n") if line.startswith("| `")]
     named = re.findall(r"`(\.[a-z0-9]+)`", " ".join(cells))
 
