@@ -39,3 +39,32 @@ def _exists(folder: Path, name: str) -> bool:
     places = [folder, *folder.parents[: len(folder.relative_to(house.ROOT).parts)]]
     places += [house.ROOT / "pipelines"]
     return any((p / path).exists() or (p / f"{path}.py").exists() for p in places)
+
+
+PICTURE = house.ROOT / "docs" / "house.svg"
+REDRAW = "run: python -m tests.support.house --draw docs/house.svg"
+
+
+def test_the_picture_shows_the_wings_that_there_are() -> None:
+    there = {
+        f"{hall.name}.{room}"
+        for hall in house.halls().values()
+        for room in hall.rooms
+        if _exists(house.ROOT / hall.name.replace(".", "/"), room)
+    }
+    assert house.rooms_drawn(PICTURE.read_text("utf-8")) == there, REDRAW
+    assert len(there) > 40
+
+
+def test_the_picture_is_drawn_from_the_imports() -> None:
+    drawn = house.drawing()
+    assert house.rooms_drawn(drawn) == house.rooms_drawn(PICTURE.read_text("utf-8")), REDRAW
+    arrows = house.between()
+    assert arrows["store", "store"]["features", "lance"] > 10
+    assert ("store", "app") not in arrows
+    assert ("pipelines.feature", "pipelines.training") not in arrows
+
+
+def test_an_arrow_that_a_longer_way_implies_is_not_drawn() -> None:
+    arrows = {("a", "b"), ("b", "c"), ("a", "c"), ("a", "d")}
+    assert house.needed(arrows) == {("a", "b"), ("b", "c"), ("a", "d")}

@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import argparse
 import ast
+import re
 import sys
+import tomllib
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
@@ -87,12 +90,6 @@ def shared_names(known: Mapping[str, Path]) -> dict[str, list[str]]:
     return {stem: names for stem, names in by_name.items() if len(names) > 1}
 
 
-def wing(name: str, known: Mapping[str, Path]) -> str:
-    """The folder of a module below ``fti``, as ``store.features``; at most three deep."""
-    path = known[name].relative_to(ROOT)
-    return ".".join(path.parent.parts[:3])
-
-
 def faults(root: Path = ROOT) -> list[str]:
     """What is wrong with the house, a sentence each."""
     known = modules(root)
@@ -108,66 +105,167 @@ def faults(root: Path = ROOT) -> list[str]:
     ]
 
 
-def drawing(root: Path = ROOT) -> str:
-    """The wings as boxes by floor, the imports between them as lines, as an SVG file."""
-    known = modules(root)
-    size: Counter[str] = Counter()
-    count: Counter[str] = Counter()
-    for name, path in known.items():
-        size[wing(name, known)] += len(path.read_text(encoding="utf-8").splitlines())
-        count[wing(name, known)] += path.stem != "__init__"
-    arrows: Counter[tuple[str, str]] = Counter()
+@dataclass(frozen=True)
+class Hall:
+    """A floor, or a part of one, whose rooms stand in the order that import-linter holds."""
+
+    name: str
+    rows: tuple[tuple[str, ...], ...]
+
+    @property
+    def rooms(self) -> list[str]:
+        return [room for row in self.rows for room in row]
+
+
+def halls(root: Path = ROOT) -> dict[str, Hall]:
+    """The halls of the house by their package, ``fti`` left out: ``pipelines.feature``."""
+    held = tomllib.loads((root / "pyproject.toml").read_text("utf-8"))["tool"]["importlinter"]
+    found = {}
+    for contract in held["contracts"]:
+        for container in contract.get("containers", ()):
+            rows = tuple(
+                tuple(r.strip(" ()") for r in re.split("[|:]", row)) for row in contract["layers"]
+            )
+            name = container.removeprefix("fti.")
+            found[name] = Hall(name, rows)
+    return found
+
+
+def between(root: Path = ROOT) -> dict[tuple[str, str], dict[tuple[str, str], int]]:
+    """How many imports go from room to room, by the halls that the two rooms are in."""
+    known, plan = modules(root), halls(root)
+    counted: dict[tuple[str, str], Counter[tuple[str, str]]] = defaultdict(Counter)
     for name, others in imports(known).items():
         for other in others:
-            pair = wing(name, known), wing(other, known)
-            if pair[0] != pair[1]:
-                arrows[pair] += 1
-    rows = _rows({w for w in size if count[w]}, arrows)
-    width, height, gap, tall = 1180, 34, 22, 74
-    at: dict[str, tuple[float, float]] = {}
-    boxes = []
-    for level, row in enumerate(rows):
-        room = width / len(row)
-        for column, name in enumerate(row):
-            x, y = room * column + gap / 2, 20 + level * tall
-            at[name] = (x + (room - gap) / 2, y)
-            boxes.append(
-                f'<rect x="{x:.0f}" y="{y}" width="{room - gap:.0f}" height="{height}" rx="5" '
-                f'fill="{_COLOURS[name.split(".", maxsplit=1)[0]]}" stroke="#555"/>'
-                f'<text x="{at[name][0]:.0f}" y="{y + 15}">{escape(name)}</text>'
-                f'<text x="{at[name][0]:.0f}" y="{y + 28}" fill="#555">{count[name]} modules, '
-                f"{size[name]:,} lines</text>"
-            )
-    lines = [
-        f'<line x1="{at[a][0]:.0f}" y1="{at[a][1] + height}" x2="{at[b][0]:.0f}" '
-        f'y2="{at[b][1]}" stroke-width="{min(3.0, 0.5 + n / 12):.1f}"/>'
-        for (a, b), n in sorted(arrows.items())
-        if a in at and b in at
-    ]
-    total = 20 + len(rows) * tall
+            (hall, room), (there, target) = _place(name, plan), _place(other, plan)
+            if hall and there and (hall, room) != (there, target):
+                counted[hall, there][room, target] += 1
+    return {pair: dict(rooms) for pair, rooms in counted.items()}
+
+
+def _place(module: str, plan: Mapping[str, Hall]) -> tuple[str, str]:
+    """The hall and the room of a module; empty for a package that is only a door."""
+    path = module.removeprefix("fti.")
+    for hall in plan:
+        if path.startswith(f"{hall}."):
+            return hall, path.removeprefix(f"{hall}.").partition(".")[0]
+    return "", ""
+
+
+def needed(arrows: Collection[tuple[str, str]]) -> set[tuple[str, str]]:
+    """The arrows that no longer way says already (a transitive reduction); they hold no circle."""
+    onward: dict[str, set[str]] = defaultdict(set)
+    for a, b in arrows:
+        onward[a].add(b)
+
+    def reached(start: str) -> set[str]:
+        return {n for o in onward.get(start, ()) for n in (o, *reached(o))}
+
+    return {(a, b) for a, b in arrows if not any(b in reached(o) for o in onward[a] if o != b)}
+
+
+#: The halls as they stand in the picture, from the top.
+FLOOR_PLAN = (
+    ("app",),
+    ("pipelines.feature", "pipelines.training", "pipelines.inference"),
+    ("pipelines.engines",),
+    ("store",),
+)
+_COLOURS = {"app": "#e8f0fb", "pipelines": "#eaf6ea", "store": "#fdf3e2"}
+_LEGEND = (
+    "An arrow stands for imports; one that a longer way implies is left out. "
+    "Dashed: against the order, for a reason that pyproject.toml gives."
+)
+_ROOM, _TALL, _STEP, _MARGIN, _HEAD = 128, 28, 52, 16, 34  # pixels
+
+
+def drawing(root: Path = ROOT) -> str:
+    """The halls with their rooms, and what imports what, as an SVG file.
+
+    Rooms stand in the order that import-linter holds. Within a hall an arrow is left out where a
+    longer way says the same; those against the order are dashed. Arrows between halls stand for
+    any import between them. A room's tooltip says what it is for.
+    """
+    plan, arrows = halls(root), between(root)
+    width, y = 1180, 12.0
+    frames: dict[str, tuple[float, float, float, float]] = {}
+    for row in FLOOR_PLAN:
+        columns = [max(len(r) for r in plan[name].rows) for name in row]
+        left = (width - (len(row) + 1) * _MARGIN) / sum(columns)
+        x, tall = float(_MARGIN), max(len(plan[n].rows) for n in row) * _STEP + _HEAD
+        for name, count in zip(row, columns, strict=True):
+            frames[name] = (x, y, left * count, float(tall))
+            x += left * count + _MARGIN
+        y += tall + 40
+    parts = []
+    for pair in sorted(needed({(a, b) for a, b in arrows if a != b})):
+        (ax, ay, aw, at), (bx, by, bw, _) = frames[pair[0]], frames[pair[1]]
+        x = bx + bw / 2 if bw < aw else ax + aw / 2
+        parts.append(f'<path d="M{x:.0f} {ay + at:.0f}V{by - 3:.0f}" class="wide"/>')
+    for name, frame in frames.items():
+        parts += _hall(plan[name], frame, arrows, root)
+    parts.append(f'<text x="{_MARGIN}" y="{y - 16:.0f}" class="quiet">{escape(_LEGEND)}</text>')
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {total}" '
-        'font-family="sans-serif" font-size="9" text-anchor="middle">\n'
-        '<rect width="100%" height="100%" fill="#fff"/>\n'
-        f'<g stroke="#888" opacity="0.35">{"".join(lines)}</g>\n{"".join(boxes)}\n</svg>\n'
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {y:.0f}" '
+        'font-family="sans-serif" font-size="12.5" text-anchor="middle">\n'
+        "<style>path{fill:none;stroke:#7b8794;stroke-width:1.3;marker-end:url(#a)}"
+        ".wide{stroke:#3b4754;stroke-width:3}.up{stroke:#b3402e;stroke-dasharray:5 4}"
+        ".quiet{fill:#56606b;font-size:12px;text-anchor:start}</style>\n"
+        '<marker id="a" viewBox="0 0 10 10" refX="9" refY="5" markerWidth="8" markerHeight="8" '
+        'markerUnits="userSpaceOnUse" orient="auto"><path d="M0 0 10 5 0 10z" '
+        'style="fill:#3b4754;stroke:none;marker-end:none"/></marker>\n'
+        '<rect width="100%" height="100%" fill="#fff"/>\n' + "\n".join(parts) + "\n</svg>\n"
     )
 
 
-_COLOURS = {"app": "#e8f0fb", "pipelines": "#eaf6ea", "store": "#fdf3e2"}
+def _hall(
+    hall: Hall,
+    frame: tuple[float, float, float, float],
+    arrows: Mapping[tuple[str, str], Mapping[tuple[str, str], int]],
+    root: Path,
+) -> list[str]:
+    x, y, width, tall = frame
+    colour = _COLOURS[hall.name.partition(".")[0]]
+    parts = [
+        f'<rect x="{x:.0f}" y="{y:.0f}" width="{width:.0f}" height="{tall:.0f}" rx="8" '
+        f'fill="{colour}" stroke="#9aa5b1"/>',
+        f'<text x="{x + 12:.0f}" y="{y + 21:.0f}" text-anchor="start" font-size="15" '
+        f'font-weight="bold">{escape(hall.name.replace(".", "/"))}</text>',
+    ]
+    at = {
+        room: (x + width * (column + 0.5) / len(row), y + _HEAD + level * _STEP)
+        for level, row in enumerate(hall.rows)
+        for column, room in enumerate(row)
+    }
+    inside = [p for p in arrows.get((hall.name, hall.name), ()) if p[0] in at and p[1] in at]
+    down = {(a, b) for a, b in inside if at[a][1] < at[b][1]}
+    for a, b in sorted(needed(down)):
+        (ax, ay), (bx, by) = at[a], at[b]
+        parts.append(f'<path d="M{ax:.0f} {ay + _TALL}L{bx:.0f} {by - 1:.0f}"/>')
+    for a, b in sorted(p for p in inside if at[p[0]][1] > at[p[1]][1]):
+        (ax, ay), (bx, by) = at[a], at[b]
+        parts.append(
+            f'<path class="up" d="M{ax + 22:.0f} {ay:.0f}L{bx + 22:.0f} {by + _TALL + 1:.0f}"/>'
+        )
+    for room, (middle, top) in at.items():
+        folder = root / hall.name.replace(".", "/") / room
+        door = folder / "__init__.py" if folder.is_dir() else folder.with_suffix(".py")
+        if not door.exists():
+            continue  # a room that may be there, and is not
+        told = (ast.get_docstring(ast.parse(door.read_text("utf-8"))) or room).splitlines()[0]
+        label = f"{room}/" if folder.is_dir() else f"{room}.py"
+        parts.append(
+            f'<g data-room="{hall.name}.{room}"><title>{escape(told)}</title>'
+            f'<rect x="{middle - _ROOM / 2:.0f}" y="{top:.0f}" width="{_ROOM}" height="{_TALL}" '
+            f'rx="5" fill="#fff" stroke="#56606b"/>'
+            f'<text x="{middle:.0f}" y="{top + 18:.0f}">{escape(label)}</text></g>'
+        )
+    return parts
 
 
-def _rows(wings: set[str], arrows: Mapping[tuple[str, str], int]) -> list[list[str]]:
-    """Wings from the top floor down: each stands above what it imports, its own floor kept."""
-    floors = []
-    for floor in FLOORS:
-        left = {w for w in wings if w.split(".")[0] == floor}
-        while left:
-            # Of those left, the ones that none of the others imports; all where they are mixed.
-            free = {w for w in left if not any((o, w) in arrows for o in left if o != w)} or left
-            ordered = sorted(free)
-            floors += [ordered[n : n + 7] for n in range(0, len(ordered), 7)]
-            left -= free
-    return floors
+def rooms_drawn(picture: str) -> set[str]:
+    """The rooms that a picture shows, as ``store.features``."""
+    return set(re.findall(r'data-room="([\w.]+)"', picture))
 
 
 def main() -> int:
