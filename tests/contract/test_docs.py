@@ -30,13 +30,13 @@ each_page = pytest.mark.parametrize("page", PAGES, ids=[p.name for p in PAGES])
 
 def fences(page: Path, *languages: str) -> list[str]:
     """The bodies of fenced blocks in these languages; ``""`` is a block that names none."""
-    blocks = re.findall(r"^```(\w*)\n(.*?)^```$", page.read_text("utf-8"), re.S | re.M)
+    blocks = re.findall(r"^ *```(\w*)\n(.*?)^ *```$", page.read_text("utf-8"), re.S | re.M)
     return [body for language, body in blocks if language in languages]
 
 
 def prose(page: Path) -> str:
     """The page without its fenced blocks."""
-    return re.sub(r"^```\w*\n.*?^```$", "", page.read_text("utf-8"), flags=re.S | re.M)
+    return re.sub(r"^ *```\w*\n.*?^ *```$", "", page.read_text("utf-8"), flags=re.S | re.M)
 
 
 def inline(page: Path) -> list[str]:
