@@ -2,7 +2,7 @@
 
 May import nothing above it: no model library, no web framework. Its wings stand on one another
 in this order: ``types``, ``errors``, ``progress`` and ``page_starts``; then ``contracts``,
-``files``, ``proof`` and ``delimited``; ``versioned`` and ``lance``; ``features`` and ``logs``; ``store``;
-``upkeep``.
+``files``, ``proof`` and ``delimited``; ``versioned`` and ``lance``; ``features`` and ``logs``;
+``store``; ``upkeep``.
 Read first: ``types.py`` and ``store.py``.
 """
