@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from starlette.testclient import TestClient
+
+from tests.support.service import Client
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "python.md"
@@ -53,7 +54,7 @@ def test_the_page_goes_round_the_whole_loop(
     assert known["version"].ref == "reader/1"
     assert known["before"].cases == known["after"].cases > 0
     assert known["store"].models.get("reader@challenger").ref == "reader/1"
-    with TestClient(known["app"]) as client:
+    with Client(known["app"]) as client:
         asked = {"model": "reader/1", "messages": [{"role": "user", "content": "Who may weld?"}]}
         answer = client.post("/v1/chat/completions", json=asked).json()
     assert answer["sources"]
