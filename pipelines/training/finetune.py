@@ -228,12 +228,12 @@ def finetune(
                 if begin is not None and config.method != "full":
                     put_weights(model, read_weights(begin / ADAPTER_FILE))
                 objective.remember(model)
-                estimate = require_fit(model, objective, config)
+                estimate = agreed(require_fit(model, objective, config))
                 progress(ProgressEvent("preflight", 1, 1, str(estimate)))
                 log = train_model(
                     model,
                     objective,
-                    config=config,
+                    config=estimate.fitted(config),
                     learning_rate=config.peak_rate(preferences=dataset.kind == "preference"),
                     folder=folder,
                     measurable=bool(validation.examples),

@@ -33,6 +33,7 @@ _BACKWARD = 1.25
 class Estimate:
     """What a training will take. Bytes come on top of what is held already; seconds are of all.
 
+    ``rows_at_once`` are computed together, as many of a batch as memory holds.
     ``available_bytes`` is None where this machine does not tell, ``seconds`` where it was not
     measured.
     """
@@ -45,6 +46,7 @@ class Estimate:
     optimizer_bytes: int
     activation_bytes: int
     available_bytes: int | None
+    rows_at_once: int
     seconds: float | None = None
 
     @property
@@ -59,11 +61,22 @@ class Estimate:
     def __str__(self) -> str:
         free = "" if self.available_bytes is None else f" of {_gib(self.available_bytes)} free"
         time = "" if self.seconds is None else f", about {_span(self.seconds)}"
-        return f"{self.steps} steps, about {_gib(self.bytes)} more memory{free}{time}"
+        rows = f"{self.rows_at_once} row{'' if self.rows_at_once == 1 else 's'} at once"
+        return f"{self.steps} steps, {rows}, about {_gib(self.bytes)} more memory{free}{time}"
+
+    def fitted(self, config: TrainingConfig) -> TrainingConfig:
+        """The same training in batches of ``rows_at_once``: gradients add up over more of them."""
+        parts = config.batch_size // self.rows_at_once
+        return config.model_copy(
+            update={
+                "batch_size": self.rows_at_once,
+                "gradient_accumulation": config.gradient_accumulation * parts,
+            }
+        )
 
 
 def require_fit(model: Any, objective: Objective, config: TrainingConfig) -> Estimate:
-    """Estimate memory and time of a training, and refuse one that does not fit.
+    """Estimate memory and time of a training; find how many rows of a batch fit at once.
 
     Args:
         model: as it will be trained.
@@ -71,14 +84,12 @@ def require_fit(model: Any, objective: Objective, config: TrainingConfig) -> Est
         config: how.
 
     Raises:
-        TrainingError: it needs more memory than there is; names the setting to lower.
+        TrainingError: not even one row fits into memory; names the setting to change.
     """
     import torch
 
     order, step_rows = plan(objective, config)
     lengths = [objective.lengths[row] for row in order]
-    size = config.batch_size
-    worst = max(padded_tokens(lengths[i : i + size], size) for i in range(0, len(order), size))
     longest = max(range(len(order)), key=lambda place: lengths[place])
     device = next(model.parameters()).device
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
@@ -86,18 +97,30 @@ def require_fit(model: Any, objective: Objective, config: TrainingConfig) -> Est
         per_token = _saved_bytes(model, objective, order[longest]) / lengths[longest]
         if config.gradient_checkpointing:
             per_token = _checkpointed(model, per_token)
+        # Gradients, moments, and the best weights so far (those in the machine's own memory).
+        optimizer_bytes = trained * (4 + _ADAM + (4 if device.type == "cpu" else 0))
+        limit = available_bytes(device.type)
+        allowed = int(config.max_memory_gb * _GIB) if config.max_memory_gb is not None else limit
+        for size in _divisors(config.batch_size):
+            worst = max(
+                padded_tokens(lengths[i : i + size], size) for i in range(0, len(order), size)
+            )
+            activation_bytes = int(per_token * worst * _BACKWARD)
+            if allowed is None or optimizer_bytes + activation_bytes <= allowed:
+                break
         estimate = Estimate(
             rows=len(order),
             steps=-(-len(order) // step_rows),
             tokens=sum(lengths),
             padded_tokens=padded_tokens(lengths, size),
             trained_parameters=trained,
-            # Gradients, moments, and the best weights so far (those in the machine's own memory).
-            optimizer_bytes=trained * (4 + _ADAM + (4 if device.type == "cpu" else 0)),
-            activation_bytes=int(per_token * worst * _BACKWARD),
-            available_bytes=available_bytes(device.type),
+            optimizer_bytes=optimizer_bytes,
+            activation_bytes=activation_bytes,
+            available_bytes=limit,
+            rows_at_once=size,
         )
-        _require_memory(model, estimate, config, per_token, worst)
+        if allowed is not None and estimate.bytes > allowed:
+            raise _too_large(model, estimate, config, per_token, allowed, lengths)
         middle = order[len(order) // 2 :][:size]
         spent = _step_seconds(model, objective, middle)
     per_place = spent / padded_tokens([objective.lengths[r] for r in middle], len(middle))
@@ -109,35 +132,32 @@ def require_fit(model: Any, objective: Objective, config: TrainingConfig) -> Est
     return Estimate(**{**asdict(estimate), "seconds": round(seconds, 1)})
 
 
-def _require_memory(
-    model: Any, estimate: Estimate, config: TrainingConfig, per_token: float, worst: int
-) -> None:
-    limit, given = estimate.available_bytes, "are free"
-    if config.max_memory_gb is not None:
-        limit, given = int(config.max_memory_gb * _GIB), "are allowed by training.max_memory_gb"
-    if limit is None or estimate.bytes <= limit:
-        return
-    left = limit - estimate.optimizer_bytes
-    per_row = estimate.activation_bytes / config.batch_size
-    shrunk = _checkpointed(model, per_token) / per_token
-    fitting = config.batch_size
-    while fitting > 1 and fitting * per_row > left:
-        fitting //= 2
-    parts = math.ceil(config.batch_size / fitting) * config.gradient_accumulation
-    smaller = f"training.batch_size={fitting} and training.gradient_accumulation={parts}"
-    if fitting * per_row <= left:
-        hint = f"Set {smaller}, which trains the same."
-    elif not config.gradient_checkpointing and per_row * shrunk <= left:
-        hint = f"Set training.gradient_checkpointing=true, {smaller}."
+def _divisors(batch: int) -> list[int]:
+    """Parts that a batch can be cut into evenly, the largest first."""
+    return [size for size in range(batch, 0, -1) if batch % size == 0]
+
+
+def _too_large(
+    model: Any,
+    estimate: Estimate,
+    config: TrainingConfig,
+    per_token: float,
+    allowed: int,
+    lengths: Sequence[int],
+) -> TrainingError:
+    given = "are free" if config.max_memory_gb is None else "are allowed by training.max_memory_gb"
+    shrunk = estimate.activation_bytes * _checkpointed(model, per_token) / per_token
+    if not config.gradient_checkpointing and estimate.optimizer_bytes + shrunk <= allowed:
+        hint = "Set training.gradient_checkpointing=true."
     elif config.method == "full":
         hint = "Set training.method=lora, or use a smaller model."
     else:
         hint = "Lower prompt.max_prompt_tokens or training.rank, or use a smaller model."
-    raise TrainingError(
+    return TrainingError(
         f"This training needs about {_gib(estimate.bytes)} more memory "
         f"({_gib(estimate.optimizer_bytes)} to train {estimate.trained_parameters:,} parameters, "
-        f"{_gib(estimate.activation_bytes)} for batches of {config.batch_size} rows of up to "
-        f"{worst // config.batch_size} tokens), and {_gib(limit)} {given}.",
+        f"{_gib(estimate.activation_bytes)} for one row of up to {max(lengths)} tokens at a "
+        f"time), and {_gib(allowed)} {given}.",
         hint=hint,
     )
 

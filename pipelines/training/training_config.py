@@ -27,7 +27,12 @@ class TrainingConfig(Value):
     max_rows: int | None = Field(
         default=None, ge=1, description="Most training rows, drawn by the seed; None: all."
     )
-    batch_size: int = Field(default=8, ge=1, description="Rows computed at once.")
+    batch_size: int = Field(
+        default=8,
+        ge=1,
+        description="Rows whose gradients are taken together; as many of them are computed at once "
+        "as memory holds.",
+    )
     gradient_accumulation: int = Field(
         default=1, ge=1, description="Batches per optimizer step; more of them cost no memory."
     )

@@ -152,8 +152,8 @@ def train_model(
         raise TrainingError(
             f"Memory ran out with batches of {config.batch_size} rows of up to "
             f"{max(objective.lengths)} tokens.",
-            hint="Halve training.batch_size and double training.gradient_accumulation, or set "
-            "training.gradient_checkpointing=true.",
+            hint="Set a smaller training.max_memory_gb, so that fewer rows are computed at once, "
+            "or training.gradient_checkpointing=true.",
         ) from error
     watch.finish()
     return watch.log
