@@ -3,7 +3,8 @@
 Greedy decoding takes the likeliest text. A refusal has one wording and an answer many, so among
 texts the refusal can come first though the model thinks it likelier that there is an answer. It is
 therefore weighed as what it is, one of two decisions: below a given probability it is overruled,
-and the model goes on from its likeliest other beginning.
+and the model goes on from its likeliest other beginning. From that probability on it stands, also
+where some beginning of an answer is likelier still.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ class Refusal:
     least: float
     chance: float = 1.0
     overruled: bool = False
+    tried: bool = False
+    """Whether it was begun though another beginning was likelier."""
 
     def weigh(self, before: Sequence[int], picked: int, logits: Any) -> int:
         """The next id in place of ``picked``, the likeliest one after the ids ``before``.
@@ -45,10 +48,16 @@ class Refusal:
             others = logits.clone()
             others[picked] = -float("inf")
             return int(others.argmax())
-        if self.begun(before) and picked == self.ids[at]:
-            self.chance *= float(logits.float().softmax(-1)[picked])
-            self.overruled = at + 1 == len(self.ids) and self.chance < self.least
-        return picked
+        if not self.begun(before) or (at and picked != self.ids[at] and not self.tried):
+            return picked
+        chance = self.chance * float(logits.float().softmax(-1)[self.ids[at]])
+        if at == 0 and picked != self.ids[0]:
+            if chance < self.least:
+                return picked
+            self.tried = True
+        self.chance = chance
+        self.overruled = chance < self.least and (self.tried or at + 1 == len(self.ids))
+        return self.ids[at]
 
     def begun(self, ids: Sequence[int]) -> bool:
         """Whether the ids may become a refusal that is not decided on yet."""

@@ -128,3 +128,27 @@ def test_an_answer_that_begins_like_the_refusal_is_none() -> None:
     assert refusal.weigh([0], 2, logits(0.2, 0.2, 0.6)) == 2
     assert not refusal.overruled
     assert not refusal.begun([0, 2])
+
+
+def test_a_refusal_stands_where_it_is_likely_enough_though_an_answer_is_likelier() -> None:
+    refusal = Refusal((0, 1), 0.3)
+    assert refusal.weigh([], 2, logits(0.4, 0.05, 0.55)) == 0
+    assert refusal.weigh([0], 1, logits(0.05, 0.9, 0.05)) == 1
+    assert not refusal.overruled
+
+
+def test_below_its_probability_an_answer_that_is_likelier_goes_on_unharmed() -> None:
+    refusal = Refusal((0, 1), 0.5)
+    assert refusal.weigh([], 2, logits(0.4, 0.05, 0.55)) == 2
+    assert refusal.weigh([2], 1, logits(0.1, 0.8, 0.1)) == 1
+    assert not refusal.overruled
+
+
+def test_a_beginning_that_was_tried_and_was_none_is_taken_back() -> None:
+    # "The" begins the refusal and answers alike: only the word after it tells.
+    refusal = Refusal((0, 1), 0.3)
+    assert refusal.weigh([], 2, logits(0.4, 0.05, 0.55)) == 0
+    refusal.weigh([0], 2, logits(0.05, 0.1, 0.85))
+    assert refusal.overruled
+    assert refusal.dropped([0, 1])
+    assert refusal.weigh([], 2, logits(0.4, 0.05, 0.55)) == 2
