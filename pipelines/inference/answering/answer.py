@@ -468,8 +468,14 @@ class Assistant:
         turns: Sequence[Message],
         cancel: threading.Event,
     ) -> GenerationRequest:
+        # A reader of single sentences learned questions that stand alone, one at a time: it is
+        # asked what the follow-up means, and earlier turns would only lead it astray.
+        alone = bool(self.contract.evidence_sentences)
         fitted = self.contract.fit(
-            draft.question, evidence, counter=self.generator.counter, history=turns
+            self._told(draft) if alone else draft.question,
+            evidence,
+            counter=self.generator.counter,
+            history=() if alone else turns,
         )
         draft.passages = fitted.passages
         return GenerationRequest(
@@ -485,6 +491,14 @@ class Assistant:
             refusal=self.contract.form.response(""),
             refuse_above=self.contract.refuse_above,
         )
+
+    def _told(self, draft: _Draft) -> str:
+        """The question as it stands alone; as it was asked, where that is too long for a prompt."""
+        try:
+            self.contract.require_room(draft.asked, counter=self.generator.counter)
+        except QuestionTooLong:
+            return draft.question
+        return draft.asked
 
     def _evidence_many(
         self, drafts: Mapping[int, _Draft], retrieved: Mapping[int, tuple[Passage, ...]]

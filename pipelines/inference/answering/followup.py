@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from itertools import pairwise
 
 from fti.pipelines.inference.answering.citations import STOP_WORDS, folded_words, word_set
+from fti.pipelines.inference.answering.rewording import reworded, short_answer
 from fti.store.types import Message
 
 _FOLLOW_UPS = 3  # how many earlier questions a chain of follow-ups may reach back over
@@ -23,6 +25,7 @@ _ASKING = word_set(
     "what who whom whose which when where why how is are was were am be do does did can could will",
     "would should shall may might must has have had",
 )
+_BEING = word_set("is are was were will")
 _PLACE = (
     "after|at|before|between|by|during|for|from|in|near|on|over|since|to|under|until|with|without"
 )
@@ -31,6 +34,13 @@ _OTHER_PLACE = re.compile(
     rf"(?P<place>{_PLACE})\s+(?P<what>\S+(?:\s+\S+){{0,3}}?)\s*[?.!]*",
     re.IGNORECASE,
 )
+# A single capitalised name, after "And" or "What about".
+_OTHER_NAME = re.compile(
+    r"(?:(?:[Aa]nd|[Bb]ut|[Oo]r|[Ss]o)\s+)?(?:(?:[Ww]hat|[Hh]ow)\s+about\s+)?(?:for\s+|with\s+|the\s+)*"
+    r"(?P<name>(?!(?:Why|What|How|Who|When|Where|Which)\b)[A-Z][\w'-]*)\s*[?.!]*",
+)
+_NAME_INSIDE = re.compile(r"(?<!^)(?<![.?!]\s)\b(?!I\b)[A-Z][\w'-]*")
+_MARKER = re.compile(r"\s*\[[0-9]{1,3}\]")
 
 
 def retrieval_query(question: str, history: Sequence[Message] = ()) -> str:
@@ -51,15 +61,52 @@ def retrieval_query(question: str, history: Sequence[Message] = ()) -> str:
 def standalone(question: str, history: Sequence[Message] = ()) -> str:
     """The question as one would ask it without the conversation.
 
-    Where it only names another place or time ("And on Mondays?"), that takes its predecessor's
-    place in the earlier question ("When is it open on Saturdays?"); else the questions that it
-    leans on stand before it. A question that leans on none comes back as it is.
+    Where it only names another place, time or name ("And on Mondays?", "What about Ruby?"), that
+    takes its predecessor's place in the earlier question ("When is it open on Saturdays?"); a
+    "Why?" and a pronoun are put into the words of the earlier question (``rewording``). Else the
+    question that it leans on stands before it, with what was answered to it. A question that leans
+    on none comes back as it is.
     """
     first, *more = _chain(question, history)
     told = first
+    said = _answer_to(first, history)
     for next_ in more:
-        told = _in_its_place(told, next_) or " ".join(f"{told} {next_}".split())
+        told = (
+            _in_its_place(told, next_)
+            or _named_instead(told, next_)
+            or reworded(told, said, next_)
+            or _after(told, said, next_)
+        )
+        said = _answer_to(next_, history)
     return told
+
+
+def _answer_to(question: str, history: Sequence[Message]) -> str:
+    """What was answered to an earlier question, without markers; empty for a refusal of any form.
+
+    A refusal has no marker, as an answer out of passages has.
+    """
+    for turn, reply in pairwise(history):
+        if turn.role == "user" and turn.content == question and reply.role == "assistant":
+            bare = _MARKER.sub("", reply.content)
+            return " ".join(bare.split()) if bare != reply.content else ""
+    return ""
+
+
+def _after(before: str, said: str, question: str) -> str:
+    answer = short_answer(said)
+    answer = f" {answer[0].upper()}{answer[1:]}." if answer else ""
+    return " ".join(f"{before}{answer} {question}".split())
+
+
+def _named_instead(before: str, fragment: str) -> str:
+    """``before`` with the fragment's name in the place of its own; empty where none fits."""
+    match = _OTHER_NAME.fullmatch(fragment.strip())
+    names = list(_NAME_INSIDE.finditer(before))
+    if match is None or len(names) != 1:
+        return ""
+    (old,) = names
+    return f"{before[: old.start()]}{match['name']}{before[old.end() :]}"
 
 
 def _chain(question: str, history: Sequence[Message]) -> list[str]:
@@ -97,7 +144,13 @@ def _leans(question: str) -> bool:
         return False
     content = [w for w in said if w not in STOP_WORDS and w not in _REFERRING]
     goes_on = said[0] in _GOING_ON or said[:2] in (["what", "about"], ["how", "about"])
-    refers = any(w in _REFERRING for w in said)
+    # "Is there a lift?" points at nothing.
+    pointing = [
+        w
+        for w, ahead in zip(said, ["", *said], strict=False)
+        if w != "there" or ahead not in _BEING
+    ]
+    refers = any(w in _REFERRING for w in pointing)
     fragment = said[0] in STOP_WORDS and said[0] not in _ASKING
     return (
         not content

@@ -180,7 +180,7 @@ def test_the_answer_is_logged_before_it_is_done(world: World) -> None:
 
 
 def test_a_broken_generation_raises_and_is_no_answer(world: World) -> None:
-    stream = world.assistant(world.scripted("At", " nine", fails_after=1)).stream(ASKED)
+    stream = world.assistant(world.scripted("At ", "nine", fails_after=1)).stream(ASKED)
     assert next(stream).kind == "passages"
     assert next(stream).text == "At"
     with pytest.raises(GenerationFailed):
@@ -244,8 +244,26 @@ def test_history_reaches_the_prompt_and_the_search(world: World) -> None:
     (request,) = generator.requests
     assert [m.content for m in request.messages[-3:-1]] == [m.content for m in history]
     assert answer.question == "And who may open it?"
-    assert request.question == answer.asked == "When is the kiln fired? And who may open it?"
+    assert request.question == answer.asked == "Who may open the kiln?"
     assert answer.passages[0].source == "/docs/workshop/kiln.md"
+
+
+def test_a_reader_of_sentences_is_asked_what_the_follow_up_means(world: World) -> None:
+    generator = world.scripted("At noon [1]")
+    assistant = world.assistant(
+        generator, contract=world.contract(generator, evidence_sentences=2), min_similarity=-1
+    )
+    history = [
+        Message(role="user", content="When is the workshop open on Saturdays?"),
+        Message(role="assistant", content="from nine to six [1]"),
+    ]
+    answer = assistant.answer("And on Sundays?", history)
+    (request,) = generator.requests
+    asked = [m.content for m in request.messages if m.role == "user"]
+    assert len(asked) == 1
+    assert asked[0].endswith("Question: When is the workshop open on Sundays?")
+    assert all(m.role != "assistant" for m in request.messages)
+    assert answer.question == "And on Sundays?"
 
 
 def test_a_generator_other_than_the_contracts_is_refused(world: World) -> None:

@@ -69,7 +69,7 @@ def test_a_first_question_stands_alone() -> None:
          "Is it on Mondays or on Tuesdays? And on Fridays?"),
         ("When is it open on Saturdays?", "And on which days not?",
          "When is it open on Saturdays? And on which days not?"),
-        ("When is it open on Saturdays?", "Why?", "When is it open on Saturdays? Why?"),
+        ("When is it open on Saturdays?", "Why?", "Why is it open on Saturdays?"),
         ("When is it open on Saturdays?", "Where is the kiln?", "Where is the kiln?"),
         ("", "Why?", "Why?"),
     ],
@@ -89,6 +89,10 @@ def test_no_text_takes_long_to_look_at(piece: str) -> None:
     began = time.process_time()
     standalone("And on Fridays", user(before))
     standalone(f"And on {piece * 2_000}", user("When is it on Mondays?"))
+    for question in ("Why?", "Why not?", "What does it cost?", "What are its hours?", "And Moth?"):
+        standalone(question, user(before))
+        standalone(question, user(f"What does the {piece * 2_000} cost?"))
+        standalone(question, user(f"Is a {piece * 2_000} open?"))
     assert time.process_time() - began < 2
 
 
