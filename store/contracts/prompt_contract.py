@@ -146,6 +146,19 @@ class PromptForm(Value):
         return _fold(self.abstention).startswith(_fold(_MARKERS.sub("", text)))
 
 
+BUILTIN_FORM = PromptForm(
+    system="Answer from the passages and cite them like [1].",
+    question_position="last",
+    response_lead=" ",
+    abstention="None of the passages answers this question.",
+)
+"""The wording that the built-in model was trained on.
+
+The system text is short because every prompt pays for it, and not empty because the base's chat
+template then puts in a longer one of its own. The abstention begins with a word that hardly any
+answer begins with, so that its first token alone decides whether the model refuses.
+"""
+
 #: Tokens of each form's prompt with hardly a question in it, by counter.
 _bare_tokens: WeakKeyDictionary[TokenCounter, dict[PromptForm, int]] = WeakKeyDictionary()
 

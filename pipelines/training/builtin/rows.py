@@ -1,8 +1,8 @@
-"""Training rows for the built-in model: real questions over passages, as conversations.
+"""Training rows for the built-in reader: passages and what is asked about them.
 
-A row shows up to five passages and asks several questions about them, one turn each. Reading the
-passages is nearly all the cost of a row, so several questions over one reading teach several times
-as much per second as one. The first turn has exactly the form that serving sends.
+A row shows up to five passages and asks several questions about them. Reading the passages is
+nearly all the cost of a row, so they are read once, and each question with its response is a branch
+of its own behind them (``branches``): what a branch sees is exactly what serving sends.
 
 Everything here is a pure function of the data, a generator and its arguments. The test collection
 (``squad/corpus``, ``squad/questions.jsonl``, ``squad/unanswerable.jsonl``) is never read.
@@ -18,16 +18,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fti.store.contracts.prompt_contract import PromptForm
+from fti.pipelines.engines.sentences import sentence_spans
+from fti.store.contracts.prompt_contract import BUILTIN_FORM
 from fti.store.types import Passage
 
-FORM = PromptForm(system="", question_position="both", response_lead=" ")
-"""The wording this model is trained on; a contract for it must use the same."""
+FORM = BUILTIN_FORM
 
 HELD_OUT = ("Kenya", "Construction")
 """Training articles kept for development: never trained on, used to choose recipes."""
 
 MAX_ANSWER_CHARS = 160
+MAX_SENTENCE_CHARS = 260
+"""A longer sentence is no answer: the phrase that was annotated is given instead."""
+
+WINDOWS = {"fairytale_qa": 900, "policy_qa": 900, "covid_qa": 700, "qed_nq": 1000}
+"""Sources that carry their own contexts, and to how many characters these are cut."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,19 +63,31 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """Numbered passages and the turns asked about them."""
+    """Numbered passages and the turns asked about them, each apart from the others."""
 
     passages: tuple[Passage, ...]
     turns: tuple[Turn, ...]
 
 
 @dataclass(frozen=True, slots=True)
+class Mix:
+    """How much is asked about what is shown, and how much of it has no answer there."""
+
+    most_turns: int = 6
+    refused: float = 0.08
+    """Share of the questions with an answer that are exchanged for one without."""
+    altered: float = 0.6
+    """Share of those that are the question itself with a name or year exchanged."""
+    two_parts: float = 0.15
+    """Share of the rows in which two questions are also asked as one."""
+
+
+@dataclass(frozen=True, slots=True)
 class Corpus:
-    """All that is read from disk: texts with questions by source, sentence pairs, plain text."""
+    """All that is read from disk: texts with questions by source, and sentence pairs."""
 
     reading: dict[str, list[Text]]
     pairs: list[tuple[str, str]]
-    plain: list[Text]
     held_out: list[Text] = field(default_factory=list)
 
 
@@ -94,15 +111,20 @@ def detokenised(text: str) -> str:
 
 
 def located(answers: Sequence[str], text: str) -> str:
-    """The shortest accepted answer as the text spells it; empty if none stands in it."""
-    for answer in sorted((a.strip() for a in answers), key=len):
+    """An accepted answer as the text spells it; empty if none stands in it.
+
+    Of several it is the one in the middle by length: the shortest often leaves off the unit or
+    half of a name.
+    """
+    found = []
+    for answer in sorted({a.strip() for a in answers}, key=lambda a: (len(a), a)):
         if not answer or len(answer) > MAX_ANSWER_CHARS:
             continue
-        found = re.search(r"(?<!\w)" + re.escape(answer) + r"(?!\w)", text)
-        found = found or re.search(re.escape(answer), text, re.IGNORECASE)
-        if found:
-            return found[0].strip().rstrip(".,;:") if len(found[0]) > 1 else found[0]
-    return ""
+        at = re.search(r"(?<!\w)" + re.escape(answer) + r"(?!\w)", text)
+        at = at or re.search(re.escape(answer), text, re.IGNORECASE)
+        if at:
+            found.append(at[0].strip().rstrip(".,;:") if len(at[0]) > 1 else at[0])
+    return found[len(found) // 2] if found else ""
 
 
 def window(text: str, answer: str, size: int) -> str:
@@ -173,74 +195,18 @@ def by_context(rows: Sequence[dict[str, Any]], group: str, size: int) -> list[Te
     return [Text("", text, tuple(asked), group) for text, asked in gathered.items()]
 
 
-def documentation(folder: Path) -> list[Text]:
-    """Prose paragraphs of Markdown documentation with page and section as heading."""
-    out = []
-    for path in sorted(folder.rglob("en/**/*.md")):
-        if path.name in ("release-notes.md", "external-links.md"):
-            continue  # thousands of one-line entries that are lists of links
-        text = re.sub(
-            r"```.*?```|<[^>]+>|\{[^}]*\}|^[/!]{3}.*$",
-            "",
-            path.read_text(encoding="utf-8"),
-            flags=re.S | re.M,
-        )
-        text = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", text)
-        page = section = ""
-        for block in re.split(r"\n\s*\n", text):
-            block = block.strip()
-            if head := re.match(r"(#+)\s+(.*)", block):
-                title = head[2].strip()
-                page, section = (title, "") if len(head[1]) == 1 else (page, title)
-            elif len(block) > 120:
-                out.append(
-                    Text(
-                        " > ".join(t for t in (page, section) if t),
-                        block[:1200],
-                        (),
-                        "documentation",
-                    )
-                )
-    return out
-
-
 def read_corpus(data: Path) -> Corpus:
     """Read every training source under ``data``, held-out articles set apart."""
     whole, loose, held = squad(data / "squad" / "train")
     reading = {"squad_articles": whole, "squad_paragraphs": loose}
-    for name, size in (
-        ("fairytale_qa", 900),
-        ("policy_qa", 900),
-        ("covid_qa", 700),
-        ("qed_nq", 1000),
-    ):
+    for name, size in WINDOWS.items():
         reading[name] = by_context(jsonl(data / "reading" / f"{name}.jsonl"), name, size)
     pairs = [
         (row["question"].strip(), row["answer_sentence"].strip())
         for row in jsonl(data / "squad" / "train" / "sentence_pairs.jsonl")
-        if len(row["answer_sentence"]) < 500
+        if len(row["answer_sentence"]) < MAX_SENTENCE_CHARS
     ]
-    plain = [
-        Text(title, paragraph, (), title)
-        for title, paragraphs in articles(data / "squad" / "train" / "articles")
-        if title.replace(" ", "_") not in HELD_OUT
-        for paragraph in paragraphs
-        if len(paragraph) > 200
-    ]
-    plain += documentation(data / "docs_site")
-    plain += [Text("", t.text, (), t.group) for name in reading for t in reading[name]]
-    return Corpus(reading=reading, pairs=pairs, plain=plain, held_out=held)
-
-
-def vocabulary_texts(corpus: Corpus) -> Iterator[str]:
-    """All training text, for the tokenizer's counts."""
-    for text in corpus.plain:
-        yield f"{text.heading}\n{text.text}"
-    for texts in corpus.reading.values():
-        for text in texts:
-            yield from (a.question for a in text.asked)
-    for question, sentence in corpus.pairs:
-        yield f"{question}\n{sentence}"
+    return Corpus(reading=reading, pairs=pairs, held_out=held)
 
 
 # Composing rows
@@ -297,43 +263,106 @@ def altered(question: str, others: str, rng: random.Random) -> str:
     return ""
 
 
-def read_row(
-    text: Text, neighbours: Sequence[Text], rng: random.Random, *, max_turns: int, distractors: int
+# Responses
+
+QUANTITY = re.compile(
+    r"how (?:many|much|long|old|often|far|large|big|high|tall|deep|wide|fast|few|close|heavy|small|"
+    r"late|early|soon|hot|cold|strong|common|populous)\b"
+)
+MANNER = re.compile(r"\b(?:how|describe|explain)\b")
+HAPPENS = re.compile(
+    r"\bwhat (?:\w+ ){0,2}?(?:happens?|happened)\b|\bwhat (?:should|must|can) \w+ do\b"
+)
+
+
+def wants_sentence(asked: Asked) -> bool:
+    """Whether a person asking so wants a sentence, not a phrase: how, why, what happens.
+
+    A reason that was annotated in four words or more ("to avoid paying the tax") is answer enough.
+    """
+    low = asked.question.lower()
+    if "why" in low or "for what reason" in low:
+        return len(asked.answer.split()) < 4
+    if HAPPENS.search(low):
+        return True
+    return bool(MANNER.search(low)) and not QUANTITY.search(low)
+
+
+def sentence_with(text: str, answer: str) -> str:
+    """The sentence of a text in which an answer stands; empty where none holds the whole of it."""
+    at = text.find(answer)
+    for start, end in sentence_spans(text):
+        if start <= at and at + len(answer) <= end:
+            return text[start:end]
+    return ""
+
+
+def in_words(asked: Asked, text: str) -> str:
+    """What to reply to a question from the text that answers it: a phrase, or its sentence."""
+    if wants_sentence(asked):
+        sentence = sentence_with(text, asked.answer)
+        if sentence and len(sentence) <= MAX_SENTENCE_CHARS:
+            return sentence
+    return asked.answer
+
+
+def two_parts(first: Asked, second: Asked, text: str) -> tuple[str, str] | None:
+    """One question out of two about a text, with the sentences that answer both; None if unfit."""
+    opening = second.question.split(" ", 1)[0].lower()
+    if opening not in ("what", "who", "when", "where", "how", "why", "which"):
+        return None
+    sentences = dict.fromkeys(sentence_with(text, a.answer) for a in (first, second))
+    reply = " ".join(sentences)
+    if "" in sentences or len(reply) > 1.3 * MAX_SENTENCE_CHARS:
+        return None
+    head, tail = first.question.rstrip("? "), second.question
+    return f"{head}, and {tail[0].lower()}{tail[1:]}", reply
+
+
+# Rows
+
+
+def passage_row(
+    text: Text, distractors: Sequence[Text], spare: Sequence[Text], rng: random.Random, mix: Mix
 ) -> Row:
-    """A row about one text, hidden among ``distractors`` of its neighbours."""
-    others = [
-        t
-        for t in rng.sample(list(neighbours), min(len(neighbours), distractors + 2))
-        if t.text != text.text
-    ]
-    around, spare = others[:distractors], others[distractors:]
-    texts = [text, *around]
+    """A row about one whole text, hidden among others.
+
+    Args:
+        text: what is asked about.
+        distractors: texts shown beside it.
+        spare: texts not shown, for questions that what is shown does not answer.
+        rng: decides.
+        mix: how much is asked.
+    """
+    texts = [text, *distractors]
     rng.shuffle(texts)
-    place = {t.text: n for n, t in enumerate(texts, start=1)}
-    asked: list[tuple[Asked, Text]] = [(a, text) for a in text.asked]
-    rng.shuffle(asked)
-    asked = asked[:max_turns]
-    for other in around:
-        if other.asked and rng.random() < 0.4:
-            asked.append((rng.choice(other.asked), other))
-    rng.shuffle(asked)
-    turns = []
-    for a, where in asked[:max_turns]:
-        question, response = (
-            a.question,
-            FORM.response(a.answer, [place[where.text]] if a.answer else []),
-        )
-        if a.answer and rng.random() < 0.16:
-            foreign = [q.question for t in spare for q in t.asked]
-            changed = (
-                altered(question, " ".join(t.text for t in spare), rng)
-                if rng.random() < 0.5
-                else ""
-            )
-            if changed or foreign:
-                question, response = changed or rng.choice(foreign), FORM.response("")
-        turns.append(Turn(question, response))
+    number = texts.index(text) + 1
+    asked = rng.sample(text.asked, min(len(text.asked), mix.most_turns))
+    turns = [turn_about(a, text.text, number, spare, rng, mix) for a in asked]
+    if len(asked) > 1 and rng.random() < mix.two_parts and (both := _two(asked, text.text)):
+        turns.append(Turn(both[0], FORM.response(both[1], [number])))
     return Row(shown(texts, rng), tuple(turns))
+
+
+def _two(asked: Sequence[Asked], text: str) -> tuple[str, str] | None:
+    first, second = asked[:2]
+    return two_parts(first, second, text) if first.answer and second.answer else None
+
+
+def turn_about(
+    asked: Asked, text: str, number: int, spare: Sequence[Text], rng: random.Random, mix: Mix
+) -> Turn:
+    """A question about the passage ``number``, or, by chance, one that nothing shown answers."""
+    if not asked.answer:
+        return Turn(asked.question, FORM.response(""))
+    if rng.random() < mix.refused:
+        changed = ""
+        if rng.random() < mix.altered:
+            changed = altered(asked.question, " ".join(t.text for t in spare), rng)
+        foreign = [q.question for t in spare for q in t.asked if t.group != "policy_qa"]
+        if changed or foreign:
+            return Turn(changed or rng.choice(foreign), FORM.response(""))
+    return Turn(asked.question, FORM.response(in_words(asked, text), [number]))
 
 
 NUMBER = re.compile(
@@ -360,36 +389,30 @@ def obvious_answer(question: str, sentence: str) -> str:
     return found.pop() if len(found) == 1 else ""
 
 
-def sentence_row(pairs: Sequence[tuple[str, str]], rng: random.Random, *, max_turns: int) -> Row:
-    """Passages made of unrelated sentences, each the answer to a known question.
+def paired_reply(question: str, sentence: str) -> str:
+    """What to reply to a question of which only the sentence that answers it is known.
 
-    The short answer is not known for most, so the turn asks for the sentence or for its number.
+    The whole sentence where it was asked how, why or what happens; a phrase where there is no
+    doubt which; else nothing.
     """
+    if wants_sentence(Asked(question, "")):
+        return sentence
+    return obvious_answer(question, sentence)
+
+
+def sentence_row(pairs: Sequence[tuple[str, str]], rng: random.Random) -> Row:
+    """Passages made of unrelated sentences, each the answer to a question about it."""
     groups: list[list[tuple[str, str]]] = []
     left = list(pairs)
     while left:
         take = rng.choice((1, 1, 2, 3))
         groups.append(left[:take])
         left = left[take:]
-    texts = [Text("", " ".join(sentence for _, sentence in group), (), "") for group in groups]
-    turns = []
-    for number, group in enumerate(groups, start=1):
-        for question, sentence in group:
-            if answer := obvious_answer(question, sentence):
-                turns.append(Turn(question, FORM.response(answer, [number])))
-            elif len(groups) > 1 and rng.random() < 0.5:
-                turns.append(
-                    Turn(
-                        f"Which passage answers this: {question}",
-                        f"{FORM.response_lead}[{number}]",
-                    )
-                )
-            else:
-                turns.append(
-                    Turn(
-                        f"Quote the sentence that answers this: {question}",
-                        FORM.response(sentence, [number]),
-                    )
-                )
-    rng.shuffle(turns)
-    return Row(shown(texts, rng), tuple(turns[:max_turns]))
+    texts = [Text("", " ".join(sentence for _, sentence in group)) for group in groups]
+    turns = [
+        Turn(question, FORM.response(reply, [number]))
+        for number, group in enumerate(groups, start=1)
+        for question, sentence in group
+        if (reply := paired_reply(question, sentence))
+    ]
+    return Row(shown(texts, rng), tuple(turns))

@@ -1,4 +1,4 @@
-"""The training loop: steps from a checkpoint to a later one, and the model folder from it."""
+"""The training loop: steps from a checkpoint to a later one."""
 
 from __future__ import annotations
 
@@ -7,84 +7,60 @@ import random
 import shutil
 import sys
 import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fti.pipelines.engines.evidence import Remembering, nearest_sentences
-from fti.pipelines.training.builtin.batches import (
-    Batch,
-    Encoded,
-    batches,
-    collate,
-    encode_row,
-    step_rows,
-)
+from fti.pipelines.engines.evidence import Remembering
+from fti.pipelines.engines.weights import ADAPTER_WEIGHTS, quiet_loading
+from fti.pipelines.training.builtin.branches import Batch, Encoded, batches, collate, encode_row
 from fti.pipelines.training.builtin.recipe import Recipe, Stream
-from fti.pipelines.training.builtin.rows import FORM, Corpus, Row, Turn, shown
-from fti.pipelines.training.builtin.tokenizer import PAD
+from fti.pipelines.training.builtin.rows import Corpus
 
 if TYPE_CHECKING:
+    from peft import PeftModel
     from torch import Tensor
     from transformers import LlamaForCausalLM
 
     from fti.pipelines.engines.embedders.embedding import Embedder
 
-MODEL, OPTIMIZER, STATE = "model.safetensors", "optimizer.safetensors", "state.json"
+MODEL, OPTIMIZER, STATE = "adapter.safetensors", "optimizer.safetensors", "state.json"
+LOG = "training_log.json"
+LINEAR = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 
 
-def losses(model: LlamaForCausalLM, batch: Batch, device: str) -> tuple[Tensor, Tensor]:
-    """Cross entropy and correctness of each predicted token; logits only where they are needed."""
+def with_adapter(model: LlamaForCausalLM, recipe: Recipe, *, seed: int) -> PeftModel:
+    """The base with a fresh adapter on every linear layer; only that is trained."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+
+    torch.manual_seed(seed)
+    config = LoraConfig(
+        r=recipe.rank, lora_alpha=recipe.alpha, lora_dropout=0.0, target_modules=LINEAR,
+        task_type="CAUSAL_LM",
+    )  # fmt: skip
+    with quiet_loading():
+        return get_peft_model(model, config)
+
+
+def losses(model: PeftModel, batch: Batch, device: str) -> tuple[Tensor, Tensor]:
+    """Cross entropy and correctness of each predicted token; logits only where they are needed.
+
+    The vocabulary is a fifth of the arithmetic of a token, and few tokens are predicted.
+    """
     from torch.nn.functional import cross_entropy
 
-    hidden = model.model(input_ids=batch.ids.to(device), use_cache=False).last_hidden_state
-    logits = model.lm_head(hidden.reshape(-1, hidden.shape[-1])[batch.where.to(device)])
+    inner: Any = model.get_base_model()
+    hidden = inner.model(
+        input_ids=batch.ids.to(device),
+        attention_mask=batch.sees.to(device),
+        position_ids=batch.positions.to(device),
+        use_cache=False,
+    ).last_hidden_state
+    logits = inner.lm_head(hidden.reshape(-1, hidden.shape[-1])[batch.where.to(device)])
     targets = batch.targets.to(device)
     return cross_entropy(logits, targets, reduction="none"), logits.detach().argmax(-1) == targets
-
-
-def development_rows(
-    tokenizer: Any, corpus: Corpus, limit: int, embedder: Embedder | None = None, count: int = 2
-) -> list[tuple[Encoded, bool]]:
-    """Held-out questions over their own paragraph, one a row, always the same.
-
-    Each comes with whether what is shown answers it. With an embedder, what is shown are the
-    paragraph's ``count`` sentences nearest to the question.
-    """
-    rng = random.Random(0)
-    asked = [(text, a) for text in corpus.held_out for a in text.asked]
-    rng.shuffle(asked)
-    out = []
-    for text, a in asked[:limit]:
-        passages = shown([text], rng)
-        if embedder is not None:
-            passages = nearest_sentences(a.question, passages, embedder, count=count)
-        answer = a.answer if a.answer in passages[0].text else ""
-        row = Row(passages, (Turn(a.question, FORM.response(answer, [1] if answer else [])),))
-        out.append((encode_row(tokenizer, row), bool(answer)))
-    return out
-
-
-def development(
-    model: LlamaForCausalLM, rows: list[tuple[Encoded, bool]], device: str
-) -> dict[str, float]:
-    """Response loss a token; shares of answers and of abstentions right token for token."""
-    import torch
-
-    model.eval()
-    total, count = 0.0, 0
-    exact: dict[bool, list[bool]] = {True: [], False: []}
-    with torch.no_grad():
-        for row, answerable in rows:
-            batch = collate([row], 0)
-            loss, right = losses(model, batch, device)
-            total, count = total + float(loss.sum()), count + len(loss)
-            exact[answerable].append(bool(right.all()))
-    model.train()
-    return {
-        "dev_loss": round(total / max(count, 1), 4),
-        "dev_answered": round(sum(exact[True]) / max(len(exact[True]), 1), 4),
-        "dev_abstained": round(sum(exact[False]) / max(len(exact[False]), 1), 4),
-    }
 
 
 class Trainer:
@@ -92,7 +68,7 @@ class Trainer:
 
     def __init__(
         self,
-        model: LlamaForCausalLM,
+        model: PeftModel,
         tokenizer: Any,
         corpus: Corpus,
         recipe: Recipe,
@@ -100,8 +76,11 @@ class Trainer:
         *,
         seed: int,
         device: str,
+        workers: int = 2,
     ) -> None:
         import torch
+
+        torch.set_num_threads(1)
 
         self.model, self.tokenizer, self.recipe, self.seed, self.device = (
             model.to(device),
@@ -110,67 +89,90 @@ class Trainer:
             seed,
             device,
         )
-        remembering = Remembering(embedder)
-        self.stream = Stream(corpus, seed, remembering)
-        self.step, self.tokens, self.seconds = 0, 0, 0.0
+        self.embedder = Remembering(embedder)
+        self.stream = Stream(corpus, seed, self.embedder, recipe)
+        self.corpus = corpus
+        self.step, self.tokens, self.turns, self.seconds = 0, 0, 0, 0.0
+        self.taken: dict[str, int] = {}
         self.log: list[dict[str, float]] = []
-        self.dev = {
-            "": development_rows(tokenizer, corpus, 160),
-            "evidence_": development_rows(tokenizer, corpus, 160, remembering),
-            "sentence_": development_rows(tokenizer, corpus, 160, remembering, count=1),
-        }
-        self.named = dict(model.named_parameters())
-        decayed = [p for p in self.named.values() if p.ndim > 1]
-        plain = [p for p in self.named.values() if p.ndim <= 1]
+        # One batch a thread, each on one core: threads that share every product wait for one
+        # another at each of them, which costs much where other programs want the cores too.
+        self._pool = ThreadPoolExecutor(workers)
+        self._coming: Future[tuple[list[Encoded], dict[str, int]]] | None = None
+        self.named = {n: p for n, p in model.named_parameters() if p.requires_grad}
         self.optimizer = torch.optim.AdamW(
-            [
-                {"params": decayed, "weight_decay": recipe.weight_decay},
-                {"params": plain, "weight_decay": 0.0},
-            ],
-            lr=recipe.stages[0].learning_rate, betas=(0.9, 0.98), fused=True,
+            self.named.values(), lr=recipe.learning_rate, betas=(0.9, 0.98), weight_decay=0.0,
+            fused=True,
         )  # fmt: skip
 
-    def _rows(self) -> list[Encoded]:
-        stage, done = self.recipe.at(self.step)
-        progress = done / stage.steps
-        rng = random.Random(f"{self.seed} step {self.step}")
+    @property
+    def progress(self) -> float:
+        """How much of the planned time has passed, from 0 to 1."""
+        return min(1.0, self.seconds / (60 * self.recipe.minutes))
+
+    def _rows(self, step: int, progress: float) -> tuple[list[Encoded], dict[str, int]]:
+        """The rows of a step, and what has been taken of each source after them."""
+        rng = random.Random(f"{self.seed} step {step}")
         rows: list[Encoded] = []
-        while sum(len(r.ids) for r in rows) < self.recipe.tokens_per_step:
-            row = self.stream.row(rng, stage, progress)
+        while sum(map(len, rows)) < self.recipe.tokens_per_step:
+            row = self.stream.row(rng, progress)
             if not row.turns:
                 continue
-            encoded = encode_row(self.tokenizer, row, repeat_weight=self.recipe.repeat_weight)
-            if len(encoded.ids) <= self.recipe.row_tokens:
+            encoded = encode_row(self.tokenizer, row)
+            if len(encoded) <= self.recipe.row_tokens:
                 rows.append(encoded)
-        share = stage.prompt_share * (1 - progress)
-        return step_rows(rows, rng, share, self.recipe.prompt_weight)
+        return rows, dict(self.stream.taken)
+
+    def _gradients(self, batch: Batch, whole: float) -> tuple[Any, dict[str, float]]:
+        """One batch's share of the step's gradients, and what it adds to the step's figures."""
+        import torch
+
+        loss, right = losses(self.model, batch, self.device)
+        total = loss @ batch.weights.to(self.device) / whole
+        found = torch.autograd.grad(total, list(self.named.values()))
+        asked = int(batch.turn.max()) + 1
+        wrong = len(batch.turn[~right.cpu()].unique())
+        return found, {
+            "loss": float(loss.detach().sum()), "right": float(right.sum()), "seen": len(loss),
+            "exact": asked - wrong, "turns": asked,
+        }  # fmt: skip
 
     def advance(self) -> dict[str, float]:
-        """One optimiser step; returns its response loss and share of right response tokens."""
+        """One optimiser step; returns its loss a response token, the share of these tokens that
+        were right, and the share of responses that were right throughout.
+        """
         import torch
 
         start = time.monotonic()
-        rows = self._rows()
-        parts = batches(rows, self.recipe, self.tokenizer.convert_tokens_to_ids(PAD))
-        whole = sum(float(b.weights.sum()) for b in parts)
-        loss_sum = right_sum = seen = 0.0
-        for batch in parts:
-            loss, right = losses(self.model, batch, self.device)
-            (loss @ batch.weights.to(self.device) / whole).backward()
-            mark = batch.is_response.to(self.device)
-            loss_sum += float(loss.detach()[mark].sum())
-            right_sum += float(right[mark].sum())
-            seen += float(mark.sum())
-            self.tokens += batch.ids.numel()
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip)
+        if self._coming is None:
+            self._coming = self._pool.submit(self._rows, self.step, self.progress)
+        rows, self.taken = self._coming.result()
+        self.model.train()
+        groups = [collate(g, 0) for g in batches(rows, self.recipe.tokens_per_batch)]
+        whole = sum(float(b.weights.sum()) for b in groups)
+        # The longest first, so that the threads end together; sums in the same order each time.
+        parts = [self._pool.submit(self._gradients, b, whole) for b in reversed(groups)]
+        self._coming = self._pool.submit(self._rows, self.step + 1, self.progress)
+        sums: dict[str, float] = {}
+        for part in parts:
+            found, figures = part.result()
+            for p, g in zip(self.named.values(), found, strict=True):
+                p.grad = g if p.grad is None else p.grad.add_(g)
+            sums = {k: sums.get(k, 0.0) + v for k, v in figures.items()}
+        self.tokens += sum(b.ids.numel() for b in groups)
+        torch.nn.utils.clip_grad_norm_(self.named.values(), self.recipe.clip)
         for group in self.optimizer.param_groups:
-            stage, done = self.recipe.at(self.step)
-            group["lr"] = stage.rate(done)
+            group["lr"] = self.recipe.rate(self.progress)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.step += 1
+        self.turns += int(sums["turns"])
         self.seconds += time.monotonic() - start
-        return {"loss": loss_sum / seen, "right": right_sum / seen}
+        return {
+            "loss": sums["loss"] / sums["seen"],
+            "right": sums["right"] / sums["seen"],
+            "exact": sums["exact"] / sums["turns"],
+        }
 
     def save(self, folder: Path) -> None:
         """Write a checkpoint aside and move it into place, so that there is always a whole one."""
@@ -188,8 +190,9 @@ class Trainer:
         }
         save_file(moments, aside / OPTIMIZER)
         state = {
-            "step": self.step, "tokens": self.tokens, "seconds": self.seconds, "seed": self.seed,
-            "taken": self.stream.taken, "recipe": self.recipe.written(), "log": self.log,
+            "step": self.step, "tokens": self.tokens, "turns": self.turns,
+            "seconds": self.seconds, "seed": self.seed, "taken": self.taken,
+            "recipe": self.recipe.written(), "log": self.log,
         }  # fmt: skip
         (aside / STATE).write_text(json.dumps(state), encoding="utf-8")
         old = folder.with_name(folder.name + ".old")
@@ -201,64 +204,89 @@ class Trainer:
 
     def load(self, folder: Path) -> None:
         """Go on from a checkpoint, under this trainer's recipe."""
-        import torch
         from safetensors.torch import load_file
 
-        weights = load_file(folder / MODEL)
+        self._put(load_file(folder / MODEL))
         moments = load_file(folder / OPTIMIZER)
-        with torch.no_grad():
-            for name, p in self.named.items():
-                p.copy_(weights[name])
-                if f"step/{name}" in moments:
-                    self.optimizer.state[p] = {
-                        key: moments[f"{key}/{name}"].to(p.device)
-                        for key in ("step", "exp_avg", "exp_avg_sq")
-                    }
+        for name, p in self.named.items():
+            if f"step/{name}" in moments:
+                self.optimizer.state[p] = {
+                    key: moments[f"{key}/{name}"].to(p.device if key != "step" else "cpu")
+                    for key in ("step", "exp_avg", "exp_avg_sq")
+                }
         state = json.loads((folder / STATE).read_text(encoding="utf-8"))
-        self.step, self.tokens, self.seconds, self.log = (
+        self.step, self.tokens, self.turns, self.seconds, self.log = (
             state["step"],
             state["tokens"],
+            state["turns"],
             state["seconds"],
             state["log"],
         )
-        self.stream.taken = state["taken"]
+        self.taken = state["taken"]
+        self.stream.taken = dict(self.taken)
+
+    def begin_with(self, folder: Path) -> None:
+        """Begin with an exported adapter: its weights, and rows that it has not seen.
+
+        Its optimiser's state was not kept: the warm-up makes a new one.
+        """
+        from safetensors.torch import load_file
+
+        weights = load_file(folder / ADAPTER_WEIGHTS)
+        self._put({name: weights[name.replace(".default.", ".")] for name in self.named})
+        self.taken = json.loads((folder / LOG).read_text(encoding="utf-8"))["taken"]
+        self.stream.taken = dict(self.taken)
+
+    def _put(self, weights: Mapping[str, Tensor]) -> None:
+        import torch
+
+        with torch.no_grad():
+            for name, p in self.named.items():
+                p.copy_(weights[name])
 
     def run(
         self,
         checkpoint: Path,
         *,
         minutes: float | None,
-        save_minutes: float = 4.0,
-        dev_every: int = 100,
+        save_minutes: float = 8.0,
+        dev_minutes: float = 20.0,
     ) -> None:
-        """Steps until the recipe ends or the time is up; saves on the way and at the end."""
-        began = saved = time.monotonic()
+        """Steps until the planned time, or ``minutes`` of it, have passed.
+
+        Saves on the way and at the end.
+        """
+        from fti.pipelines.training.builtin.evaluate import development
+
+        began = saved = judged = time.monotonic()
         recent: list[dict[str, float]] = []
-        while self.step < self.recipe.steps and (
-            minutes is None or time.monotonic() - began < minutes * 60
-        ):
+        while self.progress < 1.0 and (minutes is None or time.monotonic() - began < minutes * 60):
             recent.append(self.advance())
-            if self.step % 10 == 0 or self.step == self.recipe.steps:
-                mean = {k: sum(r[k] for r in recent) / len(recent) for k in recent[0]}
-                entry = {
-                    "step": self.step,
-                    "tokens": self.tokens,
-                    "seconds": round(self.seconds),
-                    **{k: round(v, 4) for k, v in mean.items()},
-                }
-                if self.step % dev_every == 0 or self.step == self.recipe.steps:
-                    for form, rows in self.dev.items():
-                        found = development(self.model, rows, self.device)
-                        entry |= {form + name: value for name, value in found.items()}
-                self.log.append(entry)
+            if self.step % 5 == 0 or self.progress >= 1.0:
+                self._note(recent, {})
                 recent = []
-                left = self.seconds / self.step * (self.recipe.steps - self.step) / 60
-                print(
-                    f"{entry}  {self.tokens / self.seconds:.0f} tokens/s, {left:.0f} min left",
-                    file=sys.stderr,
-                    flush=True,
-                )
+            if time.monotonic() - judged > dev_minutes * 60:
+                start = judged = time.monotonic()
+                found = development(self.model, self.tokenizer, self.corpus, self.embedder)
+                self.seconds += time.monotonic() - start
+                self._note(recent, found)
+                recent = []
             if time.monotonic() - saved > save_minutes * 60:
                 self.save(checkpoint)
                 saved = time.monotonic()
         self.save(checkpoint)
+
+    def _note(self, recent: Sequence[dict[str, float]], found: dict[str, float]) -> None:
+        mean = {k: sum(r[k] for r in recent) / len(recent) for k in recent[0]} if recent else {}
+        entry = {
+            "step": self.step,
+            "tokens": self.tokens,
+            "turns": self.turns,
+            "seconds": round(self.seconds),
+            **{k: round(v, 4) for k, v in mean.items()},
+            **found,
+        }
+        self.log.append(entry)
+        left = self.recipe.minutes - self.seconds / 60
+        rate = self.tokens / max(self.seconds, 1e-9)
+        print(f"{entry}  {rate:.0f} tokens/s, {left:.0f} min left", file=sys.stderr, flush=True)
