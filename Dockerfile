@@ -18,6 +18,8 @@ COPY pipelines pipelines
 COPY app app
 COPY configs configs
 RUN /opt/fti/bin/pip install -c constraints.txt .
+# The built-in model is made here, once, and not at each start of a container.
+RUN FTI_CACHE=/opt/fti/cache /opt/fti/bin/fti models fetch
 
 FROM python:3.11-slim-bookworm
 COPY --from=build /opt/fti /opt/fti
@@ -26,6 +28,7 @@ RUN useradd --uid 10001 --create-home --shell /usr/sbin/nologin fti \
 ENV PATH=/opt/fti/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     FTI_STORE=/data \
+    FTI_CACHE=/opt/fti/cache \
     HF_HUB_OFFLINE=1
 USER 10001
 WORKDIR /home/fti

@@ -8,6 +8,7 @@ BIN := .venv/bin
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip
 	$(BIN)/python -m pip install --progress-bar on --disable-pip-version-check -c constraints.txt torch
 	$(BIN)/python -m pip install --progress-bar on --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	$(BIN)/fti models fetch
 	@touch $@
 
 .PHONY: setup demo test check serve bench

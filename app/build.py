@@ -538,12 +538,14 @@ def _held_to_train(settings: Settings) -> GeneratorConfig:
 
 
 def fetch_models(settings: Settings) -> list[str]:
-    """Download the Hub models that the profile names; says where each lies, a line per model.
+    """Fetch the models that the profile names; says where each lies, a line per model.
 
     Raises:
-        ModelUnavailable: the hub cannot be reached, or has no such model or revision.
+        ModelUnavailable: the hub (for the built-in model: nor an index of packages) cannot be
+            reached, or has no such model or revision.
     """
-    from fti.pipelines.engines.weights import find_model
+    from fti.pipelines.engines.causal_lm.builtin import fetch_base
+    from fti.pipelines.engines.weights import BUILTIN, find_model
 
     named = []
     if settings.embedder.engine == "sentence-transformers":
@@ -555,6 +557,8 @@ def fetch_models(settings: Settings) -> list[str]:
     if settings.evaluation.entailment.id:
         entailment = settings.evaluation.entailment
         named.append((entailment.id, entailment.revision))
+    if (BUILTIN, "") in named:
+        fetch_base()
     return [
         f"{model}: {find_model(model, revision=revision, allow_download=True).path}"
         for model, revision in named

@@ -32,22 +32,23 @@ from fti.pipelines.feature.feature_config import FeatureConfig, MonitoringConfig
 from fti.pipelines.inference.inference_config import BatchConfig, EvaluationConfig, InferenceConfig
 from fti.pipelines.training.train_embedder import EmbedderTrainingConfig
 from fti.pipelines.training.training_config import TrainingConfig
-from fti.store.contracts.prompt_contract import PromptForm
+from fti.store.contracts.prompt_contract import BUILTIN_FORM, PromptForm
 from fti.store.errors import ConfigError
 from fti.store.proof.gate import GateConfig
 from fti.store.types import Value
 
-#: Variables of the environment that are not settings: where settings come from.
-_CONTROL = ("FTI_CONFIG",)
+#: Variables of the environment that are not settings: where settings come from, and where this
+#: machine has room for what can be made again.
+_CONTROL = ("FTI_CONFIG", "FTI_CACHE")
 _SECRETS = ("api_key", "api_keys")
 
 
 class PromptConfig(Value):
     """Wording and budgets of the contract that a base model is served and trained under."""
 
-    form: PromptForm = PromptForm(system="", question_position="both", response_lead=" ")
-    max_prompt_tokens: int = Field(default=900, ge=16)
-    max_new_tokens: int = Field(default=64, ge=1)
+    form: PromptForm = BUILTIN_FORM
+    max_prompt_tokens: int = Field(default=1200, ge=16)
+    max_new_tokens: int = Field(default=96, ge=1)
     max_passages: int = Field(default=4, ge=1, le=99)
     max_passage_tokens: int = Field(default=256, ge=16)
     evidence_sentences: int = Field(

@@ -1,6 +1,6 @@
 """Where a model's files lie on this machine, and what they hash to.
 
-A model is named in one of four ways: ``builtin`` (made by this project), ``package:NAME`` (carried
+A model is named in one of four ways: ``builtin`` (``causal_lm.builtin``), ``package:NAME`` (carried
 by an installed package), a local folder, or ``OWNER/NAME`` on the Hugging Face Hub with a pinned
 commit. Nothing is downloaded unless it was allowed, and pickled weights are never opened.
 """
@@ -23,8 +23,9 @@ from typing import Any
 from fti.store.errors import ConfigError, IntegrityError, ModelUnavailable
 from fti.store.types import sha256_hex
 
-BUILTIN_LM = Path(__file__).parent / "builtin_lm"
-BUILTIN_COMMAND = "python -m fti.pipelines.training.builtin"
+BUILTIN = "builtin"
+ADAPTER_CONFIG = "adapter_config.json"
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
 
 # What the libraries raise, besides safetensors' own error, for files that are damaged, incomplete
 # or of an unknown architecture.
@@ -58,11 +59,15 @@ CARRIED_MODELS = {
 
 @dataclass(frozen=True, slots=True)
 class ModelFolder:
-    """A model's files: what to call it, its revision, and the folder that holds them."""
+    """A model's files: what to call it, its revision, and the folder that holds them.
+
+    ``made_of`` is the digest of what this machine made the weights from, and stands for theirs.
+    """
 
     id: str
     revision: str
     path: Path
+    made_of: str = ""
 
     def weight_files(self) -> list[Path]:
         """The safetensors files, sorted by name.
@@ -87,7 +92,11 @@ class ModelFolder:
         )
 
     def weights_sha256(self) -> str:
-        """Hash of the weights: of the file when there is one, else over the shards' hashes."""
+        """Hash of the weights: of the file when there is one, else over the shards' hashes; of
+        what they were made from, where they were made here.
+        """
+        if self.made_of:
+            return self.made_of
         shards = [file_sha256(path) for path in self.weight_files()]
         return shards[0] if len(shards) == 1 else sha256_hex("\n".join(shards))
 
@@ -105,8 +114,10 @@ def find_model(model: str, *, revision: str = "", allow_download: bool = False) 
         ModelUnavailable: the files are not on this machine; says how to get them.
         IntegrityError: the weights of a carried model are not the published ones.
     """
-    if model == "builtin":
-        return _builtin()
+    if model == BUILTIN:
+        from fti.pipelines.engines.causal_lm.builtin import builtin_model
+
+        return builtin_model()
     if model.startswith("package:"):
         return _carried(model)
     folder = Path(model).expanduser()
@@ -125,15 +136,6 @@ def find_model(model: str, *, revision: str = "", allow_download: bool = False) 
             "with a pinned revision.",
         )
     return _hub(model, revision, allow_download)
-
-
-def _builtin() -> ModelFolder:
-    if not (BUILTIN_LM / "config.json").is_file():
-        raise ModelUnavailable(
-            "The built-in language model is not in this installation.",
-            hint=f"Make it from a clone of the project with `{BUILTIN_COMMAND}`.",
-        )
-    return ModelFolder(id="builtin", revision="", path=BUILTIN_LM)
 
 
 def _carried(model: str) -> ModelFolder:

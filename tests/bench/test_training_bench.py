@@ -34,14 +34,14 @@ def mixed(tmp_path: Path) -> list[EncodedExample]:
     from fti.pipelines.engines.encoding import PromptEncoder, encode_example
     from fti.pipelines.engines.weights import find_model
     from fti.pipelines.inference.answering.retrieve import Retriever
-    from fti.store.contracts.prompt_contract import PromptForm
+    from fti.store.contracts.prompt_contract import BUILTIN_FORM
 
     demo = ROOT / "app" / "demo"
     store, embedder = Store(tmp_path / "store"), HashingEmbedder()
     ingest([str(demo / "corpus")], store=store, embedder=embedder, config=FeatureConfig())
     retriever = Retriever(store.features, embedder)
     encoder = PromptEncoder(load_tokenizer(find_model("builtin")))
-    form = PromptForm(system="", question_position="both", response_lead=" ")
+    form = BUILTIN_FORM
     rows = []
     lines = (demo / "cases.jsonl").read_text("utf-8").splitlines()
     for number, line in enumerate(lines[::3][:32]):

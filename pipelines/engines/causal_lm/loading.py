@@ -19,6 +19,8 @@ from pydantic import Field
 from fti.pipelines.engines.causal_lm.eightbit import in_eight_bits
 from fti.pipelines.engines.encoding import stop_ids
 from fti.pipelines.engines.weights import (
+    ADAPTER_CONFIG,
+    ADAPTER_WEIGHTS,
     LOAD_ERRORS,
     ModelFolder,
     find_model,
@@ -28,9 +30,6 @@ from fti.pipelines.engines.weights import (
 )
 from fti.store.errors import ConfigError, ContractError, EngineError, IntegrityError
 from fti.store.types import ModelIdentity, Value
-
-ADAPTER_CONFIG = "adapter_config.json"
-ADAPTER_WEIGHTS = "adapter_model.safetensors"
 
 
 class ModelConfig(Value):

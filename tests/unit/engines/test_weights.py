@@ -145,17 +145,6 @@ def test_a_package_with_other_weights_than_the_published_is_refused(
     assert hashlib.sha256(b"tampered").hexdigest() in caught.value.message
 
 
-def test_the_builtin_model_says_how_to_make_it_where_it_is_missing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(weights, "BUILTIN_LM", tmp_path / "builtin_lm")
-
-    with pytest.raises(ModelUnavailable, match="built-in") as caught:
-        find_model("builtin")
-
-    assert "python -m" in caught.value.hint
-
-
 def test_a_device_that_is_not_here_is_refused() -> None:
     import torch
 
