@@ -70,7 +70,7 @@ def train(options: argparse.Namespace) -> None:
     from fti.pipelines.engines.causal_lm.builtin import base_model
     from fti.pipelines.engines.embedders.embedding import EmbedderConfig, load_embedder
     from fti.pipelines.training.builtin.export import write_adapter
-    from fti.pipelines.training.builtin.rows import read_corpus
+    from fti.pipelines.training.builtin.reading_rows import read_corpus
     from fti.pipelines.training.builtin.train import Trainer, with_adapter
 
     beside = options.out.with_name(options.out.name + ".training")

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from fti.pipelines.engines.encoding import encode_prompt, encode_text, end_ids
-from fti.pipelines.training.builtin.rows import FORM, Row
+from fti.pipelines.training.builtin.reading_rows import FORM, Row
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any
 from fti.pipelines.engines.encoding import encode_prompt, encode_text
 from fti.pipelines.engines.evidence import nearest_sentences
 from fti.pipelines.engines.generation import ExtractiveGenerator, GenerationRequest, Generator
-from fti.pipelines.training.builtin.evidence import nearest_texts
-from fti.pipelines.training.builtin.rows import FORM, Asked, Corpus, Text, jsonl, shown
+from fti.pipelines.training.builtin.evidence_rows import nearest_texts
+from fti.pipelines.training.builtin.reading_rows import FORM, Asked, Corpus, Text, jsonl, shown
 from fti.store.proof.gate import bootstrap_interval
 from fti.store.proof.squad import normalised, overlap
 from fti.store.types import Interval, Passage

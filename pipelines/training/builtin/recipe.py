@@ -12,8 +12,8 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from fti.pipelines.engines.sentences import sentence_spans
-from fti.pipelines.training.builtin.evidence import Selection, evidence_row
-from fti.pipelines.training.builtin.rows import (
+from fti.pipelines.training.builtin.evidence_rows import Selection, evidence_row
+from fti.pipelines.training.builtin.reading_rows import (
     Corpus,
     Mix,
     Row,

@@ -16,7 +16,7 @@ from fti.pipelines.engines.evidence import Remembering
 from fti.pipelines.engines.weights import ADAPTER_WEIGHTS, quiet_loading
 from fti.pipelines.training.builtin.branches import Batch, Encoded, batches, collate, encode_row
 from fti.pipelines.training.builtin.recipe import Recipe, Stream
-from fti.pipelines.training.builtin.rows import Corpus
+from fti.pipelines.training.builtin.reading_rows import Corpus
 
 if TYPE_CHECKING:
     from peft import PeftModel

@@ -17,9 +17,9 @@ from fti.pipelines.engines.evidence import Remembering
 from fti.pipelines.engines.weights import quiet_loading
 from fti.pipelines.training.builtin import evaluate, rows
 from fti.pipelines.training.builtin.branches import batches, collate, encode_row
-from fti.pipelines.training.builtin.evidence import evidence_row
+from fti.pipelines.training.builtin.evidence_rows import evidence_row
 from fti.pipelines.training.builtin.recipe import Recipe, Stream
-from fti.pipelines.training.builtin.rows import Asked, Mix, Text
+from fti.pipelines.training.builtin.reading_rows import Asked, Mix, Text
 from tests.support.tiny_model import chatml_tokenizer
 
 RECIPE = Recipe(tokens_per_step=600, tokens_per_batch=400, row_tokens=1000, rank=2, alpha=4.0)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from fti.pipelines.engines.evidence import cut, nearest_sentences
 from fti.pipelines.engines.sentences import sentence_spans
-from fti.pipelines.training.builtin.rows import (
+from fti.pipelines.training.builtin.reading_rows import (
     FORM,
     Mix,
     Row,
