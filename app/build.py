@@ -22,7 +22,10 @@ if TYPE_CHECKING:
     from fti.pipelines.engines.cross_encoders.entailment import Entailment
     from fti.pipelines.engines.cross_encoders.reranking import Reranker
     from fti.pipelines.engines.embedders.embedding import Embedder
-    from fti.pipelines.engines.generation import Generator, GeneratorConfig
+    from fti.pipelines.engines.generator import (
+        Generator,
+        GeneratorConfig,
+    )
     from fti.pipelines.feature.dataset.dataset_config import DatasetConfig
     from fti.pipelines.feature.dataset.sources.reviewed import Review
     from fti.pipelines.feature.dataset.sources.writer import QuestionWriter
@@ -104,7 +107,7 @@ class Engines:
 
     def extractive(self) -> Generator:
         """The baseline without a language model: the retrieved sentence nearest to the question."""
-        from fti.pipelines.engines.generation import ExtractiveGenerator
+        from fti.pipelines.engines.extractive import ExtractiveGenerator
 
         return ExtractiveGenerator(
             self.embedder, min_similarity=self.settings.generator.min_similarity
@@ -123,7 +126,7 @@ class Engines:
                 loaded=self._loaded,
             )
         from fti.pipelines.engines.causal_lm.loading import load_whole
-        from fti.pipelines.engines.generation import serve_here
+        from fti.pipelines.engines.causal_lm.transformers_generator import serve_here
 
         config = self.settings.generator
         if config.engine != "transformers":
@@ -415,7 +418,7 @@ def token_counter(settings: Settings, embedder: Embedder) -> tuple[TokenCounter,
     """
     from fti.pipelines.engines.causal_lm.loading import load_tokenizer
     from fti.pipelines.engines.encoding import PromptEncoder
-    from fti.pipelines.engines.generation import EmbedderCounter
+    from fti.pipelines.engines.extractive import EmbedderCounter
     from fti.pipelines.engines.remote.openai_server import server_counter
     from fti.pipelines.engines.weights import find_model
 
@@ -544,7 +547,7 @@ def fetch_models(settings: Settings) -> list[str]:
         ModelUnavailable: the hub (for the built-in model: nor an index of packages) cannot be
             reached, or has no such model or revision.
     """
-    from fti.pipelines.engines.causal_lm.builtin import fetch_base
+    from fti.pipelines.engines.builtin_model import fetch_base
     from fti.pipelines.engines.weights import BUILTIN, find_model
 
     named = []

@@ -25,7 +25,7 @@ from pydantic_settings import (
 from fti.app.service.service_config import ServiceConfig
 from fti.pipelines.engines.cross_encoders.reranking import RerankerConfig
 from fti.pipelines.engines.embedders.embedding import EmbedderConfig
-from fti.pipelines.engines.generation import GeneratorConfig
+from fti.pipelines.engines.generator import GeneratorConfig
 from fti.pipelines.feature.dataset.dataset_config import DatasetConfig, PairsConfig
 from fti.pipelines.feature.dataset.negatives import NegativesConfig
 from fti.pipelines.feature.feature_config import FeatureConfig, MonitoringConfig

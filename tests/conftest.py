@@ -67,7 +67,10 @@ def tiny_lm(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def loaded_lm(tiny_lm: Path) -> Any:
     """The tiny causal LM in memory, shared by all tests that do not change it."""
-    from fti.pipelines.engines.causal_lm.loading import ModelConfig, load_causal_lm
+    from fti.pipelines.engines.causal_lm.loading import (
+        load_causal_lm,
+    )
+    from fti.pipelines.engines.model_config import ModelConfig
 
     return load_causal_lm(ModelConfig(id=str(tiny_lm), device="cpu"))
 

@@ -121,7 +121,7 @@ def export_gguf(settings: Settings, store: Store, version: ModelVersion, *, out:
     """
     from fti.app.operations.exporting import export_merged, require_new
     from fti.pipelines.engines.causal_lm.loading import load_tokenizer
-    from fti.pipelines.engines.weights import ModelFolder
+    from fti.pipelines.engines.model_files import ModelFolder
     from fti.store.files.atomic import staged_folder
 
     contract = version.prompt_contract

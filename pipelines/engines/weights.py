@@ -1,6 +1,6 @@
 """Where a model's files lie on this machine, and what they hash to.
 
-A model is named in one of four ways: ``builtin`` (``causal_lm.builtin``), ``package:NAME`` (carried
+A model is named in one of four ways: ``builtin`` (``engines.builtin_model``), ``package:NAME`` (carried
 by an installed package), a local folder, or ``OWNER/NAME`` on the Hugging Face Hub with a pinned
 commit. Nothing is downloaded unless it was allowed, and pickled weights are never opened.
 """
@@ -8,35 +8,29 @@ commit. Nothing is downloaded unless it was allowed, and pickled weights are nev
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import importlib.metadata
 import importlib.util
 import json
 import re
-import threading
 import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fti.pipelines.engines.model_files import COMMIT, PICKLES, ModelFolder, fetch_hint
 from fti.store.errors import ConfigError, IntegrityError, ModelUnavailable
 from fti.store.types import sha256_hex
 
 BUILTIN = "builtin"
-ADAPTER_CONFIG = "adapter_config.json"
-ADAPTER_WEIGHTS = "adapter_model.safetensors"
 
 # What the libraries raise, besides safetensors' own error, for files that are damaged, incomplete
 # or of an unknown architecture.
 LOAD_ERRORS = (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError, ImportError)
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
-_COMMIT = re.compile(r"[0-9a-f]{40}")
-_SHA256 = re.compile(r"[0-9a-f]{64}")
 # Everything that loading a model may read. Pickles, ONNX exports and code stay on the Hub.
 _DOWNLOADED = ["*.safetensors", "*.json", "*.jinja", "*.txt", "*.model", "*.md"]
-_PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,50 +51,6 @@ CARRIED_MODELS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class ModelFolder:
-    """A model's files: what to call it, its revision, and the folder that holds them.
-
-    ``made_of`` is the digest of what this machine made the weights from, and stands for theirs.
-    """
-
-    id: str
-    revision: str
-    path: Path
-    made_of: str = ""
-
-    def weight_files(self) -> list[Path]:
-        """The safetensors files, sorted by name.
-
-        Raises:
-            ModelUnavailable: there are none; says so when there are pickles instead.
-        """
-        files = sorted(self.path.glob("*.safetensors"))
-        if files:
-            return files
-        pickles = sorted(p.name for pattern in _PICKLES for p in self.path.glob(pattern))
-        if pickles:
-            raise ModelUnavailable(
-                f"The model {self.id!r} in {str(self.path)!r} has only pickled weights "
-                f"({', '.join(pickles[:3])}), which can run code when opened.",
-                hint="Use a revision with *.safetensors files, or convert it on a machine that "
-                "trusts it: model.save_pretrained(FOLDER, safe_serialization=True).",
-            )
-        raise ModelUnavailable(
-            f"The model {self.id!r} has no *.safetensors files in {str(self.path)!r}.",
-            hint=_fetch_hint(self.id, self.revision) if _COMMIT.fullmatch(self.revision) else "",
-        )
-
-    def weights_sha256(self) -> str:
-        """Hash of the weights: of the file when there is one, else over the shards' hashes; of
-        what they were made from, where they were made here.
-        """
-        if self.made_of:
-            return self.made_of
-        shards = [file_sha256(path) for path in self.weight_files()]
-        return shards[0] if len(shards) == 1 else sha256_hex("\n".join(shards))
-
-
 def find_model(model: str, *, revision: str = "", allow_download: bool = False) -> ModelFolder:
     """Find a model's folder on this machine.
 
@@ -115,7 +65,7 @@ def find_model(model: str, *, revision: str = "", allow_download: bool = False) 
         IntegrityError: the weights of a carried model are not the published ones.
     """
     if model == BUILTIN:
-        from fti.pipelines.engines.causal_lm.builtin import builtin_model
+        from fti.pipelines.engines.builtin_model import builtin_model
 
         return builtin_model()
     if model.startswith("package:"):
@@ -166,7 +116,7 @@ def _carried(model: str) -> ModelFolder:
 
 
 def _hub(model: str, revision: str, allow_download: bool) -> ModelFolder:
-    if not _COMMIT.fullmatch(revision):
+    if not COMMIT.fullmatch(revision):
         raise ConfigError(
             f"The Hub model {model!r} needs a pinned revision, not {revision!r}.",
             hint="Set `revision` to the full 40-digit commit shown on the model's page.",
@@ -185,7 +135,7 @@ def _hub(model: str, revision: str, allow_download: bool) -> ModelFolder:
         why = f" ({type(error).__name__})" if allow_download else ""
         raise ModelUnavailable(
             f"The model {model!r} at revision {revision} is not on this machine{why}.",
-            hint=_fetch_hint(model, revision),
+            hint=fetch_hint(model, revision),
         ) from error
     found = ModelFolder(id=model, revision=revision, path=Path(folder))
     _require_complete(found)
@@ -201,12 +151,8 @@ def _require_complete(found: ModelFolder) -> None:
             raise ModelUnavailable(
                 f"The model {found.id!r} at revision {found.revision} lacks {missing[0]!r} and "
                 f"{len(missing) - 1} more of its files on this machine.",
-                hint=_fetch_hint(found.id, found.revision),
+                hint=fetch_hint(found.id, found.revision),
             )
-
-
-def _fetch_hint(model: str, revision: str) -> str:
-    return f"Fetch it with `hf download {model} --revision {revision}`."
 
 
 def require_safetensors(folders: Iterable[Path], *, model: str) -> None:
@@ -214,7 +160,7 @@ def require_safetensors(folders: Iterable[Path], *, model: str) -> None:
     for folder in folders:
         if any(folder.glob("*.safetensors")):
             continue
-        pickles = sorted(p.name for pattern in _PICKLES for p in folder.glob(pattern))
+        pickles = sorted(p.name for pattern in PICKLES for p in folder.glob(pattern))
         if pickles:
             raise ModelUnavailable(
                 f"The model {model!r} keeps weights in {str(folder / pickles[0])!r}, a pickle, "
@@ -230,31 +176,6 @@ def tokenizer_sha256(tokenizer: Any) -> str:
     pipeline["truncation"] = pipeline["padding"] = None
     text = json.dumps(pipeline, sort_keys=True, ensure_ascii=True)
     return sha256_hex(f"{text}\n{tokenizer.chat_template or ''}")
-
-
-_hashes: dict[tuple[str, int, int], str] = {}
-_hashes_lock = threading.Lock()
-
-
-def file_sha256(path: Path) -> str:
-    """The sha256 of a file, read once per process as long as its size and time stay.
-
-    Files in the Hub's cache are links to blobs that are named by their sha256 after the download
-    was checked against it; there the name is taken.
-    """
-    real = path.resolve()
-    if path.is_symlink() and real.parent.name == "blobs" and _SHA256.fullmatch(real.name):
-        return real.name
-    stat = real.stat()
-    key = (str(real), stat.st_size, stat.st_mtime_ns)
-    with _hashes_lock:
-        known = _hashes.get(key)
-    if known is None:
-        with real.open("rb") as file:
-            known = hashlib.file_digest(file, "sha256").hexdigest()
-        with _hashes_lock:
-            _hashes[key] = known
-    return known
 
 
 def pick_device(device: str) -> str:

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from fti.pipelines.engines.generation import GenerationRequest, TransformersGenerator
+from fti.pipelines.engines.causal_lm.transformers_generator import TransformersGenerator
+from fti.pipelines.engines.generator import GenerationRequest
 from fti.store.types import Message
 
 
@@ -42,7 +43,10 @@ def test_decoding(benchmark: Any, loaded_lm: Any, way: str) -> None:
 def test_quantization(benchmark: Any, quantization: Any, part: str) -> None:
     from fti.pipelines.engines.causal_lm.batching import Batcher
     from fti.pipelines.engines.causal_lm.decoding import Job
-    from fti.pipelines.engines.causal_lm.loading import ModelConfig, load_causal_lm
+    from fti.pipelines.engines.causal_lm.loading import (
+        load_causal_lm,
+    )
+    from fti.pipelines.engines.model_config import ModelConfig
 
     loaded = load_causal_lm(ModelConfig(device="cpu", quantization=quantization))
     batcher = Batcher(loaded, batch_size=1)

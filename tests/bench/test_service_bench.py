@@ -11,7 +11,8 @@ import pytest
 import structlog.testing
 
 from fti.app.service.api import create_app
-from fti.pipelines.engines.generation import GenerationRequest, TransformersGenerator
+from fti.pipelines.engines.causal_lm.transformers_generator import TransformersGenerator
+from fti.pipelines.engines.generator import GenerationRequest
 from fti.store.types import Message
 from tests.support.service import Scripted, assistant_over, filled_store, serving
 
@@ -28,7 +29,10 @@ def _ask(generator: TransformersGenerator, n: int) -> None:
 @pytest.mark.parametrize("clients", [1, 8])
 def test_asking_at_once(benchmark: Any, clients: int) -> None:
     """With the built-in model, whose steps are worth sharing."""
-    from fti.pipelines.engines.causal_lm.loading import ModelConfig, load_causal_lm
+    from fti.pipelines.engines.causal_lm.loading import (
+        load_causal_lm,
+    )
+    from fti.pipelines.engines.model_config import ModelConfig
 
     generator = TransformersGenerator(load_causal_lm(ModelConfig(device="cpu")))
     with ThreadPoolExecutor(clients) as pool:

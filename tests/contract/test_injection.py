@@ -14,8 +14,8 @@ import pytest
 import structlog.testing
 
 from fti.app.service.api import create_app
+from fti.pipelines.engines.causal_lm.transformers_generator import TransformersGenerator
 from fti.pipelines.engines.encoding import PromptEncoder
-from fti.pipelines.engines.generation import TransformersGenerator
 from fti.pipelines.inference.answering.answer import Assistant
 from fti.pipelines.inference.answering.retrieve import plain
 from fti.store.store import Store

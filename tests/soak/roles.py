@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from fti.pipelines.engines.embedders.embedding import HashingEmbedder
-from fti.pipelines.engines.generation import ExtractiveGenerator
+from fti.pipelines.engines.extractive import ExtractiveGenerator
 from fti.pipelines.feature.feature_config import FeatureConfig, StreamConfig
 from fti.pipelines.inference.inference_config import InferenceConfig, RetrievalConfig
 from fti.store.errors import FtiError, StoreEmpty, StoreLocked

@@ -16,10 +16,12 @@ import uvicorn
 from starlette.testclient import TestClient
 
 from fti.pipelines.engines.embedders.embedding import HashingEmbedder
-from fti.pipelines.engines.generation import (
-    Delta,
+from fti.pipelines.engines.extractive import (
     EmbedderCounter,
     ExtractiveGenerator,
+)
+from fti.pipelines.engines.generator import (
+    Delta,
     Generation,
     GenerationRequest,
     Generator,

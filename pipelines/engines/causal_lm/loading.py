@@ -12,56 +12,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
-
-from pydantic import Field
+from typing import Any
 
 from fti.pipelines.engines.causal_lm.eightbit import in_eight_bits
 from fti.pipelines.engines.encoding import stop_ids
+from fti.pipelines.engines.model_config import ModelConfig
+from fti.pipelines.engines.model_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, ModelFolder
 from fti.pipelines.engines.weights import (
-    ADAPTER_CONFIG,
-    ADAPTER_WEIGHTS,
     LOAD_ERRORS,
-    ModelFolder,
     find_model,
     pick_device,
     quiet_loading,
     tokenizer_sha256,
 )
 from fti.store.errors import ConfigError, ContractError, EngineError, IntegrityError
-from fti.store.types import ModelIdentity, Value
-
-
-class ModelConfig(Value):
-    """Which causal language model, and how it is held in memory."""
-
-    id: str = Field(
-        default="builtin",
-        min_length=1,
-        description="``builtin``, a local folder, or a Hub model OWNER/NAME.",
-    )
-    revision: str = Field(default="", description="Full commit of a Hub model.")
-    device: Literal["auto", "cpu", "cuda", "mps"] = Field(
-        default="auto",
-        description="Where it runs; ``auto`` takes an accelerator when there is one.",
-    )
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
-        default="auto",
-        description="Format of the weights; ``auto``: float32 on a CPU, else bfloat16 or float16.",
-    )
-    quantization: Literal["none", "int8", "4bit"] = Field(
-        default="none",
-        description="``int8`` answers faster on a CPU, a little otherwise, and carries no adapter; "
-        "``4bit`` (NF4) needs a CUDA device and the extra ``fti-llm[gpu]``.",
-    )
-    context_tokens: int | None = Field(
-        default=None,
-        ge=32,
-        description="Use less of the model's context, to bound memory; None: all of it.",
-    )
-    allow_download: bool = Field(
-        default=False, description="Fetch a Hub model that is not on this machine."
-    )
+from fti.store.types import ModelIdentity
 
 
 class Turns:

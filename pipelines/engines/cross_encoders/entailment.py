@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from fti.pipelines.engines.cross_encoders.cross_encoder import CrossEncoderConfig
+from fti.pipelines.engines.model_files import ModelFolder
 from fti.pipelines.engines.weights import (
     LOAD_ERRORS,
-    ModelFolder,
     pick_device,
     quiet_loading,
 )

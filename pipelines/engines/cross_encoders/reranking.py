@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from fti.pipelines.engines.cross_encoders.cross_encoder import CrossEncoderConfig
+from fti.pipelines.engines.model_files import ModelFolder
 from fti.pipelines.engines.weights import (
     LOAD_ERRORS,
-    ModelFolder,
     pick_device,
     quiet_loading,
     require_safetensors,

@@ -23,10 +23,9 @@ from pydantic import Field
 from fti.pipelines.engines.embedders.bert import BertEncoder, bert_encoder
 from fti.pipelines.engines.embedders.cores import shared_cores
 from fti.pipelines.engines.encoding import encodable
+from fti.pipelines.engines.model_files import ModelFolder, file_sha256
 from fti.pipelines.engines.weights import (
     LOAD_ERRORS,
-    ModelFolder,
-    file_sha256,
     find_model,
     pick_device,
     quiet_loading,

@@ -16,7 +16,10 @@ from fti.pipelines.engines.embedders.embedding import (
     all_weights_sha256,
     embedder_folder,
 )
-from fti.pipelines.engines.weights import ModelFolder, quiet_loading
+from fti.pipelines.engines.model_files import ModelFolder
+from fti.pipelines.engines.weights import (
+    quiet_loading,
+)
 from fti.store.contracts.embedder_contract import REGISTRY, EmbedderContract
 from fti.store.errors import ConfigError, ContractError
 from fti.store.types import ModelIdentity

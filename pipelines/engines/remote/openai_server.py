@@ -19,7 +19,12 @@ from urllib.parse import urlsplit
 import httpx
 
 from fti.pipelines.engines.encoding import PromptEncoder
-from fti.pipelines.engines.generation import Delta, Generation, GenerationRequest, ServerConfig
+from fti.pipelines.engines.generator import (
+    Delta,
+    Generation,
+    GenerationRequest,
+    ServerConfig,
+)
 from fti.pipelines.engines.remote.circuit import Attempt, Circuit
 from fti.store.contracts.prompt_contract import TokenCounter
 from fti.store.errors import (

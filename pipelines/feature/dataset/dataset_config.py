@@ -7,7 +7,7 @@ from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from fti.pipelines.engines.generation import GeneratorConfig
+from fti.pipelines.engines.generator import GeneratorConfig
 from fti.store.types import Value
 
 Personal = Literal["email", "phone", "iban", "card", "ip"]

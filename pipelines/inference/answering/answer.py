@@ -22,7 +22,12 @@ from opentelemetry.trace import INVALID_SPAN, Span
 from fti.pipelines.engines.cross_encoders.reranking import Reranker
 from fti.pipelines.engines.embedders.embedding import Embedder
 from fti.pipelines.engines.evidence import Remembering, nearest_sentences_each
-from fti.pipelines.engines.generation import Delta, Generation, GenerationRequest, Generator
+from fti.pipelines.engines.generator import (
+    Delta,
+    Generation,
+    GenerationRequest,
+    Generator,
+)
 from fti.pipelines.inference.answering.citations import attribution, citations
 from fti.pipelines.inference.answering.followup import retrieval_query, standalone
 from fti.pipelines.inference.answering.retrieve import Retriever, plain

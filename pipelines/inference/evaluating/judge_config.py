@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field, model_validator
 
-from fti.pipelines.engines.generation import ServerConfig
+from fti.pipelines.engines.generator import ServerConfig
 from fti.store.types import Value
 
 RUBRIC = """\

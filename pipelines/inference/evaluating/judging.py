@@ -20,7 +20,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from fti.pipelines.engines.generation import GenerationRequest, Generator
+from fti.pipelines.engines.generator import (
+    GenerationRequest,
+    Generator,
+)
 from fti.pipelines.inference.evaluating.grading import UNREADABLE, graded
 from fti.pipelines.inference.evaluating.judge_config import JudgeConfig
 from fti.pipelines.inference.evaluating.metrics import kappa

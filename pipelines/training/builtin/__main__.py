@@ -67,7 +67,7 @@ def train(options: argparse.Namespace) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from fti.pipelines.engines.causal_lm.builtin import base_model
+    from fti.pipelines.engines.builtin_model import base_model
     from fti.pipelines.engines.embedders.embedding import EmbedderConfig, load_embedder
     from fti.pipelines.training.builtin.export import write_adapter
     from fti.pipelines.training.builtin.reading_rows import read_corpus
@@ -110,7 +110,8 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     import torch
 
     from fti.pipelines.engines.embedders.embedding import EmbedderConfig, load_embedder
-    from fti.pipelines.engines.generation import GeneratorConfig, load_generator
+    from fti.pipelines.engines.generation import load_generator
+    from fti.pipelines.engines.generator import GeneratorConfig
     from fti.pipelines.training.builtin.evaluate import (
         AS_SERVED,
         REFUSE_ABOVE,

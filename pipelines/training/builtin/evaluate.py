@@ -18,7 +18,11 @@ from typing import TYPE_CHECKING, Any
 
 from fti.pipelines.engines.encoding import encode_prompt, encode_text
 from fti.pipelines.engines.evidence import nearest_sentences
-from fti.pipelines.engines.generation import ExtractiveGenerator, GenerationRequest, Generator
+from fti.pipelines.engines.extractive import ExtractiveGenerator
+from fti.pipelines.engines.generator import (
+    GenerationRequest,
+    Generator,
+)
 from fti.pipelines.training.builtin.evidence_rows import nearest_texts
 from fti.pipelines.training.builtin.reading_rows import FORM, Asked, Corpus, Text, jsonl, shown
 from fti.store.proof.gate import bootstrap_interval

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fti.pipelines.engines.weights import ADAPTER_CONFIG, ADAPTER_WEIGHTS
+from fti.pipelines.engines.model_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from fti.pipelines.training.builtin.train import LINEAR, LOG, MODEL, STATE
 from fti.store.files.atomic import write_bytes, write_json
 

@@ -13,10 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fti.pipelines.engines.evidence import Remembering
-from fti.pipelines.engines.weights import ADAPTER_WEIGHTS, quiet_loading
+from fti.pipelines.engines.model_files import ADAPTER_WEIGHTS
+from fti.pipelines.engines.weights import (
+    quiet_loading,
+)
 from fti.pipelines.training.builtin.branches import Batch, Encoded, batches, collate, encode_row
-from fti.pipelines.training.builtin.recipe import Recipe, Stream
 from fti.pipelines.training.builtin.reading_rows import Corpus
+from fti.pipelines.training.builtin.recipe import Recipe, Stream
 
 if TYPE_CHECKING:
     from peft import PeftModel

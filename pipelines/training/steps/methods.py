@@ -9,7 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fti.pipelines.engines.causal_lm.loading import LoadedModel
-from fti.pipelines.engines.weights import ADAPTER_CONFIG, quiet_loading
+from fti.pipelines.engines.model_files import ADAPTER_CONFIG
+from fti.pipelines.engines.weights import (
+    quiet_loading,
+)
 from fti.pipelines.training.steps.loss import bare
 from fti.pipelines.training.training_config import TrainingConfig
 from fti.store.errors import TrainingError

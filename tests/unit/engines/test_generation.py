@@ -15,18 +15,22 @@ from pydantic import ValidationError
 from fti.pipelines.engines.causal_lm import decoding
 from fti.pipelines.engines.causal_lm.batching import Batcher
 from fti.pipelines.engines.causal_lm.decoding import Job, TextStream
-from fti.pipelines.engines.causal_lm.loading import LoadedModel, ModelConfig, load_causal_lm
+from fti.pipelines.engines.causal_lm.loading import (
+    LoadedModel,
+    load_causal_lm,
+)
+from fti.pipelines.engines.causal_lm.transformers_generator import TransformersGenerator
 from fti.pipelines.engines.embedders.embedding import HashingEmbedder
-from fti.pipelines.engines.generation import (
-    ExtractiveGenerator,
+from fti.pipelines.engines.extractive import ExtractiveGenerator
+from fti.pipelines.engines.generation import load_generator
+from fti.pipelines.engines.generator import (
     Generation,
     GenerationRequest,
     Generator,
     GeneratorConfig,
-    TransformersGenerator,
-    load_generator,
-    split_sentences,
 )
+from fti.pipelines.engines.model_config import ModelConfig
+from fti.pipelines.engines.sentences import split_sentences
 from fti.store.contracts.prompt_contract import PromptForm
 from fti.store.errors import ContractError, GenerationFailed, QuestionTooLong
 from fti.store.types import Message, Passage

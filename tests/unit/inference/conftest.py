@@ -10,10 +10,12 @@ from typing import Any
 import pytest
 
 from fti.pipelines.engines.embedders.embedding import HashingEmbedder
-from fti.pipelines.engines.generation import (
-    Delta,
+from fti.pipelines.engines.extractive import (
     EmbedderCounter,
     ExtractiveGenerator,
+)
+from fti.pipelines.engines.generator import (
+    Delta,
     Generation,
     GenerationRequest,
 )

@@ -15,11 +15,12 @@ from fti.pipelines.engines.embedders.embedding import HashingEmbedder
 from fti.pipelines.engines.encoding import IGNORED, encode_example
 from fti.pipelines.engines.evidence import Remembering
 from fti.pipelines.engines.weights import quiet_loading
-from fti.pipelines.training.builtin import evaluate, rows
+from fti.pipelines.training.builtin import evaluate
+from fti.pipelines.training.builtin import reading_rows as rows
 from fti.pipelines.training.builtin.branches import batches, collate, encode_row
 from fti.pipelines.training.builtin.evidence_rows import evidence_row
-from fti.pipelines.training.builtin.recipe import Recipe, Stream
 from fti.pipelines.training.builtin.reading_rows import Asked, Mix, Text
+from fti.pipelines.training.builtin.recipe import Recipe, Stream
 from tests.support.tiny_model import chatml_tokenizer
 
 RECIPE = Recipe(tokens_per_step=600, tokens_per_batch=400, row_tokens=1000, rank=2, alpha=4.0)

@@ -7,7 +7,11 @@ from typing import Any
 
 import pytest
 
-from fti.pipelines.engines.causal_lm.loading import LoadedModel, ModelConfig, load_causal_lm
+from fti.pipelines.engines.causal_lm.loading import (
+    LoadedModel,
+    load_causal_lm,
+)
+from fti.pipelines.engines.model_config import ModelConfig
 from fti.pipelines.training.steps import loss
 from fti.pipelines.training.steps.loss import Measured
 from fti.pipelines.training.steps.methods import get_weights

@@ -8,8 +8,12 @@ from typing import Any
 
 import pytest
 
-from fti.pipelines.engines.causal_lm.loading import LoadedModel, ModelConfig, load_causal_lm
+from fti.pipelines.engines.causal_lm.loading import (
+    LoadedModel,
+    load_causal_lm,
+)
 from fti.pipelines.engines.encoding import IGNORED, EncodedExample, PromptEncoder
+from fti.pipelines.engines.model_config import ModelConfig
 from fti.pipelines.training.examples import EncodedPair, EncodedPairs, encode_pairs
 from fti.pipelines.training.preferences import Preferences, log_likelihoods
 from fti.pipelines.training.steps import methods

@@ -6,8 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from fti.pipelines.engines.causal_lm.loading import LoadedModel, ModelConfig, load_causal_lm
+from fti.pipelines.engines.causal_lm.loading import (
+    LoadedModel,
+    load_causal_lm,
+)
 from fti.pipelines.engines.encoding import IGNORED, EncodedExample
+from fti.pipelines.engines.model_config import ModelConfig
 from fti.pipelines.training.preflight import Estimate, available_bytes, require_fit
 from fti.pipelines.training.steps.loss import Responses
 from fti.pipelines.training.steps.methods import trainable

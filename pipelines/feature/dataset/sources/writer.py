@@ -14,7 +14,11 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from fti.pipelines.engines.generation import Generation, GenerationRequest, Generator
+from fti.pipelines.engines.generator import (
+    Generation,
+    GenerationRequest,
+    Generator,
+)
 from fti.pipelines.feature.asking.quality import (
     FILTERS,
     Candidate,

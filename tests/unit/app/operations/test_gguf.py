@@ -57,9 +57,9 @@ def test_the_go_template_says_the_same() -> None:
 
 
 def test_the_template_of_the_model_that_ships_can_be_said() -> None:
-    from fti.pipelines.engines.weights import BUILTIN_LM
+    from fti.pipelines.engines.builtin_model import SHIPPED
 
-    tokenizer = AutoTokenizer.from_pretrained(BUILTIN_LM, local_files_only=True)
+    tokenizer = AutoTokenizer.from_pretrained(SHIPPED, local_files_only=True)
     turns = turn_template(rendering(tokenizer), model="builtin")
     assert turns.render(TALK) == rendering(tokenizer)(TALK, True)
 

@@ -13,8 +13,9 @@ from fti.pipelines.engines.causal_lm.batching import Batcher, _Asked, _Rows
 from fti.pipelines.engines.causal_lm.decoding import Job
 from fti.pipelines.engines.causal_lm.loading import LoadedModel
 from fti.pipelines.engines.causal_lm.prefixes import Prefixes
+from fti.pipelines.engines.causal_lm.transformers_generator import TransformersGenerator
 from fti.pipelines.engines.encoding import PromptEncoder, encode_prompt
-from fti.pipelines.engines.generation import GenerationRequest, TransformersGenerator
+from fti.pipelines.engines.generator import GenerationRequest
 from fti.store.contracts.prompt_contract import PromptForm
 from fti.store.errors import GenerationFailed
 from fti.store.types import Message

@@ -13,13 +13,14 @@ from fti.pipelines.engines.causal_lm.loading import (
     ADAPTER_CONFIG,
     ADAPTER_WEIGHTS,
     LoadedModel,
-    ModelConfig,
     Turns,
     load_causal_lm,
     save_merged,
 )
-from fti.pipelines.engines.generation import GenerationRequest, TransformersGenerator
-from fti.pipelines.engines.weights import file_sha256
+from fti.pipelines.engines.causal_lm.transformers_generator import TransformersGenerator
+from fti.pipelines.engines.generator import GenerationRequest
+from fti.pipelines.engines.model_config import ModelConfig
+from fti.pipelines.engines.model_files import file_sha256
 from fti.store.errors import (
     ConfigError,
     ContractError,

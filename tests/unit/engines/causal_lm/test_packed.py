@@ -10,9 +10,14 @@ import torch
 
 from fti.pipelines.engines.causal_lm import packed
 from fti.pipelines.engines.causal_lm.decoding import forward
-from fti.pipelines.engines.causal_lm.loading import LoadedModel, ModelConfig, load_causal_lm
+from fti.pipelines.engines.causal_lm.loading import (
+    LoadedModel,
+    load_causal_lm,
+)
 from fti.pipelines.engines.causal_lm.packed import PackedForward, is_packed, pack_linears
-from fti.pipelines.engines.generation import GeneratorConfig, serve_here
+from fti.pipelines.engines.causal_lm.transformers_generator import serve_here
+from fti.pipelines.engines.generator import GeneratorConfig
+from fti.pipelines.engines.model_config import ModelConfig
 from tests.support.tiny_model import make_adapter
 
 ROWS = torch.linspace(-2.0, 2.0, 3 * 24).view(3, 24)

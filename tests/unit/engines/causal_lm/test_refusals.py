@@ -8,8 +8,9 @@ import pytest
 
 from fti.pipelines.engines.causal_lm.loading import LoadedModel
 from fti.pipelines.engines.causal_lm.refusals import DECISIVE, Refusal
+from fti.pipelines.engines.causal_lm.transformers_generator import TransformersGenerator
 from fti.pipelines.engines.encoding import encode_text
-from fti.pipelines.engines.generation import GenerationRequest, TransformersGenerator
+from fti.pipelines.engines.generator import GenerationRequest
 from fti.store.types import Message
 from tests.unit.engines.test_generation import reference_ids, request, streamed
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fti.pipelines.engines.cross_encoders.entailment import EntailmentConfig, load_entailment
-from fti.pipelines.engines.weights import file_sha256
+from fti.pipelines.engines.model_files import file_sha256
 from fti.store.errors import ConfigError, IntegrityError, ModelUnavailable
 from tests.support.tiny_model import make_cross_encoder
 

@@ -13,7 +13,7 @@ from fti.pipelines.engines.cross_encoders.reranking import (
     load_reranker,
     rerank,
 )
-from fti.pipelines.engines.weights import file_sha256
+from fti.pipelines.engines.model_files import file_sha256
 from fti.store.errors import EngineError, ModelUnavailable
 from fti.store.types import Passage
 from tests.support.tiny_model import make_cross_encoder

@@ -13,7 +13,11 @@ import pytest
 
 from fti.pipelines.engines.embedders.embedding import HashingEmbedder
 from fti.pipelines.engines.encoding import encode_prompt
-from fti.pipelines.engines.generation import GenerationRequest, GeneratorConfig, load_generator
+from fti.pipelines.engines.generation import load_generator
+from fti.pipelines.engines.generator import (
+    GenerationRequest,
+    GeneratorConfig,
+)
 from fti.pipelines.engines.remote import openai_server
 from fti.pipelines.engines.remote.openai_server import EstimatedCounter, OpenAIGenerator
 from fti.store.errors import (

@@ -10,7 +10,7 @@ import pytest
 from pydantic import ValidationError
 
 from fti.pipelines.engines.embedders.embedding import HashingEmbedder
-from fti.pipelines.engines.generation import EmbedderCounter
+from fti.pipelines.engines.extractive import EmbedderCounter
 from fti.pipelines.feature.asking.quality import FILTERS, folded, holds
 from fti.pipelines.feature.dataset.dataset_config import DatasetConfig
 from fti.pipelines.feature.dataset.instructions import build_dataset

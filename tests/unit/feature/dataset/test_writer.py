@@ -9,13 +9,11 @@ from typing import Any
 
 import pytest
 
+from fti.pipelines.engines.causal_lm.transformers_generator import TransformersGenerator
 from fti.pipelines.engines.embedders.embedding import HashingEmbedder
-from fti.pipelines.engines.generation import (
-    ExtractiveGenerator,
-    GeneratorConfig,
-    TransformersGenerator,
-    load_generator,
-)
+from fti.pipelines.engines.extractive import ExtractiveGenerator
+from fti.pipelines.engines.generation import load_generator
+from fti.pipelines.engines.generator import GeneratorConfig
 from fti.pipelines.engines.remote import openai_server
 from fti.pipelines.feature.dataset.asked import Asked, Tally
 from fti.pipelines.feature.dataset.dataset_config import WriterConfig
@@ -287,8 +285,11 @@ def taught(folder: Path, corpus: Corpus, chunk: Chunk, reply: str) -> Transforme
     """The tiny model after it has learned one reply by heart."""
     import torch
 
-    from fti.pipelines.engines.causal_lm.loading import ModelConfig, load_causal_lm
+    from fti.pipelines.engines.causal_lm.loading import (
+        load_causal_lm,
+    )
     from fti.pipelines.engines.encoding import encode_example
+    from fti.pipelines.engines.model_config import ModelConfig
 
     loaded = load_causal_lm(ModelConfig(id=str(folder), device="cpu"))
     blank = QuestionWriter(ExtractiveGenerator(HashingEmbedder()), WriterConfig(questions=1),

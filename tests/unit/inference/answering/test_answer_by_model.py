@@ -6,9 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from fti.pipelines.engines.causal_lm.loading import ModelConfig, load_causal_lm
+from fti.pipelines.engines.causal_lm.loading import (
+    load_causal_lm,
+)
+from fti.pipelines.engines.causal_lm.transformers_generator import TransformersGenerator
 from fti.pipelines.engines.encoding import encode_prompt
-from fti.pipelines.engines.generation import TransformersGenerator
+from fti.pipelines.engines.model_config import ModelConfig
 from fti.store.types import Message
 from tests.support.tiny_model import SPECIAL, make_tiny_lm
 from tests.unit.inference.conftest import World

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from fti.pipelines.engines.causal_lm.transformers_generator import TransformersGenerator
 from fti.pipelines.engines.embedders.embedding import HashingEmbedder
-from fti.pipelines.engines.generation import GenerationRequest, TransformersGenerator
+from fti.pipelines.engines.generator import GenerationRequest
 from fti.store.errors import GenerationFailed
 from fti.store.types import Answer, Message
 from tests.unit.inference.conftest import World

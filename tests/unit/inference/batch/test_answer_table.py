@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from fti.pipelines.engines.generation import GenerationRequest
+from fti.pipelines.engines.generator import GenerationRequest
 from fti.pipelines.inference.batch.answer_table import BatchReport, answer_batch
 from fti.pipelines.inference.batch.outputs import (
     JsonLines,

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from fti.pipelines.engines.embedders.embedding import HashingEmbedder
-from fti.pipelines.engines.generation import GenerationRequest
+from fti.pipelines.engines.generator import GenerationRequest
 from fti.pipelines.inference.answering.retrieve import Retriever
 from fti.pipelines.inference.evaluating.evaluation import (
     Abstention,

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from fti.pipelines.engines.generation import ServerConfig
+from fti.pipelines.engines.generator import ServerConfig
 from fti.pipelines.engines.remote import openai_server
 from fti.pipelines.engines.remote.openai_server import OpenAIGenerator
 from fti.pipelines.inference.evaluating.judge_config import JudgeConfig

@@ -10,11 +10,12 @@ import pytest
 
 from fti.pipelines.engines.causal_lm.loading import (
     LoadedModel,
-    ModelConfig,
     load_causal_lm,
     load_whole,
 )
-from fti.pipelines.engines.generation import GenerationRequest, TransformersGenerator
+from fti.pipelines.engines.causal_lm.transformers_generator import TransformersGenerator
+from fti.pipelines.engines.generator import GenerationRequest
+from fti.pipelines.engines.model_config import ModelConfig
 from fti.pipelines.training.steps import methods
 from fti.pipelines.training.steps.methods import noisy_embeddings, require_device, trainable
 from fti.store.errors import ContractError, TrainingError

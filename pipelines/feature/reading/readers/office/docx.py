@@ -33,15 +33,15 @@ from fti.pipelines.feature.reading.readers.office.numbering import (
     is_on,
     value,
 )
-from fti.pipelines.feature.reading.readers.office.package import (
+from fti.pipelines.feature.reading.readers.office.symbols import symbol, with_symbols
+from fti.pipelines.feature.reading.readers.office.titles import stated_title
+from fti.pipelines.feature.reading.readers.package import (
     OfficeParts,
     Package,
     Relation,
     inspect_package,
     not_whole,
 )
-from fti.pipelines.feature.reading.readers.office.symbols import symbol, with_symbols
-from fti.pipelines.feature.reading.readers.office.titles import stated_title
 from fti.pipelines.feature.reading.readers.web.html import render_html
 from fti.store.errors import ExtractionError
 

@@ -16,8 +16,8 @@ from fti.pipelines.feature.reading.readers.office.formulas import from_mathml
 from fti.pipelines.feature.reading.readers.office.inline import Line, Script
 from fti.pipelines.feature.reading.readers.office.merged_cells import Cell, in_one_cell, spread
 from fti.pipelines.feature.reading.readers.office.odf_styles import TEXT, ListCounts, OdfStyles
-from fti.pipelines.feature.reading.readers.office.package import Package, inspect_package
 from fti.pipelines.feature.reading.readers.office.titles import stated_title
+from fti.pipelines.feature.reading.readers.package import Package, inspect_package
 from fti.pipelines.feature.reading.readers.web.xml import local_name
 from fti.store.errors import ExtractionError
 

@@ -21,9 +21,9 @@ from fti.pipelines.feature.reading.readers.office.drawings import (
 from fti.pipelines.feature.reading.readers.office.formulas import from_omml
 from fti.pipelines.feature.reading.readers.office.inline import Line, Script
 from fti.pipelines.feature.reading.readers.office.merged_cells import Cell, spread
-from fti.pipelines.feature.reading.readers.office.package import inspect_package, not_whole
 from fti.pipelines.feature.reading.readers.office.symbols import with_symbols
 from fti.pipelines.feature.reading.readers.office.titles import stated_title
+from fti.pipelines.feature.reading.readers.package import inspect_package, not_whole
 from fti.pipelines.feature.reading.readers.web.xml import local_name, parse_xml
 from fti.store.errors import ExtractionError
 

@@ -17,7 +17,7 @@ from functools import cached_property
 from typing import Any
 
 from fti.pipelines.feature.reading.cleaning import clean_line
-from fti.pipelines.feature.reading.readers.office.package import Package, not_whole
+from fti.pipelines.feature.reading.readers.package import Package, not_whole
 from fti.pipelines.feature.reading.readers.sheets import numberformats
 from fti.pipelines.feature.reading.readers.sheets.grid import Kind
 from fti.store.errors import ExtractionError

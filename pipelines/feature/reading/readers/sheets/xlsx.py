@@ -10,7 +10,7 @@ from itertools import pairwise
 from fti.pipelines.feature.reading.cleaning import clean_line
 from fti.pipelines.feature.reading.readers.base import Extracted, SourcesConfig, facts
 from fti.pipelines.feature.reading.readers.markdown import heading
-from fti.pipelines.feature.reading.readers.office.package import Package, inspect_package, not_whole
+from fti.pipelines.feature.reading.readers.package import Package, inspect_package, not_whole
 from fti.pipelines.feature.reading.readers.sheets.grid import (
     Kind,
     find_head,

@@ -9,7 +9,7 @@ from urllib.parse import unquote
 
 from fti.pipelines.feature.reading.cleaning import clean, clean_line
 from fti.pipelines.feature.reading.readers.base import Extracted, SourcesConfig, facts
-from fti.pipelines.feature.reading.readers.office.package import Package
+from fti.pipelines.feature.reading.readers.package import Package
 from fti.pipelines.feature.reading.readers.web.html import render_html
 from fti.pipelines.feature.reading.readers.web.xml import parse_xml
 from fti.store.errors import ExtractionError

