@@ -1,7 +1,7 @@
 """Where a model's files lie on this machine, and what they hash to.
 
-A model is named in one of four ways: ``builtin`` (``engines.builtin_model``), ``package:NAME`` (carried
-by an installed package), a local folder, or ``OWNER/NAME`` on the Hugging Face Hub with a pinned
+A model is named in one of four ways: ``builtin`` (``builtin_model``), ``package:NAME`` (carried by
+an installed package), a local folder, or ``OWNER/NAME`` on the Hugging Face Hub with a pinned
 commit. Nothing is downloaded unless it was allowed, and pickled weights are never opened.
 """
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from fti.pipelines.engines import builtin_model
 from fti.pipelines.engines.causal_lm.loading import (
     load_causal_lm,
 )
