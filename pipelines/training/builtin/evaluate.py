@@ -38,7 +38,7 @@ EVIDENCE_SENTENCES = 4
 
 GOLD, AS_SERVED = "gold paragraph", "as served"
 
-REFUSE_ABOVE = 0.2
+REFUSE_ABOVE = 0.5
 """How likely a refusal must be to stand: what the default profile says."""
 
 
