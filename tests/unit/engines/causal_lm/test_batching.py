@@ -288,7 +288,9 @@ def test_a_cache_that_cannot_be_merged_is_shared_by_those_who_begin_together_onl
     generator = TransformersGenerator(loaded)
     alone = [list(generator.stream(request(text, max_new_tokens=9))) for text in TEXTS]
     for module in ("batching", "prefixes"):
-        monkeypatch.setattr(f"pipelines.engines.{module}.mergeable", lambda cache: False)
+        monkeypatch.setattr(
+            f"fti.pipelines.engines.causal_lm.{module}.mergeable", lambda cache: False
+        )
     watched.shapes.clear()
     requests = [request(text, max_new_tokens=9) for text in TEXTS]
     together = TransformersGenerator(replace(loaded)).generate(requests)

@@ -18,7 +18,7 @@ _HOSTILE_PARSER = """
 import os, time
 
 class BeautifulSoup:
-    def __init__(self, markup, features):
+    def __init__(self, markup, features, **options):
         if "hang" in markup:
             time.sleep(600)
         if "wait" in markup:
