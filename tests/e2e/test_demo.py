@@ -8,11 +8,12 @@ from tests.e2e.conftest import Fti
 
 
 @pytest.mark.heavy
+@pytest.mark.timeout(900)  # with the built-in model itself, as a user runs it
 def test_the_demo_goes_round_the_whole_loop_and_prints_one_object(fti_default: Fti) -> None:
     store = str(fti_default.home / "demo")
     facts = fti_default.run(
         "demo", "--train-seconds", "5", "--cases", "5", "--store", store,
-        "--set", "dataset.max_rows=60", timeout=280,
+        "--set", "dataset.max_rows=60", timeout=840,
     )  # fmt: skip
     assert facts["ingest"]["added"] == 40
     cited = {c["document"].rpartition("/")[2] for a in facts["asked"] for c in a["citations"]}
