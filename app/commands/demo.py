@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from fti.store.types import Case, DatasetVersion
     from fti.store.versioned.registry import ModelVersion
 
-FOLDER = Path(__file__).parent.parent / "demo"
+FOLDER = Path(__file__).resolve().parent.parent / "demo"  # not by the link of a clone
 NAME = "workshop"
 MODEL = "reader"
 QUESTIONS = (
