@@ -36,6 +36,8 @@ from fti.store.versioned.versions import check_name
 #: A reader may still be at a version that was the latest a moment ago.
 SHORTEST_AGE = timedelta(hours=1)
 _KEPT = "fti.kept."  # tags of ours that protect versions from one pruning
+_TAGGED = "tagged version"  # in LanceDB's refusal to prune past one
+_EARLIER = 20  # up to how many versions' ends a refused pruning is tried
 
 
 class FeatureVersion(Value):
@@ -318,16 +320,24 @@ class History:
             return
         # LanceDB refuses to prune past a tagged version: it prunes up to the oldest that stays. The
         # age is measured when it comes to that, after compacting; so that is done before, and the
-        # end lies as early as it may.
+        # end lies as early as it may. It counts from LanceDB's own clock, though, a little later
+        # than this one: where a version that stays was written within that time, it refuses and
+        # removes nothing. Then once more, and in the end up to an earlier version: what is left
+        # goes the next time.
         versions = self._existing(name)
         oldest = min((at for v, at in versions if v in wanted), default=cutoff)
-        before = [at for _, at in versions if at < min(oldest, cutoff)]
-        if not before:
-            return
-        until = max(before) + timedelta(milliseconds=1)
+        before = sorted((at for _, at in versions if at < min(oldest, cutoff)), reverse=True)
         with self._lance.writing():
-            table.optimize(cleanup_older_than=NEVER)
-            table.optimize(cleanup_older_than=now() - until)
+            if before:
+                table.optimize(cleanup_older_than=NEVER)
+            for last in (*before[:1] * 5, *before[1:_EARLIER]):
+                try:
+                    table.optimize(cleanup_older_than=now() - last - timedelta(milliseconds=1))
+                except RuntimeError as error:
+                    if _TAGGED not in str(error):
+                        raise
+                else:
+                    break
 
     @contextmanager
     def _protected(self, name: str, wanted: set[int]) -> Iterator[None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -185,6 +186,28 @@ def test_pruning_removes_the_old_and_keeps_what_is_tagged_or_in_use(
     assert features.history.tags() == {"prod": versions[2]}, "no tag of our own is left"
     left(features, "text 6")
     assert features.maintain().rows == 1
+
+
+def test_a_refused_pruning_takes_what_it_can_and_leaves_the_rest_to_the_next(
+    features: FeatureStore, at_once: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """LanceDB's clock may be read so late that a version that stays seems old enough to go."""
+    monkeypatch.setattr(history, "has_pylance", lambda: False)
+    versions = [left(features, f"text {number}") for number in range(4)]
+    features.history.tag("prod", versions[2])
+    clock = history.now
+    time.sleep(3)
+    with monkeypatch.context() as late:
+        late.setattr(history, "now", lambda: clock() - timedelta(seconds=2.9))
+        late.setattr(history, "SHORTEST_AGE", timedelta(seconds=-60))
+        refused = features.history.prune({}, older_than=timedelta(seconds=-60))
+
+    assert refused.removed == ()
+    assert texts(features.checkout(versions[0])) == ["text 0"], "nothing half removed"
+    assert features.history.tags() == {"prod": versions[2]}
+    done = features.history.prune({}, older_than=timedelta(0))
+    assert set(versions[:2]) <= set(done.removed)
+    assert texts(features.checkout("prod")) == ["text 2"]
 
 
 def test_versions_beyond_those_to_stay_go_and_their_records_too(
