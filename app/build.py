@@ -186,6 +186,7 @@ def base_contract(settings: Settings, base: ModelIdentity, embedder: EmbedderIde
         max_passages=prompt.max_passages,
         max_passage_tokens=prompt.max_passage_tokens,
         evidence_sentences=prompt.evidence_sentences,
+        evidence_choice=prompt.evidence_choice,
         abstain_below=prompt.abstain_below,
         refuse_above=prompt.refuse_above,
     )

@@ -32,7 +32,7 @@ from fti.pipelines.feature.feature_config import FeatureConfig, MonitoringConfig
 from fti.pipelines.inference.inference_config import BatchConfig, EvaluationConfig, InferenceConfig
 from fti.pipelines.training.train_embedder import EmbedderTrainingConfig
 from fti.pipelines.training.training_config import TrainingConfig
-from fti.store.contracts.prompt_contract import BUILTIN_FORM, PromptForm
+from fti.store.contracts.prompt_contract import BUILTIN_FORM, EvidenceChoice, PromptForm
 from fti.store.errors import ConfigError
 from fti.store.proof.gate import GateConfig
 from fti.store.types import Value
@@ -54,8 +54,13 @@ class PromptConfig(Value):
     evidence_sentences: int = Field(
         default=0,
         ge=0,
-        description="Show only so many sentences of the passages, those nearest to the question, "
-        "which a small model reads better; 0: whole passages.",
+        description="Show only so many sentences of the passages, those that fit the question "
+        "best, which a small model reads better; 0: whole passages.",
+    )
+    evidence_choice: EvidenceChoice = Field(
+        default="hybrid",
+        description="What chooses these sentences. hybrid: similarity, the words shared with the "
+        "question and the passage's rank; similarity: that alone, which finds fewer answers.",
     )
     abstain_below: float | None = Field(
         default=None,

@@ -6,12 +6,17 @@ same selection stands in front of training and of serving, because the contract 
 
 from __future__ import annotations
 
+import math
+import re
+import unicodedata
+from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from fti.pipelines.engines.context import context_at
 from fti.pipelines.engines.embedders.embedding import Embedder, Vectors
 from fti.pipelines.engines.sentences import sentence_spans
+from fti.store.contracts.prompt_contract import EvidenceChoice
 from fti.store.types import CONTEXT, EmbedderIdentity, Passage
 
 if TYPE_CHECKING:
@@ -20,15 +25,28 @@ if TYPE_CHECKING:
 
 _Sentence = tuple[int, int, int, str]  # number of its passage, where it starts and ends, its text
 
+# Chosen on 500 questions about the reader's training articles, with the passages that hybrid search
+# found: of the answers, 88 % stand in the 4 sentences chosen so, 80 % in those nearest alone.
+# Neither number matters much: from 0.3 to 0.5, and from 0.15 to 0.5, it is 86 to 89 %.
+_WORDS_WEIGHT = 0.4  # share of the words in how well a sentence fits, the rest is the embedding's
+_RANK_WEIGHT = 0.3  # what the first passage's sentences have ahead, the second's half of it, ...
+_SATURATION = 1.2  # BM25's k1
+_UNSPACED = 0x2E7F  # signs beyond it (Chinese, Japanese, Korean) are hardly set apart by spaces
+
 
 def nearest_sentences(
-    question: str, passages: Sequence[Passage], embedder: Embedder, *, count: int
+    question: str,
+    passages: Sequence[Passage],
+    embedder: Embedder,
+    *,
+    count: int,
+    choice: EvidenceChoice = "similarity",
 ) -> tuple[Passage, ...]:
-    """The passages cut to their ``count`` sentences, over all of them, nearest to the question.
+    """The passages cut to the ``count`` sentences, over all of them, that fit the question best.
 
     A passage with several of these sentences runs from the first to the last of them, so that its
     offsets stay those of a stretch of its document. Passages without any are left out; the one
-    with the nearest sentence comes first. Passages that hold no sentence at all come back as they
+    with the best sentence comes first. Passages that hold no sentence at all come back as they
     are.
 
     Args:
@@ -36,8 +54,11 @@ def nearest_sentences(
         passages: best first.
         embedder: compares sentences with the question.
         count: how many sentences to keep.
+        choice: by the embeddings' similarity alone, or "hybrid": by that, by the words that the
+            sentence shares with the question (those rare among the passages' sentences count
+            most, as in BM25: Robertson and Zaragoza 2009), and by its passage's rank.
     """
-    return nearest_sentences_each([(question, passages)], embedder, count=count)[0]
+    return nearest_sentences_each([(question, passages)], embedder, count=count, choice=choice)[0]
 
 
 def nearest_sentences_each(
@@ -45,6 +66,7 @@ def nearest_sentences_each(
     embedder: Embedder,
     *,
     count: int,
+    choice: EvidenceChoice = "similarity",
     known: Sequence[NDArray[np.float32] | None] | None = None,
 ) -> list[tuple[Passage, ...]]:
     """``nearest_sentences`` for many questions, each with its passages.
@@ -55,6 +77,7 @@ def nearest_sentences_each(
         asked: questions with their passages.
         embedder: compares sentences with the questions.
         count: how many sentences to keep of each question's passages.
+        choice: as in ``nearest_sentences``.
         known: the questions' vectors, where they were embedded already.
     """
     spans = [_sentences(passages) for _, passages in asked]
@@ -67,12 +90,16 @@ def nearest_sentences_each(
     new = [question for (question, _), vector in zip(asked, given, strict=True) if vector is None]
     embedded = iter(embedder.embed_queries(new) if new else ())
     questions = [next(embedded) if vector is None else vector for vector in given]
-    return [
-        _nearest(passages, found, vectors[[row[text] for *_, text in found]] @ question, count)
-        if found
-        else tuple(passages)
-        for (_, passages), found, question in zip(asked, spans, questions, strict=True)
-    ]
+    out: list[tuple[Passage, ...]] = []
+    for (text, passages), found, question in zip(asked, spans, questions, strict=True):
+        if not found:
+            out.append(tuple(passages))
+            continue
+        fits = vectors[[row[sentence] for *_, sentence in found]] @ question
+        if choice == "hybrid":
+            fits = _hybrid(text, found, fits)
+        out.append(_best(passages, found, fits, count))
+    return out
 
 
 def _sentences(passages: Sequence[Passage]) -> list[_Sentence]:
@@ -83,10 +110,63 @@ def _sentences(passages: Sequence[Passage]) -> list[_Sentence]:
     ]
 
 
-def _nearest(
-    passages: Sequence[Passage], sentences: Sequence[_Sentence], similarities: Vectors, count: int
+def _hybrid(
+    question: str, sentences: Sequence[_Sentence], similarities: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """How well each sentence fits, by similarity, words and rank; larger is better."""
+    import numpy as np
+
+    shared = np.asarray(_shared_words(question, [text for *_, text in sentences]), np.float32)
+    ranks = np.asarray([1 / (1 + number) for number, *_ in sentences], np.float32)
+    return (
+        (1 - _WORDS_WEIGHT) * _spread(similarities)
+        + _WORDS_WEIGHT * _spread(shared)
+        + _RANK_WEIGHT * ranks
+    )
+
+
+def _spread(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The values from 0, the least of them, to 1, the greatest."""
+    least = values.min()
+    return (values - least) / max(float(values.max() - least), 1e-9)
+
+
+def _shared_words(question: str, sentences: Sequence[str]) -> list[float]:
+    """Each sentence's BM25 for the question, among these sentences; a length does not count."""
+    counts = [Counter(_words(sentence)) for sentence in sentences]
+    holding = Counter(word for count in counts for word in count)
+    asked = {
+        word: math.log(1 + (len(counts) - holding[word] + 0.5) / (holding[word] + 0.5))
+        for word in set(_words(question))
+    }
+    return [
+        sum(
+            rare * count[word] * (_SATURATION + 1) / (count[word] + _SATURATION)
+            for word, rare in asked.items()
+            if word in count
+        )
+        for count in counts
+    ]
+
+
+def _words(text: str) -> list[str]:
+    """Words in one case and without a plural's s; in scripts without spaces, pairs of signs."""
+    out: list[str] = []
+    for word in re.findall(r"\w+", unicodedata.normalize("NFKC", text).casefold()):
+        if any(ord(sign) > _UNSPACED for sign in word):
+            out += [word[at : at + 2] for at in range(max(1, len(word) - 1))]
+        else:
+            out.append(word[:-1] if len(word) > 3 and word.endswith("s") else word)
+    return out
+
+
+def _best(
+    passages: Sequence[Passage],
+    sentences: Sequence[_Sentence],
+    fits: NDArray[np.float32],
+    count: int,
 ) -> tuple[Passage, ...]:
-    nearest = (-similarities).argsort(kind="stable")[:count]
+    nearest = (-fits).argsort(kind="stable")[:count]
     reach: dict[int, tuple[int, int]] = {}
     for index in nearest.tolist():
         number, start, end, _ = sentences[index]

@@ -214,6 +214,7 @@ def _evidence(
         row.passages[: contract.max_passages],
         embedder,
         count=contract.evidence_sentences,
+        choice=contract.evidence_choice,
     )
     places = {passage.chunk_id: number for number, passage in enumerate(shown, start=1)}
     cited = [row.passages[number - 1] for number in row.citations]

@@ -20,6 +20,9 @@ from pydantic import Field
 from fti.store.errors import EmptyQuestion, QuestionTooLong
 from fti.store.types import EmbedderIdentity, Message, ModelIdentity, Passage, Value, sha256_hex
 
+EvidenceChoice = Literal["similarity", "hybrid"]
+"""How evidence sentences are chosen; see ``engines.evidence.nearest_sentences``."""
+
 DEFAULT_ABSTENTION = "The passages do not answer this question."
 
 # Markers stand in a row at the start or after white space, so that code in an answer (``m[0][1]``)
@@ -169,7 +172,8 @@ class Contract(Value):
     ``max_prompt_tokens`` bounds the encoded prompt, ``max_new_tokens`` the answer; their sum must
     fit the model's context. ``max_passages`` and ``max_passage_tokens`` bound what of the retrieved
     passages enters the prompt. Where ``evidence_sentences`` is not 0, only so many sentences of
-    them do, those nearest to the question (``engines.evidence``). ``embedder`` is the identity
+    them do, those that fit the question best by ``evidence_choice`` (``engines.evidence``).
+    ``embedder`` is the identity
     whose retrieval the model was trained behind. ``abstain_below`` is the cosine of question and
     nearest passage below which the model is not asked, as it was calibrated on questions with and
     without an answer (``inference.calibration``); None leaves that to the profile.
@@ -187,6 +191,7 @@ class Contract(Value):
     max_passages: int = Field(ge=1, le=99)
     max_passage_tokens: int = Field(ge=16)
     evidence_sentences: int = Field(default=0, ge=0)
+    evidence_choice: EvidenceChoice = "similarity"
     abstain_below: float | None = Field(default=None, ge=-1, le=1)
     refuse_above: float = Field(default=0.0, ge=0, le=1)
 

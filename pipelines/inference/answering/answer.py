@@ -517,6 +517,7 @@ class Assistant:
             [(drafts[place].asked, found[:most]) for place, found in retrieved.items()],
             self.evidence_embedder,
             count=self.contract.evidence_sentences,
+            choice=self.contract.evidence_choice,
             known=[drafts[place].vector for place in retrieved],
         )
         share = (time.perf_counter() - started) / len(retrieved)

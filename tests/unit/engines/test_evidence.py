@@ -54,6 +54,50 @@ def test_the_passage_with_the_nearest_sentence_comes_first() -> None:
     assert [p.chunk_id for p in found] == ["c2", "c1"]
 
 
+class Alike(HashingEmbedder):
+    """Every text lies as near to a question as any other."""
+
+    def __init__(self) -> None:
+        super().__init__(8)
+
+    def embed_documents(self, texts: Sequence[str]) -> Vectors:
+        return np.ones((len(texts), 8), np.float32)
+
+    def embed_query(self, text: str) -> Vectors:
+        return np.ones(8, np.float32)
+
+    def embed_queries(self, texts: Sequence[str]) -> Vectors:
+        return np.ones((len(texts), 8), np.float32)
+
+
+def test_rare_words_of_the_question_choose_where_similarity_cannot() -> None:
+    passages = [passage(1, POOL), passage(2, KILN)]
+    for question, sentence in (
+        ("Who has the KEYS of the kiln?", "Ask the warden for the key."),
+        ("What do towels cost?", "Towels cost two euros."),
+    ):
+        found = nearest_sentences(question, passages, Alike(), count=1, choice="hybrid")
+        assert [p.text for p in found] == [sentence]
+
+
+def test_the_rank_chooses_where_neither_words_nor_similarity_can() -> None:
+    passages = [passage(1, KILN), passage(2, POOL)]
+    found = nearest_sentences("And then?", passages, Alike(), count=2, choice="hybrid")
+    assert [p.chunk_id for p in found] == ["c1"]
+    japanese = [passage(1, POOL), passage(2, "窯は木曜。\n\n鍵は受付。")]
+    found = nearest_sentences("窯の鍵は？", japanese, Alike(), count=1, choice="hybrid")
+    assert "鍵" in found[0].text, "words are found in scripts that set none apart"
+
+
+def test_similarity_alone_is_what_versions_were_trained_with_that_name_nothing() -> None:
+    """A version's contract from before ``evidence_choice`` shows it what it was trained on."""
+    passages = [passage(1, POOL), passage(2, KILN)]
+    question = "Who has the key of the kiln?"
+    by_default = nearest_sentences(question, passages, EMBEDDER, count=2)
+    assert by_default == nearest_sentences(question, passages, EMBEDDER, count=2,
+                                           choice="similarity")  # fmt: skip
+
+
 def test_passages_without_a_sentence_come_back_as_they_are() -> None:
     bare = [passage(1, "---")]
     assert nearest_sentences("What?", bare, EMBEDDER, count=2) == tuple(bare)

@@ -357,6 +357,7 @@ def test_the_digest_changes_with_every_field() -> None:
         "max_passages": 6,
         "max_passage_tokens": 61,
         "evidence_sentences": 1,
+        "evidence_choice": "hybrid",
         "abstain_below": 0.5,
         "refuse_above": 0.5,
     }
