@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from fti.pipelines.engines.encoding import encode_prompt, encode_text
@@ -25,8 +26,11 @@ from fti.pipelines.engines.generator import (
 )
 from fti.pipelines.training.builtin.evidence_rows import nearest_texts
 from fti.pipelines.training.builtin.reading_rows import FORM, Asked, Corpus, Text, jsonl, shown
+from fti.store.contracts.prompt_contract import EvidenceChoice
+from fti.store.features.search import Fusion
 from fti.store.proof.gate import bootstrap_interval
 from fti.store.proof.squad import normalised, overlap
+from fti.store.store import Store
 from fti.store.types import Interval, Passage
 
 if TYPE_CHECKING:
@@ -35,6 +39,10 @@ if TYPE_CHECKING:
 NEW_TOKENS = 64
 EVIDENCE_SENTENCES = 4
 """How many sentences the default profile shows of what was retrieved."""
+
+EVIDENCE_CHOICE: EvidenceChoice = "hybrid"
+FUSION = Fusion(method="weighted", vector_weight=0.4)
+"""How sentences are chosen and passages found there."""
 
 GOLD, AS_SERVED = "gold paragraph", "as served"
 
@@ -90,25 +98,41 @@ def numbered(passage: Passage, rank: int) -> Passage:
 
 
 class Search:
-    """The paragraphs of all test articles, by how near they lie to a question."""
+    """The paragraphs of all test articles in a store of their own, searched as the default profile
+    searches: by vectors and words, fused.
+    """
 
     def __init__(self, data: Path, embedder: Embedder) -> None:
+        import pyarrow as pa
+
         self._embedder = embedder
-        self._passages = [p for group in paragraphs(data).values() for p in group]
-        self._vectors = embedder.embed_documents([f"{p.title}\n{p.text}" for p in self._passages])
+        self._folder = TemporaryDirectory(prefix="fti-test-articles-")
+        self._features = Store(Path(self._folder.name)).features
+        passages = [p for group in paragraphs(data).values() for p in group]
+        self._known = {(p.source, p.text): p for p in passages}
+        vectors = embedder.embed_documents([f"{p.title}\n{p.text}" for p in passages])
+        table = pa.table(
+            {
+                "source": [p.source for p in passages],
+                "title": [p.title for p in passages],
+                "text": [p.text for p in passages],
+                "vector": list(vectors),
+            }
+        )
+        self._features.write(table, identity=embedder.identity)
 
     def cases(self, asked: Sequence[Case], *, passages: int) -> list[Case]:
-        """The same questions with the paragraphs nearest to them.
+        """The same questions with the paragraphs that are found first.
 
         ``gold`` is 0 where the paragraph asked about is not among them.
         """
-        import numpy as np
-
+        vectors = self._embedder.embed_queries([case.question for case in asked])
         out = []
-        for case in asked:
-            question = self._embedder.embed_query(case.question)
-            order = np.argsort(-(self._vectors @ question))[:passages]
-            shown = tuple(numbered(self._passages[i], n) for n, i in enumerate(order, start=1))
+        for case, vector in zip(asked, vectors, strict=True):
+            found = self._features.search_hybrid(case.question, vector, passages, fusion=FUSION)
+            shown = tuple(
+                numbered(self._known[p.source, p.text], n) for n, p in enumerate(found, start=1)
+            )
             wanted = case.passages[case.gold - 1].chunk_id
             gold = next((p.rank for p in shown if p.chunk_id == wanted), 0)
             out.append(Case(case.question, case.answers, shown, gold))
@@ -134,7 +158,9 @@ def evidence(
     """The same questions with what the contract's evidence selection leaves of their passages."""
     out = []
     for case in asked:
-        shown = nearest_sentences(case.question, case.passages, embedder, count=count)
+        shown = nearest_sentences(
+            case.question, case.passages, embedder, count=count, choice=EVIDENCE_CHOICE
+        )
         wanted = case.passages[case.gold - 1].chunk_id if case.gold else None
         gold = next((n for n, p in enumerate(shown, start=1) if p.chunk_id == wanted), 0)
         out.append(Case(case.question, case.answers, shown, gold))
@@ -155,7 +181,12 @@ def repeat_nearest(asked: Sequence[Case], embedder: Embedder) -> list[str]:
 
 
 def generate(
-    model: Any, tokenizer: Any, prompts: Sequence[list[int]], *, batch: int = 8
+    model: Any,
+    tokenizer: Any,
+    prompts: Sequence[list[int]],
+    *,
+    batch: int = 8,
+    bfloat16: bool = False,
 ) -> list[str]:
     """Greedy responses of a model in training, prompts of similar length together."""
     import torch
@@ -167,7 +198,10 @@ def generate(
         padded = tokenizer.pad(
             {"input_ids": [prompts[i] for i in group]}, padding_side="left", return_tensors="pt"
         ).to(model.device)
-        with torch.inference_mode():
+        with (
+            torch.inference_mode(),
+            torch.autocast(model.device.type, dtype=torch.bfloat16, enabled=bfloat16),
+        ):
             made = model.generate(**padded, max_new_tokens=NEW_TOKENS, do_sample=False)
         made = made[:, padded["input_ids"].shape[1] :]
         for i, text in zip(
@@ -279,7 +313,13 @@ def held_out(
 
 
 def development(
-    model: Any, tokenizer: Any, corpus: Corpus, embedder: Embedder, *, count: int = 30
+    model: Any,
+    tokenizer: Any,
+    corpus: Corpus,
+    embedder: Embedder,
+    *,
+    count: int = 100,
+    bfloat16: bool = False,
 ) -> dict[str, float]:
     """Figures on the held-out articles, by greedy decoding: to choose recipes by."""
     whole, served, foreign = held_out(corpus, embedder, count=count)
@@ -290,7 +330,7 @@ def development(
         prompts = [
             encode_prompt(tokenizer, FORM.messages(c.question, c.passages)) for c in asked_of
         ]
-        figures = scored(generate(model, tokenizer, prompts), asked_of)
+        figures = scored(generate(model, tokenizer, prompts, bfloat16=bfloat16), asked_of)
         out[f"dev_{name}_refused"] = round(figures["refused"].mean, 1)
         if name != "foreign":
             out[f"dev_{name}_f1"] = round(figures["f1"].mean, 1)

@@ -20,7 +20,6 @@ from fti.pipelines.training.builtin.reading_rows import (
     Row,
     Text,
     Turn,
-    in_words,
     shown,
     turn_about,
 )
@@ -89,6 +88,9 @@ def evidence_row(
     evidence = nearest_sentences(
         asked.question, passages, embedder, count=_weighted(rng, selection.counts)
     )
+    withheld = rng.random() < mix.withheld
+    if withheld and (lacking := without(evidence, asked.answer)):
+        return Row(lacking, (Turn(asked.question, FORM.response("")),))
     if asked.answer and not holding(evidence, own, asked.answer):
         evidence = with_answer(evidence, passages, own, asked.answer, rng)
         if not holding(evidence, own, asked.answer):  # it runs over a sentence's end
@@ -101,8 +103,7 @@ def evidence_row(
         if other is asked or not number or len(turns) >= mix.most_turns:
             continue
         if belongs(other.question, other.answer, evidence, embedder):
-            reply = in_words(other, evidence[number - 1].text)
-            turns.append(Turn(other.question, FORM.response(reply, [number])))
+            turns.append(turn_about(other, evidence[number - 1].text, number, spare, rng, mix))
     return Row(evidence, tuple(turns))
 
 
@@ -140,6 +141,16 @@ def with_answer(
         kept = kept[:-1]
     kept.insert(rng.randint(0, len(kept)), cut(whole, *spans[0]))
     return tuple(kept)
+
+
+def without(evidence: Sequence[Passage], answer: str) -> tuple[Passage, ...]:
+    """The evidence without the pieces in which an answer stands, numbered anew; as retrieval
+    leaves it that missed the passage. Empty where the answer is empty or nothing would be left.
+    """
+    if not answer:
+        return ()
+    kept = [p for p in evidence if answer.lower() not in p.text.lower()]
+    return tuple(p.model_copy(update={"rank": n}) for n, p in enumerate(kept, start=1))
 
 
 def belongs(question: str, answer: str, evidence: Sequence[Passage], embedder: Embedder) -> bool:

@@ -74,10 +74,12 @@ class Mix:
     """How much is asked about what is shown, and how much of it has no answer there."""
 
     most_turns: int = 6
-    refused: float = 0.08
+    refused: float = 0.25
     """Share of the questions with an answer that are exchanged for one without."""
-    altered: float = 0.6
-    """Share of those that are the question itself with a name or year exchanged."""
+    altered: float = 0.75
+    """Share of those that are the question itself with a word, name or year exchanged."""
+    withheld: float = 0.12
+    """Share of the evidence rows that do not show the sentence that answers."""
     two_parts: float = 0.15
     """Share of the rows in which two questions are also asked as one."""
 
@@ -245,22 +247,75 @@ def shown(texts: Sequence[Text], rng: random.Random) -> tuple[Passage, ...]:
 
 YEAR = re.compile(r"\b(1[0-9]{3}|20[0-9]{2})\b")
 NAME = re.compile(r"(?<![.?!] )(?<!^)\b[A-Z][a-zA-Z]{2,}(?: [A-Z][a-zA-Z]+)*")
+OPPOSITES = (
+    ("first", "last"), ("before", "after"), ("largest", "smallest"), ("most", "least"),
+    ("more", "less"), ("more", "fewer"), ("highest", "lowest"), ("higher", "lower"),
+    ("increase", "decrease"), ("increased", "decreased"), ("longest", "shortest"),
+    ("oldest", "youngest"), ("oldest", "newest"), ("earliest", "latest"), ("early", "late"),
+    ("best", "worst"), ("began", "ended"), ("begin", "end"), ("start", "end"),
+    ("started", "stopped"), ("open", "close"), ("opened", "closed"), ("won", "lost"),
+    ("win", "lose"), ("north", "south"), ("east", "west"), ("northern", "southern"),
+    ("eastern", "western"), ("above", "below"), ("inside", "outside"), ("male", "female"),
+    ("men", "women"), ("public", "private"), ("allowed", "forbidden"), ("allow", "forbid"),
+    ("accepted", "rejected"), ("built", "destroyed"), ("born", "buried"), ("bought", "sold"),
+    ("arrive", "leave"), ("arrived", "left"), ("positive", "negative"), ("major", "minor"),
+    ("common", "rare"), ("easy", "difficult"), ("cheap", "expensive"), ("strong", "weak"),
+    ("maximum", "minimum"), ("founded", "dissolved"), ("joined", "left"), ("supported", "opposed"),
+    ("support", "oppose"), ("cause", "prevent"), ("caused", "prevented"), ("former", "current"),
+    ("internal", "external"), ("import", "export"), ("legal", "illegal"), ("rural", "urban"),
+    ("rich", "poor"), ("gain", "lose"), ("enter", "leave"), ("upper", "lower"), ("new", "old"),
+)  # fmt: skip
+"""Words whose exchange makes a question about something else."""
+OPPOSITE = {a: b for pair in OPPOSITES for a, b in (pair, pair[::-1])}
 
 
 def altered(question: str, others: str, rng: random.Random) -> str:
-    """A question about something else: its year or a name changed to one from other texts.
+    """A question about something else: a word turned into its opposite, a year or a name into one
+    from other texts, or the question denied.
 
-    Empty where nothing can be changed. This is how most of SQuAD 2.0's unanswerable questions
-    differ from answerable ones.
+    Empty where nothing can be changed. These are the ways in which most of SQuAD 2.0's
+    unanswerable questions differ from answerable ones (Rajpurkar et al. 2018, table 1).
     """
-    for pattern in rng.sample((YEAR, NAME), 2):
-        here, there = (
-            pattern.findall(question),
-            sorted(set(pattern.findall(others)) - set(pattern.findall(question))),
-        )
-        if here and there:
-            return question.replace(rng.choice(here), rng.choice(there))
+    for way in rng.sample((_opposite, _year, _name, _name, _denied), 5):
+        if changed := way(question, others, rng):
+            return str(changed)
     return ""
+
+
+def _opposite(question: str, others: str, rng: random.Random) -> str:
+    found = [m for m in re.finditer(r"[a-z]+", question) if m[0] in OPPOSITE]
+    if not found:
+        return ""
+    at = rng.choice(found)
+    return question[: at.start()] + OPPOSITE[at[0]] + question[at.end() :]
+
+
+def _year(question: str, others: str, rng: random.Random) -> str:
+    return _exchanged(YEAR, question, others, rng)
+
+
+def _name(question: str, others: str, rng: random.Random) -> str:
+    return _exchanged(NAME, question, others, rng)
+
+
+def _exchanged(pattern: re.Pattern[str], question: str, others: str, rng: random.Random) -> str:
+    here = pattern.findall(question)
+    there = sorted(set(pattern.findall(others)) - set(here))
+    return question.replace(rng.choice(here), rng.choice(there)) if here and there else ""
+
+
+def _denied(question: str, others: str, rng: random.Random) -> str:
+    """The question with "not" or "never" behind its auxiliary and subject; seldom, as it is plain.
+
+    Only after a bare "who", "what" or "which" question: elsewhere the place is not known.
+    """
+    found = re.match(
+        r"(?:Who|What|Which \w+) (is|are|was|were|can|could|will|would|should)\b", question
+    )
+    if not found or rng.random() < 0.4:
+        return ""
+    word = rng.choice(("not", "never"))
+    return f"{question[: found.end()]} {word}{question[found.end() :]}"
 
 
 # Responses

@@ -39,28 +39,28 @@ class Recipe:
 
     minutes: float = 85.0
     """Planned length of the run; the learning rate falls to ``floor`` over it."""
-    learning_rate: float = 7e-4
+    learning_rate: float = 6e-4
     warmup: float = 0.03
     """Share of the run over which the learning rate rises."""
     floor: float = 0.04
     """What is left of the learning rate at the end."""
     rank: int = 16
     alpha: float = 32.0
-    tokens_per_step: int = 1536
-    tokens_per_batch: int = 640
+    tokens_per_step: int = 2560
+    tokens_per_batch: int = 1280
     row_tokens: int = 800
     """Longer rows are left out."""
     clip: float = 1.0
     evidence: tuple[float, float] = (0.5, 0.7)
     """Share of the rows in the served form, at the beginning and at the end."""
     shares: tuple[tuple[str, float], ...] = (
-        ("squad_articles", 0.34),
-        ("squad_paragraphs", 0.30),
-        ("qed_nq", 0.12),
+        ("squad_articles", 0.36),
+        ("squad_paragraphs", 0.28),
+        ("qed_nq", 0.10),
         ("fairytale_qa", 0.12),
-        (SENTENCES, 0.06),
+        (SENTENCES, 0.05),
         ("covid_qa", 0.03),
-        ("policy_qa", 0.03),
+        ("policy_qa", 0.06),
     )
     """Sources of the rows, each with its share."""
     mix: Mix = field(default_factory=Mix)

@@ -47,21 +47,27 @@ def with_adapter(model: LlamaForCausalLM, recipe: Recipe, *, seed: int) -> PeftM
         return get_peft_model(model, config)
 
 
-def losses(model: PeftModel, batch: Batch, device: str) -> tuple[Tensor, Tensor]:
+def losses(
+    model: PeftModel, batch: Batch, device: str, *, bfloat16: bool = False
+) -> tuple[Tensor, Tensor]:
     """Cross entropy and correctness of each predicted token; logits only where they are needed.
 
-    The vocabulary is a fifth of the arithmetic of a token, and few tokens are predicted.
+    The vocabulary is a fifth of the arithmetic of a token, and few tokens are predicted. Products
+    may be computed in bfloat16; weights and sums stay as they are.
     """
+    import torch
     from torch.nn.functional import cross_entropy
 
     inner: Any = model.get_base_model()
-    hidden = inner.model(
-        input_ids=batch.ids.to(device),
-        attention_mask=batch.sees.to(device),
-        position_ids=batch.positions.to(device),
-        use_cache=False,
-    ).last_hidden_state
-    logits = inner.lm_head(hidden.reshape(-1, hidden.shape[-1])[batch.where.to(device)])
+    with torch.autocast(torch.device(device).type, dtype=torch.bfloat16, enabled=bfloat16):
+        hidden = inner.model(
+            input_ids=batch.ids.to(device),
+            attention_mask=batch.sees.to(device),
+            position_ids=batch.positions.to(device),
+            use_cache=False,
+        ).last_hidden_state
+        logits = inner.lm_head(hidden.reshape(-1, hidden.shape[-1])[batch.where.to(device)])
+    logits = logits.float()
     targets = batch.targets.to(device)
     return cross_entropy(logits, targets, reduction="none"), logits.detach().argmax(-1) == targets
 
@@ -80,10 +86,12 @@ class Trainer:
         seed: int,
         device: str,
         workers: int = 2,
+        bfloat16: bool = False,
     ) -> None:
         import torch
 
         torch.set_num_threads(1)
+        self.bfloat16 = bfloat16
 
         self.model, self.tokenizer, self.recipe, self.seed, self.device = (
             model.to(device),
@@ -130,7 +138,7 @@ class Trainer:
         """One batch's share of the step's gradients, and what it adds to the step's figures."""
         import torch
 
-        loss, right = losses(self.model, batch, self.device)
+        loss, right = losses(self.model, batch, self.device, bfloat16=self.bfloat16)
         total = loss @ batch.weights.to(self.device) / whole
         found = torch.autograd.grad(total, list(self.named.values()))
         asked = int(batch.turn.max()) + 1
@@ -253,7 +261,7 @@ class Trainer:
         *,
         minutes: float | None,
         save_minutes: float = 8.0,
-        dev_minutes: float = 20.0,
+        dev_minutes: float = 25.0,
     ) -> None:
         """Steps until the planned time, or ``minutes`` of it, have passed.
 
@@ -270,7 +278,9 @@ class Trainer:
                 recent = []
             if time.monotonic() - judged > dev_minutes * 60:
                 start = judged = time.monotonic()
-                found = development(self.model, self.tokenizer, self.corpus, self.embedder)
+                found = development(
+                    self.model, self.tokenizer, self.corpus, self.embedder, bfloat16=self.bfloat16
+                )
                 self.seconds += time.monotonic() - start
                 self._note(recent, found)
                 recent = []

@@ -68,7 +68,7 @@ def require_device(config: TrainingConfig, device: str) -> None:
             f"would run on {device!r}.",
             hint="Set training.method=lora, or dora.",
         )
-    if config.precision == "bfloat16" and not _has_bfloat16(device):
+    if config.precision == "bfloat16" and not has_bfloat16(device):
         raise TrainingError(
             f"training.precision 'bfloat16' is not something that this {device!r} computes in.",
             hint="Set training.precision=auto.",
@@ -82,7 +82,7 @@ def computes_in_bfloat16(config: TrainingConfig, model: Any) -> bool:
     parameter = next(model.parameters())
     if config.precision != "auto":
         return config.precision == "bfloat16"
-    return parameter.dtype != torch.float16 and _has_bfloat16(parameter.device.type)
+    return parameter.dtype != torch.float16 and has_bfloat16(parameter.device.type)
 
 
 def precision(config: TrainingConfig, model: Any) -> str:
@@ -92,7 +92,8 @@ def precision(config: TrainingConfig, model: Any) -> str:
     return str(next(model.parameters()).dtype).removeprefix("torch.")
 
 
-def _has_bfloat16(device: str) -> bool:
+def has_bfloat16(device: str) -> bool:
+    """Whether a device multiplies in bfloat16 by instructions of its own."""
     import torch
 
     if device == "cuda":

@@ -218,7 +218,7 @@ def test_evidence_always_holds_the_answer_of_a_question_that_has_one(
     others = [Text("Sund", OTHER, (Asked("Who drew maps?", "Carl Benz"),), "Sund")] * 4
     rng = random.Random(0)
     embedder = Remembering(EMBEDDER)
-    mix = Mix(refused=0.0)
+    mix = Mix(refused=0.0, withheld=0.0)
     answers = {a.question: a.answer for a in text.asked}
     for _ in range(100):
         row = evidence_row(text, others, (), rng, embedder, mix)
@@ -228,6 +228,26 @@ def test_evidence_always_holds_the_answer_of_a_question_that_has_one(
             assert parsed.abstained == (not answers[turn.question])
             if not parsed.abstained:
                 assert answers[turn.question] in row.passages[parsed.markers[0] - 1].text
+
+
+def test_evidence_that_is_withheld_is_refused_and_shows_the_answer_nowhere(
+    corpus: rows.Corpus,
+) -> None:
+    (text,) = corpus.reading["squad_articles"]
+    others = [Text("Sund", OTHER, (Asked("Who drew maps?", "Carl Benz"),), "Sund")] * 4
+    rng = random.Random(0)
+    mix = Mix(refused=0.0, withheld=1.0)
+    answers = {a.question: a.answer for a in text.asked}
+    seen = 0
+    for _ in range(60):
+        row = evidence_row(text, others, (), rng, Remembering(EMBEDDER), mix)
+        for turn in row.turns:
+            parsed = rows.FORM.parse(turn.response, len(row.passages))
+            if parsed.abstained and answers[turn.question]:
+                seen += 1
+                assert row.passages
+                assert all(answers[turn.question] not in p.text for p in row.passages)
+    assert seen > 20
 
 
 @pytest.mark.parametrize(
@@ -290,6 +310,36 @@ def test_an_altered_question_asks_about_another_year_or_name() -> None:
     changed = rows.altered("When did Anna Weller die?", "It was seen by Carl Benz.", rng)
     assert changed == "When did Carl Benz die?"
     assert rows.altered("why?", "It rained in 1950.", rng) == ""
+
+
+def test_an_altered_question_may_ask_for_the_opposite_or_be_denied() -> None:
+    rng = random.Random(0)
+    assert rows.altered("when was the largest bell cast?", "", rng) == (
+        "when was the smallest bell cast?"
+    )
+    assert rows.altered("how many came before noon?", "", rng) == "how many came after noon?"
+    denied = {rows.altered("What is the size of a virus?", "", rng) for _ in range(40)}
+    assert denied == {"", "What is not the size of a virus?", "What is never the size of a virus?"}
+
+
+def test_bfloat16_products_learn_nearly_what_float32_learns(
+    corpus: rows.Corpus, tokenizer: Any
+) -> None:
+    import torch
+
+    from fti.pipelines.training.builtin.train import losses, with_adapter
+
+    rng = random.Random(0)
+    stream = Stream(corpus, 0, Remembering(EMBEDDER), RECIPE)
+    made = [row for row in (stream.row(rng, 0.5) for _ in range(8)) if row.turns]
+    batch = collate([encode_row(tokenizer, row) for row in made], 0)
+    model = with_adapter(fresh_model(tokenizer), RECIPE, seed=0)
+    with torch.no_grad():
+        exact, _ = losses(model, batch, "cpu")
+        rounded, _ = losses(model, batch, "cpu", bfloat16=True)
+    assert rounded.dtype == torch.float32
+    assert not torch.equal(rounded, exact), "the products were computed otherwise"
+    torch.testing.assert_close(rounded.mean(), exact.mean(), rtol=2e-2, atol=0.0)
 
 
 def test_tokenised_text_is_written_normally() -> None:
