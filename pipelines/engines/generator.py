@@ -142,7 +142,11 @@ class GeneratorConfig(ModelConfig):
     packed: bool = Field(
         default=True,
         description="On a CPU in float32: hold the weights a second time as its caches want them, "
-        "for answers that are made together sooner.",
+        "which answers sooner.",
+    )
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        default="auto",
+        description="What packed weights are multiplied in; auto: bfloat16 where the CPU has it.",
     )
     server: ServerConfig | None = Field(
         default=None, description="The OpenAI-compatible server of the ``openai`` engine."
@@ -158,4 +162,6 @@ class GeneratorConfig(ModelConfig):
     def _server_is_named(self) -> GeneratorConfig:
         if (self.engine == "openai") != (self.server is not None):
             raise ValueError("generator.server belongs to engine 'openai', which needs it")
+        if self.precision == "bfloat16" and not self.packed:
+            raise ValueError("generator.precision 'bfloat16' needs generator.packed")
         return self

@@ -178,6 +178,18 @@ def tokenizer_sha256(tokenizer: Any) -> str:
     return sha256_hex(f"{text}\n{tokenizer.chat_template or ''}")
 
 
+def has_bfloat16(device: str) -> bool:
+    """Whether a device multiplies in bfloat16 by instructions of its own."""
+    import torch
+
+    if device == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    # Without these instructions a CPU emulates the format, and is slower than in float32.
+    return device == "cpu" and bool(
+        torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
+    )
+
+
 def pick_device(device: str) -> str:
     """Resolve ``auto`` and refuse a device that this machine does not have."""
     import torch

@@ -119,7 +119,7 @@ def test_most_pages_show_commands() -> None:
         ("fti brew coffee", "No such command"),
         ("make tea", "no target"),
         ("python -m tests.bench.coffee --data x", "no module"),
-        ("python -m tests.bench.int8 --sugar two", "takes no"),
+        ("python -m tests.bench.precisions --sugar two", "takes no"),
         ("teapot --short", "no such program"),
     ],
 )

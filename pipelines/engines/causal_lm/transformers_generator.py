@@ -18,7 +18,8 @@ from fti.pipelines.engines.generator import (
     GenerationRequest,
     GeneratorConfig,
 )
-from fti.store.errors import QuestionTooLong
+from fti.pipelines.engines.weights import has_bfloat16
+from fti.store.errors import ConfigError, QuestionTooLong
 from fti.store.types import ModelIdentity, Usage
 
 
@@ -28,13 +29,20 @@ def serve_here(
     """A model in memory as a generator, set up to answer as a configuration says.
 
     Raises:
+        ConfigError: this machine cannot multiply as configured.
         ContractError: the adapter was made for another model.
     """
+    if config.precision == "bfloat16" and not has_bfloat16("cpu"):
+        raise ConfigError(
+            "generator.precision 'bfloat16' is not something that this CPU multiplies in.",
+            hint="Set generator.precision=auto.",
+        )
     if config.packed:
         from fti.pipelines.engines.causal_lm.packed import pack_linears
 
         with loaded.lock:
-            pack_linears(loaded.model)
+            short = None if config.precision == "auto" else config.precision == "bfloat16"
+            pack_linears(loaded.model, bfloat16=short)
     return TransformersGenerator(loaded, adapter, batch_size=config.batch_size)
 
 

@@ -75,10 +75,10 @@ def train(options: argparse.Namespace) -> None:
 
     from fti.pipelines.engines.builtin_model import base_model
     from fti.pipelines.engines.embedders.embedding import EmbedderConfig, load_embedder
+    from fti.pipelines.engines.weights import has_bfloat16
     from fti.pipelines.training.builtin.export import write_adapter
     from fti.pipelines.training.builtin.reading_rows import read_corpus
     from fti.pipelines.training.builtin.train import Trainer, with_adapter
-    from fti.pipelines.training.steps.methods import has_bfloat16
 
     beside = options.out.with_name(options.out.name + ".training")
     checkpoint = beside / "checkpoint"

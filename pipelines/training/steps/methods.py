@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from fti.pipelines.engines.causal_lm.loading import LoadedModel
 from fti.pipelines.engines.model_files import ADAPTER_CONFIG
 from fti.pipelines.engines.weights import (
+    has_bfloat16,
     quiet_loading,
 )
 from fti.pipelines.training.steps.loss import bare
@@ -90,18 +91,6 @@ def precision(config: TrainingConfig, model: Any) -> str:
     if computes_in_bfloat16(config, model):
         return "bfloat16"
     return str(next(model.parameters()).dtype).removeprefix("torch.")
-
-
-def has_bfloat16(device: str) -> bool:
-    """Whether a device multiplies in bfloat16 by instructions of its own."""
-    import torch
-
-    if device == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    # Without these instructions a CPU emulates the format, and is slower than in float32.
-    return device == "cpu" and bool(
-        torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
-    )
 
 
 @contextlib.contextmanager

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from fti.pipelines.engines.causal_lm import packed
+from fti.pipelines.engines.causal_lm import packed, transformers_generator
 from fti.pipelines.engines.causal_lm.decoding import forward
 from fti.pipelines.engines.causal_lm.loading import (
     LoadedModel,
@@ -18,6 +18,8 @@ from fti.pipelines.engines.causal_lm.packed import PackedForward, is_packed, pac
 from fti.pipelines.engines.causal_lm.transformers_generator import serve_here
 from fti.pipelines.engines.generator import GeneratorConfig
 from fti.pipelines.engines.model_config import ModelConfig
+from fti.pipelines.engines.weights import has_bfloat16
+from fti.store.errors import ConfigError
 from tests.support.tiny_model import make_adapter
 
 ROWS = torch.linspace(-2.0, 2.0, 3 * 24).view(3, 24)
@@ -58,12 +60,73 @@ def test_the_products_are_the_layers_own(bias: bool, shape: tuple[int, ...]) -> 
     assert torch.allclose(found, wanted, atol=1e-5)
 
 
-@pytest.mark.parametrize("count", [0, 1, 17, 300])
-def test_a_lone_row_and_many_are_bit_for_bit_what_they_were(
+@pytest.mark.parametrize("count", [0, 1])
+def test_none_and_a_lone_row_are_bit_for_bit_what_they_were(
     layer: torch.nn.Linear, count: int
 ) -> None:
     rows = torch.linspace(-2.0, 2.0, count * 24).view(count, 24)
     assert torch.equal(inferred(PackedForward(layer), rows), inferred(layer, rows))
+
+
+@pytest.mark.parametrize("count", [16, 17, 32, 255, 256, 257, 700])
+def test_many_rows_are_multiplied_in_parts_and_come_out_in_their_places(
+    layer: torch.nn.Linear, count: int
+) -> None:
+    rows = torch.linspace(-2.0, 2.0, count * 24).view(1, count, 24)
+    found, wanted = inferred(PackedForward(layer), rows), inferred(layer, rows)
+    assert found.shape == wanted.shape
+    assert torch.allclose(found, wanted, atol=1e-5)
+
+
+def test_what_many_rows_give_does_not_hang_on_how_many_there_are(layer: torch.nn.Linear) -> None:
+    """The routines that oneDNN keeps are few, whatever lengths prompts have."""
+    ours, seen = PackedForward(layer), set()
+    multiply = ours._multiply
+
+    def counted(given: torch.Tensor, *rest: object) -> torch.Tensor:
+        seen.add(len(given))
+        return multiply(given, *rest)
+
+    ours._multiply = counted
+    for count in range(1, 600, 7):
+        inferred(ours, torch.ones(count, 24))
+    assert len(seen) < 30
+
+
+@pytest.mark.skipif(not has_bfloat16("cpu"), reason="this CPU has no bfloat16")
+@pytest.mark.parametrize("count", [1, 5, 40, 300])
+def test_bfloat16_rounds_products_and_nothing_else(count: int) -> None:
+    torch.manual_seed(3)
+    large, head = torch.nn.Linear(400, 300), torch.nn.Linear(300, 500)
+    small = torch.nn.Linear(300, 20)
+    model = WithHead(torch.nn.ModuleList([large, small, head]), head)
+    wanted = inferred(large, torch.linspace(-2.0, 2.0, count * 400).view(count, 400))
+    exact = inferred(head, wanted), inferred(small, wanted)
+
+    assert pack_linears(model, bfloat16=True) == 3
+    found = inferred(large, torch.linspace(-2.0, 2.0, count * 400).view(count, 400))
+    assert found.dtype == torch.float32
+    assert not torch.equal(found, wanted)
+    assert torch.allclose(found, wanted, atol=2e-2 * float(wanted.abs().max()))
+    for layer, said in zip((head, small), exact, strict=True):
+        assert torch.allclose(inferred(layer, wanted), said, atol=1e-4), "those stay in float32"
+
+
+class WithHead(torch.nn.Module):
+    def __init__(self, layers: torch.nn.ModuleList, head: torch.nn.Linear) -> None:
+        super().__init__()
+        self.layers, self.head = layers, head
+
+    def get_output_embeddings(self) -> torch.nn.Linear:
+        return self.head
+
+
+def test_bfloat16_on_a_cpu_without_it_is_refused_in_words(
+    fresh_lm: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transformers_generator, "has_bfloat16", lambda device: False)
+    with pytest.raises(ConfigError, match="bfloat16"):
+        serve_here(fresh_lm, GeneratorConfig(precision="bfloat16"))
 
 
 @pytest.mark.parametrize("change", ["in place", "other weights"])
