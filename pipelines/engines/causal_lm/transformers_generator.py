@@ -38,7 +38,7 @@ def serve_here(
             hint="Set generator.precision=auto.",
         )
     if config.packed:
-        from fti.pipelines.engines.causal_lm.packed import pack_linears
+        from fti.pipelines.engines.packed import pack_linears
 
         with loaded.lock:
             short = None if config.precision == "auto" else config.precision == "bfloat16"

@@ -24,6 +24,7 @@ from fti.pipelines.engines.embedders.bert import BertEncoder, bert_encoder
 from fti.pipelines.engines.embedders.cores import shared_cores
 from fti.pipelines.engines.encoding import encodable
 from fti.pipelines.engines.model_files import ModelFolder, file_sha256
+from fti.pipelines.engines.packed import pack_linears
 from fti.pipelines.engines.weights import (
     LOAD_ERRORS,
     find_model,
@@ -374,7 +375,11 @@ class SentenceTransformerEmbedder:
         first = self._model[0]
         if type(first) is not Transformer or first.module_output_name != "token_embeddings":
             return None
-        return bert_encoder(first.model)
+        encoder = bert_encoder(first.model)
+        if encoder is not None:
+            # In float32, so that vectors differ by rounding only: a store's outlive a machine.
+            pack_linears(first.model, bfloat16=False)
+        return encoder
 
 
 def like_lengths(

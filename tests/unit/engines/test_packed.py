@@ -8,16 +8,17 @@ from typing import Any
 import pytest
 import torch
 
-from fti.pipelines.engines.causal_lm import packed, transformers_generator
+from fti.pipelines.engines import packed
+from fti.pipelines.engines.causal_lm import transformers_generator
 from fti.pipelines.engines.causal_lm.decoding import forward
 from fti.pipelines.engines.causal_lm.loading import (
     LoadedModel,
     load_causal_lm,
 )
-from fti.pipelines.engines.causal_lm.packed import PackedForward, is_packed, pack_linears
 from fti.pipelines.engines.causal_lm.transformers_generator import serve_here
 from fti.pipelines.engines.generator import GeneratorConfig
 from fti.pipelines.engines.model_config import ModelConfig
+from fti.pipelines.engines.packed import PackedForward, is_packed, pack_linears
 from fti.pipelines.engines.weights import has_bfloat16
 from fti.store.errors import ConfigError
 from tests.support.tiny_model import make_adapter
