@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from fti.store.progress import Progress
     from fti.store.store import Store
     from fti.store.versioned.casesets import CaseSetVersion
-    from fti.store.versioned.registry import ModelVersion
+    from fti.store.versioned.model_version import ModelVersion
 
 BASE = "base"
 EXTRACTIVE = "extractive"

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from fti.pipelines.inference.evaluating.evaluation import EvaluationReport
     from fti.store.store import Store
     from fti.store.types import Case, DatasetVersion
-    from fti.store.versioned.registry import ModelVersion
+    from fti.store.versioned.model_version import ModelVersion
 
 FOLDER = Path(__file__).resolve().parent.parent / "demo"  # not by the link of a clone
 NAME = "workshop"

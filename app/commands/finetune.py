@@ -12,7 +12,7 @@ from fti.pipelines.training.choices import Method, Tracker
 
 if TYPE_CHECKING:
     from fti.app.options import Session
-    from fti.store.versioned.registry import ModelVersion
+    from fti.store.versioned.model_version import ModelVersion
 
 
 def register(app: typer.Typer) -> None:

@@ -10,7 +10,7 @@ import typer
 from fti.app.options import ConfigOption, JsonOption, SetOption, StoreOption, open_session
 
 if TYPE_CHECKING:
-    from fti.store.versioned.registry import ModelVersion
+    from fti.store.versioned.model_version import ModelVersion
 
 group = typer.Typer(
     no_args_is_help=True,

@@ -11,7 +11,7 @@ from fti.app.commands.models import ModelArgument, group
 from fti.app.options import ConfigOption, JsonOption, SetOption, StoreOption, open_session
 
 if TYPE_CHECKING:
-    from fti.store.versioned.registry import ModelVersion
+    from fti.store.versioned.model_version import ModelVersion
 
 MarkKind = Literal["pin", "unpin", "retire", "unretire"]
 ReasonOption = Annotated[str, typer.Option("--reason", help="Kept with the mark.")]

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from fti.pipelines.inference.evaluating.calibration import Calibration
     from fti.store.progress import Progress
     from fti.store.store import Store
-    from fti.store.versioned.registry import ModelVersion
+    from fti.store.versioned.model_version import ModelVersion
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from fti.app.settings import Settings
     from fti.pipelines.engines.embedders.embedding import Embedder
     from fti.store.store import Store
-    from fti.store.versioned.registry import ModelVersion
+    from fti.store.versioned.model_version import ModelVersion
 
 
 def load_profile_embedder(settings: Settings) -> Embedder:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from fti.store.progress import Progress
     from fti.store.store import Store
     from fti.store.types import DatasetVersion, Passage
-    from fti.store.versioned.registry import ModelVersion
+    from fti.store.versioned.model_version import ModelVersion
 
 
 def train_embedder(

@@ -20,7 +20,7 @@ from fti.app.operations.systems import System, answering
 from fti.store.errors import ConfigError, InputError, InvalidCases
 from fti.store.proof.significance import Difference
 from fti.store.types import Case, SearchMode
-from fti.store.versioned.registry import CHAMPION
+from fti.store.versioned.aliases import CHAMPION
 
 if TYPE_CHECKING:
     from fti.app.settings import Settings

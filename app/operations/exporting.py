@@ -13,7 +13,7 @@ from fti.store.versioned.datasets import Example
 if TYPE_CHECKING:
     from fti.app.settings import Settings
     from fti.store.store import Store
-    from fti.store.versioned.registry import ModelVersion
+    from fti.store.versioned.model_version import ModelVersion
 
 
 def export_dataset(

@@ -15,7 +15,7 @@ from fti.store.types import Interval, Value
 if TYPE_CHECKING:
     from fti.store.proof.gate import GateConfig
     from fti.store.versioned.casesets import CaseSetVersion
-    from fti.store.versioned.registry import ModelVersion
+    from fti.store.versioned.model_version import ModelVersion
 
 _Rows = Mapping[str, Mapping[str, Any]]
 

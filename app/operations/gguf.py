@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from fti.app.settings import Settings
     from fti.store.contracts.prompt_contract import Contract
     from fti.store.store import Store
-    from fti.store.versioned.registry import ModelVersion
+    from fti.store.versioned.model_version import ModelVersion
 
 #: Renders turns; the flag asks for the beginning of an answer behind them.
 Render = Callable[[Sequence[Message], bool], str]

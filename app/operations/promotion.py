@@ -18,7 +18,7 @@ from fti.store.errors import GateRefused, InputError, ModelNotFound, Postconditi
 from fti.store.progress import Progress, quiet
 from fti.store.store import Store
 from fti.store.types import Run
-from fti.store.versioned.registry import CHAMPION
+from fti.store.versioned.aliases import CHAMPION
 
 if TYPE_CHECKING:
     from fti.store.proof.significance import Difference

@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Literal
 
 from fti.store.errors import HubError, InvalidName
 from fti.store.types import Value
-from fti.store.versioned.registry import CARD_FILE
+from fti.store.versioned.model_version import CARD_FILE
 
 if TYPE_CHECKING:
     from fti.app.settings import Settings
     from fti.store.store import Store
-    from fti.store.versioned.registry import ModelVersion
+    from fti.store.versioned.model_version import ModelVersion
 
 PushFormat = Literal["adapter", "merged"]
 

@@ -18,14 +18,14 @@ from pydantic import BaseModel, Field, ValidationError
 from fti.store.errors import ContractError, IntegrityError, StoreError
 from fti.store.logs.runs import libraries
 from fti.store.types import Value
-from fti.store.versioned.registry import CARD_FILE, LOG_FILE
+from fti.store.versioned.model_version import CARD_FILE, LOG_FILE
 
 if TYPE_CHECKING:
     from fti.app.settings import Settings
     from fti.store.progress import Progress
     from fti.store.store import Store
     from fti.store.types import DatasetVersion, Run
-    from fti.store.versioned.registry import ModelVersion
+    from fti.store.versioned.model_version import ModelVersion
 
 _Config = TypeVar("_Config", bound=BaseModel)
 _MANIFEST = "manifest.json"

@@ -14,14 +14,14 @@ from fti.app.operations.embedder_choice import load_version, standing_on, traine
 from fti.app.operations.gating import Promotion, below, frozen_set, not_better, require_reason
 from fti.store.errors import ContractError, GateRefused, InputError, IntegrityError, StoreError
 from fti.store.progress import Progress, quiet
-from fti.store.versioned.registry import CHAMPION
+from fti.store.versioned.aliases import CHAMPION
 
 if TYPE_CHECKING:
     from fti.app.settings import Settings
     from fti.pipelines.engines.embedders.embedding import Embedder
     from fti.store.features.feature_store import FeatureStore
     from fti.store.store import Store
-    from fti.store.versioned.registry import ModelVersion
+    from fti.store.versioned.model_version import ModelVersion
 
 
 def promote_embedder(

@@ -15,12 +15,14 @@ from fti.app.reports.page import card, page, section
 from fti.store.contracts.embedder_contract import REGISTRY
 from fti.store.errors import NotFoundError
 from fti.store.types import Interval, Run, Value
-from fti.store.versioned.registry import LOG_FILE
+from fti.store.versioned.model_version import LOG_FILE
 
 if TYPE_CHECKING:
     from fti.store.store import Store
     from fti.store.types import DatasetVersion
-    from fti.store.versioned.registry import AliasChange, Mark, ModelVersion
+    from fti.store.versioned.aliases import AliasChange
+    from fti.store.versioned.marks import Mark
+    from fti.store.versioned.model_version import ModelVersion
 
 _SHOWN = 10  # evaluations, the newest first
 _HIDDEN = ("training_digest", "attempt")

@@ -11,7 +11,7 @@ from fti.app.reports.page import card, page, section
 
 if TYPE_CHECKING:
     from fti.store.types import Run
-    from fti.store.versioned.registry import ModelVersion
+    from fti.store.versioned.model_version import ModelVersion
 
 _SMOOTHED = 20  # steps that a point of the training curve is an average over, at most
 _SHOWN = 400  # points of a curve, so that a run of a hundred thousand steps is a small file

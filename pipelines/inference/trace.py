@@ -32,7 +32,7 @@ from fti.store.types import (
 
 if TYPE_CHECKING:
     from fti.store.store import Store
-    from fti.store.versioned.registry import ModelVersion
+    from fti.store.versioned.model_version import ModelVersion
 
 Standing = Literal["stands", "changed", "deleted"]
 

@@ -53,10 +53,9 @@ from fti.store.types import (
     Split,
     sha256_hex,
 )
-from fti.store.versioned.registry import ADAPTER_FILE, AdapterInfo, ModelVersion
+from fti.store.versioned.model_version import ADAPTER_FILE, LOG_FILE, AdapterInfo, ModelVersion
 
 Encoded = EncodedRows | EncodedPairs
-_LOG_FILE = "training_log.json"
 
 
 FINETUNE = PipelineContract("finetune")
@@ -440,7 +439,7 @@ def _register(
                 target_modules=tuple(sorted(settings.target_modules)),
             )
             save_adapter(model, folder)
-        write_json(folder / _LOG_FILE, {"steps": log.curve})
+        write_json(folder / LOG_FILE, {"steps": log.curve})
         return store.models.publish(
             name,
             folder,

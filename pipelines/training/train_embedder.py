@@ -39,7 +39,7 @@ from fti.store.types import (
     Value,
     sha256_hex,
 )
-from fti.store.versioned.registry import LOG_FILE, ModelVersion
+from fti.store.versioned.model_version import LOG_FILE, ModelVersion
 
 if TYPE_CHECKING:
     from torch import Tensor

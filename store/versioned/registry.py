@@ -8,149 +8,27 @@ version can run no code.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import ValidationError
 
-from fti.store.contracts.embedder_contract import REGISTRY, EmbedderContract
+from fti.store.contracts.embedder_contract import EmbedderContract
 from fti.store.contracts.prompt_contract import Contract
 from fti.store.errors import (
-    AliasNotFound,
-    ContractError,
-    IntegrityError,
     InvalidName,
     ModelNotFound,
     StoreError,
 )
-from fti.store.files.atomic import read_sealed, write_sealed
 from fti.store.files.layout import Layout
-from fti.store.types import DatasetVersion, FileEntry, Value, now
+from fti.store.types import DatasetVersion, FileEntry, now
+from fti.store.versioned.aliases import CHAMPION, AliasChange, Aliases
+from fti.store.versioned.marks import Mark, Marks
+from fti.store.versioned.model_version import CARD_FILE, AdapterInfo, ModelVersion
 from fti.store.versioned.versions import VersionedFolders, check_name
 
-CHAMPION = "champion"
-CHALLENGER = "challenger"
-ADAPTER_FILE = "adapter_model.safetensors"
-CARD_FILE = "README.md"
-LOG_FILE = "training_log.json"
 ALLOWED_SUFFIXES = (".safetensors", ".json", ".jinja", ".txt", ".md")
-
-
-class AdapterInfo(Value):
-    """Facts of a LoRA adapter. ``sha256`` is that of its weights; the registry fills it in."""
-
-    rank: int = Field(ge=1)
-    alpha: float = Field(gt=0)
-    target_modules: tuple[str, ...]
-    sha256: str = ""
-
-    @field_validator("target_modules")
-    @classmethod
-    def _sorted(cls, modules: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(sorted(modules))
-
-
-class ModelVersion(Value):
-    """A published, immutable model version: what it is, and what it was made from.
-
-    Of kind ``llm`` it answers, under a ``Contract``; of kind ``embedder`` it makes vectors, under
-    an ``EmbedderContract``. ``dataset`` is ``name/number`` and ``dataset_digest`` what that
-    version's rows were; ``parent`` is the model version that training went on from, if any.
-    """
-
-    name: str
-    version: int = Field(ge=1)
-    kind: Literal["llm", "embedder"] = "llm"
-    created_at: datetime
-    contract: Contract | EmbedderContract
-    dataset: str
-    dataset_digest: str
-    run_id: str
-    metrics: Mapping[str, Any] = Field(default_factory=dict)
-    parent: str | None = None
-    adapter: AdapterInfo | None = None
-    files: tuple[FileEntry, ...]
-
-    @property
-    def ref(self) -> str:
-        """``name/number``, as commands take it."""
-        return f"{self.name}/{self.version}"
-
-    @property
-    def whole(self) -> bool:
-        """Whether it is a whole model by itself, and not an adapter for its base."""
-        return self.adapter is None and any(entry.path == "config.json" for entry in self.files)
-
-    @property
-    def prompt_contract(self) -> Contract:
-        """What it answers under.
-
-        Raises:
-            ContractError: it is an embedder.
-        """
-        if isinstance(self.contract, EmbedderContract):
-            raise ContractError(
-                f"{self.ref} is an embedder: it makes vectors and answers nothing.",
-                hint="Name a model of `fti finetune`, or base. A store is switched to an embedder "
-                f"with: fti models promote {self.ref} --alias {CHAMPION}",
-            )
-        return self.contract
-
-    @property
-    def vector_contract(self) -> EmbedderContract:
-        """What it makes vectors under.
-
-        Raises:
-            ContractError: it is no embedder.
-        """
-        if isinstance(self.contract, Contract):
-            raise ContractError(
-                f"{self.ref} is a language model: it makes no vectors.",
-                hint="Name a model of `fti finetune-embedder`.",
-            )
-        return self.contract
-
-    @model_validator(mode="after")
-    def _of_its_kind(self) -> Self:
-        if (self.kind == "embedder") != isinstance(self.contract, EmbedderContract):
-            raise ValueError(f"the contract is not that of kind {self.kind!r}")
-        return self
-
-
-class AliasChange(Value):
-    """One move of an alias. ``from_version`` is None for its first."""
-
-    at: datetime
-    alias: str
-    kind: Literal["promote", "rollback"]
-    from_version: int | None
-    to_version: int
-    reason: str = ""
-    evidence: Mapping[str, Any] | None = None
-
-
-class Mark(Value):
-    """What was said about a version after it was published; the newest of each pair holds.
-
-    A pinned version is never removed. A retired one can be promoted no more, and is removed by the
-    next clean-up unless something refers to it.
-    """
-
-    at: datetime
-    version: int
-    kind: Literal["pin", "unpin", "retire", "unretire", "remove"]
-    reason: str = ""
-
-
-class _Marks(Value):
-    marks: tuple[Mark, ...] = ()
-
-
-class _Aliases(Value):
-    aliases: Mapping[str, int] = Field(default_factory=dict)
-    history: tuple[AliasChange, ...] = ()
 
 
 class ModelRegistry:
@@ -164,6 +42,8 @@ class ModelRegistry:
             allowed_suffixes=ALLOWED_SUFFIXES,
             before_change=layout.require_format,
         )
+        self._aliases = Aliases(self._folders)
+        self._marks = Marks(self._folders)
 
     def check_name(self, name: str) -> None:
         """Refuse a name that no version can have, before the work of making one.
@@ -229,7 +109,7 @@ class ModelRegistry:
                 run_id=run_id,
                 metrics=metrics,
                 parent=parent,
-                adapter=_with_digest(adapter, entries),
+                adapter=adapter.of_files(entries) if adapter else None,
                 files=entries,
             )
             return version.model_dump(mode="json")
@@ -346,7 +226,7 @@ class ModelRegistry:
             ModelNotFound: there is no model ``name``.
         """
         self._require(name)
-        return dict(self._read(name).aliases)
+        return dict(self._aliases.of(name))
 
     def history(self, name: str, alias: str | None = None) -> Sequence[AliasChange]:
         """Every move of the aliases of ``name``, or of one, oldest first.
@@ -355,7 +235,7 @@ class ModelRegistry:
             ModelNotFound: there is no model ``name``.
         """
         self._require(name)
-        return [c for c in self._read(name).history if alias is None or c.alias == alias]
+        return self._aliases.history(name, alias)
 
     def promote(
         self,
@@ -402,8 +282,8 @@ class ModelRegistry:
         """
         self._require(name)
         with self._folders.locked(name, f"roll back {name}@{alias}"):
-            number = self.previous(name, alias)
-            self._move_locked(name, number, alias, kind="rollback", reason=reason, evidence=None)
+            number = self._aliases.previous(name, alias)
+            self._aliases.move(name, number, alias, kind="rollback", reason=reason, evidence=None)
             return number
 
     def previous(self, name: str, alias: str) -> int:
@@ -415,14 +295,7 @@ class ModelRegistry:
             StoreError: it has had no other version.
         """
         self._require(name)
-        self._aimed(name, alias)
-        stack = self._way_back(name, alias)
-        if len(stack) < 2:
-            raise StoreError(
-                f"{name}@{alias} has had no version before {stack[-1]}.",
-                hint=f"Choose one with: fti models promote {name}/N --alias {alias}",
-            )
-        return stack[-2]
+        return self._aliases.previous(name, alias)
 
     # Keeping and letting go
 
@@ -432,24 +305,15 @@ class ModelRegistry:
         Raises:
             IntegrityError: the file of marks cannot be read.
         """
-        path = self._mark_file(name)
-        try:
-            return _Marks.model_validate(read_sealed(path)).marks
-        except FileNotFoundError:
-            return ()
-        except ValueError as error:
-            raise IntegrityError(
-                f"{str(path)!r} cannot be read as the marks of model {name!r}.",
-                hint="Restore it from a backup, or delete it and pin or retire again.",
-            ) from error
+        return self._marks.of(name)
 
     def pinned(self, name: str) -> frozenset[int]:
         """Versions that are kept whatever happens."""
-        return self._marked(name, "pin", "unpin")
+        return self._marks.pinned(name)
 
     def retired(self, name: str) -> frozenset[int]:
         """Versions that are to be promoted no more."""
-        return self._marked(name, "retire", "unretire")
+        return self._marks.retired(name)
 
     def mark(
         self,
@@ -467,7 +331,7 @@ class ModelRegistry:
         name, number = self._resolve(ref)
         with self._folders.locked(name, f"{kind} {name}/{number}"):
             if kind == "retire":
-                aimed = sorted(a for a, n in self._read(name).aliases.items() if n == number)
+                aimed = sorted(a for a, n in self._aliases.of(name).items() if n == number)
                 if aimed:
                     raise StoreError(
                         f"{name}@{aimed[0]} points at {name}/{number}.",
@@ -475,10 +339,10 @@ class ModelRegistry:
                     )
                 if number in self.pinned(name):
                     raise StoreError(
-                        f"{name}/{number} is pinned: {self._said(name, number, 'pin')}.",
+                        f"{name}/{number} is pinned: {self._marks.said(name, number, 'pin')}.",
                         hint=f"Take that back with: fti models unpin {name}/{number}",
                     )
-            return self._note(name, number, kind, reason)
+            return self._marks.add(name, number, kind, reason)
 
     def removable(self, in_use: Mapping[str, str] | None = None) -> dict[str, str]:
         """Every retired version, with why it stays; an empty reason means that it can go.
@@ -492,9 +356,9 @@ class ModelRegistry:
         stays: dict[str, str] = {}
         for name in self.names():
             pinned = self.pinned(name)
-            back = {n: a for a in self._read(name).aliases for n in self._way_back(name, a)}
+            back = {n: a for a in self._aliases.of(name) for n in self._aliases.way_back(name, a)}
             for number in self.retired(name):
-                why = f"pinned: {self._said(name, number, 'pin')}" if number in pinned else ""
+                why = f"pinned: {self._marks.said(name, number, 'pin')}" if number in pinned else ""
                 if not why and number in back:
                     why = f"{name}@{back[number]} may roll back to it"
                 ref = f"{name}/{number}"
@@ -506,7 +370,7 @@ class ModelRegistry:
                 wanted: f"{v.ref} was trained {how} it"
                 for v in versions
                 if v.ref in kept
-                for wanted, how in _made_from(v)
+                for wanted, how in v.made_from()
                 if stays.get(wanted) == ""
             }
             if not needed:
@@ -524,74 +388,27 @@ class ModelRegistry:
             name, number = self._folders.resolve(ref)
             with self._folders.locked(name, f"remove {ref}"):
                 if self.removable(in_use).get(ref) == "":  # it may have been pinned in between
-                    self._note(name, number, "remove", self._said(name, number, "retire"))
+                    self._marks.add(
+                        name, number, "remove", self._marks.said(name, number, "retire")
+                    )
                     freed[ref] = self._folders.remove(name, number)
         return freed
 
     # Inside
 
-    def _way_back(self, name: str, alias: str) -> Sequence[int]:
-        """The versions an alias goes back through, the one it points at last."""
-        stack: list[int] = []
-        for change in self.history(name, alias):
-            if change.kind == "rollback":
-                stack.pop()
-            elif stack[-1:] != [change.to_version]:
-                stack.append(change.to_version)
-        return stack
-
-    def _marked(self, name: str, on: str, off: str) -> frozenset[int]:
-        found: dict[int, bool] = {}
-        for mark in self.marks(name):
-            if mark.kind in (on, off):
-                found[mark.version] = mark.kind == on
-        there = self._folders.versions(name)
-        return frozenset(n for n, holds in found.items() if holds and n in there)
-
-    def _said(self, name: str, number: int, kind: str) -> str:
-        said = [m for m in self.marks(name) if m.version == number and m.kind == kind]
-        return (said[-1].reason or "no reason was given") if said else "no reason was given"
-
-    def _note(
-        self,
-        name: str,
-        number: int,
-        kind: Literal["pin", "unpin", "retire", "unretire", "remove"],
-        reason: str,
-    ) -> Mark:
-        mark = Mark(at=now(), version=number, kind=kind, reason=reason)
-        marks = _Marks(marks=(*self.marks(name), mark))
-        write_sealed(self._mark_file(name), marks.model_dump(mode="json"))
-        return mark
-
-    def _mark_file(self, name: str) -> Path:
-        return self._folders.root / check_name(name, "model") / "marks.json"
-
     def _resolve(self, ref: str) -> tuple[str, int]:
         name, at, alias = ref.partition("@")
         if at:
             self._require(name)
-            return name, self._aimed(name, check_name(alias, "alias"))
+            return name, self._aliases.aimed(name, check_name(alias, "alias"))
         if "/" in ref:
             return self._folders.resolve(ref)
         self._require(name)
-        return name, self._aimed(name, CHAMPION)
+        return name, self._aliases.aimed(name, CHAMPION)
 
     def _require(self, name: str) -> None:
         """Raise ``ModelNotFound`` unless ``name`` has a version."""
         self._folders.resolve(f"{check_name(name, 'model')}/latest")
-
-    def _aimed(self, name: str, alias: str) -> int:
-        aliases = self._read(name).aliases
-        if alias not in aliases:
-            versions = ", ".join(map(str, self._folders.versions(name)))
-            listed = ", ".join(f"{a} ({n})" for a, n in sorted(aliases.items())) or "none"
-            raise AliasNotFound(
-                f"Model {name!r} has no alias {alias!r}.",
-                hint=f"Its aliases are: {listed}; its versions: {versions}. "
-                f"Name one as {name}/N, or set it: fti models promote {name}/N --alias {alias}",
-            )
-        return aliases[alias]
 
     def _move(
         self,
@@ -607,52 +424,12 @@ class ModelRegistry:
         with self._folders.locked(name, f"{kind} {name}@{alias}"):
             if number in self.retired(name):
                 raise StoreError(
-                    f"{name}/{number} is retired: {self._said(name, number, 'retire')}.",
+                    f"{name}/{number} is retired: {self._marks.said(name, number, 'retire')}.",
                     hint=f"Take that back with: fti models unretire {name}/{number}",
                 )
-            return self._move_locked(
+            return self._aliases.move(
                 name, number, alias, kind=kind, reason=reason, evidence=evidence
             )
-
-    def _move_locked(
-        self,
-        name: str,
-        number: int,
-        alias: str,
-        *,
-        kind: Literal["promote", "rollback"],
-        reason: str,
-        evidence: Mapping[str, Any] | None,
-    ) -> AliasChange:
-        self._folders.open(name, number)
-        state = self._read(name)
-        change = AliasChange(
-            at=now(),
-            alias=alias,
-            kind=kind,
-            from_version=state.aliases.get(alias),
-            to_version=number,
-            reason=reason,
-            evidence=evidence,
-        )
-        moved = _Aliases(aliases={**state.aliases, alias: number}, history=(*state.history, change))
-        write_sealed(self._alias_file(name), moved.model_dump(mode="json"))
-        return change
-
-    def _read(self, name: str) -> _Aliases:
-        path = self._alias_file(name)
-        try:
-            return _Aliases.model_validate(read_sealed(path))
-        except FileNotFoundError:
-            return _Aliases()
-        except ValueError as error:  # broken JSON, and pydantic's ValidationError
-            raise IntegrityError(
-                f"{str(path)!r} cannot be read as the aliases of model {name!r}.",
-                hint="Restore it from a backup, or delete it and promote again.",
-            ) from error
-
-    def _alias_file(self, name: str) -> Path:
-        return self._folders.root / name / "aliases.json"
 
     def _load(self, name: str, number: int) -> ModelVersion:
         manifest = self._folders.manifest(name, number)
@@ -660,24 +437,3 @@ class ModelRegistry:
             return ModelVersion.model_validate(manifest)
         except ValidationError as error:
             raise self._folders.understood_failed(name, number, error) from error
-
-
-def _made_from(version: ModelVersion) -> Iterator[tuple[str, str]]:
-    """Versions that a version refers to, and how."""
-    if version.parent:
-        yield version.parent, "from"
-    if isinstance(version.contract, Contract):
-        embedder = version.contract.embedder.id
-        if embedder.startswith(REGISTRY):
-            yield embedder.removeprefix(REGISTRY), "behind"
-
-
-def _with_digest(adapter: AdapterInfo | None, entries: tuple[FileEntry, ...]) -> AdapterInfo | None:
-    if adapter is None:
-        return None
-    weights = next((entry.sha256 for entry in entries if entry.path == ADAPTER_FILE), None)
-    if weights is None:
-        raise StoreError(f"The folder holds no {ADAPTER_FILE}, the adapter's weights.")
-    if adapter.sha256 not in ("", weights):
-        raise StoreError(f"{ADAPTER_FILE} has sha256 {weights}, not {adapter.sha256} as said.")
-    return adapter.model_copy(update={"sha256": weights})

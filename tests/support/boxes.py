@@ -10,7 +10,7 @@ from fti.pipelines.training.training_config import TrainingConfig
 from fti.store.contracts.prompt_contract import Contract, PromptForm
 from fti.store.store import Store
 from fti.store.types import DatasetVersion, InstructionExample, Split
-from fti.store.versioned.registry import ModelVersion
+from fti.store.versioned.model_version import ModelVersion
 from tests.support.values import EMBEDDER, a_passage
 
 FORM = PromptForm(system="", question_position="both")

@@ -19,7 +19,7 @@ from fti.store.types import (
     PreferenceExample,
     Split,
 )
-from fti.store.versioned.registry import ModelVersion
+from fti.store.versioned.model_version import ModelVersion
 
 EMBEDDER = EmbedderIdentity(id="hashing", weights_sha256="0" * 64, dimension=4, max_tokens=64)
 BASE = ModelIdentity(id="tiny", weights_sha256="1" * 64, tokenizer_sha256="2" * 64)

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Query
 from fti.app.service.routes.parts import StorePart
 from fti.store.errors import IntegrityError
 from fti.store.types import RunKind
-from fti.store.versioned.registry import ModelVersion
+from fti.store.versioned.model_version import ModelVersion
 
 router = APIRouter(prefix="/v1/registry", tags=["registry"])
 

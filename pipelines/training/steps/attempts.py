@@ -8,7 +8,7 @@ from pathlib import Path
 
 from fti.store.files.atomic import write_json
 from fti.store.store import Store
-from fti.store.versioned.registry import ModelVersion
+from fti.store.versioned.model_version import ModelVersion
 
 _FILE = "attempt.json"
 

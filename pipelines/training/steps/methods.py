@@ -17,7 +17,7 @@ from fti.pipelines.engines.weights import (
 from fti.pipelines.training.steps.loss import bare
 from fti.pipelines.training.training_config import TrainingConfig
 from fti.store.errors import TrainingError
-from fti.store.versioned.registry import ModelVersion
+from fti.store.versioned.model_version import ModelVersion
 
 if TYPE_CHECKING:
     from torch import Tensor

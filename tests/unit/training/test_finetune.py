@@ -18,7 +18,7 @@ from fti.pipelines.training.steps.methods import get_weights
 from fti.store.errors import ContractError, StoreLocked, TrainingError
 from fti.store.progress import ProgressEvent
 from fti.store.store import Store
-from fti.store.versioned.registry import ModelVersion
+from fti.store.versioned.model_version import ModelVersion
 from tests.support.boxes import FAST, contract_for, dataset, run
 from tests.support.tiny_model import make_tiny_lm
 from tests.support.values import EMBEDDER

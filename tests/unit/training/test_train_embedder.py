@@ -19,7 +19,7 @@ from fti.store.errors import ContractError, StoreLocked, TrainingError
 from fti.store.progress import ProgressEvent
 from fti.store.store import Store
 from fti.store.types import DatasetVersion, Passage
-from fti.store.versioned.registry import ModelVersion
+from fti.store.versioned.model_version import ModelVersion
 from tests.support.tiny_embedder import pair_dataset, pair_rows
 
 pytestmark = pytest.mark.heavy

@@ -19,7 +19,7 @@ from fti.store.errors import ContractError, DatasetNotFound, IntegrityError, Run
 from fti.store.files.atomic import read_sealed, write_json
 from fti.store.progress import quiet
 from fti.store.store import Store
-from fti.store.versioned.registry import ModelVersion
+from fti.store.versioned.model_version import ModelVersion
 from tests.support.tiny_embedder import pair_dataset
 from tests.support.values import EMBEDDER, a_contract
 

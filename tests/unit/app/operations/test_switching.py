@@ -22,7 +22,7 @@ from fti.store.errors import ContractError, GateRefused, InputError, StoreError
 from fti.store.progress import quiet
 from fti.store.store import Store
 from fti.store.types import Case
-from fti.store.versioned.registry import ModelVersion
+from fti.store.versioned.model_version import ModelVersion
 from tests.support.tiny_embedder import ALIASES, OWNERS, THINGS, pair_dataset
 from tests.support.values import a_contract
 

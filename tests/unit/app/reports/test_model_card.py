@@ -13,7 +13,7 @@ from fti.app.cli import app
 from fti.app.reports.model_card import as_html, gather
 from fti.store.contracts.embedder_contract import EmbedderContract
 from fti.store.store import Store
-from fti.store.versioned.registry import AdapterInfo
+from fti.store.versioned.model_version import AdapterInfo
 from tests.support.tiny_embedder import pair_dataset
 from tests.support.values import BASE, a_contract
 

@@ -22,7 +22,8 @@ from fti.store.errors import (
 )
 from fti.store.files.layout import Layout
 from fti.store.types import DatasetVersion, Interval, now
-from fti.store.versioned.registry import AdapterInfo, ModelRegistry, ModelVersion
+from fti.store.versioned.model_version import AdapterInfo, ModelVersion
+from fti.store.versioned.registry import ModelRegistry
 from tests.support.processes import run_python, start_python
 from tests.support.values import EMBEDDER, a_contract
 

@@ -1,0 +1,146 @@
+"""Where the aliases of models point, and every move that brought them there.
+
+They lie in ``models/<name>/aliases.json``, sealed, beside the versions of the name. Whoever moves
+one holds the lock of the name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from fti.store.errors import AliasNotFound, IntegrityError, StoreError
+from fti.store.files.atomic import read_sealed, write_sealed
+from fti.store.types import Value, now
+from fti.store.versioned.versions import VersionedFolders
+
+CHAMPION = "champion"
+CHALLENGER = "challenger"
+
+
+class AliasChange(Value):
+    """One move of an alias. ``from_version`` is None for its first."""
+
+    at: datetime
+    alias: str
+    kind: Literal["promote", "rollback"]
+    from_version: int | None
+    to_version: int
+    reason: str = ""
+    evidence: Mapping[str, Any] | None = None
+
+
+class _Aliases(Value):
+    aliases: Mapping[str, int] = Field(default_factory=dict)
+    history: tuple[AliasChange, ...] = ()
+
+
+class Aliases:
+    """The aliases of every model name in ``folders``."""
+
+    def __init__(self, folders: VersionedFolders) -> None:
+        self._folders = folders
+
+    def of(self, name: str) -> Mapping[str, int]:
+        """Where each alias of ``name`` points.
+
+        Raises:
+            IntegrityError: the file of aliases cannot be read.
+        """
+        return self._read(name).aliases
+
+    def history(self, name: str, alias: str | None = None) -> Sequence[AliasChange]:
+        """Every move of the aliases of ``name``, or of one, oldest first."""
+        return [c for c in self._read(name).history if alias is None or c.alias == alias]
+
+    def aimed(self, name: str, alias: str) -> int:
+        """The version that an alias points at.
+
+        Raises:
+            AliasNotFound: there is no such alias; says what there is.
+        """
+        aliases = self.of(name)
+        if alias not in aliases:
+            versions = ", ".join(map(str, self._folders.versions(name)))
+            listed = ", ".join(f"{a} ({n})" for a, n in sorted(aliases.items())) or "none"
+            raise AliasNotFound(
+                f"Model {name!r} has no alias {alias!r}.",
+                hint=f"Its aliases are: {listed}; its versions: {versions}. "
+                f"Name one as {name}/N, or set it: fti models promote {name}/N --alias {alias}",
+            )
+        return aliases[alias]
+
+    def previous(self, name: str, alias: str) -> int:
+        """The version that ``rollback`` would go to.
+
+        Raises:
+            AliasNotFound: there is no such alias; says what there is.
+            StoreError: it has had no other version.
+        """
+        self.aimed(name, alias)
+        stack = self.way_back(name, alias)
+        if len(stack) < 2:
+            raise StoreError(
+                f"{name}@{alias} has had no version before {stack[-1]}.",
+                hint=f"Choose one with: fti models promote {name}/N --alias {alias}",
+            )
+        return stack[-2]
+
+    def way_back(self, name: str, alias: str) -> Sequence[int]:
+        """The versions an alias goes back through, the one it points at last."""
+        stack: list[int] = []
+        for change in self.history(name, alias):
+            if change.kind == "rollback":
+                stack.pop()
+            elif stack[-1:] != [change.to_version]:
+                stack.append(change.to_version)
+        return stack
+
+    def move(
+        self,
+        name: str,
+        number: int,
+        alias: str,
+        *,
+        kind: Literal["promote", "rollback"],
+        reason: str,
+        evidence: Mapping[str, Any] | None,
+    ) -> AliasChange:
+        """Point an alias at a version; the caller holds the lock of ``name``.
+
+        Raises:
+            IntegrityError: the version is not as published.
+        """
+        self._folders.open(name, number)
+        state = self._read(name)
+        change = AliasChange(
+            at=now(),
+            alias=alias,
+            kind=kind,
+            from_version=state.aliases.get(alias),
+            to_version=number,
+            reason=reason,
+            evidence=evidence,
+        )
+        moved = _Aliases(aliases={**state.aliases, alias: number}, history=(*state.history, change))
+        write_sealed(self._file(name), moved.model_dump(mode="json"))
+        return change
+
+    def _read(self, name: str) -> _Aliases:
+        path = self._file(name)
+        try:
+            return _Aliases.model_validate(read_sealed(path))
+        except FileNotFoundError:
+            return _Aliases()
+        except ValueError as error:  # broken JSON, and pydantic's ValidationError
+            raise IntegrityError(
+                f"{str(path)!r} cannot be read as the aliases of model {name!r}.",
+                hint="Restore it from a backup, or delete it and promote again.",
+            ) from error
+
+    def _file(self, name: str) -> Path:
+        return self._folders.root / name / "aliases.json"
