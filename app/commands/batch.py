@@ -63,7 +63,7 @@ def batch(
     Asked are new and changed questions, those that failed, and all when the model or the documents
     changed. Example: fti batch questions.csv --out answers.parquet --model reader@champion
     """
-    from fti.app.build import run_batch
+    from fti.app.operations.batch_answering import run_batch
 
     session = open_session(store, config, set_, json)
     with session.report.progress() as progress:

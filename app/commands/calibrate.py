@@ -53,8 +53,8 @@ def calibrate(
     and extractive the setting to put into the profile is printed. Use cases about the training
     documents, and evaluate on others. Example: fti calibrate train.jsonl --model reader/1
     """
-    from fti.app.operations.calibrating import calibrate_model
-    from fti.app.operations.evaluating import find_cases, sample
+    from fti.app.operations.measuring.calibrating import calibrate_model
+    from fti.app.operations.measuring.evaluating import find_cases, sample
 
     session = open_session(store, config, set_, json)
     asked = sample(find_cases(session.store, cases), limit)

@@ -52,7 +52,7 @@ def freeze(
     Freezing the same cases again gives the version that holds them. Example: fti cases freeze
     handbook questions.jsonl, then: fti evaluate handbook --model reader/1
     """
-    from fti.app.build import freeze_cases
+    from fti.app.operations.measuring.freezing import freeze_cases
 
     session = open_session(store, config, set_, json)
     frozen = freeze_cases(session.store, name, file=cases, dataset=dataset)

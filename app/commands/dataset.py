@@ -145,7 +145,14 @@ def build(
     learn from asks what a frozen case set asks.
     Example: fti dataset build handbook --cases questions.jsonl
     """
-    from fti.app.build import build_embedder, build_writer, dataset_config, make_dataset
+    from fti.app.build import (
+        build_embedder,
+        build_writer,
+    )
+    from fti.app.operations.training.dataset_building import (
+        dataset_config,
+        make_dataset,
+    )
     from fti.store.errors import InputError
 
     if estimate and not write:
@@ -207,7 +214,8 @@ def pairs(
     They are a dataset version of kind preference, in the split of their rows.
     Example: fti dataset pairs handbook-pairs --from handbook --feedback review.jsonl
     """
-    from fti.app.build import build_embedder, make_pairs
+    from fti.app.build import build_embedder
+    from fti.app.operations.training.dataset_building import make_pairs
 
     session = open_session(store, config, set_, json)
     reviews = _reviews(feedback)
@@ -470,7 +478,7 @@ def export(
     json: JsonOption = False,
 ) -> None:
     """Write a dataset version for other tools."""
-    from fti.app.operations.exporting import export_dataset
+    from fti.app.operations.releasing.exporting import export_dataset
 
     session = open_session(store, config, set_, json)
     version = session.store.datasets.get(dataset)

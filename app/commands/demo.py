@@ -151,8 +151,8 @@ class Loop:
 
     def build_dataset(self) -> DatasetVersion:
         """Instruction examples from the stored chunks and the cases."""
-        from fti.app.build import make_dataset
         from fti.app.commands.dataset import dataset_json
+        from fti.app.operations.training.dataset_building import make_dataset
 
         with self.step("Dataset: instruction examples, split by document"):
             with self.report.progress() as progress:
@@ -176,7 +176,7 @@ class Loop:
 
     def finetune(self, dataset: DatasetVersion) -> ModelVersion:
         """A LoRA adapter on the base model."""
-        from fti.app.build import train
+        from fti.app.operations.training.finetuning import train
 
         with self.step("Fine-tune: a LoRA adapter on the base model"):
             with self.report.progress() as progress:
@@ -191,7 +191,7 @@ class Loop:
         self, dataset: DatasetVersion, version: ModelVersion, limit: int
     ) -> dict[str, EvaluationReport]:
         """Base and tuned, with and without retrieval, on documents not trained on."""
-        from fti.app.operations.evaluating import evaluate_model, sample
+        from fti.app.operations.measuring.evaluating import evaluate_model, sample
 
         held_out = self.held_out(dataset)
         chosen = sample(held_out, limit)
@@ -225,7 +225,7 @@ class Loop:
 
     def promote(self, version: ModelVersion) -> str:
         """The gate decides who serves."""
-        from fti.app.operations.promotion import promote
+        from fti.app.operations.promoting.promotion import promote
         from fti.store.errors import GateRefused
 
         with self.step("Promote: the gate compares with what is served now, case by case"):

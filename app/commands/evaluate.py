@@ -21,7 +21,7 @@ from fti.app.options import (
 )
 
 if TYPE_CHECKING:
-    from fti.app.operations.evaluating import Compared
+    from fti.app.operations.measuring.evaluating import Compared
     from fti.app.reporting import Reporter
     from fti.pipelines.inference.evaluating.evaluation import EvaluationReport
     from fti.pipelines.inference.evaluating.judging import Judgement, Preference
@@ -37,7 +37,7 @@ class _EvaluateCommand(TyperCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Join ``--compare`` to its list; a word that is no list is not its value."""
-        from fti.app.operations.systems import looks_like_systems
+        from fti.app.operations.measuring.systems import looks_like_systems
 
         joined: list[str] = []
         rest = iter(args)
@@ -143,15 +143,15 @@ def evaluate(
     questions.jsonl --model reader/1 --compare, or fti evaluate handbook --model reader/1 --compare
     base,base+rag,tuned,tuned+rag,tuned+oracle,vector,text,hybrid
     """
-    from fti.app.operations.checks import below, parse_floors, read_baseline, worse_than
-    from fti.app.operations.evaluating import (
+    from fti.app.operations.measuring.checks import below, parse_floors, read_baseline, worse_than
+    from fti.app.operations.measuring.evaluating import (
         evaluate_model,
         evaluate_systems,
         find_cases,
         parse_judging,
         sample,
     )
-    from fti.app.operations.systems import parse_systems
+    from fti.app.operations.measuring.systems import parse_systems
     from fti.pipelines.inference.evaluating.evaluation import case_rows
     from fti.store.errors import InputError
 

@@ -62,7 +62,10 @@ def finetune(
 
     Example: fti finetune handbook --name reader --method dora --set training.epochs=3
     """
-    from fti.app.build import foresee_training, train
+    from fti.app.operations.training.finetuning import (
+        foresee_training,
+        train,
+    )
     from fti.pipelines.training.steps.ranks import rank
 
     given = list(set_ or ())

@@ -29,7 +29,7 @@ def finetune_embedder(
     measures both on a frozen case set, and makes all vectors anew. Example: fti finetune-embedder
     questions.jsonl --name finder
     """
-    from fti.app.operations.embedder_training import train_embedder
+    from fti.app.operations.training.embedder_training import train_embedder
 
     session = open_session(store, config, set_, json)
     with session.report.progress() as progress:

@@ -139,7 +139,7 @@ def ingest(
         raise InputError(
             "There is nothing to ingest.", hint="Name files or folders: fti ingest handbook/"
         )
-    from fti.app.build import ingest_documents
+    from fti.app.operations.ingestion import ingest_documents
 
     session = open_session(store, config, set_, json)
     report = session.report

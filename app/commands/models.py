@@ -165,7 +165,7 @@ def promote(
     measured here and now, against the store's own: retrieval must be better, and then all vectors
     are made anew by it. Example: fti models promote reader/2 --alias champion
     """
-    from fti.app.operations.promotion import promote as run
+    from fti.app.operations.promoting.promotion import promote as run
 
     session = open_session(store, config, set_, json)
     with session.report.progress() as progress:
@@ -199,7 +199,7 @@ def rollback(
     session = open_session(store, config, set_, json)
     models = session.store.models
     if any(version.kind == "embedder" for version in models.list(model)):
-        from fti.app.operations.switching import roll_back_embedder
+        from fti.app.operations.promoting.switching import roll_back_embedder
 
         with session.report.progress() as progress:
             version = roll_back_embedder(
@@ -258,12 +258,12 @@ def export(
     session = open_session(store, config, set_, json)
     version = session.store.models.get(model)
     if format_ == "merged":
-        from fti.app.operations.exporting import export_merged
+        from fti.app.operations.releasing.exporting import export_merged
 
         _ = version.prompt_contract  # an embedder is whole already
         export_merged(session.settings, session.store, version, out=out)
     elif format_ == "gguf":
-        from fti.app.operations.gguf import export_gguf
+        from fti.app.operations.releasing.gguf import export_gguf
 
         export_gguf(session.settings, session.store, version, out=out)
     else:
@@ -296,7 +296,7 @@ def push(
     The token is HF_TOKEN or a stored login (hf auth login); HF_ENDPOINT names another hub. It is
     never printed or kept. Example: fti models push reader@champion --repo acme/reader
     """
-    from fti.app.operations.publishing import push as run
+    from fti.app.operations.releasing.publishing import push as run
 
     session = open_session(store, config, set_, json)
     version = session.store.models.get(model)
@@ -325,7 +325,7 @@ def fetch(
 
     Example: fti models fetch --config small
     """
-    from fti.app.build import fetch_models
+    from fti.app.operations.model_fetching import fetch_models
 
     session = open_session(store, config, set_, json)
     done = fetch_models(session.settings)

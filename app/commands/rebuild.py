@@ -28,7 +28,7 @@ def rebuild(
     name the base that it was trained from. Nothing is registered. Exits with 1 when the files
     differ, and says where first. Example: fti models rebuild reader/2
     """
-    from fti.app.operations.rebuilding import rebuild as run
+    from fti.app.operations.training.rebuilding import rebuild as run
 
     session = open_session(store, config, set_, json)
     with session.report.progress() as progress:

@@ -134,7 +134,7 @@ def gc(
     json: JsonOption = False,
 ) -> None:
     """Remove retired versions that no alias, pin, way back or later version refers to."""
-    from fti.app.operations.embedder_choice import standing_on
+    from fti.app.embedder_choice import standing_on
 
     session = open_session(store, config, set_, json)
     made_by = standing_on(session.store)

@@ -9,7 +9,7 @@ from fti.store.contracts.conditions import PipelineContract
 
 def contracts() -> tuple[PipelineContract, ...]:
     """The contracts, as the pipelines themselves enforce them."""
-    from fti.app.operations.promotion import PROMOTE
+    from fti.app.operations.promoting.promotion import PROMOTE
     from fti.pipelines.feature.dataset.instructions import DATASET
     from fti.pipelines.feature.ingesting.ingest import INGEST
     from fti.pipelines.feature.monitoring.system_report import MONITOR

@@ -167,7 +167,7 @@ class IngestStep(Step):
 
     def run(self, context: Context) -> Outcome:
         """Ingest."""
-        from fti.app.build import ingest_documents
+        from fti.app.operations.ingestion import ingest_documents
 
         report = ingest_documents(
             context.settings,
@@ -203,7 +203,8 @@ class DatasetStep(Step):
 
     def run(self, context: Context) -> Outcome:
         """Build."""
-        from fti.app.build import build_embedder, make_dataset
+        from fti.app.build import build_embedder
+        from fti.app.operations.training.dataset_building import make_dataset
         from fti.pipelines.inference.evaluating.cases import load_cases
 
         version = make_dataset(
@@ -237,7 +238,7 @@ class FreezeStep(Step):
 
     def run(self, context: Context) -> Outcome:
         """Freeze."""
-        from fti.app.build import freeze_cases
+        from fti.app.operations.measuring.freezing import freeze_cases
 
         frozen = freeze_cases(context.store, self.cases, file=self.file)
         return Outcome(summary=f"{frozen.ref}: {frozen.cases} cases")
@@ -262,7 +263,7 @@ class FinetuneStep(Step):
 
     def run(self, context: Context) -> Outcome:
         """Train."""
-        from fti.app.build import train
+        from fti.app.operations.training.finetuning import train
 
         version = train(
             context.settings,
@@ -302,7 +303,7 @@ class EvaluateStep(Step):
 
     def run(self, context: Context) -> Outcome:
         """Measure."""
-        from fti.app.operations.evaluating import evaluate_model, find_cases
+        from fti.app.operations.measuring.evaluating import evaluate_model, find_cases
 
         found = evaluate_model(
             context.settings,
@@ -344,7 +345,7 @@ class PromoteStep(Step):
 
     def run(self, context: Context) -> Outcome:
         """Promote, or keep what is there when the gate says no."""
-        from fti.app.operations.promotion import promote
+        from fti.app.operations.promoting.promotion import promote
 
         ref = context.store.models.get(f"{self.model}/latest").ref
         try:
@@ -388,7 +389,7 @@ class BatchStep(Step):
 
     def run(self, context: Context) -> Outcome:
         """Answer."""
-        from fti.app.build import run_batch
+        from fti.app.operations.batch_answering import run_batch
 
         report = run_batch(
             context.settings,

@@ -14,7 +14,7 @@ from fti.store.errors import AnswerNotFound
 from fti.store.types import Interval, now
 
 if TYPE_CHECKING:
-    from fti.app.operations.evaluating import Compared
+    from fti.app.operations.measuring.evaluating import Compared
     from fti.pipelines.inference.evaluating.evaluation import EvaluationReport
     from fti.pipelines.inference.evaluating.slices import Slice
     from fti.store.store import Store

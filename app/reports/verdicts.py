@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fti.app.operations.evaluating import Compared
+from fti.app.operations.measuring.evaluating import Compared
 from fti.store.types import Interval
 
 JUDGE_NOTE = (

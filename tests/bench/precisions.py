@@ -23,7 +23,7 @@ from typing import Any
 
 from fti.app.build import Engines, build_assistant
 from fti.app.commands.demo import FOLDER
-from fti.app.operations.evaluating import sample
+from fti.app.operations.measuring.evaluating import sample
 from fti.app.settings import load_settings
 from fti.pipelines.feature.ingesting.ingest import ingest
 from fti.pipelines.inference.answering.answer import Assistant

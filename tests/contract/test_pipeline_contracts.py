@@ -19,9 +19,9 @@ from typing import Any
 
 import pytest
 
-from fti.app.operations.gating import Promotion
 from fti.app.operations.pipeline_contracts import contracts
-from fti.app.operations.promotion import PROMOTE, promote
+from fti.app.operations.promoting.gating import Promotion
+from fti.app.operations.promoting.promotion import PROMOTE, promote
 from fti.app.settings import Settings
 from fti.pipelines.engines.embedders.embedding import HashingEmbedder
 from fti.pipelines.feature.dataset.dataset_config import DatasetConfig

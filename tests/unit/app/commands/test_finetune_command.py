@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from fti.app.build import Engines
 from fti.app.cli import app
-from fti.app.operations.exporting import export_merged
+from fti.app.operations.releasing.exporting import export_merged
 from fti.app.settings import load_settings
 from fti.pipelines.training.choices import Tracker
 from fti.pipelines.training.steps import tracking
@@ -54,7 +54,10 @@ def fti(store: Store, profile: Path, *words: str) -> Any:
 def test_a_name_that_no_version_can_have_is_refused_before_any_work(
     store: Store, profile: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fti.app.build._to_train", lambda *a: pytest.fail("loaded the base model"))
+    monkeypatch.setattr(
+        "fti.app.operations.training.finetuning._to_train",
+        lambda *a: pytest.fail("loaded the base model"),
+    )
     runs = len(store.runs.list())
     with pytest.raises(InvalidName, match=name):
         fti(store, profile, "finetune", "boxes", "--name", name)

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from fti.app.operations.checks import below, parse_floors, read_baseline, worse_than
-from fti.app.operations.evaluating import Compared
+from fti.app.operations.measuring.checks import below, parse_floors, read_baseline, worse_than
+from fti.app.operations.measuring.evaluating import Compared
 from fti.app.reports import charts
 from fti.app.reports.evaluation_document import EvaluationDocument
 from fti.app.reports.evaluation_html import as_html

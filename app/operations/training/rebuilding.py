@@ -184,7 +184,7 @@ def _train_embedder(
     run: Run,
     progress: Progress,
 ) -> ModelVersion:
-    from fti.app.operations.embedder_training import compose
+    from fti.app.operations.training.embedder_training import compose
     from fti.pipelines.engines.embedders.trained_embedder import open_embedder
     from fti.pipelines.training.train_embedder import EmbedderTrainingConfig, finetune_embedder
 

@@ -16,7 +16,7 @@ from fti.app.build import (
     build_retriever,
     require_documents,
 )
-from fti.app.operations.systems import System, answering
+from fti.app.operations.measuring.systems import System, answering
 from fti.store.errors import ConfigError, InputError, InvalidCases
 from fti.store.proof.significance import Difference
 from fti.store.types import Case, SearchMode

@@ -1,8 +1,8 @@
 """Which embedder a profile and a store mean.
 
-A store that was switched to a fine-tuned version (``fti.app.operations.promotion``) says so in the
-passport of its vectors; every command then loads that version where its profile names the embedder
-that the version was trained from.
+A store that was switched to a fine-tuned version (``fti.app.operations.promoting.switching``) says
+so in the passport of its vectors; every command then loads that version where its profile names the
+embedder that the version was trained from.
 """
 
 from __future__ import annotations

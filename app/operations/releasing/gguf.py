@@ -119,7 +119,7 @@ def export_gguf(settings: Settings, store: Store, version: ModelVersion, *, out:
         ContractError: the profile's base is not the version's, or its chat template is one that a
             Modelfile cannot say.
     """
-    from fti.app.operations.exporting import export_merged, require_new
+    from fti.app.operations.releasing.exporting import export_merged, require_new
     from fti.pipelines.engines.causal_lm.loading import load_tokenizer
     from fti.pipelines.engines.model_files import ModelFolder
     from fti.store.files.atomic import staged_folder

@@ -9,8 +9,13 @@ from typing import Any
 import pytest
 
 from fti.app.build import Engines
-from fti.app.operations.evaluating import evaluate_model, evaluate_systems, find_cases
-from fti.app.operations.systems import System, answering, looks_like_systems, parse_systems
+from fti.app.operations.measuring.evaluating import evaluate_model, evaluate_systems, find_cases
+from fti.app.operations.measuring.systems import (
+    System,
+    answering,
+    looks_like_systems,
+    parse_systems,
+)
 from fti.app.settings import Settings, load_settings
 from fti.pipelines.feature.feature_config import FeatureConfig
 from fti.pipelines.feature.ingesting.ingest import ingest

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from fti.app.build import Engines, build_assistant
 from fti.app.cli import app
-from fti.app.operations.calibrating import calibrate_model
+from fti.app.operations.measuring.calibrating import calibrate_model
 from fti.app.settings import Settings, load_settings
 from fti.store.errors import InputError, InvalidCases
 from fti.store.progress import quiet

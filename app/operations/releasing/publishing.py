@@ -73,7 +73,7 @@ def push(
     with tempfile.TemporaryDirectory(prefix="fti-push-") as made:
         folder = Path(made) / "model"
         if format == "merged":
-            from fti.app.operations.exporting import export_merged
+            from fti.app.operations.releasing.exporting import export_merged
 
             _ = version.prompt_contract  # an embedder is whole already
             export_merged(settings, store, version, out=folder)

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fti.app.build import build_retriever, make_dataset
+from fti.app.build import build_retriever
+from fti.app.operations.training.dataset_building import make_dataset
 
 if TYPE_CHECKING:
     from fti.app.settings import Settings

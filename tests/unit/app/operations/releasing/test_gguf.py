@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from transformers import AutoTokenizer
 
-from fti.app.operations.exporting import export_merged
-from fti.app.operations.gguf import export_gguf, rendering, turn_template
+from fti.app.operations.releasing.exporting import export_merged
+from fti.app.operations.releasing.gguf import export_gguf, rendering, turn_template
 from fti.app.settings import load_settings
 from fti.store.errors import ContractError, InputError
 from fti.store.store import Store

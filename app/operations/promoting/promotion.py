@@ -10,8 +10,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from fti.app.operations.evaluating import rival_of
-from fti.app.operations.gating import Promotion, below, frozen_set, not_better, require_reason
+from fti.app.operations.measuring.evaluating import rival_of
+from fti.app.operations.promoting.gating import (
+    Promotion,
+    below,
+    frozen_set,
+    not_better,
+    require_reason,
+)
 from fti.app.settings import Settings
 from fti.store.contracts.conditions import PipelineContract
 from fti.store.errors import GateRefused, InputError, ModelNotFound, PostconditionFailed
@@ -46,7 +52,7 @@ def force_has_a_reason(alias: str, force: bool, reason: str) -> None:
 @PROMOTE.precondition("The version is not the champion already", raises=GateRefused)
 def is_a_challenger(store: Store, model: str, alias: str) -> None:
     """Nothing is proved by comparing a version with itself. An embedder may have to be switched to
-    again, which ``fti.app.operations.switching`` sees to."""
+    again, which ``fti.app.operations.promoting.switching`` sees to."""
     version = store.models.get(model)
     held = store.models.aliases(version.name).get(CHAMPION)
     if alias == CHAMPION and version.kind != "embedder" and held == version.version:
@@ -112,7 +118,7 @@ def promote(
     version = store.models.get(model)
     evidence: dict[str, Any] = {}
     if alias == CHAMPION and version.kind == "embedder":
-        from fti.app.operations.switching import promote_embedder
+        from fti.app.operations.promoting.switching import promote_embedder
 
         return promote_embedder(
             settings, store, version, reason=reason, force=force, cases=cases, progress=progress

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from fti.app.operations.embedder_training import compose
-from fti.app.operations.rebuilding import rebuild
+from fti.app.operations.training.embedder_training import compose
+from fti.app.operations.training.rebuilding import rebuild
 from fti.app.settings import Settings, load_settings
 from fti.pipelines.engines.embedders.embedding import EmbedderConfig
 from fti.pipelines.engines.embedders.trained_embedder import open_embedder

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from fti.app.build import Engines, build_embedder, build_retriever
-from fti.app.operations.embedder_choice import standing_on
-from fti.app.operations.embedder_training import make_pairs
-from fti.app.operations.gating import Promotion
-from fti.app.operations.promotion import promote
-from fti.app.operations.switching import roll_back_embedder
+from fti.app.embedder_choice import standing_on
+from fti.app.operations.promoting.gating import Promotion
+from fti.app.operations.promoting.promotion import promote
+from fti.app.operations.promoting.switching import roll_back_embedder
+from fti.app.operations.training.embedder_training import make_pairs
 from fti.app.settings import Settings, load_settings
 from fti.pipelines.engines.embedders.embedding import EmbedderConfig
 from fti.pipelines.engines.embedders.trained_embedder import open_embedder, save_embedder

@@ -10,8 +10,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from fti.app.operations.embedder_choice import load_version, standing_on, trained_from_profile
-from fti.app.operations.gating import Promotion, below, frozen_set, not_better, require_reason
+from fti.app.embedder_choice import load_version, standing_on, trained_from_profile
+from fti.app.operations.promoting.gating import (
+    Promotion,
+    below,
+    frozen_set,
+    not_better,
+    require_reason,
+)
 from fti.store.errors import ContractError, GateRefused, InputError, IntegrityError, StoreError
 from fti.store.progress import Progress, quiet
 from fti.store.versioned.aliases import CHAMPION

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from fti.app.operations.gating import Promotion
-from fti.app.operations.promotion import promote
+from fti.app.operations.promoting.gating import Promotion
+from fti.app.operations.promoting.promotion import promote
 from fti.app.settings import Settings, load_settings
 from fti.store.errors import CaseSetNotFound, GateRefused, InputError
 from fti.store.store import Store

@@ -1,0 +1,47 @@
+"""A table of questions answered by the assistant of a profile."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fti.app.build import build_assistant
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from fti.app.settings import Settings
+    from fti.pipelines.inference.batch.answer_table import BatchReport
+    from fti.store.progress import Progress
+    from fti.store.store import Store
+
+
+def run_batch(
+    settings: Settings,
+    store: Store,
+    questions: Path,
+    *,
+    out: Path | None = None,
+    table: str | None = None,
+    model: str | None = None,
+    limit: int | None = None,
+    keep_outdated: bool = False,
+    progress: Progress,
+) -> BatchReport:
+    """Answer a table of questions into one file or one table of the store."""
+    from fti.pipelines.inference.batch.answer_table import answer_batch
+    from fti.pipelines.inference.batch.outputs import open_output
+    from fti.pipelines.inference.batch.question_tables import read_questions
+
+    # What can be wrong with the files is found before a model is loaded.
+    output = open_output(store, out, table)
+    read_questions(questions)
+    return answer_batch(
+        questions,
+        assistant=build_assistant(settings, store, model=model),
+        store=store,
+        out=output,
+        config=settings.batch,
+        limit=limit,
+        keep_outdated=keep_outdated,
+        progress=progress,
+    )

@@ -1,0 +1,82 @@
+"""Dataset versions made with the settings of a profile."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from fti.app.build import token_counter
+from fti.store.types import Case, DatasetVersion
+
+if TYPE_CHECKING:
+    from fti.app.settings import Settings
+    from fti.pipelines.engines.embedders.embedding import Embedder
+    from fti.pipelines.feature.dataset.dataset_config import DatasetConfig
+    from fti.pipelines.feature.dataset.sources.reviewed import Review
+    from fti.pipelines.feature.dataset.sources.writer import QuestionWriter
+    from fti.store.progress import Progress
+    from fti.store.store import Store
+
+
+def make_dataset(
+    settings: Settings,
+    store: Store,
+    *,
+    name: str,
+    embedder: Embedder,
+    cases: Sequence[Case] | None,
+    progress: Progress,
+    reviews: Sequence[Review] = (),
+    imports: Sequence[str] = (),
+    writer: QuestionWriter | None = None,
+) -> DatasetVersion:
+    """Build a dataset version whose rows show as many passages as serving does."""
+    from fti.pipelines.feature.dataset.instructions import build_dataset
+
+    counter, tokenizer = token_counter(settings, embedder)
+    return build_dataset(
+        name,
+        store=store,
+        embedder=embedder,
+        config=dataset_config(settings),
+        form=settings.prompt.form,
+        cases=cases,
+        reviews=reviews,
+        imports=imports,
+        writer=writer,
+        counter=counter,
+        tokenizer=tokenizer,
+        progress=progress,
+    )
+
+
+def make_pairs(
+    settings: Settings,
+    store: Store,
+    *,
+    name: str,
+    source: str,
+    embedder: Embedder,
+    reviews: Sequence[Review],
+    progress: Progress,
+) -> DatasetVersion:
+    """Build a version of preference pairs from a dataset's rows."""
+    from fti.pipelines.feature.dataset.pairs import build_pairs
+
+    counter, tokenizer = token_counter(settings, embedder)
+    return build_pairs(
+        name,
+        source=store.datasets.get(source),
+        store=store,
+        config=settings.pairs,
+        form=settings.prompt.form,
+        reviews=reviews,
+        counter=counter,
+        tokenizer=tokenizer,
+        progress=progress,
+    )
+
+
+def dataset_config(settings: Settings) -> DatasetConfig:
+    """The profile's dataset settings; a row shows as many passages as serving does."""
+    return settings.dataset.model_copy(update={"max_passages": settings.prompt.max_passages})
