@@ -19,9 +19,7 @@ if TYPE_CHECKING:
     from fti.pipelines.engines.cross_encoders.entailment import Entailment
     from fti.pipelines.engines.cross_encoders.reranking import Reranker
     from fti.pipelines.engines.embedders.embedding import Embedder
-    from fti.pipelines.engines.generator import (
-        Generator,
-    )
+    from fti.pipelines.engines.generator import Generator
     from fti.pipelines.feature.dataset.sources.writer import QuestionWriter
     from fti.pipelines.inference.answering.answer import Assistant
     from fti.pipelines.inference.answering.retrieve import Retriever

@@ -18,7 +18,7 @@ from fti.store.errors import InputError
 
 if TYPE_CHECKING:
     from fti.app.reporting import Reporter
-    from fti.pipelines.feature.ingesting.ingest import IngestReport
+    from fti.pipelines.feature.ingesting.ingest_report import IngestReport
 
 _REDIS = "A Redis stream (with --follow)"
 

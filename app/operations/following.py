@@ -14,7 +14,10 @@ from fti.store.errors import InputError
 
 if TYPE_CHECKING:
     from fti.app.options import Session
-    from fti.pipelines.feature.streaming.follow import FollowReport, StreamBatch
+    from fti.pipelines.feature.streaming.follow_report import (
+        FollowReport,
+        StreamBatch,
+    )
     from fti.pipelines.feature.streaming.streams import RecordStream
 
 _ADDRESSES = ("redis://", "rediss://", "unix://")

@@ -10,7 +10,7 @@ from fti.app.build import build_embedder
 if TYPE_CHECKING:
     from fti.app.settings import Settings
     from fti.pipelines.feature.ingesting.executors import ExecutorName
-    from fti.pipelines.feature.ingesting.ingest import IngestReport
+    from fti.pipelines.feature.ingesting.ingest_report import IngestReport
     from fti.store.progress import Progress
     from fti.store.store import Store
 

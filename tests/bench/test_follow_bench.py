@@ -14,7 +14,8 @@ import pytest
 
 from fti.pipelines.engines.embedders.embedding import EmbedderConfig, load_embedder
 from fti.pipelines.feature.feature_config import FeatureConfig
-from fti.pipelines.feature.streaming.follow import FollowReport, follow
+from fti.pipelines.feature.streaming.follow import follow
+from fti.pipelines.feature.streaming.follow_report import FollowReport
 from fti.pipelines.feature.streaming.streams import LineStream
 from fti.store.store import Store
 

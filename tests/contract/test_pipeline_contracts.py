@@ -28,9 +28,18 @@ from fti.pipelines.feature.dataset.dataset_config import DatasetConfig
 from fti.pipelines.feature.dataset.instructions import DATASET, build_dataset
 from fti.pipelines.feature.feature_config import FeatureConfig, StreamConfig
 from fti.pipelines.feature.finding.sources import Discovery
-from fti.pipelines.feature.ingesting.ingest import INGEST, IngestReport, ingest, take
+from fti.pipelines.feature.ingesting.ingest import (
+    INGEST,
+    ingest,
+    take,
+)
+from fti.pipelines.feature.ingesting.ingest_report import IngestReport
 from fti.pipelines.feature.monitoring.system_report import MONITOR, Alert, AnswerHealth, monitor
-from fti.pipelines.feature.streaming.follow import FOLLOW, FollowReport, follow
+from fti.pipelines.feature.streaming.follow import (
+    FOLLOW,
+    follow,
+)
+from fti.pipelines.feature.streaming.follow_report import FollowReport
 from fti.pipelines.feature.streaming.streams import LineStream
 from fti.pipelines.feature.streaming.watch import watch
 from fti.pipelines.inference.answering import answer

@@ -10,9 +10,7 @@ from fti.store.types import DatasetVersion
 
 if TYPE_CHECKING:
     from fti.app.settings import Settings
-    from fti.pipelines.engines.generator import (
-        GeneratorConfig,
-    )
+    from fti.pipelines.engines.generator import GeneratorConfig
     from fti.store.progress import Progress
     from fti.store.store import Store
     from fti.store.versioned.model_version import ModelVersion

@@ -9,98 +9,30 @@ up the others. While the store is busy nothing more is read than the buffer hold
 
 from __future__ import annotations
 
-import math
 import queue
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
-from typing import Literal
-
-import numpy as np
 
 from fti.pipelines.engines.embedders.embedding import Embedder
 from fti.pipelines.feature.feature_config import FeatureConfig
 from fti.pipelines.feature.ingesting.executors import InProcess
-from fti.pipelines.feature.ingesting.ingest import Ingest, NotTaken
+from fti.pipelines.feature.ingesting.ingest_report import NotTaken
 from fti.pipelines.feature.reading.parsing import Parser
+from fti.pipelines.feature.streaming.follow_report import FollowReport, StreamBatch
+from fti.pipelines.feature.streaming.freshness import Lags
 from fti.pipelines.feature.streaming.gathering import gather
-from fti.pipelines.feature.streaming.stream_records import (
-    AT,
-    Record,
-    named_source,
-    parse_record,
-    raw_document,
-)
+from fti.pipelines.feature.streaming.record_batch import RecordBatch
 from fti.pipelines.feature.streaming.streams import Delivery, RecordStream
 from fti.store.contracts.conditions import PipelineContract
-from fti.store.errors import EmbedderMismatch, ExtractionError, PostconditionFailed, StoreLocked
-from fti.store.lance.shapes import STREAM, Held
-from fti.store.moments import read_moment
+from fti.store.errors import EmbedderMismatch, PostconditionFailed, StoreLocked
 from fti.store.progress import Progress, ProgressEvent, quiet
 from fti.store.store import Store
-from fti.store.types import Value, now, sha256_hex
 
 _WAIT_S = 0.2
 _MAINTAIN_S = 10.0  # rows that no index covers yet are found all the same
 _SHOWN = 100  # failures that the report of a whole session lists
-
-
-class Freshness(Value):
-    """Seconds from when a record happened until a search could find it, over ``n`` changes.
-
-    They rest on two clocks: whoever dates the records, and this machine.
-    """
-
-    n: int
-    p50_s: float
-    p99_s: float
-    max_s: float
-
-
-class StreamBatch(Value):
-    """One commit. Every record is counted once, apart from ``embedded_chunks``.
-
-    ``superseded`` records were older than what the store, or a later record of the same batch, had.
-    ``position`` is that of the last record: everything up to it is in the store.
-    """
-
-    at: datetime
-    position: str
-    records: int
-    added: int = 0
-    updated: int = 0
-    unchanged: int = 0
-    deleted: int = 0
-    superseded: int = 0
-    empty: tuple[NotTaken, ...] = ()
-    failed: tuple[NotTaken, ...] = ()
-    embedded_chunks: int = 0
-    freshness: Freshness | None = None
-    seconds: float = 0.0
-
-
-class FollowReport(Value):
-    """A whole session; ``failed`` lists the first of ``failed_records``."""
-
-    records: int = 0
-    batches: int = 0
-    added: int = 0
-    updated: int = 0
-    unchanged: int = 0
-    deleted: int = 0
-    superseded: int = 0
-    empty_records: int = 0
-    failed_records: int = 0
-    failed: tuple[NotTaken, ...] = ()
-    chunks: int = 0
-    embedded_chunks: int = 0
-    freshness: Freshness | None = None
-    ended: Literal["stream", "stop"] = "stream"
-    seconds: float = 0.0
-    run: str = ""
-    features_version: int = 0
 
 
 FOLLOW = PipelineContract("follow")
@@ -197,7 +129,7 @@ class _Session:
         self.broken: frozenset[str] = frozenset()
         self.counts: Counter[str] = Counter()
         self.failed: list[NotTaken] = []
-        self.lags = _Lags()
+        self.lags = Lags()
 
     def run(self, parser: Parser, on_batch: Callable[[StreamBatch], None]) -> FollowReport:
         began = maintained = time.monotonic()
@@ -258,10 +190,10 @@ class _Session:
             try:
                 with self.store.layout.writing("ingest --follow"):
                     executor = InProcess(self.embedder, self.config, parser)
-                    with _Taking(
+                    with RecordBatch(
                         self.store, self.embedder, self.config, self.progress, executor
                     ) as taking:
-                        taking.broken = self.broken
+                        taking.ledger.broken = self.broken
                         batch = taking.take(deliveries, self.stream.name, parser)
             except StoreLocked:  # an ingest is at work; each wait is bounded by the lock
                 if self.stop.is_set():
@@ -305,176 +237,6 @@ class _Session:
             seconds=round(time.monotonic() - began, 3),
             features_version=stats.version,
         )
-
-
-class _Taking(Ingest):
-    """One batch of records, committed as an ingest commits files."""
-
-    lags: list[float]
-    mended: frozenset[str]
-
-    def take(self, deliveries: Sequence[Delivery], stream: str, parser: Parser) -> StreamBatch:
-        began = time.monotonic()
-        newest, bad, counts = self._sort(deliveries)
-        held = self.features.held(newest)
-        changed: list[Record] = []
-        ended: set[str] = set()
-        for source, (delivery, record) in newest.items():
-            before = held.get(source)
-            if before and _at(before) > _moment(record):
-                counts["superseded"] += 1
-                continue
-            try:
-                raw = raw_document(record, parser)
-            except ExtractionError as error:
-                bad.append((delivery, source, error.message))
-                continue
-            done = self.added + self.updated
-            entry = before.entry if before else None
-            self._take_record(raw, record.digest, entry)
-            gone = record.deleted and entry is not None and entry.record.chunks > 0
-            if record.deleted:
-                ended.add(source)
-                counts["deleted" if gone else "unchanged"] += 1
-            if gone or self.added + self.updated > done:
-                changed.append(record)
-            self._commit(when_full=True)
-        self._finish()
-        committed = now()
-        self.lags = [max(0.0, (committed - _moment(r)).total_seconds()) for r in changed]
-        self.mended = frozenset(h.entry.record.id for h in held.values())
-        order = {d.position: n for n, d in enumerate(deliveries)}
-        last = {source: order[d.position] for source, (d, _) in newest.items()}
-        # What a later record of the same source has mended needs no line.
-        self._reject(
-            [(d, s, why, last.get(s, -1) <= order[d.position]) for d, s, why in bad], stream
-        )
-        return StreamBatch(
-            at=committed,
-            position=deliveries[-1].position,
-            records=len(deliveries),
-            added=self.added,
-            updated=self.updated,
-            unchanged=self.unchanged + counts["unchanged"],
-            deleted=counts["deleted"],
-            superseded=counts["superseded"],
-            empty=tuple(e for e in self.empty if e.source not in ended),
-            failed=tuple(self.failed),
-            embedded_chunks=self.executor.embedded,
-            freshness=_summary(self.lags),
-            seconds=round(time.monotonic() - began, 3),
-        )
-
-    def _sort(
-        self, deliveries: Sequence[Delivery]
-    ) -> tuple[dict[str, tuple[Delivery, Record]], list[tuple[Delivery, str, str]], Counter[str]]:
-        """The newest record of each source, those that are none, and how many are outdated."""
-        newest: dict[str, tuple[Delivery, Record]] = {}
-        bad: list[tuple[Delivery, str, str]] = []
-        counts: Counter[str] = Counter()
-        longest = self.config.stream.max_record_bytes
-        for delivery in deliveries:
-            try:
-                record = parse_record(delivery.data, max_bytes=longest)
-            except ExtractionError as error:
-                bad.append((delivery, named_source(delivery.data), error.message))
-                continue
-            record = record.model_copy(update={"at": record.at or delivery.at})
-            other = newest.get(record.source)
-            counts["superseded"] += other is not None
-            if other is None or _moment(other[1]) <= _moment(record):
-                newest[record.source] = (delivery, record)
-        return newest, bad, counts
-
-    def _reject(
-        self,
-        bad: Sequence[tuple[Delivery, str, str, bool]],
-        stream: str,
-    ) -> None:
-        """Keep what cannot be taken, with a line in the ledger; the last good version stays.
-
-        Args:
-            bad: the delivery, its source where it names one, the reason, and whether the ledger is
-                to say so.
-            stream: what it came from.
-        """
-        named = [
-            (delivery, source or f"rejected:{sha256_hex(delivery.data)[:16]}", reason, line)
-            for delivery, source, reason, line in bad
-        ]
-        held = self.features.held(source for _, source, _, _ in named)
-        kept: set[tuple[str, str]] = set()
-        for delivery, source, reason, line in named:
-            digest = sha256_hex(delivery.data)
-            entry = held[source].entry if source in held else None
-            again = entry is not None and (entry.record.state, entry.record.attempted_hash) == (
-                "failed",
-                digest,
-            )
-            if not again and (source, digest) not in kept:  # one that comes again is kept once
-                kept.add((source, digest))
-                self.store.rejected.append(
-                    stream=stream,
-                    position=delivery.position,
-                    source=source,
-                    reason=reason,
-                    record=delivery.data,
-                )
-            self._note_failure(
-                source, [entry] if entry else [], digest, reason, line=line, file=STREAM
-            )
-        # A source has one line, that of its last record: a commit may name it once.
-        self.batch.lines = list({line.record.id: line for line in self.batch.lines}.values())
-        self._finish()
-
-
-class _Lags:
-    """Quantiles of lags without keeping them: counts in steps of 2 %, from 1 ms on."""
-
-    def __init__(self) -> None:
-        self._counts: Counter[int] = Counter()
-        self._max = 0.0
-
-    def add(self, lag_s: float) -> None:
-        self._counts[max(0, math.ceil(math.log(max(lag_s, 1e-9) / 1e-3, 1.02)))] += 1
-        self._max = max(self._max, lag_s)
-
-    def summary(self) -> Freshness | None:
-        total = sum(self._counts.values())
-        if not total:
-            return None
-        return Freshness(
-            n=total, p50_s=self._at(0.5, total), p99_s=self._at(0.99, total),
-            max_s=round(self._max, 4),
-        )  # fmt: skip
-
-    def _at(self, share: float, total: int) -> float:
-        seen = 0
-        for step in sorted(self._counts):
-            seen += self._counts[step]
-            if seen >= share * total:
-                return round(min(self._max, 1e-3 * 1.02**step), 4)
-        return round(self._max, 4)
-
-
-def _summary(lags: Sequence[float]) -> Freshness | None:
-    if not lags:
-        return None
-    p50, p99 = np.quantile(lags, [0.5, 0.99])
-    return Freshness(
-        n=len(lags), p50_s=round(float(p50), 4), p99_s=round(float(p99), 4),
-        max_s=round(max(lags), 4),
-    )  # fmt: skip
-
-
-def _moment(record: Record) -> datetime:
-    assert record.at is not None, "every record is dated when it is sorted"
-    return record.at
-
-
-def _at(held: Held) -> datetime:
-    """When what the store has happened."""
-    return read_moment(held.metadata.get(AT, "")) or datetime.min.replace(tzinfo=UTC)
 
 
 def _put(

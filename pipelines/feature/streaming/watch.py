@@ -16,7 +16,8 @@ from pydantic import Field
 from fti.pipelines.engines.embedders.embedding import Embedder
 from fti.pipelines.feature.feature_config import FeatureConfig
 from fti.pipelines.feature.finding.sources import Discovery, discover, existing
-from fti.pipelines.feature.ingesting.ingest import IngestReport, take
+from fti.pipelines.feature.ingesting.ingest import take
+from fti.pipelines.feature.ingesting.ingest_report import IngestReport
 from fti.pipelines.feature.reading.parsing import Parser
 from fti.pipelines.feature.streaming.gathering import gather
 from fti.store.contracts.conditions import PipelineContract

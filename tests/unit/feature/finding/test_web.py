@@ -15,7 +15,8 @@ from fti.pipelines.engines.embedders.embedding import HashingEmbedder
 from fti.pipelines.feature.feature_config import FeatureConfig
 from fti.pipelines.feature.finding.sources import discover
 from fti.pipelines.feature.finding.web import Fetched, NotFetched, fetch
-from fti.pipelines.feature.ingesting.ingest import IngestReport, ingest
+from fti.pipelines.feature.ingesting.ingest import ingest
+from fti.pipelines.feature.ingesting.ingest_report import IngestReport
 from fti.pipelines.feature.reading.readers import SourcesConfig
 from fti.store.errors import SourceNotFound
 from fti.store.store import Store

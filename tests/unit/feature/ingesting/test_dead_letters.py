@@ -11,7 +11,11 @@ import pytest
 from fti.pipelines.engines.embedders.embedding import HashingEmbedder
 from fti.pipelines.feature.feature_config import FeatureConfig
 from fti.pipelines.feature.ingesting import ingest as module
-from fti.pipelines.feature.ingesting.ingest import IngestReport, ingest, retry_failed
+from fti.pipelines.feature.ingesting.ingest import (
+    ingest,
+    retry_failed,
+)
+from fti.pipelines.feature.ingesting.ingest_report import IngestReport
 from fti.pipelines.feature.reading.readers import READERS, Extracted, Reader, SourcesConfig
 from fti.store.errors import ExtractionError
 from fti.store.store import Store

@@ -25,7 +25,8 @@ from fti.pipelines.engines.embedders.embedding import (
 from fti.pipelines.feature.feature_config import FeatureConfig
 from fti.pipelines.feature.finding.sources import discover
 from fti.pipelines.feature.ingesting.executors import InProcess, Processes
-from fti.pipelines.feature.ingesting.ingest import Ingest, ingest
+from fti.pipelines.feature.ingesting.ingest import ingest
+from fti.pipelines.feature.ingesting.ingest_run import Ingest
 from fti.pipelines.feature.reading.parsing import Parser
 from fti.pipelines.feature.splitting.chunking import ChunkingConfig
 from fti.store.errors import ConfigError, EngineError

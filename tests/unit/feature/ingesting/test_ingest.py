@@ -15,7 +15,8 @@ import pytest
 from fti.pipelines.engines.embedders.embedding import HashingEmbedder
 from fti.pipelines.feature.feature_config import FeatureConfig
 from fti.pipelines.feature.ingesting import preparing
-from fti.pipelines.feature.ingesting.ingest import IngestReport, ingest
+from fti.pipelines.feature.ingesting.ingest import ingest
+from fti.pipelines.feature.ingesting.ingest_report import IngestReport
 from fti.pipelines.feature.reading import parsing
 from fti.pipelines.feature.reading.readers import READERS, Reader
 from fti.pipelines.feature.splitting.chunking import ChunkingConfig

@@ -8,7 +8,8 @@ import pytest
 
 from fti.pipelines.engines.embedders.embedding import HashingEmbedder
 from fti.pipelines.feature.feature_config import FeatureConfig
-from fti.pipelines.feature.ingesting.ingest import IngestReport, ingest
+from fti.pipelines.feature.ingesting.ingest import ingest
+from fti.pipelines.feature.ingesting.ingest_report import IngestReport
 from fti.pipelines.inference.answering.retrieve import Retriever
 from fti.store.store import Store
 

@@ -16,7 +16,9 @@ from fti.pipelines.engines.embedders.embedding import HashingEmbedder
 from fti.pipelines.feature.feature_config import FeatureConfig, StreamConfig
 from fti.pipelines.feature.ingesting.ingest import ingest
 from fti.pipelines.feature.streaming import follow as module
-from fti.pipelines.feature.streaming.follow import FollowReport, StreamBatch, follow
+from fti.pipelines.feature.streaming.follow import follow
+from fti.pipelines.feature.streaming.follow_report import FollowReport, StreamBatch
+from fti.pipelines.feature.streaming.freshness import Lags
 from fti.pipelines.feature.streaming.streams import Delivery, LineStream
 from fti.store.errors import EmbedderMismatch, SourceNotFound, StoreLocked
 from fti.store.features import history
@@ -389,7 +391,7 @@ def test_a_record_named_like_a_file_is_not_read_from_disk_when_all_is_embedded_a
 
 
 def test_quantiles_of_a_long_session_are_right_to_two_percent() -> None:
-    lags = module._Lags()
+    lags = Lags()
     for n in range(1, 1001):
         lags.add(n / 1000)
     found = lags.summary()

@@ -12,7 +12,11 @@ import pytest
 
 from fti.pipelines.engines.embedders.embedding import HashingEmbedder
 from fti.pipelines.feature.feature_config import FeatureConfig, StreamConfig
-from fti.pipelines.feature.streaming.follow import FollowReport, StreamBatch, follow
+from fti.pipelines.feature.streaming.follow import follow
+from fti.pipelines.feature.streaming.follow_report import (
+    FollowReport,
+    StreamBatch,
+)
 from fti.pipelines.feature.streaming.streams import RedisStream
 from fti.store.errors import ConfigError, InputError, SourceNotFound
 from fti.store.store import Store
