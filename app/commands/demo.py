@@ -267,7 +267,7 @@ class Loop:
     def trace(self, answer_id: str) -> None:
         """From the answer back to what made it."""
         from fti.app.commands.trace import show_tree
-        from fti.pipelines.inference.trace import trace_answer
+        from fti.pipelines.inference.tracing.answer_lineage import trace_answer
 
         with self.step(f"Trace: what made the answer {answer_id}"):
             lineage = trace_answer(self.store, answer_id).model_dump(mode="json")

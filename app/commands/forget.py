@@ -33,7 +33,7 @@ def forget(
 
     Example: fti forget handbook/hours.md
     """
-    from fti.pipelines.inference.trace import trace_document
+    from fti.pipelines.inference.tracing.document_lineage import trace_document
     from fti.store.upkeep.forgetting import Erased, erase, remains
 
     session = open_session(store, config, set_, json)

@@ -47,8 +47,8 @@ def run(
     Example: fti pipeline run nightly.yaml --dry-run
     """
     from fti.app.orchestration.plan import load_pipeline
+    from fti.app.orchestration.resources import Context
     from fti.app.orchestration.runner import plan, run_pipeline
-    from fti.app.orchestration.steps import Context
 
     loaded = load_pipeline(pipeline)
     session = open_session(store, config, set_, json)

@@ -10,7 +10,8 @@ import typer
 from fti.app.options import ConfigOption, JsonOption, SetOption, StoreOption, open_session
 
 if TYPE_CHECKING:
-    from fti.pipelines.inference.trace import AnswerLineage, DocumentLineage
+    from fti.pipelines.inference.tracing.answer_lineage import AnswerLineage
+    from fti.pipelines.inference.tracing.document_lineage import DocumentLineage
 
 _MOST = 20  # of a list that people are shown
 
@@ -45,7 +46,8 @@ def trace(
     Examples: fti trace a-20261124-3f9c1b7e02aa    fti trace --document handbook/hours.md --picture
     lineage.html
     """
-    from fti.pipelines.inference.trace import trace_answer, trace_document
+    from fti.pipelines.inference.tracing.answer_lineage import trace_answer
+    from fti.pipelines.inference.tracing.document_lineage import trace_document
     from fti.store.errors import InputError
 
     if (answer is None) == (document is None):
@@ -73,7 +75,7 @@ def trace(
 
 def _draw(lineage: AnswerLineage | DocumentLineage, picture: Path) -> None:
     from fti.app.reports.lineage_report import as_html, as_svg, graph_of_answer, graph_of_document
-    from fti.pipelines.inference.trace import AnswerLineage
+    from fti.pipelines.inference.tracing.answer_lineage import AnswerLineage
     from fti.store.files.atomic import write_bytes
 
     if isinstance(lineage, AnswerLineage):

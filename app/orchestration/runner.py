@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from fti.app.orchestration.plan import Pipeline
-from fti.app.orchestration.steps import Context, Step
+from fti.app.orchestration.resources import Context
+from fti.app.orchestration.steps import Step
 from fti.store.errors import FtiError, InputError
 from fti.store.logs.step_states import StepState
 from fti.store.types import Value, now

@@ -11,7 +11,8 @@ from fti.app.reports.markup import Markup, el
 from fti.app.reports.page import page, section
 
 if TYPE_CHECKING:
-    from fti.pipelines.inference.trace import AnswerLineage, DocumentLineage
+    from fti.pipelines.inference.tracing.answer_lineage import AnswerLineage
+    from fti.pipelines.inference.tracing.document_lineage import DocumentLineage
 
 COLUMNS = ("document", "chunk", "dataset", "model", "answer")
 _WIDTH, _HEIGHT, _ACROSS, _DOWN, _TOP = 168, 38, 226, 52, 44

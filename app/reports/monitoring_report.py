@@ -9,7 +9,10 @@ from fti.app.reports.page import card, page, section
 
 if TYPE_CHECKING:
     from fti.pipelines.feature.monitoring.drift import Shift
-    from fti.pipelines.feature.monitoring.system_report import LanguageDrift, MonitorReport
+    from fti.pipelines.feature.monitoring.monitor_report import (
+        LanguageDrift,
+        MonitorReport,
+    )
 
 
 def as_html(report: MonitorReport, *, store: str) -> str:

@@ -192,6 +192,19 @@ class ModelRegistry:
         """
         return self._load(*self._resolve(ref))
 
+    def ancestry(self, ref: str) -> Sequence[ModelVersion]:
+        """A version and those that its training went on from, newest first.
+
+        Raises:
+            As ``get``.
+        """
+        found = []
+        following: str | None = ref
+        while following:
+            found.append(self.get(following))
+            following = found[-1].parent
+        return found
+
     def path(self, ref: str) -> Path:
         """The folder of a version, unverified; to load from it, use ``open``."""
         return self._folders.path(*self._resolve(ref))

@@ -34,7 +34,14 @@ from fti.pipelines.feature.ingesting.ingest import (
     take,
 )
 from fti.pipelines.feature.ingesting.ingest_report import IngestReport
-from fti.pipelines.feature.monitoring.system_report import MONITOR, Alert, AnswerHealth, monitor
+from fti.pipelines.feature.monitoring.monitor_report import (
+    Alert,
+    AnswerHealth,
+)
+from fti.pipelines.feature.monitoring.system_report import (
+    MONITOR,
+    monitor,
+)
 from fti.pipelines.feature.streaming.follow import (
     FOLLOW,
     follow,

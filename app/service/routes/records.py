@@ -11,7 +11,14 @@ from fastapi.responses import FileResponse
 from fti.app.service import schemas
 from fti.app.service.routes.parts import CallerPart, StorePart
 from fti.app.service.static_pages import WEB, wants_page
-from fti.pipelines.inference.trace import AnswerLineage, SourceView, trace_answer, trace_source
+from fti.pipelines.inference.tracing.answer_lineage import (
+    AnswerLineage,
+    trace_answer,
+)
+from fti.pipelines.inference.tracing.cited_source import (
+    SourceView,
+    trace_source,
+)
 from fti.store.errors import DocumentNotFound, NotFoundError
 
 router = APIRouter(prefix="/v1", tags=["records"])

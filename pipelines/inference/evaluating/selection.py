@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 from fti.pipelines.inference.evaluating.cases import GoldDocuments
 from fti.pipelines.inference.evaluating.scoring import ScoredCase
-from fti.pipelines.inference.trace import ancestry
 from fti.store.errors import InputError, InvalidCases
 from fti.store.types import Case, Value
 
@@ -43,7 +42,7 @@ def trained_documents(store: Store, model: str) -> frozenset[str]:
     """Ids of the documents that a model version, or one it goes back to, was trained on."""
     if "/" not in model:  # base and extractive: nothing of ours was trained
         return frozenset()
-    datasets = [store.datasets.get(maker.dataset) for maker in ancestry(store, model)]
+    datasets = [store.datasets.get(maker.dataset) for maker in store.models.ancestry(model)]
     return frozenset(d for dataset in datasets for d in dataset.documents.get("train", ()))
 
 

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from fti.app.orchestration.plan import Pipeline, load_pipeline, parse_pipeline
+from fti.app.orchestration.resources import Context
 from fti.app.orchestration.runner import PipelineReport, plan, run_pipeline
-from fti.app.orchestration.steps import Context, IngestStep
+from fti.app.orchestration.steps import IngestStep
 from fti.app.settings import load_settings
 from fti.store.errors import InputError, IntegrityError, StoreLocked
 from fti.store.progress import quiet

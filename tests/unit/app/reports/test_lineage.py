@@ -15,7 +15,8 @@ from fti.app.reports.lineage_report import as_svg, graph_of_answer, graph_of_doc
 from fti.pipelines.inference.batch.answer_table import answer_batch
 from fti.pipelines.inference.batch.outputs import open_output
 from fti.pipelines.inference.evaluating.evaluation import evaluate
-from fti.pipelines.inference.trace import trace_answer, trace_document
+from fti.pipelines.inference.tracing.answer_lineage import trace_answer
+from fti.pipelines.inference.tracing.document_lineage import trace_document
 from fti.store.errors import DocumentNotFound, InputError
 from fti.store.types import Answer, Case
 from tests.unit.inference.conftest import World

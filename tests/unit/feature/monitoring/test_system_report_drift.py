@@ -11,7 +11,8 @@ from fti.app.reports.monitoring_report import as_html
 from fti.pipelines.engines.embedders.embedding import HashingEmbedder
 from fti.pipelines.feature.feature_config import FeatureConfig, MonitoringConfig
 from fti.pipelines.feature.ingesting.ingest import ingest
-from fti.pipelines.feature.monitoring.system_report import MonitorReport, monitor
+from fti.pipelines.feature.monitoring.monitor_report import MonitorReport
+from fti.pipelines.feature.monitoring.system_report import monitor
 from fti.store.errors import CaseSetNotFound
 from fti.store.logs.answers import new_answer_id
 from fti.store.store import Store

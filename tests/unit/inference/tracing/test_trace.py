@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from fti.pipelines.inference.trace import trace_answer, trace_document
+from fti.pipelines.inference.tracing.answer_lineage import trace_answer
+from fti.pipelines.inference.tracing.document_lineage import trace_document
 from fti.store.errors import AnswerNotFound, DocumentNotFound
 from fti.store.types import Feedback, document_id
 from tests.unit.inference.conftest import DOCUMENTS, World

@@ -1,0 +1,114 @@
+"""What steps read and write, and by what it is known whether it has changed."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from fti.store.errors import ExtractionError, NotFoundError
+from fti.store.types import sha256_hex
+from fti.store.versioned.versions import file_sha256
+
+if TYPE_CHECKING:
+    from fti.app.settings import Settings
+    from fti.store.progress import Progress
+    from fti.store.store import Store
+
+
+ResourceKind = Literal[
+    "files", "features", "dataset", "cases", "model", "evaluation", "alias", "answers"
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What steps work with."""
+
+    settings: Settings
+    store: Store
+    progress: Progress
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """Something that lies in the store or in files."""
+
+    kind: ResourceKind
+    name: str = ""
+
+    def __str__(self) -> str:
+        """As the graph shows it."""
+        return f"{self.kind} {self.name or ('(all)' if self.kind == 'cases' else '')}".strip()
+
+    def overlaps(self, other: Resource) -> bool:
+        """Whether the two are the same thing, or one is a part of the other."""
+        return self.kind == other.kind and (self.name == other.name or not self.name)
+
+    def digest(self, context: Context) -> str:
+        """Of what lies there now; empty when there is nothing."""
+        store = context.store
+        try:
+            match self.kind:
+                case "files":
+                    return _files_digest(self.name.split("\n"), context)
+                case "features":
+                    return store.features.content_digest() if store.features.exists() else ""
+                case "dataset":
+                    return store.datasets.get(self.name).digest
+                case "cases" if not self.name:
+                    return sha256_hex("\n".join(f"{c.ref} {c.digest}" for c in store.cases.list()))
+                case "cases":
+                    return store.cases.get(self.name).digest
+                case "model":
+                    version = store.models.get(f"{self.name}/latest")
+                    files = (f"{f.path} {f.sha256}" for f in version.files)
+                    return sha256_hex("\n".join([version.ref, *files]))
+                case "evaluation":
+                    return _newest_evaluation(store, self.name)
+                case "alias":
+                    name, _, alias = self.name.partition("@")
+                    return str(store.models.aliases(name).get(alias, ""))
+                case "answers":
+                    return _answers_digest(store, self.name)
+        except NotFoundError:
+            return ""
+
+
+def _files_digest(sources: Sequence[str], context: Context) -> str:
+    """Of the bytes of all files that the sources name, found as an ingest finds them.
+
+    What lies behind an address is known only to who fetches it: with one, no two digests agree.
+    """
+    from fti.pipelines.feature.finding.sources import discover, fingerprint
+    from fti.pipelines.feature.finding.web import is_address
+
+    addresses = [source for source in sources if is_address(source)]
+    paths = [source for source in sources if source not in addresses]
+    lines = [f"{address} {uuid.uuid4()}" for address in addresses]
+    for file in discover(paths, config=context.settings.features.sources).files:
+        try:
+            lines.append(f"{file.source} {fingerprint(file)}")
+        except ExtractionError as error:  # the ingest will say so of this one file
+            lines.append(f"{file.source} {error.message}")
+    return sha256_hex("\n".join(lines))
+
+
+def _newest_evaluation(store: Store, name: str) -> str:
+    model, _, cases = name.partition(" on ")
+    ref = store.models.get(f"{model}/latest").ref
+    digest = store.cases.get(cases).digest
+    for run in store.runs.list("evaluate"):
+        asked = run.inputs.get("model"), run.inputs.get("case_set")
+        if run.status == "done" and asked == (ref, digest):
+            return run.id
+    return ""
+
+
+def _answers_digest(store: Store, name: str) -> str:
+    kind, _, table = name.partition("table ")
+    if not kind:
+        return str(store.tables.version(table) or "")
+    return file_sha256(Path(name)) if Path(name).is_file() else ""
