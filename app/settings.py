@@ -30,7 +30,7 @@ from fti.pipelines.feature.dataset.dataset_config import DatasetConfig, PairsCon
 from fti.pipelines.feature.dataset.negatives import NegativesConfig
 from fti.pipelines.feature.feature_config import FeatureConfig, MonitoringConfig
 from fti.pipelines.inference.inference_config import BatchConfig, EvaluationConfig, InferenceConfig
-from fti.pipelines.training.train_embedder import EmbedderTrainingConfig
+from fti.pipelines.training.embedder.embedder_config import EmbedderTrainingConfig
 from fti.pipelines.training.training_config import TrainingConfig
 from fti.store.contracts.prompt_contract import BUILTIN_FORM, EvidenceChoice, PromptForm
 from fti.store.errors import ConfigError

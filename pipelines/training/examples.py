@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from fti.pipelines.engines.embedders.embedding import Embedder
 from fti.pipelines.engines.encoding import (
@@ -28,6 +29,9 @@ TOO_LONG_QUESTION = "question_too_long"
 ANSWER_CUT = "answer_cut_away"
 TOO_MANY_REFUSALS = "refusal_above_share"
 REJECTED_HIDDEN = "rejected_cites_what_is_not_shown"
+
+
+Row = TypeVar("Row", bound=InstructionExample | PreferenceExample)
 
 
 @dataclass(frozen=True)
@@ -64,6 +68,15 @@ class EncodedPairs:
     examples: list[EncodedPair]
     ids: list[str]
     dropped: dict[str, int]
+
+
+def drawn(rows: list[Row], most: int | None, seed: int) -> list[Row]:
+    """At most so many of the rows in their order, drawn by the seed and their ids; None: all."""
+    if most is None or len(rows) <= most:
+        return rows
+    first = sorted(rows, key=lambda row: sha256_hex(f"{seed}\n{row.id}"))[:most]
+    chosen = {row.id for row in first}
+    return [row for row in rows if row.id in chosen]
 
 
 def encode_rows(

@@ -54,7 +54,8 @@ from fti.pipelines.inference.batch import answer_table as batch
 from fti.pipelines.inference.batch.outputs import JsonLines
 from fti.pipelines.inference.evaluating import evaluation
 from fti.pipelines.inference.inference_config import BatchConfig
-from fti.pipelines.training.finetune import FINETUNE, finetune
+from fti.pipelines.training.finetune import finetune
+from fti.pipelines.training.finetune_contract import FINETUNE
 from fti.pipelines.training.training_config import TrainingConfig
 from fti.store.contracts.conditions import Condition, PipelineContract, conforms
 from fti.store.contracts.prompt_contract import PromptForm

@@ -32,7 +32,7 @@ def train_embedder(
         progress: told of every stage.
     """
     from fti.pipelines.engines.embedders.trained_embedder import open_embedder
-    from fti.pipelines.training.train_embedder import finetune_embedder
+    from fti.pipelines.training.embedder.train_embedder import finetune_embedder
 
     # What can be refused without an hour of searching is refused first.
     store.models.check_name(name)

@@ -186,7 +186,8 @@ def _train_embedder(
 ) -> ModelVersion:
     from fti.app.operations.training.embedder_training import compose
     from fti.pipelines.engines.embedders.trained_embedder import open_embedder
-    from fti.pipelines.training.train_embedder import EmbedderTrainingConfig, finetune_embedder
+    from fti.pipelines.training.embedder.embedder_config import EmbedderTrainingConfig
+    from fti.pipelines.training.embedder.train_embedder import finetune_embedder
 
     config = _config(EmbedderTrainingConfig, run, version)
     base = open_embedder(settings.embedder)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -55,6 +55,13 @@ class TrainingLog:
         for name in ("before", "best"):
             values[name] = None if values[name] is None else Measured(**values[name])
         return cls(**values)
+
+
+def final_loss(curve: Sequence[Mapping[str, float]]) -> float | None:
+    """The mean loss of the last tenth of the steps; None where there was no step."""
+    losses = [entry["loss"] for entry in curve if "loss" in entry]
+    tail = losses[-max(1, len(losses) // 10) :]
+    return sum(tail) / len(tail) if tail else None
 
 
 class Watch:

@@ -12,8 +12,9 @@ from fti.app.operations.training.rebuilding import rebuild
 from fti.app.settings import Settings, load_settings
 from fti.pipelines.engines.embedders.embedding import EmbedderConfig
 from fti.pipelines.engines.embedders.trained_embedder import open_embedder
+from fti.pipelines.training.embedder.embedder_config import EmbedderTrainingConfig
+from fti.pipelines.training.embedder.train_embedder import finetune_embedder
 from fti.pipelines.training.finetune import finetune
-from fti.pipelines.training.train_embedder import EmbedderTrainingConfig, finetune_embedder
 from fti.pipelines.training.training_config import TrainingConfig
 from fti.store.errors import ContractError, DatasetNotFound, IntegrityError, RunNotFound, StoreError
 from fti.store.files.atomic import read_sealed, write_json

@@ -14,7 +14,9 @@ from fti.pipelines.engines.embedders.trained_embedder import (
     load_trained,
     open_embedder,
 )
-from fti.pipelines.training.train_embedder import EmbedderTrainingConfig, finetune_embedder, tuples
+from fti.pipelines.training.embedder.embedder_config import EmbedderTrainingConfig
+from fti.pipelines.training.embedder.embedder_rows import tuples
+from fti.pipelines.training.embedder.train_embedder import finetune_embedder
 from fti.store.errors import ContractError, StoreLocked, TrainingError
 from fti.store.progress import ProgressEvent
 from fti.store.store import Store
