@@ -1,5 +1,7 @@
 """Questions with short answers, written from text by rule and without a model.
 
-Pure functions of their arguments. May import ``store.proof`` and nothing else.
-Read first: ``questions.py`` and ``quality.py``.
+``verbs`` and ``grammar`` take a clause apart; the ``..._questions`` ask for its parts, its phrases,
+what is linked to it, and for fields. Pure functions of their arguments. May import ``store.proof``
+and nothing else.
+Read first: ``questions.py`` and ``written_questions.py``.
 """

@@ -17,7 +17,12 @@ from fti.pipelines.feature.asking.quality import (
     reads_as_english,
     rejection,
 )
-from fti.pipelines.feature.asking.questions import Casing, Question, Style, questions
+from fti.pipelines.feature.asking.questions import questions
+from fti.pipelines.feature.asking.written_questions import (
+    Casing,
+    Question,
+    Style,
+)
 from fti.pipelines.feature.dataset.asked import Tally, order
 from fti.pipelines.feature.dataset.dataset_config import PERSONAL, DatasetConfig, PairsConfig
 from fti.pipelines.feature.dataset.duplicates import FrozenQuestions

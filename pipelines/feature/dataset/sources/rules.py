@@ -12,7 +12,13 @@ from fti.pipelines.feature.asking.quality import (
     reads_as_english,
     rejection,
 )
-from fti.pipelines.feature.asking.questions import Casing, Question, Style, kind_of, questions
+from fti.pipelines.feature.asking.questions import questions
+from fti.pipelines.feature.asking.written_questions import (
+    Casing,
+    Question,
+    Style,
+    kind_of,
+)
 from fti.pipelines.feature.dataset.asked import Asked, Tally, order
 from fti.pipelines.feature.dataset.dataset_config import DatasetConfig
 from fti.pipelines.feature.dataset.splits import apart
