@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from fti.pipelines.engines.embedders.embedding import HashingEmbedder
+from fti.pipelines.engines.embedders.hashing_embedder import HashingEmbedder
 from fti.pipelines.feature.feature_config import FeatureConfig
-from fti.pipelines.feature.ingesting import ingest as module
+from fti.pipelines.feature.ingesting import ledger_view
 from fti.pipelines.feature.ingesting.ingest import (
     ingest,
     retry_failed,
@@ -101,7 +101,7 @@ def test_what_may_pass_is_tried_again_later_and_later(
     page.write_text("a page")
     reader.mood = "the machine was busy"
     clock = now()
-    monkeypatch.setattr(module, "now", lambda: clock)
+    monkeypatch.setattr(ledger_view, "now", lambda: clock)
     pauses = []
     for _ in range(14):
         run(store, page)
