@@ -28,7 +28,7 @@ def load_profile_embedder(settings: Settings) -> Embedder:
         ContractError: the version's files are not what its contract says.
         IntegrityError: its weights are not what they should be.
     """
-    from fti.pipelines.engines.embedders.embedding import load_embedder
+    from fti.pipelines.engines.embedders.embedder_loading import load_embedder
     from fti.store.store import Store
 
     config = settings.embedder

@@ -23,7 +23,7 @@ from typing import Any
 
 import pytest
 
-from fti.pipelines.engines.embedders.embedding import HashingEmbedder
+from fti.pipelines.engines.embedders.hashing_embedder import HashingEmbedder
 from tests.support.tiny_embedder import make_tiny_embedder
 from tests.support.tiny_model import make_tiny_lm
 
@@ -67,9 +67,7 @@ def tiny_lm(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def loaded_lm(tiny_lm: Path) -> Any:
     """The tiny causal LM in memory, shared by all tests that do not change it."""
-    from fti.pipelines.engines.causal_lm.loading import (
-        load_causal_lm,
-    )
+    from fti.pipelines.engines.causal_lm.loading import load_causal_lm
     from fti.pipelines.engines.model_config import ModelConfig
 
     return load_causal_lm(ModelConfig(id=str(tiny_lm), device="cpu"))

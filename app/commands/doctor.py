@@ -158,7 +158,7 @@ def _embedder(engines: Engines) -> Check:
 
 
 def _speed(session: Session, engines: Engines) -> Check:
-    from fti.pipelines.engines.embedders.embedding import SentenceTransformerEmbedder
+    from fti.pipelines.engines.embedders.sentence_embedder import SentenceTransformerEmbedder
     from fti.pipelines.feature.ingesting.probing import kept_probe
 
     embedder = engines.embedder

@@ -82,7 +82,8 @@ def _files_digest(sources: Sequence[str], context: Context) -> str:
 
     What lies behind an address is known only to who fetches it: with one, no two digests agree.
     """
-    from fti.pipelines.feature.finding.sources import discover, fingerprint
+    from fti.pipelines.feature.finding.discovering import discover
+    from fti.pipelines.feature.finding.sources import fingerprint
     from fti.pipelines.feature.finding.web import is_address
 
     addresses = [source for source in sources if is_address(source)]

@@ -6,7 +6,7 @@ import json
 
 from pydantic import Field
 
-from fti.pipelines.feature.finding.sources import SourcesConfig
+from fti.pipelines.feature.reading.readers import SourcesConfig
 from fti.pipelines.feature.reading.readers.pages.ocr import is_installed
 from fti.pipelines.feature.splitting.chunking import ChunkingConfig
 from fti.store.features.history import RetentionConfig

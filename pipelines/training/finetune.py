@@ -12,7 +12,11 @@ import shutil
 from collections.abc import Mapping
 from typing import Any
 
-from fti.pipelines.engines.causal_lm.loading import LoadedModel, save_adapter, save_whole
+from fti.pipelines.engines.causal_lm.loading import LoadedModel
+from fti.pipelines.engines.causal_lm.saving import (
+    save_adapter,
+    save_whole,
+)
 from fti.pipelines.engines.embedders.embedding import Embedder
 from fti.pipelines.training.examples import EncodedPairs
 from fti.pipelines.training.finetune_contract import FINETUNE

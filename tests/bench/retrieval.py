@@ -30,7 +30,8 @@ from pathlib import Path
 
 import numpy as np
 
-from fti.pipelines.engines.embedders.embedding import EmbedderConfig, load_embedder
+from fti.pipelines.engines.embedders.embedder_loading import load_embedder
+from fti.pipelines.engines.embedders.embedding import EmbedderConfig
 from fti.pipelines.feature.feature_config import FeatureConfig
 from fti.pipelines.feature.ingesting.ingest import ingest
 from fti.pipelines.inference.evaluating.metrics import contains_answer

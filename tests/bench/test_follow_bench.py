@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from fti.pipelines.engines.embedders.embedding import EmbedderConfig, load_embedder
+from fti.pipelines.engines.embedders.embedder_loading import load_embedder
+from fti.pipelines.engines.embedders.embedding import EmbedderConfig
 from fti.pipelines.feature.feature_config import FeatureConfig
 from fti.pipelines.feature.streaming.follow import follow
 from fti.pipelines.feature.streaming.follow_report import FollowReport

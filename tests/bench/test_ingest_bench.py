@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from fti.pipelines.engines.embedders.embedding import HashingEmbedder
+from fti.pipelines.engines.embedders.hashing_embedder import HashingEmbedder
 from fti.pipelines.feature.feature_config import FeatureConfig
 from fti.pipelines.feature.ingesting.ingest import ingest
 from fti.store.store import Store
@@ -65,7 +65,8 @@ def test_second_run(benchmark: Any, tmp_path: Path, folder: Path, state: str) ->
 def test_chunking(benchmark: Any, way: str) -> None:
     from langchain_text_splitters import RecursiveCharacterTextSplitter
 
-    from fti.pipelines.engines.embedders.embedding import EmbedderConfig, load_embedder
+    from fti.pipelines.engines.embedders.embedder_loading import load_embedder
+    from fti.pipelines.engines.embedders.embedding import EmbedderConfig
     from fti.pipelines.feature.splitting.chunking import ChunkingConfig, chunk
     from fti.store.types import Document, document_id, sha256_hex
 

@@ -17,7 +17,9 @@ from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 
-from fti.pipelines.engines.embedders.embedding import EmbedderConfig, HashingEmbedder, load_embedder
+from fti.pipelines.engines.embedders.embedder_loading import load_embedder
+from fti.pipelines.engines.embedders.embedding import EmbedderConfig
+from fti.pipelines.engines.embedders.hashing_embedder import HashingEmbedder
 from fti.pipelines.feature.feature_config import FeatureConfig
 from fti.pipelines.feature.ingesting.ingest import ingest
 from fti.store.store import Store

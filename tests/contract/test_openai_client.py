@@ -17,7 +17,7 @@ from pydantic import SecretStr
 from fti.app.service.api import create_app
 from fti.app.service.service_config import ServiceConfig
 from fti.pipelines.engines.causal_lm.transformers_generator import TransformersGenerator
-from fti.pipelines.engines.embedders.embedding import HashingEmbedder
+from fti.pipelines.engines.embedders.hashing_embedder import HashingEmbedder
 from fti.store.errors import GenerationFailed
 from fti.store.store import Store
 from fti.store.types import Sampling

@@ -23,7 +23,7 @@ from fti.app.operations.pipeline_contracts import contracts
 from fti.app.operations.promoting.gating import Promotion
 from fti.app.operations.promoting.promotion import PROMOTE, promote
 from fti.app.settings import Settings
-from fti.pipelines.engines.embedders.embedding import HashingEmbedder
+from fti.pipelines.engines.embedders.hashing_embedder import HashingEmbedder
 from fti.pipelines.feature.dataset.dataset_config import DatasetConfig
 from fti.pipelines.feature.dataset.instructions import DATASET, build_dataset
 from fti.pipelines.feature.feature_config import FeatureConfig, StreamConfig

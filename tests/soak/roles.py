@@ -18,7 +18,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from fti.pipelines.engines.embedders.embedding import HashingEmbedder
+from fti.pipelines.engines.embedders.hashing_embedder import HashingEmbedder
 from fti.pipelines.engines.extractive import ExtractiveGenerator
 from fti.pipelines.feature.feature_config import FeatureConfig, StreamConfig
 from fti.pipelines.inference.inference_config import InferenceConfig, RetrievalConfig

@@ -15,7 +15,7 @@ from typing import Any
 import uvicorn
 from starlette.testclient import TestClient
 
-from fti.pipelines.engines.embedders.embedding import HashingEmbedder
+from fti.pipelines.engines.embedders.hashing_embedder import HashingEmbedder
 from fti.pipelines.engines.extractive import (
     EmbedderCounter,
     ExtractiveGenerator,

@@ -85,10 +85,8 @@ def make_adapter(base: Path, folder: Path, *, seed: int = 1, rank: int = 4) -> P
     import torch
     from peft import LoraConfig, get_peft_model
 
-    from fti.pipelines.engines.causal_lm.loading import (
-        load_causal_lm,
-        save_adapter,
-    )
+    from fti.pipelines.engines.causal_lm.loading import load_causal_lm
+    from fti.pipelines.engines.causal_lm.saving import save_adapter
     from fti.pipelines.engines.model_config import ModelConfig
     from fti.pipelines.engines.weights import quiet_loading
 

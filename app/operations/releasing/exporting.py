@@ -76,7 +76,8 @@ def export_merged(settings: Settings, store: Store, version: ModelVersion, *, ou
         InputError: ``out`` exists and is not an empty folder.
         ContractError: the profile's base model is not the one that the version was trained on.
     """
-    from fti.pipelines.engines.causal_lm.loading import load_causal_lm, save_merged
+    from fti.pipelines.engines.causal_lm.loading import load_causal_lm
+    from fti.pipelines.engines.causal_lm.saving import save_merged
     from fti.store.files.atomic import write_bytes, write_json
 
     require_new(out)

@@ -25,7 +25,7 @@ from fti.pipelines.engines.weights import (
     quiet_loading,
     tokenizer_sha256,
 )
-from fti.store.errors import ConfigError, ContractError, EngineError, IntegrityError
+from fti.store.errors import ConfigError, ContractError, IntegrityError
 from fti.store.types import ModelIdentity
 
 
@@ -246,60 +246,6 @@ def load_whole(folder: Path, config: ModelConfig, base: ModelIdentity) -> Loaded
     short = "+int8" if loaded.quantization == "int8" else ""
     loaded.identity = base.model_copy(update={"revision": f"{base.revision}{short}"})
     return loaded
-
-
-def save_whole(loaded: LoadedModel, out: Path) -> None:
-    """Write the model as it stands in memory, with its tokenizer, as safetensors."""
-    with quiet_loading():
-        loaded.model.save_pretrained(str(out))
-        loaded.tokenizer.save_pretrained(str(out))
-
-
-def save_adapter(peft_model: Any, folder: Path) -> None:
-    """Save a trained adapter as safetensors, the same bytes for the same adapter.
-
-    peft by itself asks the Hub about the base model here, and lists target modules in the order
-    of a set.
-    """
-    peft_model.save_pretrained(str(folder), safe_serialization=True, save_embedding_layers=False)
-    path = folder / ADAPTER_CONFIG
-    settings = json.loads(path.read_text(encoding="utf-8"))
-    if isinstance(settings.get("target_modules"), list):
-        settings["target_modules"] = sorted(settings["target_modules"])
-    path.write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-
-
-def save_merged(loaded: LoadedModel, adapter: Path, out: Path) -> None:
-    """Write the model with an adapter merged into its weights, and its tokenizer.
-
-    The folder loads with transformers alone, and any server of chat models can serve it. The model
-    given is changed by this: it holds the merged weights afterwards.
-
-    Raises:
-        ContractError: the adapter was made for another base, or does not fit this one.
-        EngineError: the weights are quantized, or the merged ones are no numbers.
-    """
-    from peft import PeftModel
-
-    four_bit = bool(getattr(loaded.model, "is_loaded_in_4bit", False))
-    if four_bit or loaded.quantization == "int8":
-        raise EngineError(
-            f"An adapter cannot be merged into {loaded.identity.id!r} in "
-            f"{'4 bit' if four_bit else 'int8'} without loss.",
-            hint="Set generator.quantization=none for the export.",
-        )
-    with loaded.lock:
-        _check_adapter(loaded, adapter)
-        with quiet_loading():
-            carrier = PeftModel.from_pretrained(loaded.model, str(adapter))
-            try:
-                merged = carrier.merge_and_unload(safe_merge=True)
-            except ValueError as error:
-                raise EngineError(
-                    f"The adapter in {str(adapter)!r} cannot be merged: {error}"
-                ) from error
-            merged.save_pretrained(str(out))
-            loaded.tokenizer.save_pretrained(str(out))
 
 
 def load_tokenizer(folder: ModelFolder) -> Any:

@@ -10,16 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fti.pipelines.engines.embedders.embedding import (
-    EmbedderConfig,
+from fti.pipelines.engines.embedders.embedder_loading import embedder_folder
+from fti.pipelines.engines.embedders.embedding import EmbedderConfig
+from fti.pipelines.engines.embedders.sentence_embedder import (
     SentenceTransformerEmbedder,
     all_weights_sha256,
-    embedder_folder,
 )
 from fti.pipelines.engines.model_files import ModelFolder
-from fti.pipelines.engines.weights import (
-    quiet_loading,
-)
+from fti.pipelines.engines.weights import quiet_loading
 from fti.store.contracts.embedder_contract import REGISTRY, EmbedderContract
 from fti.store.errors import ConfigError, ContractError
 from fti.store.types import ModelIdentity

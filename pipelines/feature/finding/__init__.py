@@ -1,5 +1,5 @@
 """From what a user names to the documents in it: folders, archives, web pages, buckets.
 
 May import ``reading`` and ``store``.
-Read first: ``sources.py`` and ``web.py``.
+Read first: ``discovering.py`` and ``opening.py``.
 """

@@ -9,37 +9,27 @@ redirect nor a name that resolves anew gets around it.
 
 from __future__ import annotations
 
-import fnmatch
 import gzip
 import html
-import ipaddress
 import re
-import socket
 import ssl
 import time
 import urllib.robotparser
 import zlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urljoin, urlsplit
 
-from fti.pipelines.feature.finding.unread import kind_never_read, left_behind
+from fti.pipelines.feature.finding.fetched import Fetched, NotFetched, kept
+from fti.pipelines.feature.finding.object_stores import is_object_store, objects
+from fti.pipelines.feature.finding.public_addresses import PrivateAddressError, guarded_backend
 from fti.pipelines.feature.reading.readers import READERS, SourcesConfig
 from fti.store.errors import ExtractionError, SourceNotFound
-from fti.store.files.atomic import write_bytes
-from fti.store.files.places import client_errors, file_system
-from fti.store.types import sha256_hex
-
-if TYPE_CHECKING:
-    import httpcore
 
 AGENT = "fti"
 _REDIRECTS = 5
 _LONGEST_WAIT_S = 10.0  # between two pages, whatever robots.txt asks for
 _LOC = re.compile(rb"<loc>\s*(?:<!\[CDATA\[)?\s*(.*?)\s*(?:\]\]>)?\s*</loc>", re.DOTALL)
-_OBJECT_STORES = ("s3", "s3a", "gs", "gcs", "memory")
 _SUFFIXES: Mapping[str, str] = {
     "text/html": ".html", "application/xhtml+xml": ".xhtml", "application/pdf": ".pdf",
     "text/plain": ".txt", "text/markdown": ".md", "text/csv": ".csv", "application/json": ".json",
@@ -47,36 +37,9 @@ _SUFFIXES: Mapping[str, str] = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class Fetched:
-    """What lies at an address now, kept in a file."""
-
-    address: str
-    path: Path
-    size: int
-
-
-@dataclass(frozen=True, slots=True)
-class NotFetched:
-    """What could not be had, and why; ``gone``: the server says that it does not exist.
-
-    ``skipped``: it was not asked for, since nobody reads such objects.
-    """
-
-    address: str
-    reason: str
-    gone: bool = False
-    skipped: bool = False
-
-
 def is_address(text: str) -> bool:
     """Whether a source is an address and no path."""
     return re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", text) is not None
-
-
-def is_object_store(address: str) -> bool:
-    """Whether everything under an address can be listed."""
-    return urlsplit(address).scheme.lower() in _OBJECT_STORES
 
 
 def fetch(address: str, *, folder: Path, config: SourcesConfig) -> Iterable[Fetched | NotFetched]:
@@ -94,7 +57,7 @@ def fetch(address: str, *, folder: Path, config: SourcesConfig) -> Iterable[Fetc
     if scheme in ("http", "https"):
         return _Site(folder, config).take(address)
     if is_object_store(address):
-        return _objects(address, folder, config)
+        return objects(address, folder, config)
     raise SourceNotFound(
         f"{address!r} is an address that is not read.",
         hint="Read are http, https, s3 and gs, besides files and folders.",
@@ -114,7 +77,7 @@ class _Site:
         self._config = config
         self._pool = httpcore.ConnectionPool(
             ssl_context=ssl.create_default_context(),
-            network_backend=_guarded_backend(config.allow_private_addresses),
+            network_backend=guarded_backend(config.allow_private_addresses),
             max_connections=4,
         )
         self._robots: dict[str, urllib.robotparser.RobotFileParser] = {}
@@ -181,7 +144,7 @@ class _Site:
             name = f"{PurePosixPath(name).stem or 'index'}{given}"
         elif not given and (not suffix or suffix not in READERS):
             raise ExtractionError(f"pages of type {kind!r} are not read")
-        return _kept(address, self._folder, name, data)
+        return kept(address, self._folder, name, data)
 
     def _get(self, address: str) -> tuple[bytes, str, str]:
         """Body, media type and final address."""
@@ -262,7 +225,7 @@ class _Site:
                             f"the page took longer than {seconds:g} s (fetch_timeout_s)",
                             transient=True,
                         )
-        except _PrivateError as error:
+        except PrivateAddressError as error:
             raise ExtractionError(
                 f"{error} is an address of a private network",
                 hint="If it is meant, set features.sources.allow_private_addresses to true.",
@@ -281,50 +244,6 @@ class _Site:
 
 class _GoneError(Exception):
     """The server says that there is nothing."""
-
-
-class _PrivateError(Exception):
-    """A name leads into a private network."""
-
-
-def _guarded_backend(allow_private: bool) -> httpcore.SyncBackend:
-    import httpcore
-
-    class Guarded(httpcore.SyncBackend):
-        """Connects to addresses that were looked at, and not to names that may change."""
-
-        def connect_tcp(self, host: str, port: int, *args: Any, **options: Any) -> Any:
-            found = [i[4][0] for i in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
-            for address in found:
-                if not allow_private and not _is_public(str(address)):
-                    raise _PrivateError(f"{host} ({address})")
-            return super().connect_tcp(str(found[0]), port, *args, **options)
-
-    return Guarded()
-
-
-_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
-_COMPATIBLE = ipaddress.IPv6Network("::/96")
-
-
-def _is_public(address: str) -> bool:
-    found = ipaddress.ip_address(address.split("%", 1)[0])  # without the zone of a link
-    if isinstance(found, ipaddress.IPv6Address):
-        if found.is_site_local:
-            return False
-        carried = _carried(found)
-        if carried is not None:
-            found = carried
-    return found.is_global and not found.is_multicast
-
-
-def _carried(address: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
-    """The address of the older protocol that one of the newer leads to, where it is such a one."""
-    if address.ipv4_mapped or address.sixtofour:
-        return address.ipv4_mapped or address.sixtofour
-    if address in _NAT64 or address in _COMPATIBLE:
-        return ipaddress.IPv4Address(int(address) & 0xFFFF_FFFF)
-    return None
 
 
 def _not_fetched(address: str, error: Exception) -> NotFetched:
@@ -362,55 +281,3 @@ def _encoded(address: str) -> str:
 
 
 # Object stores
-
-
-def _objects(address: str, folder: Path, config: SourcesConfig) -> list[Fetched | NotFetched]:
-    scheme = urlsplit(address).scheme
-    try:
-        system, root = file_system(address)
-    except ImportError as error:
-        raise SourceNotFound(
-            f"What reads {scheme}:// is not installed: {error}.",
-            hint="Install it with: pip install 'fti-llm[remote]'",
-        ) from error
-    unusable: tuple[type[Exception], ...] = (OSError, ValueError, *client_errors())
-    try:
-        system.invalidate_cache()  # of listings, in a process that looked before
-        listed = system.find(root, detail=True)
-    except unusable as error:
-        raise SourceNotFound(f"{address!r} cannot be listed: {error}.") from error
-    files = {n: i for n, i in sorted(listed.items()) if i.get("type") == "file"}
-    if not files:
-        raise SourceNotFound(f"There is nothing at {address!r}.")
-    found: list[Fetched | NotFetched] = []
-    for number, (name, facts) in enumerate(files.items()):
-        source = system.unstrip_protocol(name)
-        if not config.include_hidden and fnmatch.fnmatch(PurePosixPath(name).name, ".*"):
-            continue
-        if number >= config.max_pages:
-            reason = f"there are more than {config.max_pages} objects (max_pages)"
-            found.append(NotFetched(address, reason))
-            break
-        plain = PurePosixPath(name).name
-        if source != address and (kind := left_behind(plain) or kind_never_read(plain)):
-            found.append(NotFetched(source, kind, skipped=True))
-            continue
-        if (facts.get("size") or 0) > config.max_bytes:
-            reason = f"the object is larger than {config.max_bytes} bytes (max_bytes)"
-            found.append(NotFetched(source, reason))
-            continue
-        try:
-            data = system.cat_file(name)
-        except unusable as error:
-            found.append(NotFetched(source, f"it cannot be read: {error}"))
-            continue
-        found.append(_kept(source, folder, PurePosixPath(name).name, data))
-    return found
-
-
-def _kept(address: str, folder: Path, name: str, data: bytes) -> Fetched:
-    plain = re.sub(r"[^\w.-]+", "-", name)[-80:].lstrip(".") or "index.html"
-    path = folder / sha256_hex(address)[:24] / plain
-    if not path.is_file() or path.read_bytes() != data:
-        write_bytes(path, data)
-    return Fetched(address, path, len(data))

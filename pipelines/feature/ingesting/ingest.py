@@ -17,10 +17,8 @@ from contextlib import ExitStack
 
 from fti.pipelines.engines.embedders.embedding import Embedder
 from fti.pipelines.feature.feature_config import FeatureConfig
-from fti.pipelines.feature.finding.sources import (
-    Discovery,
-    discover,
-)
+from fti.pipelines.feature.finding.discovering import discover
+from fti.pipelines.feature.finding.sources import Discovery
 from fti.pipelines.feature.ingesting.executors import (
     Executor,
     ExecutorName,

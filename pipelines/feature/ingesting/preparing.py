@@ -10,12 +10,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from fti.pipelines.engines.embedders.embedding import Embedder
+from fti.pipelines.feature.finding.opening import read
 from fti.pipelines.feature.finding.sources import (
     FailedSource,
     RawDocument,
     SkippedSource,
     SourceFile,
-    read,
 )
 from fti.pipelines.feature.reading.cleaning import clean
 from fti.pipelines.feature.reading.parsing import Parser

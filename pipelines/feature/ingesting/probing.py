@@ -18,7 +18,8 @@ from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
 
-from fti.pipelines.engines.embedders.embedding import Embedder, SentenceTransformerEmbedder
+from fti.pipelines.engines.embedders.embedding import Embedder
+from fti.pipelines.engines.embedders.sentence_embedder import SentenceTransformerEmbedder
 from fti.store.files.atomic import read_sealed, write_sealed
 from fti.store.progress import Progress, ProgressEvent, quiet
 from fti.store.store import Store

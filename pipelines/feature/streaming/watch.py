@@ -15,7 +15,11 @@ from pydantic import Field
 
 from fti.pipelines.engines.embedders.embedding import Embedder
 from fti.pipelines.feature.feature_config import FeatureConfig
-from fti.pipelines.feature.finding.sources import Discovery, discover, existing
+from fti.pipelines.feature.finding.discovering import (
+    discover,
+    existing,
+)
+from fti.pipelines.feature.finding.sources import Discovery
 from fti.pipelines.feature.ingesting.ingest import take
 from fti.pipelines.feature.ingesting.ingest_report import IngestReport
 from fti.pipelines.feature.reading.parsing import Parser

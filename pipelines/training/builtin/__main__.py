@@ -74,7 +74,8 @@ def train(options: argparse.Namespace) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     from fti.pipelines.engines.builtin_model import base_model
-    from fti.pipelines.engines.embedders.embedding import EmbedderConfig, load_embedder
+    from fti.pipelines.engines.embedders.embedder_loading import load_embedder
+    from fti.pipelines.engines.embedders.embedding import EmbedderConfig
     from fti.pipelines.engines.weights import has_bfloat16
     from fti.pipelines.training.builtin.export import write_adapter
     from fti.pipelines.training.builtin.reading_rows import read_corpus
@@ -119,7 +120,8 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     """Measure the built-in model and a baseline; rewrite the card."""
     import torch
 
-    from fti.pipelines.engines.embedders.embedding import EmbedderConfig, load_embedder
+    from fti.pipelines.engines.embedders.embedder_loading import load_embedder
+    from fti.pipelines.engines.embedders.embedding import EmbedderConfig
     from fti.pipelines.engines.generation import load_generator
     from fti.pipelines.engines.generator import GeneratorConfig
     from fti.pipelines.training.builtin.evaluate import (

@@ -9,7 +9,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fti.pipelines.engines.embedders.embedding import HashingEmbedder, Vectors
+from fti.pipelines.engines.embedders.embedding import Vectors
+from fti.pipelines.engines.embedders.hashing_embedder import HashingEmbedder
 from fti.pipelines.engines.evidence import Remembering, nearest_sentences
 from fti.pipelines.engines.sentences import sentence_spans, split_sentences
 from fti.store.types import Passage

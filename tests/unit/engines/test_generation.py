@@ -20,7 +20,7 @@ from fti.pipelines.engines.causal_lm.loading import (
     load_causal_lm,
 )
 from fti.pipelines.engines.causal_lm.transformers_generator import TransformersGenerator
-from fti.pipelines.engines.embedders.embedding import HashingEmbedder
+from fti.pipelines.engines.embedders.hashing_embedder import HashingEmbedder
 from fti.pipelines.engines.extractive import ExtractiveGenerator
 from fti.pipelines.engines.generation import load_generator
 from fti.pipelines.engines.generator import (

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from fti.pipelines.engines.embedders.embedding import HashingEmbedder
+from fti.pipelines.engines.embedders.hashing_embedder import HashingEmbedder
 from fti.pipelines.engines.encoding import IGNORED, encode_example
 from fti.pipelines.engines.evidence import Remembering
 from fti.pipelines.engines.weights import quiet_loading

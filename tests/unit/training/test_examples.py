@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from fti.pipelines.engines.embedders.embedding import HashingEmbedder
+from fti.pipelines.engines.embedders.hashing_embedder import HashingEmbedder
 from fti.pipelines.engines.encoding import IGNORED, PromptEncoder, encode_text, end_ids
 from fti.pipelines.training.examples import encode_rows
 from fti.store.contracts.prompt_contract import Contract, PromptForm

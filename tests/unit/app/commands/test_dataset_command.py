@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from fti.app.cli import app
 from fti.app.reports.dataset_card import FILTERS, as_html
-from fti.pipelines.engines.embedders.embedding import HashingEmbedder
+from fti.pipelines.engines.embedders.hashing_embedder import HashingEmbedder
 from fti.pipelines.feature.asking import quality
 from fti.pipelines.feature.feature_config import FeatureConfig
 from fti.pipelines.feature.ingesting.ingest import ingest

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from fti.app.cli import app
 from fti.app.settings import load_settings
-from fti.pipelines.engines.embedders.embedding import HashingEmbedder
+from fti.pipelines.engines.embedders.hashing_embedder import HashingEmbedder
 from fti.pipelines.feature.feature_config import FeatureConfig
 from fti.pipelines.feature.ingesting.ingest import ingest
 from fti.store.errors import FtiError

@@ -16,7 +16,7 @@ from fti.app.build import Engines, build_assistant
 from fti.app.service.api import create_app
 from fti.app.service.service_config import ServiceConfig
 from fti.app.settings import Settings, load_settings
-from fti.pipelines.engines.embedders.embedding import HashingEmbedder
+from fti.pipelines.engines.embedders.hashing_embedder import HashingEmbedder
 from fti.pipelines.feature.feature_config import FeatureConfig
 from fti.pipelines.feature.ingesting.reembedding import re_embedded
 from fti.pipelines.inference.answering.answer import Assistant

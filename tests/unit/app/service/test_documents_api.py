@@ -13,7 +13,7 @@ import structlog.testing
 from fti.app.service.api import create_app
 from fti.app.service.documents import plain_name
 from fti.app.service.service_config import ServiceConfig
-from fti.pipelines.engines.embedders.embedding import HashingEmbedder
+from fti.pipelines.engines.embedders.hashing_embedder import HashingEmbedder
 from fti.pipelines.feature.feature_config import FeatureConfig
 from fti.store.errors import InvalidName
 from fti.store.store import Store

@@ -14,7 +14,7 @@ import pytest
 import structlog.testing
 
 from fti.app.service.api import create_app
-from fti.pipelines.engines.embedders.embedding import HashingEmbedder
+from fti.pipelines.engines.embedders.hashing_embedder import HashingEmbedder
 from fti.store.errors import GenerationFailed
 from fti.store.lance.shapes import DocumentUpdate
 from fti.store.store import Store

@@ -9,7 +9,7 @@ import pytest
 import structlog.testing
 
 from fti.app.service.api import create_app
-from fti.pipelines.engines.embedders.embedding import HashingEmbedder
+from fti.pipelines.engines.embedders.hashing_embedder import HashingEmbedder
 from fti.pipelines.feature.feature_config import FeatureConfig
 from fti.pipelines.feature.ingesting.ingest import ingest
 from fti.store.errors import InvalidName

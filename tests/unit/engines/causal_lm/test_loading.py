@@ -15,8 +15,8 @@ from fti.pipelines.engines.causal_lm.loading import (
     LoadedModel,
     Turns,
     load_causal_lm,
-    save_merged,
 )
+from fti.pipelines.engines.causal_lm.saving import save_merged
 from fti.pipelines.engines.causal_lm.transformers_generator import TransformersGenerator
 from fti.pipelines.engines.generator import GenerationRequest
 from fti.pipelines.engines.model_config import ModelConfig

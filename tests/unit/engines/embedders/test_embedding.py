@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
+from fti.pipelines.engines.embedders.embedder_loading import load_embedder
 from fti.pipelines.engines.embedders.embedding import (
     Embedder,
     EmbedderConfig,
-    HashingEmbedder,
-    like_lengths,
-    load_embedder,
 )
+from fti.pipelines.engines.embedders.hashing_embedder import HashingEmbedder
+from fti.pipelines.engines.embedders.sentence_embedder import like_lengths
 from fti.pipelines.engines.weights import find_model
 from fti.store.errors import IntegrityError, ModelUnavailable
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from fti.pipelines.engines.embedders.embedding import HashingEmbedder
+from fti.pipelines.engines.embedders.hashing_embedder import HashingEmbedder
 from fti.pipelines.engines.encoding import encode_prompt
 from fti.pipelines.engines.generation import load_generator
 from fti.pipelines.engines.generator import (

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from fti.pipelines.engines.embedders.embedding import HashingEmbedder
+from fti.pipelines.engines.embedders.hashing_embedder import HashingEmbedder
 from fti.pipelines.engines.extractive import EmbedderCounter
 from fti.pipelines.feature.asking.quality import FILTERS, folded, holds
 from fti.pipelines.feature.dataset.dataset_config import DatasetConfig

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from fti.pipelines.engines.causal_lm.transformers_generator import TransformersGenerator
-from fti.pipelines.engines.embedders.embedding import HashingEmbedder
+from fti.pipelines.engines.embedders.hashing_embedder import HashingEmbedder
 from fti.pipelines.engines.extractive import ExtractiveGenerator
 from fti.pipelines.engines.generation import load_generator
 from fti.pipelines.engines.generator import GeneratorConfig
@@ -285,9 +285,7 @@ def taught(folder: Path, corpus: Corpus, chunk: Chunk, reply: str) -> Transforme
     """The tiny model after it has learned one reply by heart."""
     import torch
 
-    from fti.pipelines.engines.causal_lm.loading import (
-        load_causal_lm,
-    )
+    from fti.pipelines.engines.causal_lm.loading import load_causal_lm
     from fti.pipelines.engines.encoding import encode_example
     from fti.pipelines.engines.model_config import ModelConfig
 

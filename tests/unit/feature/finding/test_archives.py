@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from fti.pipelines.feature.finding.opening import read
 from fti.pipelines.feature.finding.sources import (
     FailedSource,
     RawDocument,
     SkippedSource,
     SourceFile,
-    SourcesConfig,
-    read,
 )
+from fti.pipelines.feature.reading.readers import SourcesConfig
 from fti.store.errors import ExtractionError
 from fti.store.types import sha256_hex
 from tests.support.documents import a_pdf, zipped

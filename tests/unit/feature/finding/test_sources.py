@@ -10,16 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from fti.pipelines.feature.finding.sources import (
-    RawDocument,
-    SourceFile,
-    SourcesConfig,
-    discover,
-    fingerprint,
-    read,
-)
+from fti.pipelines.feature.finding.discovering import discover
+from fti.pipelines.feature.finding.opening import read
+from fti.pipelines.feature.finding.sources import RawDocument, SourceFile, fingerprint
 from fti.pipelines.feature.reading.cleaning import clean
-from fti.pipelines.feature.reading.readers import READERS
+from fti.pipelines.feature.reading.readers import READERS, SourcesConfig
 from fti.pipelines.feature.reading.readers.pages.pictures import PICTURES
 from fti.pipelines.feature.splitting.chunking import ChunkingConfig, chunk
 from fti.store.errors import ExtractionError, SourceNotFound

@@ -11,10 +11,14 @@ from typing import Any
 
 import pytest
 
-from fti.pipelines.engines.embedders.embedding import HashingEmbedder
+from fti.pipelines.engines.embedders.hashing_embedder import HashingEmbedder
 from fti.pipelines.feature.feature_config import FeatureConfig
-from fti.pipelines.feature.finding.sources import discover
-from fti.pipelines.feature.finding.web import Fetched, NotFetched, fetch
+from fti.pipelines.feature.finding.discovering import discover
+from fti.pipelines.feature.finding.fetched import (
+    Fetched,
+    NotFetched,
+)
+from fti.pipelines.feature.finding.web import fetch
 from fti.pipelines.feature.ingesting.ingest import ingest
 from fti.pipelines.feature.ingesting.ingest_report import IngestReport
 from fti.pipelines.feature.reading.readers import SourcesConfig
@@ -180,7 +184,7 @@ def test_a_redirect_into_a_private_network_is_refused(
     real = ipaddress.ip_address
     public = real("8.8.8.8")
     monkeypatch.setattr(
-        "fti.pipelines.feature.finding.web.ipaddress.ip_address",
+        "fti.pipelines.feature.finding.public_addresses.ipaddress.ip_address",
         lambda a: public if a == "127.0.0.1" else real(a),
     )
     config = OPEN.model_copy(update={"allow_private_addresses": False})

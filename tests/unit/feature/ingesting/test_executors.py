@@ -16,14 +16,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from fti.pipelines.engines.embedders.embedder_loading import load_embedder
 from fti.pipelines.engines.embedders.embedding import (
     EmbedderConfig,
-    HashingEmbedder,
     Vectors,
-    load_embedder,
 )
+from fti.pipelines.engines.embedders.hashing_embedder import HashingEmbedder
 from fti.pipelines.feature.feature_config import FeatureConfig
-from fti.pipelines.feature.finding.sources import discover
+from fti.pipelines.feature.finding.discovering import discover
 from fti.pipelines.feature.ingesting.executors import InProcess, Processes
 from fti.pipelines.feature.ingesting.ingest import ingest
 from fti.pipelines.feature.ingesting.ingest_run import Ingest

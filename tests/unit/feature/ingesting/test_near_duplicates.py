@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from fti.pipelines.engines.embedders.embedding import HashingEmbedder
+from fti.pipelines.engines.embedders.hashing_embedder import HashingEmbedder
 from fti.pipelines.feature.feature_config import FeatureConfig
 from fti.pipelines.feature.ingesting.ingest import ingest
 from fti.pipelines.feature.ingesting.ingest_report import IngestReport

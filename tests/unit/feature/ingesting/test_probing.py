@@ -9,12 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fti.pipelines.engines.embedders.embedding import (
-    EmbedderConfig,
-    HashingEmbedder,
-    SentenceTransformerEmbedder,
-    load_embedder,
-)
+from fti.pipelines.engines.embedders.embedder_loading import load_embedder
+from fti.pipelines.engines.embedders.embedding import EmbedderConfig
+from fti.pipelines.engines.embedders.hashing_embedder import HashingEmbedder
+from fti.pipelines.engines.embedders.sentence_embedder import SentenceTransformerEmbedder
 from fti.pipelines.feature.ingesting import probing
 from fti.pipelines.feature.ingesting.probing import TRIED, kept_probe, measure, settle
 from fti.store.store import Store

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from fti.app.reports.monitoring_report import as_html
-from fti.pipelines.engines.embedders.embedding import HashingEmbedder
+from fti.pipelines.engines.embedders.hashing_embedder import HashingEmbedder
 from fti.pipelines.feature.feature_config import FeatureConfig, MonitoringConfig
 from fti.pipelines.feature.ingesting.ingest import ingest
 from fti.pipelines.feature.monitoring.monitor_report import MonitorReport

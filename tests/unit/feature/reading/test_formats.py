@@ -9,7 +9,11 @@ from pathlib import Path
 import pytest
 
 from fti.pipelines.feature.finding.archives import ARCHIVES
-from fti.pipelines.feature.finding.sources import RawDocument, SourceFile, read
+from fti.pipelines.feature.finding.opening import read
+from fti.pipelines.feature.finding.sources import (
+    RawDocument,
+    SourceFile,
+)
 from fti.pipelines.feature.reading.cleaning import clean
 from fti.pipelines.feature.reading.headings import MARKDOWN_TEXTS
 from fti.pipelines.feature.reading.readers import READERS

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from fti.pipelines.feature.finding.sources import SourceFile, read
+from fti.pipelines.feature.finding.opening import read
+from fti.pipelines.feature.finding.sources import SourceFile
 from fti.pipelines.feature.reading.readers import Extracted, SourcesConfig
 from fti.pipelines.feature.reading.readers.json_records import read_json, read_json_lines
 from fti.pipelines.feature.reading.readers.sheets.csv_tables import read_csv, read_tsv

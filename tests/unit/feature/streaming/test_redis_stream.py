@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from fti.pipelines.engines.embedders.embedding import HashingEmbedder
+from fti.pipelines.engines.embedders.hashing_embedder import HashingEmbedder
 from fti.pipelines.feature.feature_config import FeatureConfig, StreamConfig
 from fti.pipelines.feature.streaming.follow import follow
 from fti.pipelines.feature.streaming.follow_report import (

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from fti.pipelines.engines.embedders.embedding import HashingEmbedder
+from fti.pipelines.engines.embedders.hashing_embedder import HashingEmbedder
 from fti.pipelines.feature.feature_config import FeatureConfig
 from fti.pipelines.feature.streaming.watch import ChangeSet, watch
 from fti.store.errors import EmbedderMismatch, FtiError, SourceNotFound

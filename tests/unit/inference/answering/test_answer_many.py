@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from fti.pipelines.engines.causal_lm.transformers_generator import TransformersGenerator
-from fti.pipelines.engines.embedders.embedding import HashingEmbedder
+from fti.pipelines.engines.embedders.hashing_embedder import HashingEmbedder
 from fti.pipelines.engines.generator import GenerationRequest
 from fti.store.errors import GenerationFailed
 from fti.store.types import Answer, Message

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from fti.pipelines.engines.embedders.embedding import HashingEmbedder
+from fti.pipelines.engines.embedders.hashing_embedder import HashingEmbedder
 from fti.pipelines.engines.generator import GenerationRequest
 from fti.pipelines.inference.answering.retrieve import Retriever
 from fti.pipelines.inference.evaluating.evaluation import (
