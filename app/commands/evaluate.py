@@ -204,8 +204,8 @@ def evaluate(
     if floors or earlier is not None:
         body["failed"] = failed
     if report is not None:
-        from fti.app.reports.evaluation_document import gather
-        from fti.app.reports.evaluation_report import write_report
+        from fti.app.reports.evaluation.evaluation_document import gather
+        from fti.app.reports.evaluation.evaluation_report import write_report
 
         command = reproduction(sys.argv[1:])
         document = gather(found, session.store, cases=cases, command=command, failed=failed)

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 from fti.app.operations.measuring.evaluating import rival_of
 from fti.app.operations.promoting.gating import (
     Promotion,
-    below,
+    evidence_or_force,
     frozen_set,
-    not_better,
+    reason_from,
     require_reason,
+    weigh,
 )
 from fti.app.settings import Settings
 from fti.store.contracts.conditions import PipelineContract
@@ -27,7 +28,6 @@ from fti.store.types import Run
 from fti.store.versioned.aliases import CHAMPION
 
 if TYPE_CHECKING:
-    from fti.store.proof.significance import Difference
     from fti.store.versioned.casesets import CaseSetVersion
 
 _Rows = Mapping[str, Mapping[str, Any]]
@@ -124,26 +124,12 @@ def promote(
             settings, store, version, reason=reason, force=force, cases=cases, progress=progress
         )
     if alias == CHAMPION:
-        try:
-            evidence = _proof(settings, store, version.ref, cases)
-        except (GateRefused, InputError) as refusal:
-            if not force:
-                raise
-            evidence = {"forced": True, "refusal": refusal.message}
-    difference = evidence.get("differences", {}).get(settings.gate.score)
-    if not reason:
-        reason = "set by hand" if difference is None else _reason(settings.gate.score, evidence)
+        evidence = evidence_or_force(
+            lambda: _proof(settings, store, version.ref, cases), force=force
+        )
+    reason = reason or reason_from(evidence, settings.gate.score) or "set by hand"
     store.models.promote(version.name, version.version, alias, reason=reason, evidence=evidence)
     return Promotion.of(version, alias, reason, evidence, settings.gate.score)
-
-
-def _reason(score: str, evidence: Mapping[str, Any]) -> str:
-    difference = evidence["differences"][score]
-    return (
-        f"{score} {difference['mean']:+.3f} against {evidence['against']}, 95 % interval "
-        f"[{difference['low']:+.3f}, {difference['high']:+.3f}] on {difference['n']} cases of "
-        f"{evidence['cases']}"
-    )
 
 
 def _proof(settings: Settings, store: Store, ref: str, cases: str) -> dict[str, Any]:
@@ -152,8 +138,6 @@ def _proof(settings: Settings, store: Store, ref: str, cases: str) -> dict[str, 
     Raises:
         GateRefused: something is missing, or speaks against it.
     """
-    from fti.pipelines.inference.evaluating.evaluation import compare
-
     gate = settings.gate
     frozen = frozen_set(store, cases or gate.cases)
     against = rival_of(settings, store, ref)
@@ -169,16 +153,9 @@ def _proof(settings: Settings, store: Store, ref: str, cases: str) -> dict[str, 
             f"score {gate.score!r}.",
             hint=f"Evaluate them together: {again}",
         )
-    found = compare([ours[case] for case in shared], [theirs[case] for case in shared])
-    faults = [
-        *below(gate.floors, [ours[case] for case in shared]),
-        *not_better(gate, gate.score, ours, theirs, shared, against),
-        *(
-            f"{name} is significantly worse than {against}'s: {_figures(difference)}."
-            for name, difference in found.items()
-            if difference.worse and name != gate.score
-        ),
-    ]
+    evidence, faults = weigh(
+        gate, gate.score, frozen=frozen, against=against, ours=ours, theirs=theirs, shared=shared
+    )
     if faults:
         raise GateRefused(
             f"{ref} is not promoted over {against} (on {frozen.ref}). {' '.join(faults)}",
@@ -186,14 +163,9 @@ def _proof(settings: Settings, store: Store, ref: str, cases: str) -> dict[str, 
             "same with --force --reason TEXT.",
         )
     return {
-        "cases": frozen.ref,
-        "cases_digest": frozen.digest,
-        "against": against,
+        **evidence,
         "runs": {ref: challenger.id, against: champion.id},
         "features_version": challenger.inputs.get("features_version", ""),
-        "floors": dict(gate.floors),
-        "rule": gate.rule,
-        "differences": {name: difference.model_dump() for name, difference in found.items()},
     }
 
 
@@ -257,10 +229,3 @@ def _rows(store: Store, run: Run) -> dict[str, dict[str, Any]]:
     from fti.pipelines.inference.evaluating.evaluation import case_rows
 
     return {row["id"]: row for row in case_rows(store, run.id)}
-
-
-def _figures(difference: Difference) -> str:
-    return (
-        f"{difference.mean:+.3f}, 95 % interval [{difference.low:+.3f}, {difference.high:+.3f}], "
-        f"p {difference.p_holm:.2g}, over {difference.n} cases"
-    )

@@ -8,17 +8,19 @@ that a crash between the two leaves a store that works, and the same command fin
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from fti.app.embedder_choice import load_version, standing_on, trained_from_profile
 from fti.app.operations.promoting.gating import (
     Promotion,
-    below,
+    evidence_or_force,
     frozen_set,
-    not_better,
+    reason_from,
     require_reason,
+    weigh,
 )
-from fti.store.errors import ContractError, GateRefused, InputError, IntegrityError, StoreError
+from fti.store.errors import ContractError, GateRefused, IntegrityError, StoreError
 from fti.store.progress import Progress, quiet
 from fti.store.versioned.aliases import CHAMPION
 
@@ -72,25 +74,15 @@ def promote_embedder(
             hint=f"See its history with: fti models show {version.ref}",
         )
     _require_profile(settings, version)
-    evidence: dict[str, Any] = {}
     embedder = load_version(settings, store, version.ref)
     with re_embedded(store, embedder, config=settings.features, progress=progress) as made:
-        try:
-            evidence = _proof(
-                settings, store, version, embedder, made.features, cases=cases, progress=progress
-            )
-        except (GateRefused, InputError) as refusal:
-            if not force:
-                raise
-            evidence = {"forced": True, "refusal": refusal.message}
+        proof = partial(
+            _proof, settings, store, version, embedder, made.features, cases=cases,
+            progress=progress,
+        )  # fmt: skip
+        evidence = evidence_or_force(proof, force=force)
         score = settings.gate.retrieval_score
-        difference = evidence.get("differences", {}).get(score)
-        if difference is not None and not reason:
-            reason = (
-                f"{score} {difference['mean']:+.3f} against {evidence['against']}, 95 % interval "
-                f"[{difference['low']:+.3f}, {difference['high']:+.3f}] on {difference['n']} cases "
-                f"of {evidence['cases']}"
-            )
+        reason = reason or reason_from(evidence, score)
         store.models.promote(
             version.name, version.version, CHAMPION, reason=reason, evidence=evidence
         )
@@ -158,7 +150,7 @@ def _proof(
     """
     from fti.app.build import Engines
     from fti.pipelines.inference.answering.retrieve import Retriever
-    from fti.pipelines.inference.evaluating.evaluation import case_rows, compare, evaluate_retrieval
+    from fti.pipelines.inference.evaluating.evaluation import case_rows, evaluate_retrieval
 
     frozen = frozen_set(store, cases or settings.gate.cases)
     _require_nobody_behind(store, version)
@@ -186,18 +178,10 @@ def _proof(
             hint="Freeze cases that name their document, or set gate.retrieval_score to one of "
             "recall@1, recall@5, recall@10, mrr, ndcg@10.",
         )
-    found = compare([ours[case] for case in shared], [theirs[case] for case in shared])
-    floors = {name: floor for name, floor in settings.gate.floors.items() if name in found}
-    faults = [
-        *below(floors, [ours[case] for case in shared]),
-        *not_better(settings.gate, score, ours, theirs, shared, against),
-        *(
-            f"{name} is significantly worse than {against}'s: {difference.mean:+.3f}, 95 % "
-            f"interval [{difference.low:+.3f}, {difference.high:+.3f}], over {difference.n} cases."
-            for name, difference in found.items()
-            if difference.worse and name != score
-        ),
-    ]
+    evidence, faults = weigh(
+        settings.gate, score, frozen=frozen, against=against, ours=ours, theirs=theirs,
+        shared=shared, only_measured=True,
+    )  # fmt: skip
     if faults:
         raise GateRefused(
             f"The store is not switched from {against} to {version.ref} (on {frozen.ref}). "
@@ -206,15 +190,10 @@ def _proof(
             "--force --reason TEXT.",
         )
     return {
-        "cases": frozen.ref,
-        "cases_digest": frozen.digest,
-        "against": against,
+        **evidence,
         "runs": runs,
         "features_version": str(store.features.version()),
-        "floors": floors,
-        "rule": settings.gate.rule,
         "mode": settings.inference.retrieval.mode,
-        "differences": {name: difference.model_dump() for name, difference in found.items()},
     }
 
 

@@ -14,10 +14,10 @@ import pytest
 from fti.app.operations.measuring.checks import below, parse_floors, read_baseline, worse_than
 from fti.app.operations.measuring.evaluating import Compared
 from fti.app.reports import charts
-from fti.app.reports.evaluation_document import EvaluationDocument
-from fti.app.reports.evaluation_html import as_html
-from fti.app.reports.evaluation_markdown import as_markdown
-from fti.app.reports.evaluation_report import as_json, write_report
+from fti.app.reports.evaluation.evaluation_document import EvaluationDocument
+from fti.app.reports.evaluation.evaluation_html import as_html
+from fti.app.reports.evaluation.evaluation_markdown import as_markdown
+from fti.app.reports.evaluation.evaluation_report import as_json, write_report
 from fti.app.reports.markup import Markup, el, escaped
 from fti.pipelines.inference.evaluating.evaluation import EvaluationReport, compare, summary
 from fti.pipelines.inference.evaluating.findings import hit_curve, outcomes, reliability, worst

@@ -8,9 +8,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from fti.app.reports.evaluation_document import MEANINGS, EvaluationDocument, versions
-from fti.app.reports.evaluation_html import as_html
-from fti.app.reports.evaluation_markdown import as_markdown
+from fti.app.reports.evaluation.evaluation_document import MEANINGS, EvaluationDocument, versions
+from fti.app.reports.evaluation.evaluation_html import as_html
+from fti.app.reports.evaluation.evaluation_markdown import as_markdown
 from fti.store.files.atomic import dump_json, write_bytes
 
 _SCORES = (*MEANINGS, "rank", "similarity")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fti.app.reports import charts
-from fti.app.reports.evaluation_document import (
+from fti.app.reports.evaluation.evaluation_document import (
     MEANINGS,
     EvaluationDocument,
     lead,
@@ -210,7 +210,7 @@ def _abstention(document: EvaluationDocument) -> Markup:
 
 
 def _judge(document: EvaluationDocument) -> Markup | None:
-    from fti.app.reports.verdicts import (
+    from fti.app.reports.evaluation.verdicts import (
         JUDGE_NOTE,
         PAIR_COLUMNS,
         SCORE_COLUMNS,

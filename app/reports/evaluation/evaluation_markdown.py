@@ -5,14 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from fti.app.reports.evaluation_document import (
+from fti.app.reports.evaluation.evaluation_document import (
     EvaluationDocument,
     lead,
     score,
     score_tables,
     versions,
 )
-from fti.app.reports.verdicts import JUDGE_NOTE, PAIR_COLUMNS, SCORE_COLUMNS, pair_rows, score_rows
+from fti.app.reports.evaluation.verdicts import (
+    JUDGE_NOTE,
+    PAIR_COLUMNS,
+    SCORE_COLUMNS,
+    pair_rows,
+    score_rows,
+)
 from fti.store.types import Interval
 
 
