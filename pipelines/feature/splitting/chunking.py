@@ -31,10 +31,10 @@ from fti.store.types import Chunk, Document, Value, chunk_id, sha256_hex
 
 _MIN_BUDGET = 32
 _SPECIAL_TOKENS = 4  # what a tokenizer adds around a text, with room
+_JOINTS = 4  # tokens that the line breaks between the parts of what is embedded may be
 _PREFIX_CHARACTERS = 160
-_LIGATURES = str.maketrans(
-    {"ﬀ": "ff", "ﬁ": "fi", "ﬂ": "fl", "ﬃ": "ffi", "ﬄ": "ffl", "ﬅ": "st", "ﬆ": "st"}
-)
+_LIGATURES = {"ﬀ": "ff", "ﬁ": "fi", "ﬂ": "fl", "ﬃ": "ffi", "ﬄ": "ffl", "ﬅ": "st", "ﬆ": "st"}
+_SPELT_OUT = str.maketrans(_LIGATURES)
 
 
 class ChunkingConfig(Value):
@@ -140,7 +140,8 @@ def chunk(
     chunks = _number(document, pieces, outline, continued)
     if embedder_max_tokens is None:
         return chunks
-    return [_fitting(document, one, token_spans, embedder_max_tokens) for one in chunks]
+    fits = _Fit(document, ruler, token_spans, embedder_max_tokens)
+    return [fits.shortened(one) if one.context else one for one in chunks]
 
 
 def embedding_text(title: str, section: Sequence[str], text: str, context: str = "") -> str:
@@ -149,20 +150,51 @@ def embedding_text(title: str, section: Sequence[str], text: str, context: str =
     Typographic ligatures are spelt out, since queries spell them so; the stored text keeps them.
     """
     parts = [_prefix(title, section), context, text]
-    return "\n".join(filter(None, parts)).translate(_LIGATURES)
+    return "\n".join(filter(None, parts)).translate(_SPELT_OUT)
 
 
-def _fitting(document: Document, found: Chunk, token_spans: TokenSpans, max_tokens: int) -> Chunk:
-    """The chunk with as much of its context as the embedder sees with its text."""
-    if not found.context:
-        return found
-    bare = embedding_text(document.title, found.section, found.text)
-    room = max_tokens - _SPECIAL_TOKENS - len(token_spans(bare))
-    spans = token_spans(found.context)
-    if len(spans) <= room:
-        return found
-    kept = found.context[: spans[room][0]].rstrip(" |") if room > 0 else ""
-    return found.model_copy(update={"context": kept})
+class _Fit:
+    """How much of a chunk's context the embedder sees with its text.
+
+    A context is mostly short and there is room for it; the tokenizer, which costs more than all
+    else here, is asked only where the tokens that were counted already do not show that.
+    """
+
+    def __init__(
+        self, document: Document, ruler: Ruler, token_spans: TokenSpans, max_tokens: int
+    ) -> None:
+        self._document = document
+        self._ruler = ruler
+        self._token_spans = token_spans
+        self._max_tokens = max_tokens - _SPECIAL_TOKENS
+        self._counted = not any(ligature in document.text for ligature in _LIGATURES)
+        self._prefixes: dict[tuple[str, ...], int] = {}  # the tokens of each section's
+
+    def shortened(self, found: Chunk) -> Chunk:
+        """The chunk with as much of its context as there is room for."""
+        if self._has_room(found):
+            return found
+        bare = embedding_text(self._document.title, found.section, found.text)
+        room = self._max_tokens - len(self._token_spans(bare))
+        spans = self._token_spans(found.context)
+        if len(spans) <= room:
+            return found
+        kept = found.context[: spans[room][0]].rstrip(" |") if room > 0 else ""
+        return found.model_copy(update={"context": kept})
+
+    def _has_room(self, found: Chunk) -> bool:
+        """Whether there is room for the context, by what is known without the tokenizer."""
+        text = self._document.text
+        cut = _inside_word(text, found.start) or _inside_word(text, found.end)
+        if cut or not self._counted:
+            return False  # halves of a word, and ligatures spelt out, may be more than was counted
+        section = found.section
+        if section not in self._prefixes:
+            prefix = _prefix(self._document.title, section)
+            self._prefixes[section] = len(self._token_spans(prefix))
+        said = self._prefixes[section] + self._ruler.count(found.start, found.end) + _JOINTS
+        # No tokenizer makes more tokens of a text than it has bytes.
+        return said + len(found.context.encode("utf-8", "replace")) <= self._max_tokens
 
 
 def _prefix(title: str, section: Sequence[str]) -> str:

@@ -56,6 +56,41 @@ def test_the_names_are_embedded_and_fit_the_limit() -> None:
         assert len(words(embedded)) <= 50
 
 
+@pytest.mark.parametrize("limit", [80, 90, 100, 120])
+@pytest.mark.parametrize("item", ["Rope", "The longest rope of all in the store " * 3])
+@pytest.mark.parametrize("word", ["ropes", "ﬁﬁﬁ-ﬂﬂﬂ"])
+def test_a_context_is_shortened_to_what_the_embedder_sees(limit: int, item: str, word: str) -> None:
+    def spans(text: str) -> list[tuple[int, int]]:  # a ligature is one token, its letters several
+        return [m.span() for m in re.finditer(r"[fil]|[^\Wfil]+|[^\w\s]", text)]
+
+    note = f"a remark on {word} and what they are good for. " * 30
+    text = f"Item: {item.strip()}\nNote: {note.strip()}"
+    document = Document(
+        id="d", source="s", title="Valves", text=text, content_hash="", media_type=CSV
+    )
+    found = chunk(document, token_spans=spans, config=CONFIG, embedder_max_tokens=limit)
+    assert len(found) > 3
+    for one in found:
+        embedded = embedding_text("Valves", one.section, one.text, one.context)
+        assert len(spans(embedded)) + 4 <= limit or not one.context
+
+
+def test_a_row_over_many_pieces_is_not_given_to_the_tokenizer_once_more_for_each() -> None:
+    asked: list[str] = []
+
+    def counting(text: str) -> list[tuple[int, int]]:
+        asked.append(text)
+        return words(text)
+
+    rows = (f"Item: Rope {n}\nNote: {'a remark on ropes, ' * 60}" for n in range(20))
+    document = Document(
+        id="d", source="s", title="Valves", text="\n\n".join(rows), content_hash="", media_type=CSV
+    )
+    found = chunk(document, token_spans=counting, config=CONFIG, embedder_max_tokens=200)
+    assert sum(bool(one.context) for one in found) > 100
+    assert len(asked) < 10
+
+
 def test_the_names_are_shown_to_the_model_and_the_text_stays_as_it_is() -> None:
     one = next(c for c in split(a_table(40)) if c.context)
     passage = Passage(
