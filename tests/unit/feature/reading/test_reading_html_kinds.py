@@ -363,3 +363,29 @@ Use `<!-- x -->` so:
 A sign <!-- that nobody closes.
 """
     )
+
+
+def test_words_that_a_page_took_back_are_no_text_and_struck_ones_are_marked() -> None:
+    text = text_of(
+        "<p>The pump costs <del>199 &euro;</del> <ins>149 &euro;</ins>. Gate <s>4</s> 6, "
+        "<strike>Monday</strike> Tuesday, <span style='color:red; text-decoration:line-through'>"
+        "80 kg</span> 95 kg.</p><table><tr><th>Item</th><th>Price</th></tr><tr><td>Hose</td>"
+        "<td><s>19</s> 12</td></tr></table>"
+    )
+    assert "The pump costs 149 €. Gate ~~4~~ 6, ~~Monday~~ Tuesday, ~~80 kg~~ 95 kg." in text
+    assert "| Hose | ~~19~~ 12 |" in text
+
+
+def test_a_deletion_that_is_not_closed_takes_no_blocks_with_it() -> None:
+    assert "Berth 7" in text_of("<div><del>199<p>Berth 7 is free.</p><p>Berth 8 is not.</p></div>")
+
+
+def test_a_short_answer_with_links_below_its_heading_is_no_menu() -> None:
+    text = text_of(
+        f"<main><h1>Help</h1><p>{_LONG}</p><h3><button aria-controls=a>To islands?</button></h3>"
+        "<div id=a hidden><p>Add <a href='/ferry'>the ferry</a>: 11 days.</p></div>"
+        "<h3><button aria-controls=m>Company</button></h3><div id=m hidden><ul>"
+        "<li><a href=/1>About us</a></li><li><a href=/2>Careers</a></li></ul></div></main>"
+    )
+    assert "### To islands?\n\nAdd the ferry: 11 days." in text
+    assert "Careers" not in text

@@ -25,6 +25,8 @@ BLOCKS = frozenset(
 )
 _LISTS = ("ul", "ol")
 _CODE = frozenset({"code", "kbd", "samp", "tt"})
+_STRUCK = frozenset({"s", "strike"})
+_LINE_THROUGH = re.compile(r"text-decoration(?:-line)?\s*:[^;]*line-through", re.IGNORECASE)
 _CELLS = ("td", "th")
 _STRUCTURE = frozenset({"pre", "ul", "ol", "article", *HEADINGS})  # what no cell of data holds
 _LANGUAGE = re.compile(r"(?:language|lang|highlight|brush:?)[-:\s]+(\w[\w+#-]*)")
@@ -304,7 +306,16 @@ def inline(element: Tag) -> str:
     text = "".join(parts)
     if element.name in _CODE and text.strip() and "`" not in text and "\n" not in text:
         return f"`{text.strip()}`"
+    if _is_struck(element) and text.strip() and "\n" not in text and "~" not in text:
+        return text.replace(text.strip(), f"~~{text.strip()}~~")
     return text
+
+
+def _is_struck(element: Tag) -> bool:
+    """Whether words are shown struck through: they hold no longer, and are said with that mark."""
+    if element.name in _STRUCK:
+        return True
+    return element.name == "span" and bool(_LINE_THROUGH.search(str(element.get("style") or "")))
 
 
 def _code(element: Tag) -> Iterator[str]:

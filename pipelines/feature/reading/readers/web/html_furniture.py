@@ -10,11 +10,11 @@ panel that opens, the name of a tab, the heading of a column.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from fti.pipelines.feature.reading.cleaning import clean_line
-from fti.pipelines.feature.reading.readers.web.html_blocks import HEADINGS, class_names
+from fti.pipelines.feature.reading.readers.web.html_blocks import BLOCKS, HEADINGS, class_names
 from fti.pipelines.feature.reading.readers.web.html_content import letters, links_share
 
 if TYPE_CHECKING:
@@ -40,9 +40,11 @@ _HIDDEN = re.compile(r"display\s*:\s*none|visibility\s*:\s*hidden", re.IGNORECAS
 _LABELLED = (*HEADINGS, "dt", "summary", "th", "caption", "legend")
 _OPENER = re.compile(r"accordion|collaps|expand|toggle|faq|disclosure", re.IGNORECASE)
 _TOGGLES = ("tab", "pill", "collapse")
+_BLOCKS = sorted(BLOCKS)
 _SURROUNDINGS = frozenset({"header", "footer", "aside"})
 _MAX_BANNER_HEADINGS = 2
 _LINKS_SHARE = 0.5  # with more of its text in links, a block is navigation
+_MENU_SHARE = 0.8  # and so a panel that its heading opens
 _MAX_READINGS = 20  # how many times the length of a page is read to judge its hidden blocks
 
 
@@ -58,9 +60,9 @@ def drop_furniture(soup: BeautifulSoup, elements: Sequence[Tag], *, whole: bool 
         if element.attrs.get("role") == "heading" and element.name not in HEADINGS:
             level = str(element.get("aria-level") or "")
             element.name = f"h{level}" if level in tuple("123456") else "h2"
-    _keep_labels(soup, elements)
-    doomed = [element for element in elements if _is_marked(element)]
-    doomed += _hidden_navigation(soup, elements)
+    opened = _keep_labels(soup, elements)
+    doomed = [element for element in elements if _is_marked(element) or _is_deleted(element)]
+    doomed += _hidden_navigation(soup, elements, opened)
     if not whole:
         for element in elements:
             if element.name in _SURROUNDINGS:
@@ -83,8 +85,22 @@ def _is_marked(element: Tag) -> bool:
     )
 
 
-def _hidden_navigation(soup: BeautifulSoup, elements: Sequence[Tag]) -> Iterator[Tag]:
-    """Hidden blocks that are mostly links: menus. Others wait for a click and are content."""
+def _is_deleted(element: Tag) -> bool:
+    """Whether a page says that words are out of it, such as the price before a sale.
+
+    One that holds blocks is not closed, mostly: then all that follows would be in it.
+    """
+    return element.name == "del" and element.find(_BLOCKS) is None
+
+
+def _hidden_navigation(
+    soup: BeautifulSoup, elements: Sequence[Tag], opened: Collection[int]
+) -> Iterator[Tag]:
+    """Hidden blocks that are mostly links: menus. Others wait for a click and are content.
+
+    Args:
+        opened: ids of panels below a heading that opens them: short answers are half links.
+    """
     budget = -1
     for element in elements:
         if not element.attrs or not _is_hidden(element):
@@ -94,7 +110,7 @@ def _hidden_navigation(soup: BeautifulSoup, elements: Sequence[Tag]) -> Iterator
         budget -= len(element.get_text())
         if budget < 0:
             return
-        if links_share(element) > _LINKS_SHARE:
+        if links_share(element) > (_MENU_SHARE if id(element) in opened else _LINKS_SHARE):
             yield element
 
 
@@ -139,11 +155,15 @@ def _tells_contact(element: Tag) -> bool:
     )
 
 
-def _keep_labels(soup: BeautifulSoup, elements: Sequence[Tag]) -> None:
-    """Let the words of a button stand where they are a heading or name a panel of text."""
+def _keep_labels(soup: BeautifulSoup, elements: Sequence[Tag]) -> set[int]:
+    """Let the words of a button stand where they are a heading or name a panel of text.
+
+    Returns the ids of the panels that headings open.
+    """
     buttons = [e for e in elements if e.name == "button" or _toggle(e) in _TOGGLES]
+    opened: set[int] = set()
     if not buttons:
-        return
+        return opened
     panels = _Panels(elements)
     sizes: dict[int, int] = {}
     named: set[int] = set()
@@ -153,6 +173,8 @@ def _keep_labels(soup: BeautifulSoup, elements: Sequence[Tag]) -> None:
             continue
         host = button.find_parent(_LABELLED)
         if host is not None:
+            if (panel := panels.named_by(button)) is not None:
+                opened.add(id(panel))
             if button.name == "button":
                 if id(host) not in sizes:
                     sizes[id(host)] = len(letters(host.get_text()))
@@ -170,6 +192,7 @@ def _keep_labels(soup: BeautifulSoup, elements: Sequence[Tag]) -> None:
                     panel.insert(0, title)
             elif button.name == "button":
                 button.name = "p"
+    return opened
 
 
 def _toggle(element: Tag) -> str:
@@ -189,13 +212,19 @@ class _Panels:
         self._by_id = {str(e["id"]): e for e in elements if e.get("id")}
         self._is_text: dict[int, bool] = {}
 
+    def named_by(self, button: Tag) -> Tag | None:
+        """The panel whose id a button gives, whatever it holds."""
+        for attribute in ("aria-controls", "data-bs-target", "data-target", "href"):
+            panel = self._by_id.get(str(button.get(attribute) or "").removeprefix("#"))
+            if panel is not None:
+                return panel
+        return None
+
     def of(self, button: Tag) -> Tag | None:
         """The panel that a button names, or that follows one made to open something."""
-        for attribute in ("aria-controls", "data-bs-target", "data-target", "href"):
-            name = str(button.get(attribute) or "").removeprefix("#")
-            panel = self._by_id.get(name)
-            if panel is not None:
-                return panel if self._holds_text(panel) else None
+        named = self.named_by(button)
+        if named is not None:
+            return named if self._holds_text(named) else None
         opens = button.has_attr("aria-expanded") or any(map(_OPENER.search, class_names(button)))
         if not opens:
             return None
