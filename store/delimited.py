@@ -29,6 +29,7 @@ _SAMPLE_ROWS = 200
 _MAX_LEAD = 20  # lines above the header, at most
 _NO_TABLE = 0.5  # less than this share of lines of one width is no table
 _EVEN_BELOW_LEAD = 0.75
+_SEVERAL = 0.1  # what it costs to be told by several tables
 _FEW_NAMES = 12
 _SEP_LINE = re.compile(r'"?sep=(?P<delimiter>[^\w\s"]|\t)"?[,;|\t]*(?:\r\n?|\n|\Z)', re.I)
 _BYTE_ORDER_MARK = "\ufeff"
@@ -258,6 +259,28 @@ def _evenness(rows: Sequence[Sequence[str]], delimiter: str) -> float:
 
     0 where that is one column, or where the delimiter reads as punctuation.
     """
+    whole = _evenness_of(rows, delimiter)
+    tables = _apart(rows)
+    if whole == 1 or len(tables) < 2:
+        return whole
+    # Several tables in one file, below one another: each has a width of its own.
+    count = sum(map(len, tables))
+    parts = sum(len(table) * _evenness_of(table, delimiter) for table in tables) / count
+    return max(whole, parts - _SEVERAL)
+
+
+def _apart(rows: Sequence[Sequence[str]]) -> list[list[Sequence[str]]]:
+    """What empty rows part, each of more than one row."""
+    parts: list[list[Sequence[str]]] = [[]]
+    for row in rows:
+        if any(map(str.strip, row)):
+            parts[-1].append(row)
+        elif parts[-1]:
+            parts.append([])
+    return [part for part in parts if len(part) > 1]
+
+
+def _evenness_of(rows: Sequence[Sequence[str]], delimiter: str) -> float:
     filled = [row for row in rows if any(map(str.strip, row))]
     widths = Counter(len(row) for row in filled if len(row) > 1)
     if not widths:

@@ -63,7 +63,7 @@ READERS: Mapping[str, Reader] = {
     ".log": _PLAIN,
     ".md": _MARKDOWN,
     ".markdown": _MARKDOWN,
-    ".rst": Reader(headings.RST, plain.read_outline(headings.RST)),
+    ".rst": Reader(headings.RST, plain.read_rst),
     ".org": Reader(headings.ORG, plain.read_outline(headings.ORG)),
     ".html": _HTML,
     ".htm": _HTML,

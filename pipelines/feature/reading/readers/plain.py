@@ -7,7 +7,7 @@ from collections.abc import Callable
 from itertools import islice
 
 from fti.pipelines.feature.reading.cleaning import clean, clean_line
-from fti.pipelines.feature.reading.headings import MARKDOWN, PLAIN, find_headings
+from fti.pipelines.feature.reading.headings import MARKDOWN, PLAIN, RST, find_headings
 from fti.pipelines.feature.reading.readers.base import (
     MAX_METADATA_CHARACTERS,
     MAX_METADATA_KEYS,
@@ -16,6 +16,7 @@ from fti.pipelines.feature.reading.readers.base import (
 )
 from fti.pipelines.feature.reading.readers.charsets import decode
 from fti.pipelines.feature.reading.readers.markdown import without_comments
+from fti.pipelines.feature.reading.readers.rst_tables import with_plain_tables
 from fti.store.page_starts import PAGE_STARTS
 
 _FRONT_MATTER = re.compile(r"---[ \t]*\n(?P<body>.*?)^(?:---|\.\.\.)[ \t]*(?:\n|\Z)", re.S | re.M)
@@ -42,6 +43,13 @@ def read_outline(media_type: str) -> Callable[[bytes, SourcesConfig], list[Extra
         ]
 
     return read
+
+
+def read_rst(data: bytes, config: SourcesConfig) -> list[Extracted]:
+    """reStructuredText, its drawn tables as rows."""
+    text, encoding = decode(data)
+    text = with_plain_tables(text.replace("\r\n", "\n"))
+    return [Extracted(text, title=first_heading(text, RST), metadata=encoding_fact(encoding))]
 
 
 def read_markdown(data: bytes, config: SourcesConfig) -> list[Extracted]:

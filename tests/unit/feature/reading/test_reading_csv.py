@@ -43,6 +43,26 @@ def test_every_value_stands_under_its_own_name(text: str, expected: str) -> None
     assert table(text).text == expected
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Part,Qty,Store\nBolt,12,A\nNut,7,B\n\nEmployee,Phone\nAnn Lee,4471\nBo,4472\n",
+         "Employee: Ann Lee\nPhone: 4471\n\nEmployee: Bo\nPhone: 4472"),
+        ("Stock;;\nPart;Qty;Store\nBolt;1,5;A\nNut;7,0;B\n;;\nStaff;;\nName;Ext;Room\nAnn;41;9\n",
+         "Part: Nut\nQty: 7,0\nStore: B\n\nStaff\n\nName: Ann\nExt: 41\nRoom: 9"),
+        ("Term,Meaning,Source\nbow,front,A\nstern,rear,B\n\nName,Town\nAnn,Kiel\nBo,Ulm\n",
+         "Name: Ann\nTown: Kiel\n\nName: Bo\nTown: Ulm"),
+        # groups of rows, whose first values may be missing
+        ("Part,Qty\nBolt,12\n\nNut,7\nPin,3\n", "Part: Nut\nQty: 7\n\nPart: Pin\nQty: 3"),
+        ("Part,Qty\nBolt,12\n\nNut,n/a\nPin,3\n", "Part: Nut\nQty: n/a\n\nPart: Pin\nQty: 3"),
+        ("Part,Qty\nBolt,12\n\nGroup B,\nPin,3\n", "Part: Group B\n\nPart: Pin\nQty: 3"),
+    ],
+    ids=["widths", "titles", "words", "group", "missing", "group-title"],
+)  # fmt: skip
+def test_tables_below_one_another_have_names_of_their_own(text: str, expected: str) -> None:
+    assert table(text).text.endswith(expected)
+
+
 def test_a_tsv_keeps_quotes_that_are_no_quotes() -> None:
     (found,) = read_tsv(b'name\tsize\n"Long" saw\t6"\nRope\t12"\n', SourcesConfig())
 

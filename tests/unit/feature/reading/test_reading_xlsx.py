@@ -205,6 +205,35 @@ def test_the_strict_form_reads_like_the_other() -> None:
     assert text(with_parts(data, strict)) == text(data) == "Town: Dresden\nPostcode: 01067"
 
 
+# Groups of rows
+
+
+def test_a_group_of_rows_below_an_empty_one_has_the_names_of_the_table() -> None:
+    found = text(a_workbook([
+        ("Part", "Maker", "Qty"), ("Bolt", "Kern", 12), (), ("Nut", "Lund", 7), ("Pin", None, 3),
+        (), ("Total", None, 22),
+    ]))  # fmt: skip
+    assert "Part: Nut\nMaker: Lund\nQty: 7" in found
+    assert "Part: Pin\nQty: 3" in found
+    assert "Part: Total\nQty: 22" in found
+
+
+@pytest.mark.parametrize(
+    ("below", "expected"),
+    [
+        ([("Name", "Ext"), ("Ann", 4471)], "Name: Ann\nExt: 4471"),
+        ([("Printed by", "Bo")], "Printed by | Bo"),
+        ([("Staff",), ("Name", "Ext"), ("Ann", 4471)], "Staff\n\nName: Ann\nExt: 4471"),
+    ],
+    ids=["names", "note", "title"],
+)
+def test_what_else_stands_below_an_empty_row_is_not_of_the_table(
+    below: Sequence[Sequence[object]], expected: str
+) -> None:
+    found = text(a_workbook([("Part", "Qty"), ("Bolt", 12), ("Nut", 7), (), *below]))
+    assert found.endswith(f"Part: Nut\nQty: 7\n\n{expected}")
+
+
 # Hostile
 
 

@@ -17,6 +17,9 @@ from fti.store.delimited import numbered
 
 Kind = Literal["", "text", "number", "date"]
 
+# What people write where a value is missing: no names of columns.
+_MISSING = frozenset({"n/a", "na", "none", "nil", "null", "nan", "tbd", "tba", "unknown", "?"})
+
 _LOOKED_AT = 24  # rows in which the header is looked for, and its columns' values judged
 _MAX_LEAD = 12  # rows above the header, at most
 _MAX_HEADER_ROWS = 3
@@ -84,6 +87,31 @@ def find_head(
         if _can_name(names) and not seen.headerless(row + height - 1):
             return Head(row, height, tuple(numbered(names)))
     return Head(at, 0, ())
+
+
+def begins_table(
+    rows: Sequence[Sequence[str]], *, kinds: Sequence[Sequence[Kind]] | None = None
+) -> bool:
+    """Whether rows below an empty one are a table of their own: words above numbers or dates.
+
+    Otherwise they go on with the table above the empty row, as groups of rows do.
+    """
+    looked = [list(row) for row in rows[:_LOOKED_AT]]
+    if kinds is None:
+        kinds = [[kind_of(cell) for cell in row] for row in looked]
+    head = find_head(looked, kinds=kinds)
+    if not head.rows or len(looked) <= head.lead + head.rows:
+        return False
+    seen = _Rows(looked, kinds, [frozenset()] * len(looked), max(map(len, looked)))
+    last = head.lead + head.rows - 1
+    names = [cell for cell in looked[last] if cell]
+    return (
+        len(names) > 1
+        and len(set(names)) == len(names)
+        and _may_name(seen, last)
+        and seen.names_values(last)
+        and not any(name.casefold() in _MISSING or not name.strip("-–—. ") for name in names)
+    )
 
 
 def record_blocks(names: Sequence[str], body: Iterable[Sequence[str]]) -> list[str]:

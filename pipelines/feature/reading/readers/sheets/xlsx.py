@@ -13,6 +13,7 @@ from fti.pipelines.feature.reading.readers.markdown import heading
 from fti.pipelines.feature.reading.readers.package import Package, inspect_package, not_whole
 from fti.pipelines.feature.reading.readers.sheets.grid import (
     Kind,
+    begins_table,
     find_head,
     kind_of,
     lines,
@@ -26,6 +27,7 @@ _DAMAGE = (
     TypeError, ValueError, SyntaxError, zipfile.BadZipFile,
 )  # fmt: skip
 _MAX_NAMED = 5
+_LOOKED_AT = 32  # rows of a table by which it is judged
 # What merged cells repeat, in all: a cell merged over a whole sheet must not fill it.
 _MAX_REPEATED_CHARACTERS = 1 << 20
 
@@ -54,9 +56,10 @@ def read_xlsx(data: bytes, config: SourcesConfig) -> list[Extracted]:
                 continue
             read.append(sheet.name)
             parts: list[str] = []
+            above = _Columns()
             for region in found.regions(sheet, workbook.rows(sheet)):
                 rows += len(region)
-                parts += _render(region)
+                parts += _render(region, above)
             if parts:
                 blocks += [heading(2, sheet.name), *parts]
         title, author = workbook.properties()
@@ -88,6 +91,31 @@ class _Line:
 
     cells: dict[int, Cell]
     across: set[int] = field(default_factory=set)
+
+
+@dataclass(slots=True)
+class _Columns:
+    """Of the table that stands above an empty row: names and kinds of its columns."""
+
+    names: dict[int, str] = field(default_factory=dict)
+    kinds: dict[int, Kind] = field(default_factory=dict)
+
+    def go_on(self, table: Sequence[_Line]) -> bool:
+        """Whether rows below the empty one are a further group of the same columns.
+
+        They are where numbers or dates stand in the same places, and no new names above them.
+        """
+        used = _used(table)
+        if not self.names or used[0] != min(self.names) or not self.names.keys() >= set(used):
+            return False
+        here = _kinds(table)
+        values = {c: k for c, k in self.kinds.items() if k in ("number", "date")}
+        if not values.keys() & here.keys():
+            return False
+        return all(here.get(c, k) == k for c, k in values.items()) and not begins_table(
+            [_texts(line, used) for line in table[:_LOOKED_AT]],
+            kinds=[[_kind(line.cells.get(c)) for c in used] for line in table[:_LOOKED_AT]],
+        )
 
 
 class _Found:
@@ -216,7 +244,17 @@ def _kind(cell: Cell | None) -> Kind:
     return cell.kind if cell.kind != "text" else kind_of(cell.text)
 
 
-def _render(region: Sequence[_Line]) -> list[str]:
+def _kinds(table: Sequence[_Line]) -> dict[int, Kind]:
+    """What the values of each column mostly are; columns of several kinds are left out."""
+    found: dict[int, list[Kind]] = {}
+    for line in table[:_LOOKED_AT]:
+        for column, cell in line.cells.items():
+            found.setdefault(column, []).append(_kind(cell))
+    most = {c: max(set(kinds), key=kinds.count) for c, kinds in found.items()}
+    return {c: kind for c, kind in most.items() if 2 * found[c].count(kind) > len(found[c])}
+
+
+def _render(region: Sequence[_Line], above: _Columns) -> list[str]:
     """Rows with one value as lines, as titles and notes are; the others as tables."""
     lead = 0
     while lead < len(region) and _filled(region[lead]) <= 1:
@@ -225,8 +263,14 @@ def _render(region: Sequence[_Line]) -> list[str]:
     table = region[lead:]
     if not table:
         return blocks
-    for part in _side_by_side(table):
-        blocks += _table(part)
+    parts = _side_by_side(table)
+    if len(parts) == 1 and above.go_on(table):
+        used = sorted(above.names)
+        names = [above.names[c] for c in used]
+        return [*blocks, *record_blocks(names, [_texts(line, used) for line in table])]
+    above.names = {}
+    for part in parts:
+        blocks += _table(part, above if len(parts) == 1 else None)
     return blocks
 
 
@@ -286,11 +330,14 @@ def _stands_alone(part: Sequence[_Line], first: Sequence[_Line]) -> bool:
     return names <= set(_own(first[0])) or bool(part[-1].cells) != bool(first[-1].cells)
 
 
-def _table(table: Sequence[_Line]) -> list[str]:
-    """The rows of a table with the names of its columns; where it has none, as they stand."""
+def _table(table: Sequence[_Line], noted: _Columns | None) -> list[str]:
+    """The rows of a table with the names of its columns; where it has none, as they stand.
+
+    What its columns are is noted for groups of rows that may follow.
+    """
     used = _used(table)
     place = {column: i for i, column in enumerate(used)}
-    looked = table[:32]
+    looked = table[:_LOOKED_AT]
     rows = [_texts(line, used) for line in looked]
     head = find_head(
         rows,
@@ -304,6 +351,9 @@ def _table(table: Sequence[_Line]) -> list[str]:
     names = list(head.names)
     if not any(line.cells.get(used[0]) for line in table[head.lead : head.lead + head.rows]):
         names[0] = ""  # without a name above it, the first column names the rows
+    if noted is not None:
+        noted.names = dict(zip(used, names, strict=True))
+        noted.kinds = _kinds(body)
     said: list[str] = []
     header = _texts(table[head.lead + head.rows - 1], used)
     for line in body:
