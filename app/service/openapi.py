@@ -31,9 +31,11 @@ _OCCUR = {
     "413": "The body is too large.",
     "421": "Without API keys: sent to a name that the service does not know.",
     "429": "Too many requests; Retry-After says when to come again.",
+    "500": "A defect, or a store or model that is damaged or does not fit.",
     "503": "Nothing can be answered now.",
     "507": "There is no room on the disk.",
 }
+_OF_ANSWERS = {"504": "The answer took longer than service.answer_timeout_s."}
 
 
 def described(app: FastAPI) -> Callable[[], dict[str, Any]]:
@@ -51,7 +53,9 @@ def described(app: FastAPI) -> Callable[[], dict[str, Any]]:
             for operations in schema["paths"].values():
                 for operation in operations.values():
                     operation["responses"].pop("422", None)
-                    for status, why in _OCCUR.items():
+                    answers = "chat" in operation.get("tags", ())
+                    occur = _OCCUR | (_OF_ANSWERS if answers else {})
+                    for status, why in occur.items():
                         said = {"description": why, "content": content}
                         operation["responses"].setdefault(status, said)
         return app.openapi_schema or {}

@@ -9,6 +9,8 @@ import pytest
 import structlog.testing
 
 from fti.app.service.api import create_app
+from fti.app.service.http_errors import STATUS
+from fti.store import errors
 from tests.support.service import Client, assistant_over, filled_store
 
 ASKED = [{"role": "user", "content": "When does the workshop open?"}]
@@ -106,16 +108,26 @@ def test_a_format_of_null_is_the_usual_one(client: Client) -> None:
     assert isinstance(made["data"][0]["embedding"], list)
 
 
+#: Errors that commands alone can end with: no route publishes to a hub, or promotes.
+OF_COMMANDS = {errors.HubError, errors.GateRefused}
+
+
 def test_the_description_tells_the_errors_that_occur(client: Client) -> None:
     schema = client.get("/openapi.json").json()
     assert "HTTPValidationError" not in str(schema)
+    occur = {str(status) for error, status in STATUS.items() if error not in OF_COMMANDS}
+    told: set[str] = set()
     for path, operations in schema["paths"].items():
         for operation in operations.values():
             responses = operation["responses"]
             assert "422" not in responses, path
-            occur = {"400", "401", "403", "404", "413", "421", "429", "503", "507"}
-            assert occur <= responses.keys(), path
-            assert "Error" in str(responses["400"])
+            assert occur - {"504"} <= responses.keys(), path
+            assert ("504" in responses) == ("chat" in operation["tags"]), path
+            for status in responses.keys() & occur:
+                content = responses[status]["content"]["application/json"]
+                assert content["schema"] == {"$ref": "#/components/schemas/Error"}, (path, status)
+            told |= responses.keys()
+    assert told == occur | {"200", "201", "202"}
 
 
 @pytest.mark.parametrize("path", ["/", "/healthz", "/v1/models", "/v1/documents", "/metrics"])
