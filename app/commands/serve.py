@@ -51,12 +51,11 @@ def serve(
     Ctrl-C and SIGTERM stop it: no new requests, and answers in flight are finished. A second Ctrl-C
     stops at once. Example: fti serve --model reader@champion --port 8080
     """
-    import uvicorn
-
     from fti.app.build import Engines, build_assistant
     from fti.app.service.access import Access, require_private
     from fti.app.service.api import create_app
     from fti.app.service.logs import configure_logs
+    from fti.app.service.server import make_server
     from fti.store.store import Store
 
     session = open_session(store, config, set_, json)
@@ -78,16 +77,8 @@ def serve(
 
     assistant = build(name)
     configure_logs()
-    server = uvicorn.Server(
-        uvicorn.Config(
-            create_app(assistant, service, name=name, build=build, features=settings.features),
-            host=service.host,
-            port=service.port if port is None else port,
-            log_config=None,
-            access_log=False,
-            timeout_graceful_shutdown=round(service.drain_s),
-        )
-    )
+    app = create_app(assistant, service, name=name, build=build, features=settings.features)
+    server = make_server(app, service, port=port)
     session.report.note(f"serving model {name} from {settings.store}; stop with Ctrl-C")
     # uvicorn stops on these signals and then sends them to us once more.
     for number in (signal.SIGINT, signal.SIGTERM):

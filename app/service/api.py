@@ -172,7 +172,12 @@ def _openai_path(location: Sequence[str | int]) -> str:
 
 async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    codes = {404: "not_found", 405: "method_not_allowed", 413: "body_too_large"}
+    codes = {
+        404: "not_found",
+        405: "method_not_allowed",
+        408: "request_timeout",
+        413: "body_too_large",
+    }
     code = codes.get(error.status_code, "http_error")
     headers = dict(error.headers or {})
     if error.status_code == 405:

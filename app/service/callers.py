@@ -7,6 +7,8 @@ OpenAI's form.
 
 from __future__ import annotations
 
+import asyncio
+
 import structlog
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
@@ -22,6 +24,7 @@ from fti.store.errors import BodyTooLarge, CrossSite, FtiError, UnknownHost
 
 _READING = ("GET", "HEAD", "OPTIONS")
 _UPLOADS = "/v1/documents"
+_SLOWEST = 5_000  # bytes of a body a second, once its time is over
 _SHOWN = 100  # characters of a name that nobody here has given
 
 
@@ -56,12 +59,21 @@ class Gate:
             refusal = JSONResponse(body_of(error), status_of(error), headers_of(error))
             await refusal(scope, receive, send)
             return
-        received = 0
+        received, whole = 0, False
+        began = asyncio.get_running_loop().time()
 
         async def receive_bounded() -> Message:
-            nonlocal received
-            message = await receive()
+            nonlocal received, whole
+            if whole:  # what comes now is that the client leaves
+                return await receive()
+            longest = self._config.body_timeout_s + received / _SLOWEST
+            try:
+                async with asyncio.timeout_at(began + longest):
+                    message = await receive()
+            except TimeoutError as error:
+                raise _too_slow(longest) from error
             received += len(message.get("body", b""))
+            whole = not message.get("more_body", False)
             if received > limit:
                 raise HTTPException(413, _too_large(limit).message)
             return message
@@ -117,6 +129,16 @@ def _require_small(headers: Headers, limit: int) -> None:
     announced = headers.get("content-length", "")
     if announced.isascii() and announced.isdigit() and int(announced[:20]) > limit:
         raise _too_large(limit)
+
+
+def _too_slow(longest: float) -> HTTPException:
+    return HTTPException(
+        408,
+        f"The body did not come within {longest:.3g} s (service.body_timeout_s, and a second for "
+        f"each {_SLOWEST} bytes).",
+        # The rest of it may still come, and is no request.
+        headers={"Connection": "close"},
+    )
 
 
 def _too_large(limit: int) -> BodyTooLarge:

@@ -35,6 +35,7 @@ _OCCUR = {
     "503": "Nothing can be answered now.",
     "507": "There is no room on the disk.",
 }
+_OF_BODIES = {"408": "The body came too slowly (service.body_timeout_s)."}
 _OF_ANSWERS = {"504": "The answer took longer than service.answer_timeout_s."}
 
 
@@ -55,6 +56,7 @@ def described(app: FastAPI) -> Callable[[], dict[str, Any]]:
                     operation["responses"].pop("422", None)
                     answers = "chat" in operation.get("tags", ())
                     occur = _OCCUR | (_OF_ANSWERS if answers else {})
+                    occur |= _OF_BODIES if "requestBody" in operation else {}
                     for status, why in occur.items():
                         said = {"description": why, "content": content}
                         operation["responses"].setdefault(status, said)

@@ -47,6 +47,16 @@ class ServiceConfig(Value):
     max_upload_bytes: int = Field(
         default=50_000_000, ge=1_000, description="Largest body with a document to ingest."
     )
+    header_timeout_s: float = Field(
+        default=20.0, gt=0, le=3600, description="Longest time for a request's headers to come."
+    )
+    body_timeout_s: float = Field(
+        default=30.0,
+        gt=0,
+        le=3600,
+        description="Longest time for a request's body to come, and one more second for each "
+        "5,000 bytes of it.",
+    )
     max_upload_passages: int = Field(
         default=20_000, ge=1, description="Passages that are embedded of one upload at most."
     )

@@ -123,11 +123,12 @@ def test_the_description_tells_the_errors_that_occur(client: Client) -> None:
             assert "422" not in responses, path
             assert occur - {"504"} <= responses.keys(), path
             assert ("504" in responses) == ("chat" in operation["tags"]), path
-            for status in responses.keys() & occur:
+            assert ("408" in responses) == ("requestBody" in operation), path
+            for status in responses.keys() & {"408", *occur}:
                 content = responses[status]["content"]["application/json"]
                 assert content["schema"] == {"$ref": "#/components/schemas/Error"}, (path, status)
             told |= responses.keys()
-    assert told == occur | {"200", "201", "202"}
+    assert told == occur | {"200", "201", "202", "408"}
 
 
 @pytest.mark.parametrize("path", ["/", "/healthz", "/v1/models", "/v1/documents", "/metrics"])
