@@ -37,6 +37,7 @@
     │   ├── StoreLocked            another writer holds the store
     │   ├── StoreFormatError       the store has the format of a newer or an older fti
     │   ├── StoreFull              the disk is full; nothing half-written remains
+    │   ├── StoreReadOnly          the store may be read here and not be written
     │   ├── IntegrityError         a published file is missing or differs from its manifest
     │   └── EmbedderMismatch       the table's vectors come from another embedder
     ├── ContractError              a model version and its surroundings do not agree
@@ -255,6 +256,10 @@ class StoreFormatError(StoreError):
 
 class StoreFull(StoreError):
     """The disk is full."""
+
+
+class StoreReadOnly(StoreError):
+    """The store may be read here and not be written."""
 
 
 class IntegrityError(StoreError):

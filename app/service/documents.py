@@ -38,7 +38,7 @@ from fti.store.errors import (
     StoreLocked,
     UploadTooLarge,
 )
-from fti.store.files.atomic import full_disk_named
+from fti.store.files.atomic import write_errors_named
 from fti.store.progress import ProgressEvent
 from fti.store.store import Store
 from fti.store.types import SourceRecord, Value, document_id, now
@@ -112,6 +112,7 @@ class Documents:
             ExtractionError: files of this kind are not read.
             Overloaded: too many wait already.
             StoreFull: there is no room for it.
+            StoreReadOnly: nothing can be written there.
         """
         name = plain_name(name)
         _require_readable(name)
@@ -133,7 +134,7 @@ class Documents:
             self._jobs[job.id] = job
         try:
             aside = path.with_name(f".{job.id}.tmp")
-            with full_disk_named(path):
+            with write_errors_named(path):
                 path.parent.mkdir(parents=True, exist_ok=True)
                 try:
                     with aside.open("wb") as kept:

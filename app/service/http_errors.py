@@ -44,6 +44,7 @@ STATUS: dict[type[errors.FtiError], int] = {
     errors.StoreLocked: 503,
     errors.StoreFormatError: 500,
     errors.StoreFull: 507,
+    errors.StoreReadOnly: 507,
     errors.IntegrityError: 500,
     errors.EmbedderMismatch: 500,
     errors.ContractError: 500,

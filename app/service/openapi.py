@@ -33,7 +33,7 @@ _OCCUR = {
     "429": "Too many requests; Retry-After says when to come again.",
     "500": "A defect, or a store or model that is damaged or does not fit.",
     "503": "Nothing can be answered now.",
-    "507": "There is no room on the disk.",
+    "507": "There is no room on the disk, or no right to write.",
 }
 _OF_BODIES = {"408": "The body came too slowly (service.body_timeout_s)."}
 _OF_ANSWERS = {"504": "The answer took longer than service.answer_timeout_s."}

@@ -20,12 +20,14 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from fti.store.errors import StoreError, StoreFull, StoreLocked
+from fti.store.errors import StoreFull, StoreLocked, StoreReadOnly
 
 _SEAL = "fti.crc32"
 _SEAL_FORM = re.compile(rb'"fti\.crc32": "([0-9a-f]{8})"\n?\}\n?')
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 _UNWRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS}
+#: What to do about a store that cannot be written.
+WRITABLE_HINT = "Give the right to write there, or name a writable folder: --store or FTI_STORE."
 
 
 @contextlib.contextmanager
@@ -43,16 +45,20 @@ def full_disk_named(path: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _write_errors_named(path: Path) -> Iterator[None]:
-    """Turn what the system says against writing ``path`` into an error that names it."""
+def write_errors_named(path: Path) -> Iterator[None]:
+    """Turn what the system says against writing ``path`` into an error that names it.
+
+    Raises:
+        StoreFull: the disk is full.
+        StoreReadOnly: there is no right to write.
+    """
     try:
         with full_disk_named(path):
             yield
     except OSError as error:
         if error.errno in _UNWRITABLE:
-            raise StoreError(
-                f"{str(path)!r} cannot be written: {error.strerror}.",
-                hint="Name a writable folder with --store or FTI_STORE.",
+            raise StoreReadOnly(
+                f"{str(path)!r} cannot be written: {error.strerror}.", hint=WRITABLE_HINT
             ) from error
         raise
 
@@ -78,7 +84,7 @@ def write_bytes(path: Path, data: bytes) -> None:
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A file to write that takes the place of ``path``, in one step, when the block ends well."""
-    with _write_errors_named(path):
+    with write_errors_named(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         aside = path.parent / f".{path.name}.{uuid.uuid4().hex}.tmp"
         try:
@@ -189,7 +195,7 @@ def append_line(path: Path, line: str) -> None:
 def append_lines(path: Path, lines: Sequence[str]) -> None:
     """Append lines durably, together; after a crash a beginning of them may be there."""
     assert not any("\n" in line for line in lines), "a line has no line end inside"
-    with _write_errors_named(path):
+    with write_errors_named(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
         try:
@@ -219,7 +225,7 @@ def _lock_append(handle: int) -> None:
 @contextlib.contextmanager
 def staged_folder(parent: Path) -> Iterator[Path]:
     """An empty folder inside ``parent`` to fill; what is still there at the end is removed."""
-    with full_disk_named(parent):
+    with write_errors_named(parent):
         parent.mkdir(parents=True, exist_ok=True)
         folder = parent / f".staged-{uuid.uuid4().hex}"
         folder.mkdir()
@@ -247,7 +253,7 @@ def writer_lock(path: Path, *, timeout_s: float, what: str) -> Iterator[None]:
     """
     owner = path.with_suffix(".owner")
     lock = FileLock(path)
-    with _write_errors_named(path):
+    with write_errors_named(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             lock.acquire(timeout=timeout_s)
@@ -257,7 +263,7 @@ def writer_lock(path: Path, *, timeout_s: float, what: str) -> Iterator[None]:
                 hint="Wait for it to finish, then run the command again.",
             ) from error
     try:
-        with _write_errors_named(owner):
+        with write_errors_named(owner):
             owner.write_text(f"{os.getpid()}: {what}\n", "utf-8")
         yield
     finally:

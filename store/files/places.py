@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from fti.store.errors import ConfigError, InputError, StoreError
-from fti.store.files.atomic import fsync_folder, full_disk_named, write_bytes
+from fti.store.files.atomic import fsync_folder, full_disk_named, write_bytes, write_errors_named
 from fti.store.moments import read_moment
 
 _BLOCK = 1 << 20
@@ -155,7 +155,7 @@ class Place:
         """
         digest = hashlib.sha256()
         target.parent.mkdir(parents=True, exist_ok=True)
-        with full_disk_named(target), target.open("xb") as kept:
+        with write_errors_named(target), target.open("xb") as kept:
             for block in self._blocks(key):
                 digest.update(block)
                 kept.write(block)

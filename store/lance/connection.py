@@ -12,16 +12,18 @@ import contextlib
 import errno
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from fti.store.errors import StoreError, StoreFull, VersionNotFound
+from fti.store.errors import StoreError, StoreFull, StoreReadOnly, VersionNotFound
+from fti.store.files.atomic import WRITABLE_HINT
 from fti.store.files.places import Place, file_sizes
 from fti.store.lance import memory, shapes
 
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_UNWRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 #: In the metadata of a column of the chunks: while several commits are to be one, the version that
 #: there was before them.
@@ -273,7 +275,8 @@ class Lance:
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[None]:
-        """Name a full disk. What was committed stays, the rest never becomes visible.
+        """Name a disk that is full or not to be written. What was committed stays, and nothing
+        else becomes visible.
 
         Raises:
             StoreLocked: the right to write was lost.
@@ -283,7 +286,13 @@ class Lance:
             with self.reading():
                 yield
         except (OSError, StoreError) as error:
-            if isinstance(error, StoreFull) or not _is_no_space(error):
+            if isinstance(error, StoreFull | StoreReadOnly):
+                raise
+            if _says(error, _UNWRITABLE):
+                raise StoreReadOnly(
+                    f"The features in {str(self.folder)!r} cannot be written.", hint=WRITABLE_HINT
+                ) from error
+            if not _says(error, _NO_SPACE):
                 raise
             raise StoreFull(
                 f"No space left on the disk while writing {str(self.folder)!r}.",
@@ -375,12 +384,13 @@ def _has_text_index(table: Any) -> bool:
     return any(list(index.columns) == ["search_text"] for index in table.list_indices())
 
 
-def _is_no_space(error: BaseException | None) -> bool:
+def _says(error: BaseException | None, codes: Collection[int]) -> bool:
+    """Whether the system said one of these, to Python or to LanceDB's core."""
+    said = [f"(os error {code})" for code in codes] + [os.strerror(code) for code in codes]
     while error is not None:
-        if isinstance(error, OSError) and error.errno in _NO_SPACE:
+        if isinstance(error, OSError) and error.errno in codes:
             return True
-        text = str(error)
-        if "No space left" in text or any(f"(os error {code})" in text for code in _NO_SPACE):
+        if any(words in str(error) for words in said):
             return True
         error = error.__cause__
     return False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import threading
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from fti.pipelines.engines.embedders.hashing_embedder import HashingEmbedder
 from fti.store.errors import GenerationFailed
 from fti.store.lance.shapes import DocumentUpdate
 from fti.store.store import Store
+from tests.support.processes import run_python
 from tests.support.service import Client, Scripted, assistant_over, filled_store, serving
 from tests.unit.app.service.test_api import body, events, eventually, post
 
@@ -134,6 +136,56 @@ def test_a_client_that_leaves_while_the_disk_is_full_leaves_the_model_free(
         full_disk.undo()
         generator.pieces = ["done"]
         assert post(base).status_code == 200
+
+
+READ_ONLY = """
+import ctypes, json, os, struct, sys
+from pathlib import Path
+# Root may write everywhere by a capability alone; on Linux it can let go of it.
+ctypes.CDLL(None).capset(struct.pack("Ii", 0x20080522, 0), bytes(24))
+import structlog.testing
+from fti.app.service.api import create_app
+from fti.store.store import Store
+from tests.support.service import Client, assistant_over, filled_store
+root = Path(sys.argv[1])
+filled_store(root)
+for path in [root, *root.rglob("*")]:
+    path.chmod(0o555 if path.is_dir() else 0o444)
+asked = {"messages": [{"role": "user", "content": "How hot is the kiln?"}]}
+with structlog.testing.capture_logs(), Client(create_app(assistant_over(Store(root)))) as client:
+    identifier = client.get("/v1/documents").json()["data"][0]["id"]
+    for method, path, sent in [
+        ("GET", "/readyz", {}),
+        ("POST", "/v1/search", {"json": {"query": "kiln"}}),
+        ("POST", "/v1/chat/completions", {"json": asked}),
+        ("POST", "/v1/chat/completions", {"json": {**asked, "stream": True}}),
+        ("POST", "/v1/documents", {"files": {"file": ("a.md", b"# A")}}),
+        ("DELETE", f"/v1/documents/{identifier}", {}),
+    ]:
+        said = client.request(method, path, **sent)
+        print(json.dumps([said.status_code, said.text]))
+    for path in [root, root / "uploads"]:  # writing is allowed again, but not among the features
+        path.mkdir(exist_ok=True)
+        path.chmod(0o755)
+    (root / "writer.lock").chmod(0o644)
+    said = client.delete(f"/v1/documents/{identifier}")
+    print(json.dumps([said.status_code, said.text]))
+for path in [root, *root.rglob("*")]:
+    path.chmod(0o755 if path.is_dir() else 0o644)
+"""
+
+
+def test_a_store_that_may_only_be_read_is_searched_and_the_rest_says_so(tmp_path: Path) -> None:
+    lines = run_python(READ_ONLY, tmp_path / "store").splitlines()
+    ready, found, whole, streamed, uploaded, deleted, later = map(json.loads, lines)
+    assert (ready[0], found[0], streamed[0]) == (200, 200, 200)
+    assert "kiln" in found[1]
+    for status, said in (whole, uploaded, deleted, later):
+        error = json.loads(said)["error"]
+        assert (status, error["code"]) == (507, "store_read_only")
+        assert "cannot be written" in error["message"]
+        assert "right to write" in error["message"]
+    assert events(streamed[1])[-1]["error"]["code"] == "store_read_only"
 
 
 # The index

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fti.store.errors import StoreError, StoreFull, StoreLocked
+from fti.store.errors import StoreError, StoreFull, StoreLocked, StoreReadOnly
 from fti.store.files import atomic
 from tests.support.processes import kill, run_python, start_python, wait_for_line
 
@@ -36,8 +36,8 @@ def test_a_written_file_holds_the_bytes_and_nothing_else_is_left(tmp_path: Path)
     [
         (errno.ENOSPC, StoreFull),
         (errno.EDQUOT, StoreFull),
-        (errno.EROFS, StoreError),
-        (errno.EACCES, StoreError),
+        (errno.EROFS, StoreReadOnly),
+        (errno.EACCES, StoreReadOnly),
     ],
 )
 def test_a_failed_write_keeps_the_old_file_and_names_the_path(
