@@ -41,6 +41,11 @@ def printable(text: str, *, lines: bool = False) -> str:
     )
 
 
+def damaged_json(damaged: Mapping[str, str]) -> list[dict[str, str]]:
+    """Versions that cannot be read, as lists print them for machines."""
+    return [{"ref": ref, "reason": reason} for ref, reason in damaged.items()]
+
+
 class Reporter:
     """Prints for one command.
 
@@ -67,6 +72,14 @@ class Reporter:
     def note(self, text: str, *, style: str | None = None) -> None:
         """A line beside the result, on stderr."""
         self.err.print(Text(printable(text, lines=True), style=style or "dim"))
+
+    def tell_damaged(self, damaged: Mapping[str, str]) -> bool:
+        """End a list that not everything could be in, with why; whether there is such."""
+        for reason in damaged.values():
+            self.note(reason, style="red")
+        if damaged:
+            self.note("See what is damaged, and what mends it, with: fti store verify")
+        return bool(damaged)
 
     def table(
         self, columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: str = ""

@@ -74,7 +74,7 @@ class Store:
         A model refers to one through the dataset that it was trained on.
         """
         trained: dict[str, list[str]] = {}
-        for model in self.models.list():
+        for model in self.models.survey()[0]:
             trained.setdefault(model.dataset, []).append(f"model {model.ref}")
         used: dict[int, list[str]] = {}
         for dataset in self.datasets.list():

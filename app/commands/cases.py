@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fti.app.options import ConfigOption, JsonOption, SetOption, StoreOption, open_session
+from fti.app.reporting import damaged_json
 
 if TYPE_CHECKING:
     from fti.store.versioned.casesets import CaseSetVersion
@@ -73,9 +74,10 @@ def list_(
 ) -> None:
     """List the frozen case sets."""
     session = open_session(store, config, set_, json)
-    found = session.store.cases.list()
-    session.report.result({"case_sets": [case_set_json(version) for version in found]})
-    if not found:
+    found, damaged = session.store.cases.survey()
+    listed = [case_set_json(version) for version in found]
+    session.report.result({"case_sets": listed, "damaged": damaged_json(damaged)})
+    if not found and not damaged:
         session.report.say(
             "No case set is frozen yet. Freeze one with: fti cases freeze NAME CASES.jsonl"
         )
@@ -95,6 +97,8 @@ def list_(
             for v in found
         ],
     )
+    if session.report.tell_damaged(damaged):
+        raise typer.Exit(3)
 
 
 @group.command("show")

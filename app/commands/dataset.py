@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from fti.app.options import ConfigOption, JsonOption, SetOption, StoreOption, open_session
+from fti.app.reporting import damaged_json
 from fti.store.types import PreferenceExample
 
 if TYPE_CHECKING:
@@ -311,9 +312,10 @@ def list_(
 ) -> None:
     """List the dataset versions."""
     session = open_session(store, config, set_, json)
-    found = session.store.datasets.list()
-    session.report.result({"datasets": [dataset_json(d) for d in found]})
-    if not found:
+    found, damaged = session.store.datasets.survey()
+    listed = [dataset_json(d) for d in found]
+    session.report.result({"datasets": listed, "damaged": damaged_json(damaged)})
+    if not found and not damaged:
         session.report.say("There is no dataset yet. Make one with: fti dataset build NAME")
         return
     session.report.table(
@@ -329,6 +331,8 @@ def list_(
             for d in found
         ],
     )
+    if session.report.tell_damaged(damaged):
+        raise typer.Exit(3)
 
 
 @group.command("show")

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from fti.app.options import ConfigOption, JsonOption, SetOption, StoreOption, open_session
+from fti.app.reporting import damaged_json
+from fti.store.errors import IntegrityError
 
 if TYPE_CHECKING:
     from fti.store.versioned.model_version import ModelVersion
@@ -50,10 +53,17 @@ def list_(
 ) -> None:
     """List the model versions and their aliases."""
     session = open_session(store, config, set_, json)
-    registry = session.store.models
-    found = [(v, _aliases_of(session.store, v)) for v in registry.list()]
-    session.report.result({"models": [model_json(v, a) for v, a in found]})
-    if not found:
+    versions, damaged = session.store.models.survey()
+    aliases: dict[str, dict[str, int]] = {}
+    for name in session.store.models.names():
+        try:
+            aliases[name] = session.store.models.aliases(name)
+        except IntegrityError as error:
+            damaged = {**damaged, name: error.message}
+    found = [(v, _aimed_at(v, aliases.get(v.name, {}))) for v in versions]
+    models = [model_json(v, a) for v, a in found]
+    session.report.result({"models": models, "damaged": damaged_json(damaged)})
+    if not found and not damaged:
         session.report.say(
             "No model is registered yet. Make one with: fti finetune DATASET --name MODEL"
         )
@@ -72,14 +82,16 @@ def list_(
             for v, a in found
         ],
     )
+    if session.report.tell_damaged(damaged):
+        raise typer.Exit(3)
 
 
 def _aliases_of(store: Any, version: ModelVersion) -> list[str]:
-    return sorted(
-        alias
-        for alias, number in store.models.aliases(version.name).items()
-        if number == version.version
-    )
+    return _aimed_at(version, store.models.aliases(version.name))
+
+
+def _aimed_at(version: ModelVersion, aliases: Mapping[str, int]) -> list[str]:
+    return sorted(alias for alias, number in aliases.items() if number == version.version)
 
 
 ModelArgument = Annotated[str, typer.Argument(help="NAME/N, NAME@ALIAS or NAME.")]
@@ -198,7 +210,8 @@ def rollback(
     """Point an alias back at the version it had before; an embedder's champion with the vectors."""
     session = open_session(store, config, set_, json)
     models = session.store.models
-    if any(version.kind == "embedder" for version in models.list(model)):
+    models.aliases(model)  # or there is no such model
+    if any(v.kind == "embedder" for v in models.survey()[0] if v.name == model):
         from fti.app.operations.promoting.switching import roll_back_embedder
 
         with session.report.progress() as progress:

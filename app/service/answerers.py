@@ -90,16 +90,21 @@ class Answerers:
             registry = self.store.models
             found |= {name: name for name in _BUILT_IN}
             for name in registry.names():
-                for alias, number in sorted(registry.aliases(name).items()):
+                try:
+                    aliases = registry.aliases(name)
+                except IntegrityError:  # its versions can be named by their numbers still
+                    continue
+                for alias, number in sorted(aliases.items()):
                     served = self._meant.get(f"{name}@{alias}", f"{name}/{number}")
                     found.setdefault(f"{name}@{alias}", served)
             for ref in registry.refs():
                 model, _, version = ref.partition("/")
-                if int(version) in registry.retired(model):
-                    continue
                 try:
+                    if int(version) in registry.retired(model):
+                        continue
                     held = registry.get(ref)
-                except IntegrityError:  # cannot be served, so it is not offered
+                except IntegrityError:  # cannot be loaded any more, so it is not offered
+                    found = {n: m for n, m in found.items() if m != ref or m in self._held}
                     continue
                 if held.kind == "embedder":  # it answers nothing
                     found = {name: meant for name, meant in found.items() if meant != ref}

@@ -14,7 +14,7 @@ import os
 import platform
 import re
 import secrets
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from itertools import groupby
@@ -176,11 +176,35 @@ class RunLog:
         return run
 
     def list(self, kind: RunKind | None = None, limit: int | None = None) -> Sequence[Run]:
-        """Runs, newest first."""
+        """Runs, newest first.
+
+        Raises:
+            IntegrityError: the record of one cannot be read; ``survey`` tells of the others.
+        """
+        return self._newest(kind, limit, self.get)
+
+    def survey(
+        self, kind: RunKind | None = None, limit: int | None = None
+    ) -> tuple[Sequence[Run], Mapping[str, str]]:
+        """Runs that can be read, as ``list``, and why others of their time cannot, by id."""
+        damaged: dict[str, str] = {}
+
+        def load(run_id: str) -> Run | None:
+            try:
+                return self.get(run_id)
+            except IntegrityError as error:
+                damaged[run_id] = error.message
+                return None
+
+        return self._newest(kind, limit, load), damaged
+
+    def _newest(
+        self, kind: RunKind | None, limit: int | None, load: Callable[[str], Run | None]
+    ) -> Sequence[Run]:
         found: list[Run] = []
         # Ids of one second do not sort by time, so whole seconds are read at once.
         for _, second in groupby(self._ids(), key=lambda run_id: run_id[:17]):
-            runs = [self.get(run_id) for run_id in second]
+            runs = [run for run in map(load, second) if run is not None]
             found += sorted(
                 (run for run in runs if kind is None or run.kind == kind),
                 key=lambda run: run.started_at,
@@ -189,6 +213,13 @@ class RunLog:
             if limit is not None and len(found) >= limit:
                 return found[:limit]
         return found
+
+    def beside(self, known: Collection[str]) -> Iterator[Run]:
+        """The runs whose ids are not among the known; what cannot be read is passed over."""
+        for run_id in self._ids():
+            if run_id not in known:
+                with contextlib.suppress(IntegrityError, RunNotFound):
+                    yield self.get(run_id)
 
     def attach(self, run_id: str, name: str, rows: Iterable[Mapping[str, Any]]) -> Path:
         """Keep rows with a run, as JSONL; replaces what had this name.

@@ -174,17 +174,27 @@ def _rows(store: Store, counts: Counter[str]) -> Iterator[tuple[str, str]]:
 
 
 def _datasets(store: Store, counts: Counter[str]) -> Iterator[tuple[str, str]]:
-    for version in store.datasets.list():
+    found, damaged = store.datasets.survey()
+    for ref, problem in damaged.items():
+        counts["datasets"] += 1
+        yield f"dataset {ref}", problem
+    for version in found:
         counts["datasets"] += 1
         for problem in store.datasets.verify(version.ref):
             yield f"dataset {version.ref}", problem
 
 
 def _cases(store: Store, counts: Counter[str]) -> Iterator[tuple[str, str]]:
-    for version in store.cases.list():
+    found, damaged = store.cases.survey()
+    for ref, problem in damaged.items():
         counts["case_sets"] += 1
-        store.cases.cases(version.ref)  # reads and compares them
-    yield from ()
+        yield f"case set {ref}", problem
+    for version in found:
+        counts["case_sets"] += 1
+        try:
+            store.cases.cases(version.ref)  # reads and compares them
+        except IntegrityError as error:
+            yield f"case set {version.ref}", error.message
 
 
 def _models(store: Store, counts: Counter[str]) -> Iterator[tuple[str, str]]:

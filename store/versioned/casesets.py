@@ -19,7 +19,7 @@ from fti.store.errors import CaseSetNotFound, IntegrityError, InvalidCases
 from fti.store.files.atomic import dump_line, iter_lines
 from fti.store.files.layout import Layout
 from fti.store.types import Case, FileEntry, Value, now, sha256_hex
-from fti.store.versioned.versions import VersionedFolders, file_sha256
+from fti.store.versioned.versions import VersionedFolders, file_sha256, readable
 
 _FILE = "cases.jsonl"
 
@@ -114,9 +114,17 @@ class CaseSets:
         return self._folders.names()
 
     def list(self) -> Sequence[CaseSetVersion]:
-        """All versions, by name, then number."""
+        """All versions, by name, then number.
+
+        Raises:
+            IntegrityError: a manifest is not as frozen; ``survey`` tells of the others.
+        """
         names = self._folders.names()
         return [self._load(name, n) for name in names for n in self._folders.versions(name)]
+
+    def survey(self) -> tuple[Sequence[CaseSetVersion], Mapping[str, str]]:
+        """All versions that can be read, as ``list``, and why the others cannot, by ref."""
+        return readable(self._folders.refs(), self.get)
 
     def get(self, ref: str) -> CaseSetVersion:
         """The version that ``name/N``, ``name/latest`` or ``name`` (its latest) means.

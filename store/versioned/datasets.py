@@ -25,7 +25,7 @@ from fti.store.types import (
     now,
     sha256_hex,
 )
-from fti.store.versioned.versions import VersionedFolders, check_name, file_sha256
+from fti.store.versioned.versions import VersionedFolders, check_name, file_sha256, readable
 
 Example = InstructionExample | PreferenceExample
 _Row = TypeVar("_Row", InstructionExample, PreferenceExample)
@@ -135,9 +135,17 @@ class DatasetStore:
         return self._folders.names()
 
     def list(self, name: str | None = None) -> Sequence[DatasetVersion]:
-        """All versions, or those of one name; by name, then number."""
+        """All versions, or those of one name; by name, then number.
+
+        Raises:
+            IntegrityError: a manifest is not as published; ``survey`` tells of the others.
+        """
         names = self._folders.names() if name is None else [self._folders.resolve(name)[0]]
         return [self._load(n, v) for n in names for v in self._folders.versions(n)]
+
+    def survey(self) -> tuple[Sequence[DatasetVersion], Mapping[str, str]]:
+        """All versions that can be read, as ``list``, and why the others cannot, by ref."""
+        return readable(self._folders.refs(), self.get)
 
     def get(self, ref: str) -> DatasetVersion:
         """The version that ``name/N``, ``name/latest`` or ``name`` (its latest) means.

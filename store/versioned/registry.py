@@ -26,7 +26,7 @@ from fti.store.types import DatasetVersion, FileEntry, now
 from fti.store.versioned.aliases import CHAMPION, AliasChange, Aliases
 from fti.store.versioned.marks import Mark, Marks
 from fti.store.versioned.model_version import CARD_FILE, AdapterInfo, ModelVersion
-from fti.store.versioned.versions import VersionedFolders, check_name
+from fti.store.versioned.versions import VersionedFolders, check_name, readable
 
 ALLOWED_SUFFIXES = (".safetensors", ".json", ".jinja", ".txt", ".md")
 
@@ -170,7 +170,7 @@ class ModelRegistry:
 
         Raises:
             ModelNotFound: there is no model ``name``.
-            IntegrityError: a manifest is not as published; ``refs`` and ``verify`` work still.
+            IntegrityError: a manifest is not as published; ``survey`` tells of the others.
         """
         if name is not None:
             self._require(name)
@@ -179,7 +179,11 @@ class ModelRegistry:
 
     def refs(self) -> Sequence[str]:
         """``name/number`` of every version, without reading them."""
-        return [f"{n}/{v}" for n in self._folders.names() for v in self._folders.versions(n)]
+        return self._folders.refs()
+
+    def survey(self) -> tuple[Sequence[ModelVersion], Mapping[str, str]]:
+        """All versions that can be read, as ``list``, and why the others cannot, by ref."""
+        return readable(self.refs(), self.get)
 
     def get(self, ref: str) -> ModelVersion:
         """The version that ``name/N``, ``name@alias`` or ``name`` (its champion) means.

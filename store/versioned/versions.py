@@ -16,9 +16,9 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
@@ -26,6 +26,8 @@ from fti.store.errors import InputError, IntegrityError, InvalidName, NotFoundEr
 from fti.store.files.atomic import dump_json, fsync_folder, fsync_tree, staged_folder, write_bytes
 from fti.store.files.atomic import writer_lock as lock_file
 from fti.store.types import FileEntry, sha256_hex
+
+_T = TypeVar("_T")
 
 MANIFEST = "manifest.json"
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
@@ -52,6 +54,18 @@ def file_sha256(path: Path) -> str:
     """Hex sha256 of a file, read in pieces."""
     with path.open("rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def readable(refs: Iterable[str], load: Callable[[str], _T]) -> tuple[list[_T], dict[str, str]]:
+    """What can be read of several versions, and why the others cannot, by their refs."""
+    found: list[_T] = []
+    damaged: dict[str, str] = {}
+    for ref in refs:
+        try:
+            found.append(load(ref))
+        except IntegrityError as error:
+            damaged[ref] = error.message
+    return found, damaged
 
 
 class _ManifestError(Exception):
@@ -92,6 +106,10 @@ class VersionedFolders:
             return []
         found = (p.name for p in self.root.iterdir() if _NAME.fullmatch(p.name))
         return sorted(name for name in found if self.versions(name))
+
+    def refs(self) -> list[str]:
+        """``name/number`` of every version, without reading them."""
+        return [f"{name}/{number}" for name in self.names() for number in self.versions(name)]
 
     def versions(self, name: str) -> list[int]:
         """Numbers of the published versions of ``name``, ascending; none for an unknown name."""

@@ -101,7 +101,8 @@ def mine_negatives(
     key = sha256_hex(
         "\n".join(("1", str(version), embedder.digest, repr(sorted(settings.items()))))
     )
-    known = [d for d in store.datasets.list() if d.name == name and d.settings.get("key") == key]
+    there, _ = store.datasets.survey()
+    known = [d for d in there if d.name == name and d.settings.get("key") == key]
     if known:
         return known[-1]
     inputs = {

@@ -81,7 +81,7 @@ def compare_documents(
     if not store.features.exists():
         return None
     if reference is None:
-        datasets = store.datasets.list()
+        datasets, _ = store.datasets.survey()
         if not datasets:
             return None
         reference = max(datasets, key=lambda dataset: dataset.created_at).features_version

@@ -25,5 +25,5 @@ def attempt_of(folder: Path) -> str:
 
 def published(store: Store, name: str, attempt: str) -> ModelVersion | None:
     """The version that a run published just before it was killed, so that it is not doubled."""
-    mine = (v for v in store.models.list() if v.name == name)
+    mine = (v for v in store.models.survey()[0] if v.name == name)
     return next((v for v in mine if v.metrics.get("attempt") == attempt), None)

@@ -22,7 +22,7 @@ from fti.pipelines.feature.ingesting.reembedding import re_embedded
 from fti.pipelines.inference.answering.answer import Assistant
 from fti.store.errors import IntegrityError
 from fti.store.store import Store
-from tests.support.service import HANDBOOK, add_document, serving
+from tests.support.service import HANDBOOK, Client, add_document, serving
 from tests.support.tiny_model import make_adapter
 from tests.support.values import publish_adapter
 
@@ -237,6 +237,24 @@ def test_a_version_that_was_damaged_on_disk_is_refused_and_the_old_one_stays(
         assert (refused.status_code, refused.json()["error"]["code"]) == (500, "integrity")
     with pytest.raises(IntegrityError):
         service.store.models.promote("reader", 2, "challenger", reason="a test")
+
+
+def test_what_is_damaged_of_one_model_hides_no_other_name(service: Service) -> None:
+    service.store.models.promote("reader", 2, "challenger", reason="a test")
+    manifest = service.store.models.path("reader/2") / "manifest.json"
+    manifest.chmod(0o644)
+    manifest.write_text("{", "utf-8")
+    with Client(service.app) as client:
+
+        def names() -> set[str]:
+            return {card["id"] for card in client.get("/v1/models").json()["data"]}
+
+        assert {"reader/1", "reader@champion"} <= names()
+        assert not {"reader/2", "reader@challenger"} & names()
+        (service.store.layout.models / "reader" / "marks.json").write_text("{", "utf-8")
+        assert {"base", "extractive", "reader@champion"} <= names()
+        (service.store.layout.models / "reader" / "aliases.json").write_text("{", "utf-8")
+        assert {"base", "extractive"} <= names()
 
 
 def test_versions_that_nobody_uses_leave_memory(
