@@ -23,6 +23,7 @@ from fti.app.service.documents import Documents
 from fti.app.service.guard import Guard
 from fti.app.service.http_errors import body, body_of, headers_of, status_of
 from fti.app.service.openapi import described
+from fti.app.service.public_names import PublicNames
 from fti.app.service.routes import chat, documents, health, models, records, registry, retrieval
 from fti.app.service.service_config import ServiceConfig
 from fti.app.service.sites import require_named
@@ -72,18 +73,20 @@ def create_app(
         lifespan=_lifespan,
     )
     app.state.metrics = metrics
+    app.state.names = names = PublicNames(assistant.store)
     app.state.worker = Worker(answerers, config, metrics)
     app.state.documents = Documents(
         assistant.store,
         lambda: answerers.first.retriever.embedder,
         features or FeatureConfig(),
         config,
+        names,
     )
     app.add_exception_handler(FtiError, _refused)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http_error)
     # The last one added is the first that a request meets.
-    app.add_middleware(Gate, access=access, config=config)
+    app.add_middleware(Gate, access=access, config=config, names=names)
     if config.cors_origins:
         # Before the gate, so that a page can read why it was refused.
         app.add_middleware(
@@ -108,6 +111,8 @@ def create_app(
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     worker: Worker = app.state.worker
+    # What was ingested is read once; later, only what came since.
+    await asyncio.to_thread(app.state.names.of, "/")
     following = asyncio.create_task(worker.answerers.follow())
     try:
         yield
@@ -135,7 +140,8 @@ async def _refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, FtiError)
     status = status_of(error)
     log.warning("request_failed", code=error.code, status=status, route=request.scope["route"].path)
-    return JSONResponse(body_of(error), status_code=status, headers=headers_of(error))
+    content = body_of(error, request.app.state.names.told)
+    return JSONResponse(content, status_code=status, headers=headers_of(error))
 
 
 async def _invalid(request: Request, error: Exception) -> Response:

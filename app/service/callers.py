@@ -17,6 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from fti.app.service.access import Access, caller_of
 from fti.app.service.http_errors import body_of, headers_of, status_of
+from fti.app.service.public_names import PublicNames
 from fti.app.service.service_config import ServiceConfig
 from fti.app.service.sites import Sites
 from fti.app.service.static_pages import is_open
@@ -35,12 +36,16 @@ class Gate:
         app: what it stands before.
         access: whose keys let in.
         config: names, pages, and how large bodies may be.
+        names: what clients are told in place of paths.
     """
 
-    def __init__(self, app: ASGIApp, access: Access, config: ServiceConfig) -> None:
+    def __init__(
+        self, app: ASGIApp, access: Access, config: ServiceConfig, names: PublicNames
+    ) -> None:
         self._app = app
         self._access = access
         self._config = config
+        self._names = names
         self._sites = Sites(config.host, config.allowed_hosts, config.cors_origins)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -56,7 +61,8 @@ class Gate:
             self._admit(scope, headers)
             _require_small(headers, limit)
         except FtiError as error:
-            refusal = JSONResponse(body_of(error), status_of(error), headers_of(error))
+            content = body_of(error, self._names.told)
+            refusal = JSONResponse(content, status_of(error), headers_of(error))
             await refusal(scope, receive, send)
             return
         received, whole = 0, False

@@ -20,11 +20,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import TYPE_CHECKING, BinaryIO, Literal
 
 import structlog
 from pydantic import Field
 
+from fti.app.service.public_names import PublicNames
 from fti.app.service.service_config import ServiceConfig
 from fti.pipelines.engines.embedders.embedding import Embedder
 from fti.pipelines.feature.feature_config import FeatureConfig
@@ -44,10 +45,14 @@ from fti.store.store import Store
 from fti.store.types import SourceRecord, Value, document_id, now
 from fti.store.upkeep.moving import is_upload
 
+if TYPE_CHECKING:
+    from fti.pipelines.feature.ingesting.ingest_report import NotTaken
+
 log = structlog.get_logger("fti.api")
 _REMEMBERED = 200  # finished jobs
 _LONGEST_NAME = 200  # bytes; file systems hold 255, and a name is written aside with a suffix
 _LOCK_WAIT_S = 300.0
+_REASONS = 3  # of what was not taken of an upload, in words
 
 
 class Job(Value):
@@ -85,6 +90,7 @@ class Documents:
         embedder: gives the one whose vectors the store holds, at the time.
         config: how documents become features.
         limits: how many may wait, how long each may take, and what it may become.
+        names: what clients are told in place of paths.
     """
 
     def __init__(
@@ -93,12 +99,14 @@ class Documents:
         embedder: Callable[[], Embedder],
         config: FeatureConfig,
         limits: ServiceConfig,
+        names: PublicNames,
     ) -> None:
         # A reader may be a second behind; a writer must not be.
         self._store = Store(store.layout.root)
         self._embedder = embedder
         self._config = config
         self._limits = limits
+        self._names = names
         self._spent: dict[str, Spent] = {}  # of jobs that were set aside
         self._jobs: dict[str, Job] = {}
         self._lock = threading.Lock()
@@ -268,16 +276,24 @@ class Documents:
                 if time.monotonic() > deadline:
                     raise
         found = [e.record for e in self._store.features.ledger() if e.file == str(path)]
-        reasons = [one.reason for one in (*report.failed, *report.empty)]
+        # Of an archive or a table some may be taken and some not, as the command reports it.
+        nothing = report.failed and not (report.added + report.updated + report.unchanged)
         self._change(
             job_id,
-            state="failed" if report.failed else "done",
+            state="failed" if nothing else "done",
             stage="",
-            reason="; ".join(reasons[:3]),
+            reason=self._why(str(path), (*report.failed, *report.empty)),
             documents=tuple(r.id for r in found if r.chunks),
             chunks=sum(r.chunks for r in found),
             finished_at=now(),
         )
+
+    def _why(self, file: str, not_taken: Sequence[NotTaken]) -> str:
+        """Why an upload, or what of it, was not taken."""
+        inside = [(one.source.removeprefix(file).lstrip("!/#"), one.reason) for one in not_taken]
+        said = [f"{name}: {reason}" if name else reason for name, reason in inside]
+        more = f"; and {len(said) - _REASONS} more" if len(said) > _REASONS else ""
+        return self._names.told("; ".join(said[:_REASONS]) + more)
 
     def _require_within(self, spent: Spent) -> None:
         limits = self._limits
@@ -301,7 +317,8 @@ class Documents:
 
     def _fail(self, job_id: str, reason: str, code: str) -> None:
         log.warning("document_failed", job=job_id, code=code)
-        self._change(job_id, state="failed", stage="", reason=reason, finished_at=now())
+        told = self._names.told(reason)
+        self._change(job_id, state="failed", stage="", reason=told, finished_at=now())
 
     def _change(self, job_id: str, **changes: object) -> None:
         with self._lock:
@@ -336,11 +353,11 @@ def plain_name(name: str) -> str:
 
 
 def _require_readable(name: str) -> None:
-    from fti.pipelines.feature.reading.readers import READERS
+    from fti.pipelines.feature.finding.opening import is_read
 
-    suffix = Path(name).suffix.lower()
-    if suffix not in READERS:
+    if not is_read(name):
         raise ExtractionError(
-            f"Files ending in {suffix!r} are not read.",
-            hint="Read are text, Markdown, HTML, PDF, Office files, mails, books, tables, code …",
+            f"Files ending in {Path(name).suffix.lower()!r} are not read.",
+            hint="Read are text, Markdown, HTML, PDF, Office files, mails, books, tables, code, "
+            "and ZIP archives of them.",
         )

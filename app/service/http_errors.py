@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from fti.store import errors
@@ -77,9 +78,14 @@ def headers_of(error: errors.FtiError) -> dict[str, str]:
     return {"Retry-After": "5"} if status in (429, 503) else {}
 
 
-def body_of(error: errors.FtiError) -> dict[str, Any]:
-    """OpenAI's error body; a server-side message goes to the client, a traceback never does."""
-    return body(str(error), code=error.code, status=status_of(error))
+def body_of(error: errors.FtiError, told: Callable[[str], str]) -> dict[str, Any]:
+    """OpenAI's error body; a server-side message goes to the client, a traceback never does.
+
+    Args:
+        error: what happened.
+        told: its message as clients may read it, without paths of this machine.
+    """
+    return body(told(str(error)), code=error.code, status=status_of(error))
 
 
 def body(message: str, *, code: str, status: int, param: str | None = None) -> dict[str, Any]:

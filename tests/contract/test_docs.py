@@ -248,4 +248,4 @@ def test_the_client_of_the_page_on_serving_gets_its_answer(
     printed = capsys.readouterr().out
     assert printed.startswith("The workshop opens at nine on Saturdays.")
     assert "url_citation" in printed
-    assert "/handbook/hours.md" in printed
+    assert "'handbook/hours.md'" in printed

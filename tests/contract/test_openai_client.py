@@ -67,7 +67,7 @@ def test_a_completion_parses_with_typed_annotations_and_our_sources(client: open
         completion.usage.prompt_tokens + completion.usage.completion_tokens
     )
     sources = completion.model_extra["sources"]
-    assert [s["document"] for s in sources if s["cited"]] == ["/handbook/hours.md"]
+    assert [s["document"] for s in sources if s["cited"]] == ["handbook/hours.md"]
     assert completion.model_extra["abstained"] is False
 
 

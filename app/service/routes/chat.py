@@ -13,7 +13,8 @@ from starlette.requests import ClientDisconnect
 
 from fti.app.service import schemas
 from fti.app.service.http_errors import DEFECT, body_of
-from fti.app.service.routes.parts import CallerPart, WorkerPart
+from fti.app.service.public_names import PublicNames
+from fti.app.service.routes.parts import CallerPart, NamesPart, WorkerPart
 from fti.app.service.worker import unless_gone
 from fti.pipelines.inference.answering.answer import AnswerEvent
 from fti.store.errors import EmptyQuestion, FtiError
@@ -29,6 +30,7 @@ async def chat(
     request: Request,
     worker: WorkerPart,
     caller: CallerPart,
+    names: NamesPart,
 ) -> Response:
     """Answer the last user turn from the documents."""
     question, history = asked.conversation()
@@ -48,7 +50,7 @@ async def chat(
     base_url = str(request.base_url)
     try:
         if not asked.stream:
-            answer = await unless_gone(request, _whole(events))
+            answer = names.answer(await unless_gone(request, _whole(events)))
             return JSONResponse(schemas.completion(answer, base_url))
         # The first event is awaited here, so that what fails before any text has its own status.
         first = await unless_gone(request, anext(events))
@@ -56,7 +58,7 @@ async def chat(
         log.info("client_gone")
         return Response(status_code=499)
     return StreamingResponse(
-        _sse(first, events, base_url, usage=asked.includes_usage),
+        _sse(first, events, base_url, names, usage=asked.includes_usage),
         media_type="text/event-stream",
         headers={"X-Accel-Buffering": "no"},  # proxies shall pass each piece on
     )
@@ -75,6 +77,7 @@ async def _sse(
     first: AnswerEvent,
     events: AsyncIterator[AnswerEvent],
     base_url: str,
+    names: PublicNames,
     *,
     usage: bool,
 ) -> AsyncIterator[bytes]:
@@ -96,7 +99,7 @@ async def _sse(
             if event.text:
                 yield chunk({"content": event.text})
             if event.answer is not None:
-                answer = event.answer
+                answer = names.answer(event.answer)
                 _log_answer(answer)
                 if answer.citations:
                     notes = schemas.url_citations(answer, base_url)
@@ -106,7 +109,7 @@ async def _sse(
                     yield _event({**head, "choices": [], "usage": schemas.usage(answer)})
     except FtiError as error:
         log.warning("stream_failed", code=error.code, id=first.answer_id)
-        yield _event(body_of(error))
+        yield _event(body_of(error, names.told))
     except Exception as error:  # the door for defects is closed once a stream has begun
         log.error("defect", id=first.answer_id, exc_info=error)
         yield _event(DEFECT)

@@ -7,7 +7,8 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, UploadFile
 
 from fti.app.service.documents import Documents, Job
-from fti.app.service.routes.parts import DocumentsPart
+from fti.app.service.public_names import PublicNames
+from fti.app.service.routes.parts import DocumentsPart, NamesPart
 from fti.store.types import SourceRecord, SourceState
 
 router = APIRouter(prefix="/v1/documents", tags=["documents"])
@@ -25,6 +26,7 @@ def upload(file: UploadFile, documents: DocumentsPart) -> Job:
 @router.get("")
 def list_documents(
     documents: DocumentsPart,
+    names: NamesPart,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
     offset: Annotated[int, Query(ge=0)] = 0,
     state: SourceState | None = None,
@@ -34,7 +36,7 @@ def list_documents(
     return {
         "object": "list",
         "total": len(found),
-        "data": [_body(documents, r) for r in found[offset : offset + limit]],
+        "data": [_body(documents, names, r) for r in found[offset : offset + limit]],
     }
 
 
@@ -45,9 +47,9 @@ def get_job(job_id: str, documents: DocumentsPart) -> Job:
 
 
 @router.get("/{document_id}")
-def get_document(document_id: str, documents: DocumentsPart) -> dict[str, Any]:
+def get_document(document_id: str, documents: DocumentsPart, names: NamesPart) -> dict[str, Any]:
     """One document."""
-    return _body(documents, documents.record(document_id))
+    return _body(documents, names, documents.record(document_id))
 
 
 @router.delete("/{document_id}")
@@ -61,15 +63,15 @@ def delete_document(document_id: str, documents: DocumentsPart) -> dict[str, Any
     return {"id": record.id, "object": "document", "deleted": True}
 
 
-def _body(documents: Documents, record: SourceRecord) -> dict[str, Any]:
+def _body(documents: Documents, names: PublicNames, record: SourceRecord) -> dict[str, Any]:
     return {
         "id": record.id,
         "object": "document",
-        "source": record.source,
+        "source": names.of(record.source),
         "name": record.source.rsplit("/", 1)[-1],
         "title": record.title,
         "state": record.state,
-        "reason": record.cause,
+        "reason": names.told(record.cause),
         "chunks": record.chunks,
         "uploaded": documents.is_upload(record),
         "ingested_at": record.ingested_at.isoformat() if record.ingested_at else None,

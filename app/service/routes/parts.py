@@ -8,6 +8,7 @@ from fastapi import Depends, Request
 
 from fti.app.service.access import ANYBODY, Caller
 from fti.app.service.documents import Documents
+from fti.app.service.public_names import PublicNames
 from fti.app.service.worker import Worker
 from fti.store.store import Store
 
@@ -28,6 +29,11 @@ async def _documents(request: Request) -> Documents:
     return documents
 
 
+async def _names(request: Request) -> PublicNames:
+    names: PublicNames = request.app.state.names
+    return names
+
+
 async def _caller(request: Request) -> Caller:
     caller: Caller = getattr(request.state, "caller", ANYBODY)
     return caller
@@ -36,4 +42,5 @@ async def _caller(request: Request) -> Caller:
 WorkerPart = Annotated[Worker, Depends(_worker)]
 StorePart = Annotated[Store, Depends(_store)]
 DocumentsPart = Annotated[Documents, Depends(_documents)]
+NamesPart = Annotated[PublicNames, Depends(_names)]
 CallerPart = Annotated[Caller, Depends(_caller)]

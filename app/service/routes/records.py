@@ -9,7 +9,7 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import FileResponse
 
 from fti.app.service import schemas
-from fti.app.service.routes.parts import CallerPart, StorePart
+from fti.app.service.routes.parts import CallerPart, NamesPart, StorePart
 from fti.app.service.static_pages import WEB, wants_page
 from fti.pipelines.inference.tracing.answer_lineage import (
     AnswerLineage,
@@ -30,6 +30,7 @@ def source(
     request: Request,
     store: StorePart,
     caller: CallerPart,
+    names: NamesPart,
     answer: Annotated[
         str, Query(description="Id of the answer that cites it: as it was shown then.")
     ] = "",
@@ -41,20 +42,23 @@ def source(
     if wants_page(request.headers.get("accept", "")):
         return FileResponse(WEB / "source.html", headers={"Vary": "Accept"})
     if not caller.collections:
-        return trace_source(store, chunk_id, answer, visible=caller.may_see)
+        view = trace_source(store, chunk_id, answer, visible=caller.may_see)
+        return view.model_copy(update={"document": names.of(view.document)})
     # To a key for certain collections, what stands elsewhere does not exist.
     with contextlib.suppress(NotFoundError):
         view = trace_source(store, chunk_id, answer, visible=caller.may_see)
         record = next((r for r in store.features.records() if r.id == view.document_id), None)
         if record is not None and record.collection in caller.collections:
-            return view
+            return view.model_copy(update={"document": names.of(view.document)})
     raise DocumentNotFound(f"There is no passage {chunk_id!r}.")
 
 
 @router.get("/answers/{answer_id}")
-def lineage(answer_id: str, store: StorePart, caller: CallerPart) -> AnswerLineage:
+def lineage(
+    answer_id: str, store: StorePart, caller: CallerPart, names: NamesPart
+) -> AnswerLineage:
     """How an answer came to be. One that another key asked is not found."""
-    return trace_answer(store, answer_id, visible=caller.may_see)
+    return names.lineage(trace_answer(store, answer_id, visible=caller.may_see))
 
 
 @router.post("/feedback", status_code=201)

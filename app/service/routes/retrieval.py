@@ -8,7 +8,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 
 from fti.app.service import schemas
-from fti.app.service.routes.parts import CallerPart, WorkerPart
+from fti.app.service.routes.parts import CallerPart, NamesPart, WorkerPart
 from fti.pipelines.engines.embedders.embedding import Vectors
 from fti.store.errors import InputError, ModelNotFound, OutsideCollections
 from fti.store.features import filters
@@ -23,11 +23,12 @@ async def search(
     request: Request,
     worker: WorkerPart,
     caller: CallerPart,
+    names: NamesPart,
 ) -> dict[str, Any]:
     """The passages that a query finds, best first."""
     retriever = worker.answerers.first.retriever
     given = asked.where if isinstance(asked.where, dict) else filters.parse(asked.where)
-    where = filters.conditions(given)
+    where = await worker.aside(lambda: names.meant(filters.conditions(given)))
     collections = caller.collections
     if collections and asked.collection and asked.collection not in collections:
         raise OutsideCollections(
@@ -46,7 +47,7 @@ async def search(
                 "rank": p.rank,
                 "score": p.score,
                 "found_by": list(p.found_by),
-                **schemas.passage_body(p, base_url),
+                **schemas.passage_body(names.passage(p), base_url),
             }
             for p in found
         ]

@@ -47,9 +47,8 @@ def read(
             knows the source.
     """
     config = config or SourcesConfig()
-    suffix = file.path.suffix.lower()
-    if suffix not in READERS and suffix not in ARCHIVES:
-        raise _unknown(suffix)
+    if not is_read(file.path.name):
+        raise _unknown(file.path.suffix.lower())
     reading = _Reading(config, parser)
     reading.take(file.source, shown_name(Path(file.path.name)), _bytes(file, config), depth=0)
     return reading.found
@@ -95,7 +94,7 @@ class _Reading:
         for found in extracted:
             for attached in found.attached:
                 # Others are named in the mail, and no fault; pictures are mostly its signature.
-                if _is_read(attached.name) and not _is_picture(attached.name):
+                if is_read(attached.name) and not _is_picture(attached.name):
                     self._take_member(source, attached.name, partial(bytes, attached.data), depth)
 
     def _take_archive(self, source: str, data: bytes, depth: int) -> None:
@@ -124,7 +123,7 @@ class _Reading:
     ) -> None:
         inner = f"{source}!/{name}"
         try:
-            if not _is_read(name):
+            if not is_read(name):
                 raise _unknown(PurePosixPath(name).suffix.lower())
             if depth + 1 > self._config.max_nesting:
                 raise ExtractionError(
@@ -155,7 +154,8 @@ def _hidden(member: str) -> bool:
     return any(p.startswith(".") and p != ".." for p in member.split("/"))
 
 
-def _is_read(name: str) -> bool:
+def is_read(name: str) -> bool:
+    """Whether files of this name are read, archives included."""
     suffix = PurePosixPath(name).suffix.lower()
     return suffix in READERS or suffix in ARCHIVES
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import time
+import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -71,7 +73,7 @@ def test_an_uploaded_document_is_answered_from_and_deleted_again(
     assert job["documents"] == [job["document_id"]]
     answer = ask(client)
     assert "turquoise" in answer["choices"][0]["message"]["content"]
-    assert answer["sources"][0]["document"] == str(store.layout.uploads / "shed.md")
+    assert answer["sources"][0]["document"] == "shed.md"
 
     listed = client.get("/v1/documents").json()
     assert listed["total"] == 4
@@ -112,6 +114,43 @@ def test_a_document_of_a_folder_is_deleted_from_the_store_alone(
     assert kiln["uploaded"] is False
     assert client.delete(f"/v1/documents/{kiln['id']}").status_code == 200
     assert store.features.stats().documents == 2
+
+
+def packed(**members: bytes) -> bytes:
+    kept = io.BytesIO()
+    with zipfile.ZipFile(kept, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name.replace("__", "/").replace("_dot_", "."), content)
+    return kept.getvalue()
+
+
+def test_an_uploaded_archive_is_read_as_the_command_reads_it(client: Client, store: Store) -> None:
+    content = packed(shed_dot_md=SHED, rules__hours_dot_txt=b"The shed is open at noon.")
+    job = settled(client, upload(client, "papers.zip", content).json())
+    assert (job["state"], job["reason"], job["chunks"]) == ("done", "", 2)
+    assert "turquoise" in str(ask(client)["choices"])
+    uploaded = [d for d in client.get("/v1/documents").json()["data"] if d["uploaded"]]
+    assert [d["source"] for d in uploaded] == [
+        "papers.zip!/rules/hours.txt", "papers.zip!/shed.md",
+    ]  # fmt: skip
+    first, second = (d["id"] for d in uploaded)
+    assert client.delete(f"/v1/documents/{first}").status_code == 200
+    assert (store.layout.uploads / "papers.zip").exists(), "the other document is of it still"
+    assert client.delete(f"/v1/documents/{second}").status_code == 200
+    assert not (store.layout.uploads / "papers.zip").exists()
+
+
+def test_an_archive_of_which_some_cannot_be_read_says_which_and_keeps_the_rest(
+    client: Client,
+) -> None:
+    content = packed(shed_dot_md=SHED, bad_dot_pdf=b"no PDF", program_dot_xyz=b"?")
+    job = settled(client, upload(client, "papers.zip", content).json())
+    assert (job["state"], job["chunks"]) == ("done", 1)
+    assert "bad.pdf: " in job["reason"]
+    assert "program.xyz: files ending in '.xyz' are not read" in job["reason"]
+    broken = settled(client, upload(client, "broken.zip", content[:40]).json())
+    assert broken["state"] == "failed"
+    assert "not a whole ZIP archive" in broken["reason"]
 
 
 @pytest.mark.parametrize(

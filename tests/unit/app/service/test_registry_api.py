@@ -26,7 +26,12 @@ def client(store: Store) -> Iterator[Client]:
 
 
 def test_versions_come_with_their_aliases_and_how_these_moved(client: Client, store: Store) -> None:
-    assert client.get("/v1/registry/models").json() == {"object": "list", "data": [], "history": []}
+    assert client.get("/v1/registry/models").json() == {
+        "object": "list",
+        "data": [],
+        "history": [],
+        "damaged": {},
+    }
     for _ in range(2):
         publish_files(store, a_contract())
     store.models.promote("reader", 1, "champion", reason="the first")
@@ -47,6 +52,7 @@ def test_a_damaged_version_is_shown_as_such_and_hides_no_other(
 ) -> None:
     for _ in range(2):
         publish_files(store, a_contract())
+    store.models.promote("reader", 2, "champion", reason="better")
     manifest = store.models.path("reader/1") / "manifest.json"
     manifest.chmod(0o644)
     manifest.write_text("{", "utf-8")
@@ -54,6 +60,30 @@ def test_a_damaged_version_is_shown_as_such_and_hides_no_other(
     assert set(found) == {"reader/1", "reader/2"}
     assert "error" in found["reader/1"]
     assert "error" not in found["reader/2"]
+    assert found["reader/2"]["aliases"] == ["champion"]
+
+
+def test_damaged_aliases_of_one_model_hide_no_other(client: Client, store: Store) -> None:
+    for name in ("reader", "writer"):
+        publish_files(store, a_contract(), name=name)
+        store.models.promote(name, 1, "champion", reason="the first")
+    (store.layout.models / "reader" / "aliases.json").write_text("{", "utf-8")
+    shown = client.get("/v1/registry/models").json()
+    assert {v["ref"]: v["aliases"] for v in shown["data"]} == {
+        "reader/1": [], "writer/1": ["champion"],
+    }  # fmt: skip
+    assert shown["damaged"].keys() == {"reader"}
+    assert [move["model"] for move in shown["history"]] == ["writer"]
+
+
+def test_a_damaged_run_hides_no_other(client: Client, store: Store) -> None:
+    for _ in range(2):
+        with store.runs.running("evaluate") as run:
+            pass
+    (store.layout.runs / run.id / "run.json").write_text("{", "utf-8")
+    shown = client.get("/v1/registry/runs").json()
+    assert len(shown["data"]) == 1
+    assert shown["damaged"].keys() == {run.id}
 
 
 def test_runs_are_listed_newest_first_by_kind_and_without_settings(
@@ -70,7 +100,11 @@ def test_runs_are_listed_newest_first_by_kind_and_without_settings(
     assert len(client.get("/v1/registry/runs?limit=1").json()["data"]) == 1
     for wrong in ("limit=0", "limit=9999", "kind=party"):
         assert client.get(f"/v1/registry/runs?{wrong}").status_code == 400
-    assert client.get("/v1/registry/datasets").json() == {"object": "list", "data": []}
+    assert client.get("/v1/registry/datasets").json() == {
+        "object": "list",
+        "data": [],
+        "damaged": {},
+    }
 
 
 def test_the_registry_is_read_only_and_behind_the_key(client: Client, store: Store) -> None:
