@@ -6,7 +6,7 @@ import json
 import os
 import sys
 from importlib.metadata import version
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -106,7 +106,8 @@ def main() -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     try:
-        app()
+        # The parser's own complaints come here too, so that they read as all others do.
+        sys.exit(app(standalone_mode=False))
     except FtiError as error:
         _fail(error.code, error.message, error.hint)
         sys.exit(error.exit_code)
@@ -116,7 +117,14 @@ def main() -> None:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    except typer.Abort:  # a question that was not answered
+        sys.exit(1)
     except Exception as error:  # the one door of the command line: a bug still ends in one line
+        if isinstance(error, _USAGE):
+            said = error.format_message()
+            if said:  # where nothing is said, the help was shown
+                _fail("usage", said, _what_there_is(error.ctx))
+            sys.exit(error.exit_code)
         if os.environ.get("PYTHONDEVMODE"):
             raise
         _fail(
@@ -125,6 +133,24 @@ def main() -> None:
             "This is a defect in fti. Run again with PYTHONDEVMODE=1 for the traceback.",
         )
         sys.exit(1)
+
+
+#: What the parser says of words that it does not know: the public error's base.
+_USAGE: type[Any] = typer.BadParameter.__base__ or typer.BadParameter
+
+
+def _what_there_is(context: Any) -> str:
+    """What a command line could have been, for one that was misunderstood."""
+    if context is None:
+        return "See: fti --help"
+    see, command = f"See: {context.command_path} --help", context.command
+    if hasattr(command, "commands"):
+        return f"There is: {', '.join(sorted(command.commands))}. {see}"
+    taken = [
+        max(p.opts, key=len) if p.param_type_name == "option" else (p.metavar or p.name).upper()
+        for p in command.params
+    ]
+    return f"{context.command_path} takes {', '.join(taken)}. {see}"
 
 
 def _fail(code: str, message: str, hint: str) -> None:

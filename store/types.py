@@ -7,6 +7,7 @@ Times are UTC. Offsets are counted in Unicode code points of ``Document.text``, 
 from __future__ import annotations
 
 import hashlib
+import unicodedata
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -34,6 +35,11 @@ def sha256_hex(data: str | bytes) -> str:
     """Lower-case hex sha256 of bytes, or of text as UTF-8 (lone surrogates kept)."""
     raw = data.encode("utf-8", "surrogatepass") if isinstance(data, str) else data
     return hashlib.sha256(raw).hexdigest()
+
+
+def nfc(name: str) -> str:
+    """A name as it is compared: it may be typed in one form of Unicode and stored in another."""
+    return unicodedata.normalize("NFC", name)
 
 
 def document_id(source: str) -> str:

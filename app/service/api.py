@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import difflib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 
@@ -34,6 +35,7 @@ from fti.pipelines.inference.answering.answer import Assistant
 from fti.store.errors import FtiError
 
 log = structlog.get_logger("fti.api")
+_SHOWN = 100  # characters of a path that there is not
 _PARTS = (chat, models, retrieval, records, documents, registry, health)
 
 
@@ -186,9 +188,32 @@ async def _http_error(request: Request, error: Exception) -> Response:
     }
     code = codes.get(error.status_code, "http_error")
     headers = dict(error.headers or {})
+    said = str(error.detail)
     if error.status_code == 405:
-        headers["Allow"] = ", ".join(_allowed(request))
-    return _error(error.status_code, str(error.detail), code, headers=headers)
+        allowed = ", ".join(_allowed(request))
+        headers["Allow"] = allowed
+        said = f"{request.method} is not for {request.url.path[:_SHOWN]!r}, which takes {allowed}."
+    elif error.status_code == 404:
+        said = _no_such_path(request)
+    return _error(error.status_code, said, code, headers=headers)
+
+
+def _no_such_path(request: Request) -> str:
+    """What there is, in place of a path that there is not."""
+    path = request.url.path
+    missing = f"There is no {path[:_SHOWN]!r} here."
+    if not path.startswith("/v1"):
+        return f"{missing} The pages are {', '.join(PAGES)}; the API is below /v1, see /docs."
+    there = {p: ", ".join(map(str.upper, methods)) for p, methods in _paths(request.app).items()}
+    near = difflib.get_close_matches(path, there, n=1, cutoff=0.5)
+    first = f" Perhaps {there[near[0]]} {near[0]} is meant." if near else ""
+    listed = "; ".join(f"{methods} {p}" for p, methods in there.items() if p.startswith("/v1"))
+    return f"{missing}{first} There is: {listed}."
+
+
+def _paths(app: FastAPI) -> Mapping[str, Sequence[str]]:
+    """The documented paths, each with its methods."""
+    return {path: list(operations) for path, operations in app.openapi()["paths"].items()}
 
 
 def _allowed(request: Request) -> list[str]:
@@ -198,6 +223,8 @@ def _allowed(request: Request) -> list[str]:
     for route in (*pages, *(route for part in _PARTS for route in part.router.routes)):
         if route.matches(request.scope)[0] is not Match.NONE:
             methods |= set(getattr(route, "methods", None) or ())
+    if not methods:  # files, whose mount names none
+        methods = {"GET"}
     return sorted(methods | {"HEAD"} if "GET" in methods else methods)
 
 

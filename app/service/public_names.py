@@ -20,7 +20,7 @@ from typing import Any
 from fti.pipelines.inference.tracing.answer_lineage import AnswerLineage
 from fti.store.features.filters import Condition
 from fti.store.store import Store
-from fti.store.types import Answer, Passage
+from fti.store.types import Answer, Passage, nfc
 
 #: A path in quotes, or one by itself; addresses have a slash or a colon before theirs.
 _PATH = re.compile(
@@ -97,8 +97,8 @@ class PublicNames:
 
     def sources(self, name: str) -> Sequence[str]:
         """The sources of the documents that have this name, or of that which has this source."""
-        records = self._store.features.records()
-        return [r.source for r in records if name in (r.source, self.of(r.source))]
+        records, meant = self._store.features.records(), nfc(name)
+        return [r.source for r in records if meant in (nfc(r.source), nfc(self.of(r.source)))]
 
     def meant(self, conditions: Sequence[Condition]) -> tuple[Condition, ...]:
         """Conditions on documents' names, as conditions on their sources."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import unicodedata
 from bisect import bisect_left, bisect_right
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from functools import lru_cache
@@ -17,7 +16,7 @@ from fti.store.features import search
 from fti.store.features.opened import INGEST_HINT, OpenedFeatures, one_of
 from fti.store.lance import shapes
 from fti.store.lance.shapes import Held, LedgerEntry
-from fti.store.types import Document, SourceRecord, document_id, sha256_hex
+from fti.store.types import Document, SourceRecord, document_id, nfc, sha256_hex
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -135,9 +134,8 @@ class LedgerReader(OpenedFeatures):
         exact = [r for r in served if reference in (r.source, r.id)]
         if exact or not reference:
             return exact
-        # A name may be typed in one form of Unicode and stored in another.
-        meant = unicodedata.normalize("NFC", reference)
-        named = {r.id: unicodedata.normalize("NFC", r.source) for r in served}
+        meant = nfc(reference)
+        named = {r.id: nfc(r.source) for r in served}
         if same := [r for r in served if named[r.id] == meant]:
             return same
         tail = "/" + meant.removeprefix("./").lstrip("/")

@@ -26,6 +26,39 @@ def test_a_missing_path_is_named_with_what_to_do(fti: Fti) -> None:
     assert body["error"]["hint"]
 
 
+@pytest.mark.parametrize(
+    ("words", "says", "there_is"),
+    [
+        (["failed", "list"], "(list)", "fti failed takes --retry, --store"),
+        (["models", "list", "reader", "2"], "(reader 2)", "fti models list takes --store"),
+        (["models", "ls"], "'ls'", "There is: diff, export,"),
+        (["fail"], "'fail'", "There is: ask, batch,"),
+        (["failed", "--rety"], "--rety", "fti failed takes --retry"),
+        (["search", "x", "-k", "many"], "'-k'", "fti search takes QUERY, "),
+        (["search"], "query", "fti search takes QUERY"),
+    ],
+)
+def test_a_command_line_that_is_none_is_answered_with_what_there_is(
+    fti: Fti, words: list[str], says: str, there_is: str
+) -> None:
+    error = fti.run(*words, code=2)["error"]
+    assert error["code"] == "usage"
+    assert says in error["message"]
+    assert there_is in error["hint"]
+    told = fti.raw(*words)
+    assert (told.returncode, told.stdout) == (2, "")
+    assert told.stderr.startswith("fti: ")
+    assert there_is in told.stderr
+
+
+def test_a_command_without_words_shows_its_help(fti: Fti) -> None:
+    for words in ([], ["models"]):
+        shown = fti.raw(*words)
+        assert shown.returncode == 2
+        assert "Usage: fti" in shown.stdout
+        assert "fti: " not in shown.stderr
+
+
 def test_an_empty_folder_adds_nothing_and_says_so(fti: Fti, tmp_path: Path) -> None:
     (tmp_path / "void").mkdir()
     report = fti.run("ingest", str(tmp_path / "void"))

@@ -10,8 +10,8 @@ from fastapi import APIRouter, Query
 from fti.app.service.routes.parts import NamesPart, StorePart
 from fti.store.errors import IntegrityError
 from fti.store.types import RunKind
+from fti.store.versioned.aliases import AliasChange
 from fti.store.versioned.model_version import ModelVersion
-from fti.store.versioned.registry import AliasChange, ModelVersion
 
 router = APIRouter(prefix="/v1/registry", tags=["registry"])
 

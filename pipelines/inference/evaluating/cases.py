@@ -12,7 +12,7 @@ from typing import Any
 
 from fti.store.delimited import read_table
 from fti.store.errors import InvalidCases
-from fti.store.types import Case, InstructionExample, SourceRecord
+from fti.store.types import Case, InstructionExample, SourceRecord, nfc
 
 _FORM = '{"id": "...", "question": "...", "answers": ["..."], "document": "path"}'
 _COLUMNS = ("id", "question", "answers", "document")
@@ -234,16 +234,15 @@ class GoldDocuments:
 
     def find(self, reference: str) -> list[str]:
         """Ids of all documents that ``reference`` can mean: one when it is good."""
-        reference = reference.replace("\\", "/").removeprefix("./")
+        reference = nfc(reference.replace("\\", "/").removeprefix("./"))
         named = self._by_name.get(_name(reference), [])
-        exact = [r.id for r in named if r.source == reference]
-        return exact or [
-            r.id for r in named if r.source.replace("\\", "/").endswith("/" + reference.lstrip("/"))
-        ]
+        exact = [r.id for r in named if nfc(r.source) == reference]
+        tail = "/" + reference.lstrip("/")
+        return exact or [r.id for r in named if nfc(r.source.replace("\\", "/")).endswith(tail)]
 
 
 def _name(source: str) -> str:
-    return source.replace("\\", "/").rsplit("/", 1)[-1]
+    return nfc(source.replace("\\", "/").rsplit("/", 1)[-1])
 
 
 def _is_int(text: str) -> bool:

@@ -12,6 +12,7 @@ from fti.store.types import (
     Split,
     Value,
     document_id,
+    nfc,
 )
 
 if TYPE_CHECKING:
@@ -163,6 +164,7 @@ def trace_document(store: Store, reference: str) -> DocumentLineage:
 
 def _means(case: Case, source: str) -> bool:
     named = [name for name in (case.document, *case.relevant) if name]
+    source, named = nfc(source), [nfc(name) for name in named]
     return any(source == name or source.endswith("/" + name.removeprefix("./")) for name in named)
 
 
@@ -203,13 +205,15 @@ def _rebuilding(
 
 def _gone(store: Store, reference: str) -> tuple[str, str]:
     """Id and source of a document that is served no more."""
-    record = next((r for r in store.features.records() if reference in (r.id, r.source)), None)
-    if record is not None:
-        return record.id, record.source
+    meant = nfc(reference)
+    for record in store.features.records():
+        if reference == record.id or meant == nfc(record.source):
+            return record.id, record.source
     identities = {reference, document_id(reference)}
     for answer in store.answers.list():
         for passage in answer.passages:
-            if passage.document_id in identities or passage.source.endswith("/" + reference):
+            named = nfc(passage.source)
+            if passage.document_id in identities or named == meant or named.endswith("/" + meant):
                 return passage.document_id, passage.source
     known = {i for d in store.datasets.list() for ids in d.documents.values() for i in ids}
     match = sorted(identities & known)

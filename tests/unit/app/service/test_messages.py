@@ -146,6 +146,8 @@ def test_head_is_get_without_the_body(client: Client, path: str) -> None:
         ("POST", "/v1/documents/x", "DELETE, GET, HEAD"),
         ("GET", "/v1/search", "POST"),
         ("POST", "/v1/models", "GET, HEAD"),
+        ("PUT", "/static/chat.js", "GET, HEAD"),
+        ("DELETE", "/", "GET, HEAD"),
     ],
 )
 def test_what_a_path_allows_is_told_in_full(
@@ -153,3 +155,38 @@ def test_what_a_path_allows_is_told_in_full(
 ) -> None:
     refused = client.request(method, path)
     assert (refused.status_code, refused.headers["allow"]) == (405, allowed)
+    error = refused.json()["error"]
+    assert (error["code"], error["type"]) == ("method_not_allowed", "invalid_request_error")
+    assert f"which takes {allowed}" in error["message"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "instead"),
+    [
+        ("POST", "/v1/completions", "Perhaps POST /v1/chat/completions is meant."),
+        ("POST", "/v1/embedding", "Perhaps POST /v1/embeddings is meant."),
+        ("GET", "/v1/model", "Perhaps GET /v1/models is meant."),
+        ("POST", "/v1/audio/speech", "There is: "),
+        ("DELETE", "/v1", "There is: "),
+    ],
+)
+def test_a_route_that_is_missing_is_answered_with_what_there_is(
+    client: Client, method: str, path: str, instead: str
+) -> None:
+    missing = client.request(method, path)
+    error = missing.json()["error"]
+    assert (missing.status_code, error["code"]) == (404, "not_found")
+    assert (error["type"], error["param"]) == ("invalid_request_error", None)
+    assert error["message"].startswith(f"There is no {path!r} here.")
+    assert instead in error["message"]
+    for there in client.get("/openapi.json").json()["paths"]:
+        assert there in error["message"] or not there.startswith("/v1")
+
+
+def test_another_path_that_is_missing_names_the_pages(client: Client) -> None:
+    for path in ("/nowhere", "/static/nothing.js", "/" + "x" * 5_000):
+        missing = client.get(path)
+        error = missing.json()["error"]
+        assert (missing.status_code, error["code"]) == (404, "not_found")
+        assert "The pages are /, /docs, /registry" in error["message"]
+        assert len(error["message"]) < 300

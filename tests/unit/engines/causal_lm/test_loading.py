@@ -9,18 +9,12 @@ from typing import Any
 
 import pytest
 
-from fti.pipelines.engines.causal_lm.loading import (
-    ADAPTER_CONFIG,
-    ADAPTER_WEIGHTS,
-    LoadedModel,
-    Turns,
-    load_causal_lm,
-)
+from fti.pipelines.engines.causal_lm.loading import LoadedModel, Turns, load_causal_lm
 from fti.pipelines.engines.causal_lm.saving import save_merged
 from fti.pipelines.engines.causal_lm.transformers_generator import TransformersGenerator
 from fti.pipelines.engines.generator import GenerationRequest
 from fti.pipelines.engines.model_config import ModelConfig
-from fti.pipelines.engines.model_files import file_sha256
+from fti.pipelines.engines.model_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, file_sha256
 from fti.store.errors import (
     ConfigError,
     ContractError,

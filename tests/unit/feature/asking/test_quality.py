@@ -6,11 +6,11 @@ from fti.pipelines.feature.asking.quality import (
     Candidate,
     holds,
     located,
-    normalised,
     readable,
     reads_as_english,
     rejection,
 )
+from fti.store.proof.squad import normalised
 
 EVIDENCE = "The kiln in the yard is fired at 1,220 degrees on Thursdays."
 

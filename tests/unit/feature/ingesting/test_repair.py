@@ -15,7 +15,7 @@ from fti.pipelines.feature.feature_config import FeatureConfig
 from fti.pipelines.feature.ingesting.ingest import ingest
 from fti.pipelines.feature.ingesting.repair import repair
 from fti.store.errors import EmbedderMismatch
-from fti.store.features.feature_store import Diagnosis
+from fti.store.features.health import Diagnosis
 from fti.store.lance.shapes import CHUNKS, DOCUMENTS
 from fti.store.store import Store
 

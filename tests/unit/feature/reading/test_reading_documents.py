@@ -7,7 +7,8 @@ import pytest
 
 from fti.pipelines.feature.reading.readers import Extracted, SourcesConfig
 from fti.pipelines.feature.reading.readers.office.docx import read_docx
-from fti.pipelines.feature.reading.readers.pages.pdf import read_pdf, unwrap
+from fti.pipelines.feature.reading.readers.pages.page_text import unwrap
+from fti.pipelines.feature.reading.readers.pages.pdf import read_pdf
 from fti.store.errors import ExtractionError
 from tests.support.documents import a_pdf, rewritten
 

@@ -7,8 +7,7 @@ import time
 import pytest
 
 from fti.pipelines.feature.reading.readers import READERS, SourcesConfig
-from fti.pipelines.feature.reading.readers.web.epub import render_html
-from fti.pipelines.feature.reading.readers.web.html import read_html
+from fti.pipelines.feature.reading.readers.web.html import read_html, render_html
 
 _LONG = (
     "The harbour office answers every question about moorings, fees and the crane, and asks all "

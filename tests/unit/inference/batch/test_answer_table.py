@@ -16,6 +16,7 @@ from fti.pipelines.inference.batch.outputs import (
     TableOutput,
     open_output,
 )
+from fti.pipelines.inference.batch.question_tables import read_questions
 from fti.pipelines.inference.inference_config import BatchConfig
 from fti.store.errors import (
     InputError,
@@ -321,6 +322,33 @@ def test_a_file_that_holds_no_questions_says_where_and_why(
     path.write_bytes(content)
     with pytest.raises(InvalidCases, match=fault):
         run(world, out, path)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("excel.csv", 'id;question\r\n1;"What; now?"\r\n2;Where, then?\r\n'.encode("utf-8-sig")),
+        ("titled.csv", b"Questions of May\n\nid|question\n1|What; now?\n2|Where, then?\n"),
+        ("wide.csv", "id\tquestion\n1\tWhat; now?\n2\tWhere, then?\n".encode("utf-16")),
+        ("turned.csv", b'question,owner,id\nWhat; now?,me,1\n"Where, then?",you,2\n'),
+        ("tabs.tsv", b"id\tquestion\n1\tWhat; now?\n2\tWhere, then?\n"),
+    ],
+)
+def test_questions_are_read_from_the_dialects_that_documents_are_read_from(
+    tmp_path: Path, name: str, content: bytes
+) -> None:
+    path = tmp_path / name
+    path.write_bytes(content)
+    assert read_questions(path) == {"1": "What; now?", "2": "Where, then?"}
+
+
+def test_a_row_of_a_table_without_an_id_is_explained_as_a_table(tmp_path: Path) -> None:
+    path = tmp_path / "q.csv"
+    path.write_text("id;question\n1;Who?\n;When?\n", "utf-8")
+    with pytest.raises(InvalidCases, match=r"Line 3 .*no 'id'") as caught:
+        read_questions(path)
+    assert "a table with the columns id, question" in caught.value.hint
+    assert "{" not in caught.value.hint
 
 
 @pytest.mark.parametrize("name", ["no.jsonl", "no.csv", "no.parquet"])

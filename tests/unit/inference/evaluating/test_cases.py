@@ -160,6 +160,14 @@ def test_gold_documents_match_at_path_boundaries() -> None:
     assert gold.find("corpus.jsonl#d/1") == [document_id("/a/corpus.jsonl#d/1")]
 
 
+def test_gold_documents_match_in_either_form_of_unicode() -> None:
+    forms = ("Bücher/Öfen.md", "Bu\u0308cher/O\u0308fen.md")
+    for stored in forms:
+        gold = GoldDocuments([record(f"/data/{stored}")])
+        for meant in (*forms, *(f"/data/{form}" for form in forms)):
+            assert gold.find(meant) == [document_id(f"/data/{stored}")]
+
+
 def test_a_table_holds_cases_as_jsonl_does(tmp_path: Path) -> None:
     path = tmp_path / "cases.csv"
     path.write_text(

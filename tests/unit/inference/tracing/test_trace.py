@@ -85,6 +85,20 @@ def test_a_deleted_document_is_still_traced(world: World, reference: str) -> Non
     assert [a.answer for a in lineage.answers] == [answer.id]
 
 
+@pytest.mark.parametrize("typed", ["Bücher/Öfen.md", "Bu\u0308cher/O\u0308fen.md"])
+@pytest.mark.parametrize("stored", ["/docs/Bücher/Öfen.md", "/docs/Bu\u0308cher/O\u0308fen.md"])
+def test_a_name_is_known_in_either_form_of_unicode_also_once_it_is_deleted(
+    world: World, stored: str, typed: str
+) -> None:
+    world.put({stored: DOCUMENTS[KILN].replace("kiln", "furnace")})
+    world.assistant().answer("When is the furnace fired?")
+    assert trace_document(world.store, typed).source == stored
+    world.store.features.delete([document_id(stored)])
+    for name in (typed, f"/docs/{typed}"):
+        lineage = trace_document(world.store, name)
+        assert (lineage.source, lineage.state) == (stored, "deleted")
+
+
 def test_an_unknown_or_ambiguous_document_is_an_error(world: World) -> None:
     with pytest.raises(DocumentNotFound, match=r"kiln\.md"):
         trace_document(world.store, "kilm.md")
