@@ -367,6 +367,8 @@ class Answer(Value):
 
     ``asked`` is the question as it was understood without the conversation around it; empty where
     that is the question itself. ``key`` is the id of the API key that asked; empty where none did.
+    ``history`` is what was said before, after the answer ``previous`` if it goes on from one; None
+    where that was not to be kept, so that none can go on from this one.
     """
 
     id: str
@@ -374,6 +376,8 @@ class Answer(Value):
     question: str
     asked: str = ""
     key: str = ""
+    previous: str = ""
+    history: tuple[Message, ...] | None = None
     text: str
     citations: tuple[Citation, ...]
     passages: tuple[Passage, ...]

@@ -26,6 +26,7 @@ _KEPT = ("/v1/documents", "/v1/feedback")  # what is given there lasts
 #: What a key for certain collections may use; each of these keeps to them itself.
 _WITHIN_COLLECTIONS = (
     "/v1/chat/completions",
+    "/v1/responses",
     "/v1/search",
     "/v1/sources/",
     "/v1/embeddings",

@@ -25,7 +25,16 @@ from fti.app.service.guard import Guard
 from fti.app.service.http_errors import body, body_of, headers_of, status_of
 from fti.app.service.openapi import described
 from fti.app.service.public_names import PublicNames
-from fti.app.service.routes import chat, documents, health, models, records, registry, retrieval
+from fti.app.service.routes import (
+    chat,
+    documents,
+    health,
+    models,
+    records,
+    registry,
+    responses,
+    retrieval,
+)
 from fti.app.service.service_config import ServiceConfig
 from fti.app.service.sites import require_named
 from fti.app.service.static_pages import PAGES, WEB
@@ -36,7 +45,7 @@ from fti.store.errors import FtiError
 
 log = structlog.get_logger("fti.api")
 _SHOWN = 100  # characters of a path that there is not
-_PARTS = (chat, models, retrieval, records, documents, registry, health)
+_PARTS = (chat, responses, models, retrieval, records, documents, registry, health)
 
 
 def create_app(

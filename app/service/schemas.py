@@ -7,6 +7,7 @@ change the meaning of an answer (``n`` above 1, tools) is refused.
 from __future__ import annotations
 
 import secrets
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
@@ -22,7 +23,7 @@ class Lenient(BaseModel):
 
 
 StopStrings = str | list[str]
-_MOST_MESSAGES = 256  # of a conversation; older ones are left out
+MOST_MESSAGES = 256  # of a conversation; older ones are left out
 _MOST_STOPS, _LONGEST_STOP = 16, 200
 _MOST_TEXTS, _LONGEST_TEXT = 256, 100_000
 _MOST_CONDITIONS = 32
@@ -49,12 +50,7 @@ class ChatMessage(Lenient):
             return content
         if not isinstance(content, list):
             raise ValueError("is neither a text nor a list of text parts")
-        for number, part in enumerate(content):
-            kind = part.get("type") if isinstance(part, dict) else type(part).__name__
-            if kind != "text":
-                raise ValueError(f"part {number} is {kind!r}; only text parts are read")
-            if not isinstance(part.get("text"), str):
-                raise ValueError(f"part {number} has no text")
+        require_text_parts(content, ("text",))
         return content
 
     def plain(self) -> str:
@@ -62,6 +58,67 @@ class ChatMessage(Lenient):
         if isinstance(self.content, list):
             return "".join(part.text for part in self.content)
         return self.content or ""
+
+
+def require_text_parts(parts: list[Any], kinds: Sequence[str], *, where: str = "") -> None:
+    """Refuse a message with another part than texts, naming it.
+
+    Raises:
+        ValueError: there is one.
+    """
+    for number, part in enumerate(parts):
+        kind = part.get("type") if isinstance(part, dict) else type(part).__name__
+        if kind not in kinds:
+            raise ValueError(f"part {number} {where}is {kind!r}; only text parts are read")
+        if not isinstance(part.get("text"), str):
+            raise ValueError(f"part {number} {where}has no text")
+
+
+def content_text(content: str | list[Any]) -> str:
+    """A content of text parts as one text."""
+    return content if isinstance(content, str) else "".join(part["text"] for part in content)
+
+
+def refuse_tools(tools: Any, choice: Any, named: str) -> Any:
+    """Tools that a client offers, where it says that none is to be called.
+
+    Raises:
+        ValueError: it does not say so.
+    """
+    if tools and choice != "none":
+        raise ValueError(f"cannot be called here: leave them out, or send {named} 'none'")
+    return tools
+
+
+class SamplingFields(Lenient):
+    """How a request says that tokens are chosen."""
+
+    temperature: float | None = Field(
+        default=None, ge=0, le=2, description="0 is greedy; without one, as configured."
+    )
+    top_p: float | None = Field(
+        default=None, ge=0, le=1, description="Matters at temperatures above 0."
+    )
+
+    def sampled(
+        self, default: Sampling, *, seed: int | None, max_tokens: int | None, stop: Sequence[str]
+    ) -> Sampling:
+        """How this answer's tokens are chosen; what the request leaves open is as in ``default``.
+
+        A sampled answer without a seed gets one of its own, so that asking again gives another
+        answer and the log can repeat each.
+        """
+        temperature = default.temperature if self.temperature is None else self.temperature
+        if seed is None:
+            seed = secrets.randbits(31) if temperature > 0 else default.seed
+        return Sampling(
+            temperature=temperature,
+            # 0 stands for the likeliest token alone, which the smallest share gives.
+            top_p=default.top_p if self.top_p is None else max(self.top_p, 1e-6),
+            seed=seed,
+            max_tokens=max_tokens or default.max_tokens,
+            stop=tuple(dict.fromkeys(stop)),
+        )
 
 
 class StreamOptions(Lenient):
@@ -83,11 +140,11 @@ class ResponseFormat(Lenient):
         return kind
 
 
-class ChatRequest(Lenient):
+class ChatRequest(SamplingFields):
     """Body of ``POST /v1/chat/completions``.
 
-    ``system`` turns are accepted and not used: the wording around a question belongs to the
-    model's contract, so that serving cannot differ from training.
+    ``system`` turns are accepted, and only the plain model is told them: the wording around a
+    question belongs to the model's contract otherwise, so that serving cannot differ from training.
     """
 
     model: str | None = Field(
@@ -95,13 +152,7 @@ class ChatRequest(Lenient):
     )
     messages: list[ChatMessage] = Field(
         min_length=1,
-        description=f"Of more than {_MOST_MESSAGES} the oldest are left out, as are tools' turns.",
-    )
-    temperature: float | None = Field(
-        default=None, ge=0, le=2, description="0 is greedy; without one, as configured."
-    )
-    top_p: float | None = Field(
-        default=None, ge=0, le=1, description="Matters at temperatures above 0."
+        description=f"Of more than {MOST_MESSAGES} the oldest are left out, as are tools' turns.",
     )
     seed: int | None = Field(
         default=None, ge=-(2**63), lt=2**63, description="Without one, each sample is another."
@@ -135,7 +186,7 @@ class ChatRequest(Lenient):
         if not isinstance(messages, list):
             return messages
         used = [m for m in messages if not (isinstance(m, dict) and m.get("role") in _UNUSED_ROLES)]
-        return used[-_MOST_MESSAGES:]
+        return used[-MOST_MESSAGES:]
 
     @field_validator("max_tokens", "max_completion_tokens", mode="before")
     @classmethod
@@ -162,9 +213,7 @@ class ChatRequest(Lenient):
     @classmethod
     def _not_called(cls, tools: Any, info: ValidationInfo) -> Any:
         choice = "tool_choice" if info.field_name == "tools" else "function_call"
-        if tools and info.data.get(choice) != "none":
-            raise ValueError(f"cannot be called here: leave them out, or send {choice} 'none'")
-        return tools
+        return refuse_tools(tools, info.data.get(choice), choice)
 
     @field_validator("logprobs", "logit_bias", "presence_penalty", "frequency_penalty")
     @classmethod
@@ -179,35 +228,26 @@ class ChatRequest(Lenient):
         return self.stream_options is not None and self.stream_options.include_usage
 
     def sampling(self, default: Sampling) -> Sampling:
-        """How this answer's tokens are chosen; what the request leaves open is as in ``default``.
-
-        A sampled answer without a seed gets one of its own, so that asking again gives another
-        answer and the log can repeat each.
-        """
-        temperature = default.temperature if self.temperature is None else self.temperature
-        seed = self.seed
-        if seed is None:
-            seed = secrets.randbits(31) if temperature > 0 else default.seed
-        stop = [self.stop] if isinstance(self.stop, str) else self.stop or ()
-        return Sampling(
-            temperature=temperature,
-            # 0 stands for the likeliest token alone, which the smallest share gives.
-            top_p=default.top_p if self.top_p is None else max(self.top_p, 1e-6),
-            seed=seed,
-            max_tokens=self.max_completion_tokens or self.max_tokens or default.max_tokens,
-            stop=tuple(dict.fromkeys(stop)),
+        """How this answer's tokens are chosen; what the request leaves open is as in default."""
+        return self.sampled(
+            default,
+            seed=self.seed,
+            max_tokens=self.max_completion_tokens or self.max_tokens,
+            stop=[self.stop] if isinstance(self.stop, str) else self.stop or (),
         )
 
-    def conversation(self) -> tuple[str, tuple[Message, ...]]:
-        """The question (the last turn, when it is a user's) and the turns before it."""
-        turns = [
+    def system(self) -> str:
+        """What the caller would have a model told."""
+        told = [m.plain().strip() for m in self.messages if m.role in ("system", "developer")]
+        return "\n\n".join(filter(None, told))
+
+    def turns(self) -> tuple[Message, ...]:
+        """The turns of user and assistant, the last of which asks."""
+        return tuple(
             Message(role=m.role, content=m.plain())
             for m in self.messages
             if m.role == "user" or m.role == "assistant"
-        ]
-        if not turns or turns[-1].role != "user":
-            return "", ()
-        return turns[-1].content, tuple(turns[:-1])
+        )
 
 
 class FeedbackRequest(Lenient):

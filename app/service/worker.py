@@ -18,7 +18,7 @@ from starlette.requests import ClientDisconnect, Request
 from fti.app.service.answerers import Answerers, Held
 from fti.app.service.counters import Metrics
 from fti.app.service.service_config import ServiceConfig
-from fti.pipelines.inference.answering.answer import AnswerEvent
+from fti.pipelines.inference.answering.answer import AnswerEvent, AnswerStream
 from fti.store.errors import InputError, Overloaded, TimedOut
 from fti.store.types import Message, Sampling
 
@@ -65,6 +65,9 @@ class Worker:
         sampling: Callable[[Sampling], Sampling] = lambda configured: configured,
         collections: Sequence[str] = (),
         key: str = "",
+        system: str = "",
+        previous: str = "",
+        kept: Sequence[Message] | None = None,
     ) -> AsyncIterator[AnswerEvent]:
         """The events of one answer, when the model is free.
 
@@ -75,6 +78,9 @@ class Worker:
             sampling: how tokens are chosen, given how that is configured.
             collections: all that may be answered from; none: the whole store.
             key: id of the API key that asks.
+            system: what the caller would have the model told; only the plain model is.
+            previous: id of the answer that this one goes on from.
+            kept: turns to keep with the answer; None: no other goes on from it.
 
         Raises:
             ModelNotFound: nothing is served under the name.
@@ -87,30 +93,24 @@ class Worker:
         except BaseException:
             self.answerers.give_back(held)
             raise
-        made = self._made(held, question, history, sampling, collections, key)
+        answer = held.assistant.stream(
+            question,
+            history,
+            sampling=sampling(held.assistant.sampling),
+            collections=collections,
+            key=key,
+            system=system,
+            previous=previous,
+            kept=kept,
+        )
+        made = self._made(held, answer)
         async with aclosing(made) as events:
             async for event in events:
                 yield event
 
-    async def _made(
-        self,
-        held: Held,
-        question: str,
-        history: Sequence[Message],
-        sampling: Callable[[Sampling], Sampling],
-        collections: Sequence[str],
-        key: str,
-    ) -> AsyncGenerator[AnswerEvent, None]:
+    async def _made(self, held: Held, answer: AnswerStream) -> AsyncGenerator[AnswerEvent, None]:
         loop = asyncio.get_running_loop()
         queue: asyncio.Queue[AnswerEvent | TimedOut | None] = asyncio.Queue()
-        assistant = held.assistant
-        answer = assistant.stream(
-            question,
-            history,
-            sampling=sampling(assistant.sampling),
-            collections=collections,
-            key=key,
-        )
 
         def work() -> None:
             with answer:
@@ -122,7 +122,7 @@ class Worker:
             # Looked at even where nobody is left to be told.
             error = None if ended.cancelled() else ended.exception()
             if error is not None and not isinstance(error, InputError):
-                self._metrics.failed(assistant.model)
+                self._metrics.failed(held.assistant.model)
             self._turns.release()
             self.answerers.give_back(held)
             queue.put_nowait(None)

@@ -25,7 +25,7 @@ from fti.store.files.atomic import (
 )
 from fti.store.files.combining import Combining
 from fti.store.files.layout import Layout
-from fti.store.types import Answer, Correction, Feedback, Review, Value, now
+from fti.store.types import Answer, Correction, Feedback, Message, Review, Value, now
 
 _ID = re.compile(r"a-([0-9]{8})-[0-9a-f]{12}")
 _Line = TypeVar("_Line", bound=Value)
@@ -95,6 +95,36 @@ class AnswerLog:
             f"There is no answer {answer_id!r}.",
             hint=f"The newest are: {recent}." if recent else "No answer was logged yet.",
         )
+
+    def conversation(
+        self, answer_id: str, *, visible: Visible = everybodys, limit: int = 256
+    ) -> tuple[Message, ...]:
+        """What was said up to an answer and with it, oldest first.
+
+        Args:
+            answer_id: the last answer.
+            visible: as for ``get``.
+            limit: of so many turns; older ones are left out.
+
+        Raises:
+            AnswerNotFound: it was not logged, or not to be gone on from; or one before it is gone.
+        """
+        turns: list[Message] = []
+        following = answer_id
+        while following and len(turns) < limit:
+            answer = self.get(following, visible=visible)
+            if answer.history is None:
+                raise AnswerNotFound(
+                    f"The answer {following!r} was not kept to be gone on from.",
+                    hint="Send the earlier turns themselves, or ask with store.",
+                )
+            turns[:0] = [
+                *answer.history,
+                Message(role="user", content=answer.question),
+                Message(role="assistant", content=answer.text),
+            ]
+            following = answer.previous
+        return tuple(turns[-limit:])
 
     def many(self, answer_ids: Iterable[str]) -> Mapping[str, Answer]:
         """Those of the answers that the log holds, by id; reads each day's file once."""

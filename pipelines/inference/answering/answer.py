@@ -137,6 +137,8 @@ class _Draft:
     span: Span = INVALID_SPAN
     collections: tuple[str, ...] = ()
     key: str = ""  # of whoever asks
+    previous: str = ""  # the answer that this one goes on from
+    kept: tuple[Message, ...] | None = None  # turns that are logged with it
 
     def event(
         self,
@@ -317,6 +319,9 @@ class Assistant:
         sampling: Sampling | None = None,
         collections: Sequence[str] = (),
         key: str = "",
+        system: str = "",
+        previous: str = "",
+        kept: Sequence[Message] | None = None,
     ) -> AnswerStream:
         """Answer piece by piece.
 
@@ -333,6 +338,11 @@ class Assistant:
             sampling: how tokens are chosen; None means as configured.
             collections: all that may be answered from; none: the whole store.
             key: id of the API key that asks, for the log; empty where none does.
+            system: what the caller would have the model told. It is not: the wording around a
+                question is the contract's. See ``plain.PlainAssistant``.
+            previous: id of the answer that this one goes on from, for the log.
+            kept: turns of the history to keep with the answer, so that another can go on from it;
+                None: none can.
 
         Raises, at the first event:
             EmptyQuestion, QuestionTooLong: the question cannot be answered.
@@ -343,6 +353,8 @@ class Assistant:
         draft = self._draft(plain(question), turns, run_id, sampling)
         draft.collections = tuple(collections)
         draft.key = key
+        draft.previous = previous
+        draft.kept = None if kept is None else tuple(kept)
         return AnswerStream(self._events(draft, turns, cancel), cancel)
 
     def answer_many(
@@ -673,6 +685,8 @@ class Assistant:
             question=draft.question,
             asked="" if draft.asked == draft.question else draft.asked,
             key=draft.key,
+            previous=draft.previous,
+            history=draft.kept,
             text=parsed.text,
             citations=citations(parsed, draft.passages),
             passages=draft.passages,
