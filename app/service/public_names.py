@@ -119,7 +119,8 @@ class PublicNames:
         for root in (str(self._store.layout.root), *self._store.layout.former_roots()):
             # LanceDB's core writes absolute paths without the first slash.
             text = text.replace(f"{root}/", "").replace(f"{root[1:]}/", "")
-            text = re.sub(rf"{re.escape(root)}(?![\w-])", lambda _, r=root: Path(r).name, text)
+            shown = Path(root).name.replace("\\", r"\\")
+            text = re.sub(rf"{re.escape(root)}(?![\w-])", shown, text)
         return _PATH.sub(self._shortened, text)
 
     def told_all(self, value: Any) -> Any:
