@@ -16,7 +16,11 @@ from fti.store.types import Answer
 router = APIRouter(prefix="/v1", tags=["chat"])
 
 
-@router.post("/chat/completions", response_model=None)
+@router.post(
+    "/chat/completions",
+    response_model=None,
+    responses={200: {"model": schemas.Completion, "description": "The answer."}},
+)
 async def chat(
     asked: schemas.ChatRequest,
     request: Request,

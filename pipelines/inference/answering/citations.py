@@ -107,18 +107,11 @@ def attribution(text: str, passages: Sequence[Passage]) -> int | None:
 
 
 def citations(parsed: ParsedResponse, passages: Sequence[Passage]) -> tuple[Citation, ...]:
-    """What each marker of an understood response points at.
-
-    A marker's claim is the text before it, back to the marker before that; markers that follow one
-    another share a claim.
-    """
+    """What each marker of an understood response points at."""
     found = []
-    claim_start = previous_end = 0
-    for number, (start, end) in zip(parsed.markers, parsed.spans, strict=True):
-        if parsed.text[previous_end:start].strip():
-            claim_start = previous_end
+    said = claims(parsed.text, parsed.spans)
+    for number, (start, end), claim in zip(parsed.markers, parsed.spans, said, strict=True):
         passage = passages[number - 1]
-        claim = _without_markers(parsed, claim_start, start)
         found.append(
             Citation(
                 marker=number,
@@ -131,17 +124,32 @@ def citations(parsed: ParsedResponse, passages: Sequence[Passage]) -> tuple[Cita
                 quote=shared_stretch(claim, passage.text),
             )
         )
-        previous_end = end
     return tuple(found)
 
 
-def _without_markers(parsed: ParsedResponse, start: int, end: int) -> str:
+def claims(text: str, markers: Sequence[tuple[int, int]]) -> list[str]:
+    """What each of the markers, which stand at these places of an answer, is there for.
+
+    That is the text before it, back to the marker before that; markers that follow one another
+    share a claim.
+    """
+    found = []
+    claim_start = previous_end = 0
+    for start, end in markers:
+        if text[previous_end:start].strip():
+            claim_start = previous_end
+        found.append(_without_markers(text, markers, claim_start, start))
+        previous_end = end
+    return found
+
+
+def _without_markers(text: str, markers: Sequence[tuple[int, int]], start: int, end: int) -> str:
     pieces, at = [], start
-    for marker_start, marker_end in parsed.spans:
+    for marker_start, marker_end in markers:
         if start <= marker_start < end:
-            pieces.append(parsed.text[at:marker_start])
+            pieces.append(text[at:marker_start])
             at = marker_end
-    pieces.append(parsed.text[at:end])
+    pieces.append(text[at:end])
     return "".join(pieces)
 
 

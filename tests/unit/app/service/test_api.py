@@ -102,6 +102,7 @@ def test_a_streamed_answer_says_the_same_as_a_whole_one(client: Client) -> None:
     last = streamed[-1]
     assert last["choices"][0]["finish_reason"] == "stop"
     assert last["sources"] == whole["sources"]
+    assert (last["abstained"], last["nearest"]) == (False, None)
     notes = [c["choices"][0]["delta"].get("annotations") for c in streamed]
     assert whole["choices"][0]["message"]["annotations"] in notes
     assert len({chunk["id"] for chunk in streamed}) == 1
@@ -110,6 +111,7 @@ def test_a_streamed_answer_says_the_same_as_a_whole_one(client: Client) -> None:
 def test_a_question_that_the_documents_do_not_answer_is_refused_openly(client: Client) -> None:
     answer = post(client, body("xylophone zeppelin quasar")).json()
     assert answer["abstained"] is True
+    assert answer["nearest"] is None or answer["nearest"]["words"] == []
     assert answer["choices"][0]["message"]["annotations"] == []
 
 
@@ -145,6 +147,9 @@ def test_a_citation_leads_to_its_passage_with_the_quote_marked_even_after_a_chan
     assert source["before"] == "Members come early.\n\n"
     assert source["after"] == "\n\nNobody waits."
     assert source["standing"] == "stands"
+    ((sentence,), marked) = source["evidence"], source["evidence"][0]["words"]
+    assert source["text"][sentence["start"] : sentence["end"]] == source["text"]
+    assert [source["text"][w["start"] : w["end"]] for w in marked] == ["noon, they say"]
     add_document(store, "/handbook/ferry.md", "Ferry", "The ferry was sold.")
     changed = client.get(path).json()
     assert (changed["standing"], changed["text"]) == ("changed", source["text"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 from pydantic import ValidationError
 
 from fti.app.service import schemas
+from fti.store.page_starts import PAGE
 from fti.store.types import Answer, Citation, ModelIdentity, Passage, Sampling, Usage
 
 ASKED = [{"role": "user", "content": "When?"}]
@@ -160,6 +162,42 @@ def test_sources_name_every_shown_passage_and_every_quote_of_a_cited_one() -> No
     assert (second["marker"], second["cited"]) == (2, True)
     assert second["quotes"] == ["at nine", "at five"]
     assert second["document"] == "/docs/2.md"
+
+
+def test_sources_say_which_sentences_carry_the_answer_and_which_words_of_them() -> None:
+    first, second = schemas.extras(ANSWER, "http://host/")["sources"]
+    assert first["evidence"] == []
+    text = second["text"]
+    assert [
+        (text[e["start"] : e["end"]], [text[w["start"] : w["end"]] for w in e["words"]])
+        for e in second["evidence"]
+    ] == [("It opens at nine.", ["at nine"]), ("It closes at five.", ["five"])]
+
+
+def test_sources_say_the_page_that_a_passage_stands_on() -> None:
+    paged = passage(1).model_copy(update={"metadata": {PAGE: "3-4"}})
+    body = schemas.passage_body(paged, "http://host/")
+    assert body["page"] == "3-4"
+    assert schemas.passage_body(passage(2), "http://host/")["page"] == ""
+
+
+def test_a_refusal_says_what_came_nearest_and_an_answer_does_not() -> None:
+    assert schemas.extras(ANSWER, "http://host/")["nearest"] is None
+    refusal = ANSWER.model_copy(
+        update={"question": "When does it close?", "citations": (), "abstained": True}
+    )
+    nearest = schemas.extras(refusal, "http://host/")["nearest"]
+    text = passage(1).text
+    assert nearest["marker"] == 1
+    assert text[nearest["start"] : nearest["end"]] == "It closes at five."
+    assert [text[w["start"] : w["end"]] for w in nearest["words"]] == ["closes"]
+
+
+@pytest.mark.parametrize("abstained", [False, True])
+def test_an_answer_is_what_the_api_describes(abstained: bool) -> None:
+    answer = ANSWER.model_copy(update={"abstained": abstained})
+    body = schemas.completion(answer, "http://host/")
+    schemas.Completion.model_validate_json(json.dumps(body), strict=True)
 
 
 @pytest.mark.parametrize(
