@@ -142,6 +142,19 @@ def test_a_row_of_a_table_comes_with_the_names_of_its_columns() -> None:
     assert marked(answer) == [[("Thickest ply | 9 mm | 4 mm |", ["9 mm"])]]
 
 
+def test_a_sentence_is_whole_where_the_document_breaks_its_lines() -> None:
+    text = (
+        "Tea is free.\nThe steel sink in the finishing room drains to a tank that\n"
+        "holds 400 litres and is pumped out on Fridays.\nBowls are washed."
+    )
+    answer = answered("How much does the tank hold?", "400 litres [1]", text)
+    assert marked(answer) == [[(text[13:-18], ["400 litres"])]]
+    # The fields of a record are no sentence.
+    record = "name: " + "x" * 60 + "\nprice: 4 euros\nunit: month"
+    answer = answered("What does it cost?", "4 euros [1]", record)
+    assert marked(answer) == [[("price: 4 euros", ["4 euros"])]]
+
+
 def test_scripts_without_spaces_are_marked_too() -> None:
     answer = answered("いつ開きますか。", "土曜日の九時 [1]", "工房は土曜日の九時に開きます。")
     assert marked(answer) == [[("工房は土曜日の九時に開きます。", ["土曜日の九時"])]]
