@@ -1,18 +1,24 @@
-// The documents of the store: add, watch them being read, remove.
+// The documents of the store: add, by a button or by dropping them anywhere on the page; remove.
 
-import { Refused, documents, job, remove, upload } from "./service.js";
-import { $, count, make, makeButton } from "./view.js";
+import { documents, remove } from "./service.js";
+import { said, setUp as setUpUploads } from "./uploads.js";
+import { $, count, make, makeSureButton } from "./view.js";
 
 const PAGE = 100;
-const LOOK_AGAIN_MS = 500;
-const UNREACHABLE = "The service cannot be reached.";
+const HASH = "#documents"; // the address by which other pages lead here
 const STATES = { indexed: "", empty: "nothing to index", failed: "could not be read" };
-const said = (error) => (error instanceof Refused ? error.message : UNREACHABLE);
-const wait = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
 // `announce` tells people who do not see the page; `changed` is called when the store has changed.
 export function setUp({ announce, changed }) {
+  const dialog = $("documents");
   let shown = 0;
+  const addAll = setUpUploads({
+    announce,
+    added: async () => {
+      changed();
+      await list();
+    },
+  });
 
   async function list(from = 0) {
     try {
@@ -36,25 +42,19 @@ export function setUp({ announce, changed }) {
     const item = make("li", "document");
     const state = STATES[document.state] || count(document.chunks, "passage");
     const about = document.reason ? `${state}: ${document.reason}` : state;
-    const sure = makeButton("Remove", "quiet", async () => {
-      if (sure.textContent === "Remove") {
-        sure.textContent = "Really remove?";
-        sure.addEventListener("blur", () => { sure.textContent = "Remove"; }, { once: true });
-        return;
-      }
-      sure.disabled = true;
+    const sure = makeSureButton("Remove", `Remove ${document.title}`, async (button) => {
+      button.disabled = true;
       try {
         await remove(document.id);
         item.remove();
         announce(`${document.title} was removed.`);
         changed();
       } catch (error) {
-        sure.disabled = false;
+        button.disabled = false;
         tell(said(error));
       }
       $("documents-title").focus();
     });
-    sure.setAttribute("aria-label", `Remove ${document.title}`);
     const text = make("div");
     text.append(make("p", "title", document.title), make("p", "where", `${document.name} · ${about}`));
     text.lastChild.title = document.source;
@@ -63,67 +63,57 @@ export function setUp({ announce, changed }) {
     return item;
   }
 
-  async function add(file) {
-    const item = make("li", "document");
-    const bar = make("progress");
-    const state = make("p", "where", "Sending…");
-    bar.max = 1;
-    bar.value = 0;
-    bar.setAttribute("aria-label", `Sending ${file.name}`);
-    const text = make("div");
-    text.append(make("p", "title", file.name), state, bar);
-    item.append(text);
-    $("uploads").prepend(item);
-    try {
-      let doing = await upload(file, (share) => { bar.value = share; });
-      bar.removeAttribute("value"); // how long reading takes is not known
-      bar.setAttribute("aria-label", `Reading ${file.name}`);
-      while (doing.state === "queued" || doing.state === "running") {
-        state.textContent = doing.state === "queued" ? "Waiting…" : "Being read…";
-        await wait(LOOK_AGAIN_MS);
-        doing = await job(doing.id);
-      }
-      if (doing.state === "failed") throw new Refused(doing.reason, 0);
-      state.textContent = doing.chunks ? `Added, ${count(doing.chunks, "passage")}`
-        : `Nothing to index: ${doing.reason}`;
-      announce(`${file.name} was added.`);
-      changed();
-      await list();
-    } catch (error) {
-      item.classList.add("bad");
-      state.textContent = said(error);
-      announce(`${file.name} could not be added: ${said(error)}`);
-    } finally {
-      bar.remove();
-    }
-  }
-
-  const addAll = (files) => { for (const file of files) add(file); };
-
   function open() {
-    $("documents").showModal();
+    if (dialog.open) return;
+    dialog.showModal();
     $("documents-title").focus();
     // What was listed before may be gone, and must not be pressed while the list is fetched anew.
     $("documents-list").replaceChildren();
     list();
   }
 
-  $("open-documents").addEventListener("click", open);
+  const openIfMeant = () => { if (location.hash === HASH) open(); };
+
+  addEventListener("hashchange", openIfMeant);
   $("add-first").addEventListener("click", open);
-  $("documents-close").addEventListener("click", () => $("documents").close());
+  $("documents-close").addEventListener("click", () => dialog.close());
+  dialog.addEventListener("close", () => {
+    if (location.hash === HASH) history.replaceState(null, "", location.pathname);
+  });
   $("documents-more").addEventListener("click", () => list(shown));
   $("files").addEventListener("change", () => {
-    addAll($("files").files);
+    addAll([...$("files").files]);
     $("files").value = "";
   });
-  $("drop").addEventListener("dragover", (event) => {
+
+  // A file may be dropped anywhere; what is no file is none of ours.
+  const holdsFiles = (event) => event.dataTransfer?.types.includes("Files");
+  const over = (is) => document.documentElement.classList.toggle("dropping", is);
+  addEventListener("dragover", (event) => {
+    if (!holdsFiles(event)) return;
     event.preventDefault();
-    $("drop").classList.add("over");
+    over(true);
   });
-  $("drop").addEventListener("dragleave", () => $("drop").classList.remove("over"));
-  $("drop").addEventListener("drop", (event) => {
+  addEventListener("dragleave", (event) => {
+    if (!event.relatedTarget) over(false); // the window was left
+  });
+  addEventListener("drop", (event) => {
+    if (!holdsFiles(event)) return;
     event.preventDefault();
-    $("drop").classList.remove("over");
-    addAll(event.dataTransfer.files);
+    over(false);
+    for (const other of document.querySelectorAll("dialog[open]")) {
+      if (other !== dialog) other.close();
+    }
+    // A folder looks like a file here, and cannot be read as one.
+    const entries = [...event.dataTransfer.items].map((item) => item.webkitGetAsEntry?.());
+    const files = [...event.dataTransfer.files];
+    const folders = files.filter((_, place) => entries[place]?.isDirectory);
+    open();
+    addAll(files.filter((file) => !folders.includes(file)));
+    if (folders.length) {
+      const names = folders.map(({ name }) => name).join(", ");
+      tell(`Folders are not taken here (${names}): drop the files in them, or run fti ingest.`);
+    }
   });
+  openIfMeant();
 }

@@ -150,7 +150,5 @@ $("answer-form").addEventListener("submit", (event) => {
 });
 addEventListener("popstate", () => asked() && showAnswer(asked()));
 
-const theme = sessionStorage.getItem("theme");
-if (theme) document.documentElement.dataset.theme = theme;
 await showAll();
 if (asked()) showAnswer(asked());

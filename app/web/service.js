@@ -1,6 +1,8 @@
 // What the page asks of the service.
 
-let key = sessionStorage.getItem("key") ?? "";
+import { recall, remember } from "./memory.js";
+
+let key = recall("session", "key") ?? "";
 
 export class Refused extends Error {
   constructor(message, status, code = "") {
@@ -12,7 +14,7 @@ export class Refused extends Error {
 
 export function useKey(value) {
   key = value;
-  sessionStorage.setItem("key", value);
+  remember("session", "key", value);
 }
 
 const refusal = (body, status) => new Refused(

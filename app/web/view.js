@@ -1,7 +1,8 @@
-// How answers and sources look. All text is set as text; nothing that a document, a model or a
-// person says becomes HTML.
+// How questions, answers and their sources look. All text is set as text; nothing that a document,
+// a model or a person says becomes HTML.
 
-import { STANDING, make, passageNodes, quotedNodes } from "./passage.js";
+import { evidenceList, placeOf } from "./evidence.js";
+import { STANDING, headings, make, pageOf, passageNodes } from "./passage.js";
 import { source as fetchSource } from "./service.js";
 
 export { make };
@@ -14,8 +15,21 @@ export function makeButton(text, className, act) {
   return button;
 }
 
-const fileName = (path) => path.split("/").pop() || path;
 export const count = (n, noun) => `${n.toLocaleString("en")} ${noun}${n === 1 ? "" : "s"}`;
+
+// A button that asks once more before it does what cannot be undone.
+export function makeSureButton(text, label, act) {
+  const button = makeButton(text, "quiet", () => {
+    if (button.textContent === text) {
+      button.textContent = `Really ${text.toLowerCase()}?`;
+      button.addEventListener("blur", () => { button.textContent = text; }, { once: true });
+    } else {
+      act(button);
+    }
+  });
+  button.setAttribute("aria-label", label);
+  return button;
+}
 
 // A question and the place of its answer at the end of the conversation.
 export class Turn {
@@ -45,19 +59,20 @@ export class Turn {
   }
 
   // The whole answer, its citations and what it rests on.
-  finish(content, event, annotations, actions) {
+  finish({ content, event, annotations }, actions) {
     following(() => {
       const sources = event.sources ?? [];
       this.answer.className = event.abstained ? "answer abstained" : "answer";
       this.state.textContent = event.abstained ? "Not answered by the documents" : "";
       this.text.replaceChildren(...withCitations(content, annotations, sources));
-      this.answer.append(...sourceLists(sources, event.abstained), actions);
+      this.answer.append(...rest(event, sources), actions);
     });
   }
 
-  end(kind, message, ...more) {
+  end(kind, message, content, ...more) {
     following(() => {
       this.answer.className = `answer ${kind}`;
+      this.text.textContent = content;
       this.state.textContent = message;
       this.answer.append(...more);
     });
@@ -90,47 +105,53 @@ function withCitations(content, annotations, sources) {
   return parts;
 }
 
-function sourceLists(sources, abstained) {
+// What an answer rests on, and, folded, whatever else was read for it.
+function rest({ abstained, nearest }, sources) {
+  const open = (number) => openSource(sources, number);
   const cited = sources.filter((source) => source.cited);
-  const others = sources.filter((source) => !source.cited);
-  const lists = [];
-  if (cited.length) lists.push(sourceList("Sources", cited, sources));
+  const shown = abstained && nearest ? nearest.marker : 0;
+  const others = sources.filter(({ cited, marker }) => !cited && marker !== shown);
+  const parts = [];
+  if (cited.length) parts.push(evidenceList("Sources", cited, open));
+  if (shown) {
+    const source = { ...sources[shown - 1], evidence: [nearest] };
+    const label = "What came nearest in the documents";
+    parts.push(make("h3", "label", label), evidenceList(label, [source], open));
+  } else if (!abstained && !cited.length && sources.length) {
+    parts.push(make("p", "notice", "This answer names no passage that it rests on."));
+  }
   if (others.length) {
     const more = make("details");
-    const label = abstained ? `${count(others.length, "passage")} looked at`
-      : `${count(others.length, "other passage")} read`;
-    more.append(make("summary", "", label), sourceList(label, others, sources));
-    lists.push(more);
+    const label = `${count(others.length, cited.length || shown ? "other passage" : "passage")} read`;
+    const list = make("ul", "sources");
+    list.setAttribute("aria-label", label);
+    list.append(...others.map((source) => {
+      const button = makeButton("", "place", () => open(source.marker));
+      button.append(make("span", "number", source.marker), placeOf(source));
+      const item = make("li");
+      item.append(button);
+      return item;
+    }));
+    more.append(make("summary", "", label), list);
+    parts.push(more);
   }
-  return lists;
+  return parts;
 }
 
-function sourceList(label, shown, all) {
-  const list = make("ul", "sources");
-  list.setAttribute("aria-label", label);
-  for (const source of shown) {
-    const open = makeButton("", "source", () => openSource(all, source.marker));
-    open.append(make("span", "number", source.marker), make("span", "title", source.title),
-      make("span", "where", fileName(source.document)));
-    const item = make("li");
-    item.append(open);
-    list.append(item);
-  }
-  return list;
-}
-
-// The source's passage with the stretches that the answer repeats marked: at once as the answer
-// carries it, then within what stands around it in the document.
+// The source's passage with the words marked that carry the answer: at once as the answer carries
+// it, then within what stands around it in the document.
 async function openSource(sources, number) {
   const source = sources[number - 1];
   const passage = $("source-text");
+  const [title, ...path] = headings(source);
   $("source-number").textContent =
     `Source ${number} of ${sources.length}${source.cited ? "" : ", not cited"}`;
-  $("source-title").textContent = source.title;
-  $("source-section").textContent = source.section.filter((s) => s !== source.title).join(" › ");
+  $("source-title").textContent = title ?? "";
+  $("source-section").textContent = [path.join(" › "), pageOf(source)].filter(Boolean).join(" · ");
   $("source-where").textContent = `${source.document}, characters ${source.start}–${source.end}`;
+  $("source-link").href = pathOf(source.url);
   $("source-standing").hidden = true;
-  passage.replaceChildren(...quotedNodes(source.text, source.quotes));
+  passage.replaceChildren(...passageNodes(source));
   $("source-previous").disabled = number === 1;
   $("source-next").disabled = number === sources.length;
   $("source-previous").onclick = () => openSource(sources, number - 1);
@@ -143,5 +164,12 @@ async function openSource(sources, number) {
   passage.replaceChildren(...passageNodes(view));
   $("source-standing").textContent = STANDING[view.standing];
   $("source-standing").hidden = !STANDING[view.standing];
-  passage.querySelector("mark")?.scrollIntoView({ block: "center" });
+  const seen = passage.querySelector("mark, .sentence") ?? passage.querySelector(".passage");
+  seen.scrollIntoView({ block: "center" });
+}
+
+// The service's own links begin with the name that it was reached by, which is here.
+function pathOf(url) {
+  const { pathname, search } = new URL(url, location.href);
+  return pathname + search;
 }

@@ -56,7 +56,8 @@ def test_an_answer_cites_a_source_that_opens_with_the_quote_marked(
         citation = answer.get_by_role("button", name="Source 1: Opening hours")
         citation.click()
         source = page.get_by_role("dialog", name="Opening hours")
-        expect(source.locator("mark")).to_have_text("The workshop opens at nine on Saturdays")
+        expect(source.locator("mark")).to_have_text("nine")
+        expect(source.locator(".sentence")).to_have_text("The workshop opens at nine on Saturdays.")
         expect(source).to_contain_text("handbook/hours.md")
         source.get_by_role("button", name="Next source").click()
         expect(page.get_by_role("dialog")).to_contain_text("Source 2")
@@ -98,8 +99,17 @@ def test_what_the_documents_do_not_answer_is_shown_as_such(
         answer = ask(open_page(base), "Who painted the workshop's ceiling?")
         expect(answer).to_contain_text("Not answered by the documents")
         expect(answer.get_by_role("button", name="Source")).to_have_count(0)
-        answer.get_by_text("3 passages looked at").click()
-        expect(answer.get_by_role("list", name="3 passages looked at")).to_be_visible()
+        nearest = answer.get_by_role("list", name="What came nearest in the documents")
+        expect(nearest.get_by_role("blockquote")).to_have_text(
+            "The workshop opens at nine on Saturdays."
+        )
+        expect(nearest.locator("mark")).to_have_text("workshop")
+        others = answer.get_by_role("list", name="2 other passages read")
+        expect(others).not_to_be_visible()
+        answer.get_by_text("2 other passages read").click()
+        expect(others).to_be_visible()
+        nearest.get_by_role("button", name="Opening hours").click()
+        expect(answer.page.get_by_role("dialog").locator("mark")).to_have_text("workshop")
 
 
 def test_a_running_answer_is_stopped_with_what_was_said_kept(
@@ -112,7 +122,7 @@ def test_a_running_answer_is_stopped_with_what_was_said_kept(
         expect(answer).to_contain_text("First words and more")
         page.get_by_role("button", name="Stop").click()
         expect(answer).to_contain_text("Stopped")
-        expect(page.get_by_role("button", name="Ask")).to_be_visible()
+        expect(page.get_by_role("button", name="Ask", exact=True)).to_be_visible()
         assert generator.cancelled.wait(10)
         expect(answer).to_contain_text("First words")
         # And with the keyboard.
@@ -232,7 +242,7 @@ def test_a_page_opened_on_an_empty_store_comes_alive_with_the_first_documents(
         expect(page.get_by_role("main")).to_contain_text("fti ingest FOLDER")
         filled_store(tmp_path / "store")
         expect(page.get_by_text("3 documents · base")).to_be_visible()
-        expect(page.get_by_role("main")).to_contain_text("name the passages they rest on")
+        expect(page.get_by_role("main")).to_contain_text("show the sentences they rest on")
         expect(ask(page, QUESTION)).to_contain_text("nine on Saturdays")
 
 
@@ -269,7 +279,7 @@ def test_characters_beyond_the_basic_plane_do_not_shift_citations(
 
 def documents(page: Page) -> Locator:
     """The dialog with the store's documents, opened."""
-    page.get_by_role("button", name="Documents").click()
+    page.get_by_role("link", name="Documents").click()
     return page.get_by_role("dialog", name="Documents")
 
 
@@ -352,31 +362,6 @@ def test_an_empty_store_is_not_asked_after_for_ever(tmp_path: Path, open_page: O
         expect(page.get_by_text("3 documents · base")).to_be_visible()
 
 
-def test_the_conversation_and_its_verdicts_outlive_a_reload_but_not_the_tab(
-    store: Store, open_page: OpenPage
-) -> None:
-    generator = Scripted()
-    with serving(create_app(assistant_over(store, generator))) as base:
-        page = open_page(base)
-        answer = ask(page, QUESTION)
-        answer.get_by_role("button", name="Helpful", exact=True).click()
-        expect(answer.get_by_role("button", name="Helpful", pressed=True)).to_be_visible()
-        page.reload()
-        expect(page.get_by_role("heading", name=QUESTION)).to_be_visible()
-        restored = page.get_by_role("article", name="Answer")
-        expect(restored).to_contain_text("At nine on Saturdays")
-        expect(restored.get_by_role("button", name="Helpful", pressed=True)).to_be_visible()
-        restored.get_by_role("button", name="Source 1").first.click()
-        expect(page.get_by_role("dialog").locator("mark")).to_be_visible()
-        page.keyboard.press("Escape")
-        expect(ask(page, "And on Mondays?")).to_contain_text("At nine")
-        asked = [m.content for m in generator.requests[-1].messages if m.role == "user"]
-        assert any(QUESTION in content for content in asked[:-1])
-        other = open_page(base)
-        expect(other.get_by_role("heading", name="What would you like")).to_be_visible()
-        expect(other.get_by_role("article")).to_have_count(0)
-
-
 def test_the_model_that_answers_can_be_chosen(store: Store, open_page: OpenPage) -> None:
     def build(ref: str) -> Any:
         made = assistant_over(store, Scripted(pieces=[f"I am {ref}"]))
@@ -388,7 +373,7 @@ def test_the_model_that_answers_can_be_chosen(store: Store, open_page: OpenPage)
         page = open_page(base)
         picker = page.get_by_role("combobox", name="Model")
         expect(picker).to_have_value("reader@champion")
-        expect(picker.locator("option").first).to_have_text("reader@champion (base)")
+        expect(picker.locator("option").first).to_have_text("reader@champion (now base)")
         picker.select_option("extractive")
         expect(ask(page, QUESTION)).to_contain_text("I am extractive")
         page.reload()
@@ -439,12 +424,12 @@ def test_a_source_shows_what_stands_around_it_and_that_its_document_changed(
         answer.get_by_role("button", name="Source 1").first.click()
         source = page.get_by_role("dialog", name="Ferry")
         expect(source).to_contain_text("Members come early.")
-        expect(source.locator("mark")).to_contain_text("The ferry leaves at noon")
+        expect(source.locator("mark")).to_contain_text("noon")
         page.keyboard.press("Escape")
         add_document(store, "/handbook/ferry.md", "Ferry", "The ferry was sold.")
         answer.get_by_role("button", name="Source 1").first.click()
         expect(source).to_contain_text("The document has changed since")
-        expect(source.locator("mark")).to_contain_text("The ferry leaves at noon")
+        expect(source.locator("mark")).to_contain_text("noon")
 
 
 def test_a_citations_link_opens_as_a_page_and_the_api_describes_itself(
@@ -456,7 +441,7 @@ def test_a_citations_link_opens_as_a_page_and_the_api_describes_itself(
         note = answer["choices"][0]["message"]["annotations"][0]["url_citation"]
         page = open_page(note["url"])
         expect(page.get_by_role("heading", name="Opening hours")).to_be_visible()
-        expect(page.locator("mark")).to_have_text("The workshop opens at nine on Saturdays")
+        expect(page.locator("mark")).to_have_text("nine")
         page.goto(f"{base}/docs")
         page.get_by_text("/v1/chat/completions").click()
         expect(page.get_by_role("cell", name="temperature", exact=True)).to_be_visible()

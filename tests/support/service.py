@@ -6,7 +6,7 @@ import contextlib
 import socket
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -49,7 +49,15 @@ HANDBOOK = {
 }
 
 
-def add_document(store: Store, source: str, title: str, text: str) -> str:
+def add_document(
+    store: Store,
+    source: str,
+    title: str,
+    text: str,
+    *,
+    section: tuple[str, ...] = (),
+    metadata: Mapping[str, str] | None = None,
+) -> str:
     """Put a document with one chunk per paragraph into the store; its id."""
     embedder = HashingEmbedder()
     identifier = document_id(source)
@@ -64,6 +72,7 @@ def add_document(store: Store, source: str, title: str, text: str) -> str:
                 start=start,
                 end=end,
                 text=paragraph,
+                section=section,
                 content_hash=sha256_hex(paragraph),
             )
         )
@@ -77,6 +86,7 @@ def add_document(store: Store, source: str, title: str, text: str) -> str:
         text=text,
         content_hash=digest,
         media_type="text/markdown",
+        metadata=metadata or {},
         ingested_at=moment,
     )
     record = SourceRecord(
