@@ -20,8 +20,9 @@ export function evidenceList(label, cited, open) {
     button.title = "Open the passage in its document";
     button.append(make("span", "number", source.marker), placeOf(source));
     item.append(button, ...(source.evidence ?? []).map((each) => sentence(source.text, each)));
-    item.addEventListener("click", () => {
-      if (getSelection().isCollapsed) open(source.marker); // else somebody selects to copy
+    item.addEventListener("click", (event) => {
+      const selecting = !button.contains(event.target) && !getSelection().isCollapsed;
+      if (!selecting) open(source.marker); // else somebody wants to copy
     });
     return item;
   }));

@@ -11,8 +11,9 @@ const GROUPS = {
 
 const day = (seconds) => new Date(1000 * seconds).toLocaleDateString("en", { dateStyle: "medium" });
 
-// What kind of model a name means, by its form; null for what does not answer questions here.
-export function kindOf({ id, default: isDefault }) {
+// What kind of model a name means, by its form; null for what does not answer from the documents.
+export function kindOf({ id, kind, default: isDefault }) {
+  if (kind === "embedder") return null;
   if (id === "base" || id === "extractive") return "base";
   if (id.includes("@")) return "alias";
   if (/^[^/@]+\/\d+$/.test(id)) return "version";

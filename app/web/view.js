@@ -17,17 +17,22 @@ export function makeButton(text, className, act) {
 
 export const count = (n, noun) => `${n.toLocaleString("en")} ${noun}${n === 1 ? "" : "s"}`;
 
-// A button that asks once more before it does what cannot be undone.
+// A button that asks once more before it does what cannot be undone. `label` says of what.
 export function makeSureButton(text, label, act) {
+  const say = (shown, named) => {
+    button.textContent = shown;
+    button.setAttribute("aria-label", named);
+  };
+  const ask = (words) => `Really ${words[0].toLowerCase()}${words.slice(1)}?`;
   const button = makeButton(text, "quiet", () => {
     if (button.textContent === text) {
-      button.textContent = `Really ${text.toLowerCase()}?`;
-      button.addEventListener("blur", () => { button.textContent = text; }, { once: true });
+      say(ask(text), ask(label));
+      button.addEventListener("blur", () => say(text, label), { once: true });
     } else {
       act(button);
     }
   });
-  button.setAttribute("aria-label", label);
+  say(text, label);
   return button;
 }
 
