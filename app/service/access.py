@@ -33,6 +33,7 @@ _WITHIN_COLLECTIONS = (
     "/v1/models",
     "/v1/feedback",
     "/openapi.json",
+    "/mcp",
 )
 
 
@@ -40,11 +41,18 @@ _WITHIN_COLLECTIONS = (
 class Caller:
     """Who makes a request: the id of its key, and the collections that this is for, if not all.
 
-    Without a key, where none is asked for, everything is everybody's.
+    Without a key, where none is asked for, everything is everybody's. ``read_only``: may neither
+    change documents nor judge answers.
     """
 
     key: str = ""
     collections: tuple[str, ...] = ()
+    read_only: bool = False
+
+    @property
+    def may_add(self) -> bool:
+        """Whether documents may be added: they belong to the whole store."""
+        return not self.read_only and not self.collections
 
     def may_see(self, answer: Answer) -> bool:
         """Whether an answer is this caller's.
@@ -62,7 +70,7 @@ ANYBODY = Caller()
 
 def caller_of(key: ApiKey | None) -> Caller:
     """Who calls with this key."""
-    return Caller(key.id, key.collections) if key else ANYBODY
+    return Caller(key.id, key.collections, key.read_only) if key else ANYBODY
 
 
 class Access:

@@ -14,9 +14,11 @@ from fastapi.responses import FileResponse, JSONResponse
 from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
-from starlette.routing import Match
+from starlette.routing import Match, Route
 
 from fti.app.service.access import Access
+from fti.app.service.agents.mcp_server import AgentEndpoint
+from fti.app.service.agents.tools import Parts
 from fti.app.service.answerers import Answerers, Build
 from fti.app.service.callers import Gate
 from fti.app.service.counters import CONTENT_TYPE, Metrics
@@ -93,6 +95,7 @@ def create_app(
         config,
         names,
     )
+    app.state.agents = AgentEndpoint(Parts(app.state.worker, app.state.documents, config, names))
     app.add_exception_handler(FtiError, _refused)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http_error)
@@ -114,6 +117,7 @@ def create_app(
     for path, file in PAGES.items():
         app.add_api_route(path, _page(file), include_in_schema=False)
     app.add_api_route("/metrics", _metrics, include_in_schema=False)
+    app.router.routes.append(Route(AgentEndpoint.path, app.state.agents, methods=["POST"]))
     app.openapi = described(app)  # type: ignore[method-assign]  # FastAPI's way to extend it
     app.mount("/static", StaticFiles(directory=WEB), name="static")
     return app
@@ -125,8 +129,10 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     # What was ingested is read once; later, only what came since.
     await asyncio.to_thread(app.state.names.of, "/")
     following = asyncio.create_task(worker.answerers.follow())
+    agents: AgentEndpoint = app.state.agents
     try:
-        yield
+        async with agents.running():
+            yield
     finally:
         following.cancel()
         with suppress(asyncio.CancelledError):

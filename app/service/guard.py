@@ -65,7 +65,7 @@ class Guard:
         async def send_guarded(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
-                status = message["status"]
+                status = int(message["status"])  # an HTTPStatus is shown by its name
                 sent = MutableHeaders(scope=message)
                 sent["X-Request-Id"] = request_id
                 for name, value in _HEADERS.items():

@@ -7,7 +7,7 @@ it has finished, however slowly the reader reads; a reader that goes away stops 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from contextvars import copy_context
@@ -68,7 +68,7 @@ class Worker:
         system: str = "",
         previous: str = "",
         kept: Sequence[Message] | None = None,
-    ) -> AsyncIterator[AnswerEvent]:
+    ) -> AsyncGenerator[AnswerEvent, None]:
         """The events of one answer, when the model is free.
 
         Args:

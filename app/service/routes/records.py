@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import FileResponse
 
-from fti.app.service import schemas
+from fti.app.service import schemas, within
 from fti.app.service.routes.parts import CallerPart, NamesPart, StorePart
 from fti.app.service.static_pages import WEB, wants_page
-from fti.pipelines.inference.tracing.answer_lineage import (
-    AnswerLineage,
-    trace_answer,
-)
-from fti.pipelines.inference.tracing.cited_source import (
-    SourceView,
-    trace_source,
-)
-from fti.store.errors import DocumentNotFound, NotFoundError
+from fti.pipelines.inference.tracing.answer_lineage import AnswerLineage, trace_answer
+from fti.pipelines.inference.tracing.cited_source import SourceView
 
 router = APIRouter(prefix="/v1", tags=["records"])
 
@@ -41,16 +33,7 @@ def source(
     """
     if wants_page(request.headers.get("accept", "")):
         return FileResponse(WEB / "source.html", headers={"Vary": "Accept"})
-    if not caller.collections:
-        view = trace_source(store, chunk_id, answer, visible=caller.may_see)
-        return view.model_copy(update={"document": names.of(view.document)})
-    # To a key for certain collections, what stands elsewhere does not exist.
-    with contextlib.suppress(NotFoundError):
-        view = trace_source(store, chunk_id, answer, visible=caller.may_see)
-        record = next((r for r in store.features.records() if r.id == view.document_id), None)
-        if record is not None and record.collection in caller.collections:
-            return view.model_copy(update={"document": names.of(view.document)})
-    raise DocumentNotFound(f"There is no passage {chunk_id!r}.")
+    return within.open_source(store, caller, names, chunk_id, answer)
 
 
 @router.get("/answers/{answer_id}")

@@ -7,12 +7,10 @@ from typing import Any
 
 from fastapi import APIRouter, Request
 
-from fti.app.service import schemas
+from fti.app.service import schemas, within
 from fti.app.service.routes.parts import CallerPart, NamesPart, WorkerPart
 from fti.pipelines.engines.embedders.embedding import Vectors
-from fti.store.errors import InputError, ModelNotFound, OutsideCollections
-from fti.store.features import filters
-from fti.store.lance.shapes import COLLECTION
+from fti.store.errors import InputError, ModelNotFound
 
 router = APIRouter(prefix="/v1", tags=["retrieval"])
 
@@ -26,19 +24,17 @@ async def search(
     names: NamesPart,
 ) -> dict[str, Any]:
     """The passages that a query finds, best first."""
-    retriever = worker.answerers.first.retriever
-    given = asked.where if isinstance(asked.where, dict) else filters.parse(asked.where)
-    where = await worker.aside(lambda: names.meant(filters.conditions(given)))
-    collections = caller.collections
-    if collections and asked.collection and asked.collection not in collections:
-        raise OutsideCollections(
-            f"This key is for {', '.join(collections)} alone, not for {asked.collection!r}."
-        )
-    if asked.collection:
-        retriever.features.require_collection(asked.collection, among=collections)
-        where = (*where, filters.Condition(COLLECTION, "=", (asked.collection,)))
     found = await worker.aside(
-        lambda: retriever.search(asked.query, asked.k, asked.mode, where, collections=collections)
+        lambda: within.search(
+            worker.answerers.first.retriever,
+            caller,
+            names,
+            asked.query,
+            k=asked.k,
+            mode=asked.mode,
+            where=asked.where,
+            collection=asked.collection,
+        )
     )
     base_url = str(request.base_url)
     return {
