@@ -13,6 +13,7 @@
     ├── AccessError                the service does not let this caller do this
     │   ├── InvalidApiKey          no API key, or none that lets in
     │   ├── ReadOnlyKey            the key may not change documents, nor judge answers
+    │   ├── JobsNotAllowed         the caller may not start or stop jobs
     │   ├── OutsideCollections     the key may use certain collections only, and asked for more
     │   ├── UnknownHost            without keys: sent to a name that the service does not know
     │   ├── CrossSite              without keys: a page of another site wants to change something
@@ -28,7 +29,7 @@
     │   ├── DocumentNotFound
     │   ├── CollectionNotFound     no document is in such a collection
     │   ├── VersionNotFound        the features have no such version or tag
-    │   ├── JobNotFound            the service did no such upload, or long ago
+    │   ├── JobNotFound            the service did no such upload or job, or long ago
     │   ├── KeyNotFound
     │   ├── BackupNotFound
     │   └── RunNotFound
@@ -47,6 +48,7 @@
     │   ├── ServerUnavailable      the server that generates is overloaded or keeps failing
     │   ├── TimedOut               an answer took longer than is allowed
     │   └── Overloaded             more requests than the service will queue
+    ├── JobRunning                 a job goes on already; there is one at a time
     ├── HubError                   a model hub cannot be reached, or refuses what is pushed
     ├── PostconditionFailed        a pipeline's result is not what it promises: a defect
     ├── TrainingError              training cannot start or does not converge to numbers
@@ -150,6 +152,10 @@ class ReadOnlyKey(AccessError):
     """The key may not change documents, nor judge answers."""
 
 
+class JobsNotAllowed(AccessError):
+    """The caller may not start or stop jobs."""
+
+
 class OutsideCollections(AccessError):
     """The key may use certain collections only, and asked for more."""
 
@@ -223,7 +229,7 @@ class VersionNotFound(NotFoundError):
 
 
 class JobNotFound(NotFoundError):
-    """The service did no such upload, or long ago."""
+    """The service did no such upload or job, or long ago."""
 
 
 class KeyNotFound(NotFoundError):
@@ -306,6 +312,10 @@ class TimedOut(EngineError):
 
 class Overloaded(EngineError):
     """More requests than the service will queue."""
+
+
+class JobRunning(FtiError):
+    """A job goes on already, and there is one at a time."""
 
 
 class HubError(FtiError):

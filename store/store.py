@@ -10,6 +10,7 @@ from fti.store.features.history import PruneReport, RetentionConfig
 from fti.store.files.layout import Layout
 from fti.store.logs.answers import AnswerLog
 from fti.store.logs.answertables import AnswerTables
+from fti.store.logs.jobs import JobLog
 from fti.store.logs.keys import KeyStore
 from fti.store.logs.rejected import RejectedLog
 from fti.store.logs.results import CaseResults
@@ -47,6 +48,7 @@ class Store:
         self.tables = AnswerTables(self.layout)
         self.keys = KeyStore(self.layout)
         self.pipelines = PipelineStates(self.layout)
+        self.jobs = JobLog(self.layout)
 
     def prune_features(
         self, *, older_than: timedelta, keep_last: int, dry: bool = False

@@ -44,6 +44,10 @@ def create(
             show_default="the whole store",
         ),
     ] = None,
+    jobs: Annotated[
+        bool,
+        typer.Option("--jobs", help="May start and stop jobs: datasets, training, promotions."),
+    ] = False,
     store: StoreOption = None,
     config: ConfigOption = None,
     set_: SetOption = None,
@@ -59,6 +63,7 @@ def create(
         requests_per_minute=requests_per_minute,
         read_only=read_only,
         collections=collection or (),
+        jobs=jobs,
     )
     session.report.result(_shown(key) | {"key": text})
     session.report.say(text)
@@ -114,6 +119,8 @@ def _may(key: Any) -> str:
         return "nothing: revoked"
     if key.collections:
         return f"ask {', '.join(key.collections)}"
+    if key.jobs:
+        return "all, and jobs"
     return "read" if key.read_only else "all"
 
 

@@ -54,6 +54,7 @@ def serve(
     from fti.app.build import Engines, build_assistant
     from fti.app.service.access import Access, require_private
     from fti.app.service.api import create_app
+    from fti.app.service.job_starter import Profile
     from fti.app.service.logs import configure_logs
     from fti.app.service.server import make_server
     from fti.store.store import Store
@@ -77,7 +78,14 @@ def serve(
 
     assistant = build(name)
     configure_logs()
-    app = create_app(assistant, service, name=name, build=build, features=settings.features)
+    app = create_app(
+        assistant,
+        service,
+        name=name,
+        build=build,
+        features=settings.features,
+        profile=Profile(config, (*(set_ or ()), f"model={name}")),
+    )
     server = make_server(app, service, port=port)
     session.report.note(f"serving model {name} from {settings.store}; stop with Ctrl-C")
     # uvicorn stops on these signals and then sends them to us once more.

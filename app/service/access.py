@@ -42,12 +42,13 @@ class Caller:
     """Who makes a request: the id of its key, and the collections that this is for, if not all.
 
     Without a key, where none is asked for, everything is everybody's. ``read_only``: may neither
-    change documents nor judge answers.
+    change documents nor judge answers. ``jobs``: may start and stop them.
     """
 
     key: str = ""
     collections: tuple[str, ...] = ()
     read_only: bool = False
+    jobs: bool = False
 
     @property
     def may_add(self) -> bool:
@@ -70,7 +71,9 @@ ANYBODY = Caller()
 
 def caller_of(key: ApiKey | None) -> Caller:
     """Who calls with this key."""
-    return Caller(key.id, key.collections, key.read_only) if key else ANYBODY
+    if key is None:
+        return ANYBODY
+    return Caller(key.id, key.collections, key.read_only, key.jobs)
 
 
 class Access:

@@ -25,12 +25,14 @@ from fti.app.service.counters import CONTENT_TYPE, Metrics
 from fti.app.service.documents import Documents
 from fti.app.service.guard import Guard
 from fti.app.service.http_errors import body, body_of, headers_of, status_of
+from fti.app.service.job_starter import Jobs, Profile
 from fti.app.service.openapi import described
 from fti.app.service.public_names import PublicNames
 from fti.app.service.routes import (
     chat,
     documents,
     health,
+    jobs,
     models,
     records,
     registry,
@@ -47,7 +49,7 @@ from fti.store.errors import FtiError
 
 log = structlog.get_logger("fti.api")
 _SHOWN = 100  # characters of a path that there is not
-_PARTS = (chat, responses, models, retrieval, records, documents, registry, health)
+_PARTS = (chat, responses, models, retrieval, records, documents, registry, jobs, health)
 
 
 def create_app(
@@ -57,6 +59,7 @@ def create_app(
     name: str = "",
     build: Build | None = None,
     features: FeatureConfig | None = None,
+    profile: Profile | None = None,
 ) -> FastAPI:
     """The service around a loaded assistant and its store.
 
@@ -69,6 +72,7 @@ def create_app(
         build: makes the assistants of other models when a request names them; None: only
             ``assistant`` is served.
         features: how uploaded documents are read and split.
+        profile: how the settings of jobs come about; None: it starts none.
 
     Raises:
         ConfigError: every page is to be let in although no key is asked for.
@@ -95,6 +99,7 @@ def create_app(
         config,
         names,
     )
+    app.state.jobs = Jobs(assistant.store, profile, config)
     app.state.agents = AgentEndpoint(Parts(app.state.worker, app.state.documents, config, names))
     app.add_exception_handler(FtiError, _refused)
     app.add_exception_handler(RequestValidationError, _invalid)
@@ -130,6 +135,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     await asyncio.to_thread(app.state.names.of, "/")
     following = asyncio.create_task(worker.answerers.follow())
     agents: AgentEndpoint = app.state.agents
+    await asyncio.to_thread(app.state.jobs.resume_interrupted)
     try:
         async with agents.running():
             yield

@@ -28,6 +28,7 @@ _OCCUR = {
     "401": "A valid API key is needed.",
     "403": "The key, or the page that sent it, may not do this.",
     "404": "There is no such thing.",
+    "409": "Something stands in the way: another job, or the gate.",
     "413": "The body is too large.",
     "421": "Without API keys: sent to a name that the service does not know.",
     "429": "Too many requests; Retry-After says when to come again.",

@@ -1,4 +1,5 @@
-// SVG by the DOM: a plot of means with intervals, and an answer's lineage as boxes and lines.
+// SVG by the DOM: a plot of means with intervals, a curve of losses, and an answer's lineage as
+// boxes and lines.
 // All text is set as text.
 
 const SVG = "http://www.w3.org/2000/svg";
@@ -44,6 +45,34 @@ export function intervals(rows, label) {
       draw("text", { class: "soft", x: left + width + 8, y: y + 4 }, mean.toFixed(2)),
     );
   });
+  return svg;
+}
+
+// Losses by step; points of {step, loss, validation_loss}.
+export function curve(points, label) {
+  const [left, top, width, height] = [52, 8, 520, 150];
+  const svg = picture(left + width + 8, top + height + 26, label);
+  const losses = points.flatMap((p) => [p.loss, p.validation_loss ?? p.loss]).filter(Number.isFinite);
+  const [low, high] = [Math.min(...losses), Math.max(...losses)];
+  const [first, last] = [points[0].step, points.at(-1).step];
+  const x = (step) => left + (width * (step - first)) / (last - first || 1);
+  const y = (loss) => top + (height * (high - loss)) / (high - low || 1);
+  for (const share of [0, 0.5, 1]) {
+    const loss = low + share * (high - low);
+    svg.append(
+      draw("line", { class: "axis", x1: left, x2: left + width, y1: y(loss), y2: y(loss) }),
+      draw("text", { class: "soft", x: left - 8, y: y(loss) + 4, "text-anchor": "end" }, loss.toPrecision(3)));
+  }
+  for (const [step, anchor] of [[first, "start"], [last, "end"]]) {
+    svg.append(draw("text", { class: "soft", x: x(step), y: top + height + 20, "text-anchor": anchor },
+      `step ${step}`));
+  }
+  const path = (key) => points.filter((p) => Number.isFinite(p[key]))
+    .map((p, index) => `${index ? "L" : "M"}${x(p.step).toFixed(1)} ${y(p[key]).toFixed(1)}`).join("");
+  svg.append(draw("path", { class: "loss", d: path("loss") }));
+  if (points.some((p) => p.validation_loss !== undefined)) {
+    svg.append(draw("path", { class: "loss validation", d: path("validation_loss") }));
+  }
   return svg;
 }
 

@@ -1,7 +1,8 @@
-// What the store holds, to read: model versions, evaluations with plots, datasets, runs, and how
+// What the store holds: jobs that make more of it, model versions, evaluations with plots, datasets, runs, and how
 // an answer came to be.
 
 import { intervals, lineage } from "./drawing.js";
+import { offer, showJobs } from "./jobs.js";
 import { make } from "./passage.js";
 import { Refused, read, useKey } from "./service.js";
 
@@ -119,13 +120,14 @@ const said = (error) => (error instanceof Refused ? error.message : "The service
 
 async function showAll() {
   try {
-    const [models, datasets, runs, evaluations] = await Promise.all([
+    const [models, datasets, runs, evaluations, cases] = await Promise.all([
       read("/v1/registry/models"), read("/v1/registry/datasets"), read("/v1/registry/runs"),
-      read("/v1/registry/runs?kind=evaluate&limit=20")]);
+      read("/v1/registry/runs?kind=evaluate&limit=20"), read("/v1/registry/cases")]);
     showModels(models);
     showDatasets(datasets);
     showRuns(runs);
     showEvaluations(evaluations);
+    offer({ datasets: datasets.data, models: models.data, cases: cases.data });
     $("state").hidden = true;
     $("key-form").hidden = true;
   } catch (error) {
@@ -140,7 +142,7 @@ const asked = () => new URLSearchParams(location.search).get("answer");
 $("key-form").addEventListener("submit", (event) => {
   event.preventDefault();
   useKey($("key-value").value);
-  showAll();
+  start();
 });
 $("answer-form").addEventListener("submit", (event) => {
   event.preventDefault();
@@ -150,5 +152,10 @@ $("answer-form").addEventListener("submit", (event) => {
 });
 addEventListener("popstate", () => asked() && showAnswer(asked()));
 
-await showAll();
+async function start() {
+  await showAll();
+  if ($("state").hidden) await showJobs(showAll).catch(() => {}); // its own notice says what is wrong
+}
+
+await start();
 if (asked()) showAnswer(asked());

@@ -73,6 +73,18 @@ export async function* complete(messages, model, signal) {
   }
 }
 
+// Jobs
+
+export const jobs = async () => (await read("/v1/jobs?limit=20")).data;
+
+export const text = async (path) => (await call(path)).text();
+
+export const startJob = (asked) => read("/v1/jobs", { method: "POST", body: JSON.stringify(asked) });
+
+export const stopJob = (id) => read(`/v1/jobs/${encodeURIComponent(id)}/stop`, { method: "POST" });
+
+export const resumeJob = (id) => read(`/v1/jobs/${encodeURIComponent(id)}/resume`, { method: "POST" });
+
 // Documents
 
 export const documents = (offset, limit) =>

@@ -17,6 +17,7 @@ results/<digest>.jsonl   what models said of cases and passages; a cache, safe t
 tables/                  LanceDB: tables of answers that batches keep
 batches/                 rows of a batch that are not in its Parquet file yet
 pipelines/<name>.json    what became of each step of a pipeline
+jobs/<id>/               what was started through a service, how far it came, what it printed
 locks/                   one per output of a batch and per pipeline; held by its process
 
 The root is a folder. The features' tables, and they alone, may lie in an object store instead: the
@@ -290,6 +291,11 @@ class Layout:
     def pipelines(self) -> Path:
         """States of pipelines' steps."""
         return self.root / "pipelines"
+
+    @property
+    def jobs(self) -> Path:
+        """Jobs that were started through a service."""
+        return self.root / "jobs"
 
     @property
     def batches(self) -> Path:

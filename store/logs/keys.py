@@ -17,7 +17,7 @@ from pathlib import Path
 
 from pydantic import Field, ValidationError
 
-from fti.store.errors import IntegrityError, InvalidName, KeyNotFound
+from fti.store.errors import InputError, IntegrityError, InvalidName, KeyNotFound
 from fti.store.files.atomic import read_sealed, write_sealed, writer_lock
 from fti.store.files.layout import Layout
 from fti.store.types import Value, now, sha256_hex
@@ -29,7 +29,8 @@ class ApiKey(Value):
 
     ``requests_per_minute`` None leaves the service's own limit; a ``read_only`` key may ask and
     look, but neither add nor delete documents, nor judge answers. A key with ``collections`` is
-    answered from these and sees nothing else of the store.
+    answered from these and sees nothing else of the store. With ``jobs`` it may start and stop
+    training and what belongs to it.
     """
 
     id: str
@@ -40,6 +41,7 @@ class ApiKey(Value):
     requests_per_minute: int | None = Field(default=None, ge=1)
     read_only: bool = False
     collections: tuple[str, ...] = ()
+    jobs: bool = False
 
     @property
     def active(self) -> bool:
@@ -61,6 +63,7 @@ class KeyStore:
         requests_per_minute: int | None = None,
         read_only: bool = False,
         collections: Sequence[str] = (),
+        jobs: bool = False,
     ) -> tuple[ApiKey, str]:
         """Make a key; the text returned beside it is shown once and kept nowhere.
 
@@ -70,10 +73,18 @@ class KeyStore:
             read_only: whether documents are only looked at.
             collections: all that it may be answered from; empty: the whole store. They need not
                 exist yet.
+            jobs: whether it may start and stop jobs.
 
         Raises:
             InvalidName: no name says whose it is.
+            InputError: it is to start jobs, but only to read, or within collections.
         """
+        if jobs and (read_only or collections):
+            raise InputError(
+                "A key that only reads, or is for collections alone, can start no jobs: these are "
+                "about the whole store.",
+                hint="Make two keys.",
+            )
         name = " ".join(name.split())
         if not name or len(name) > 100:
             raise InvalidName(
@@ -88,6 +99,7 @@ class KeyStore:
             requests_per_minute=requests_per_minute,
             read_only=read_only,
             collections=tuple(sorted({check_name(each, "collection") for each in collections})),
+            jobs=jobs,
         )
         with self._changing("keys create"):
             self._write((*self.list(), key))

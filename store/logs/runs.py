@@ -8,7 +8,6 @@ that says "running" while nobody holds it has lost its process, and is shown as 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import importlib.metadata
 import os
 import platform
@@ -33,6 +32,7 @@ from fti.store.files.atomic import (
     write_sealed,
 )
 from fti.store.files.layout import Layout
+from fti.store.files.liveness import hold, is_held
 from fti.store.types import Run, RunKind, RunStatus, now
 from fti.store.versioned.versions import check_name
 
@@ -91,10 +91,7 @@ class RunLog:
         )
         folder = self._root / run.id
         # The lock first: from the moment the record is there, the run is seen as alive.
-        write_sealed(folder / "process", {"pid": os.getpid(), "namespace": _namespace()})
-        handle = os.open(folder / "process", os.O_RDONLY)
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        self._held[run.id] = handle
+        self._held[run.id] = hold(folder / "process")
         self._write(run)
         return run
 
@@ -168,7 +165,7 @@ class RunLog:
                 f"The record of run {run_id!r} cannot be read.",
                 hint=f"Restore {str(path)!r} from a backup, or delete its folder.",
             ) from error
-        if run.status == "running" and not _alive(path.parent / "process"):
+        if run.status == "running" and not is_held(path.parent / "process"):
             # It may have ended between reading the record and looking at the lock.
             run = Run.model_validate(read_sealed(path))
             if run.status == "running":
@@ -297,40 +294,3 @@ def _code_version() -> str:
 
 def _named(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-
-
-def _alive(process: Path) -> bool:
-    """Whether the process that holds this lock is there."""
-    try:
-        handle = os.open(process, os.O_RDONLY)
-    except FileNotFoundError:
-        return False
-    try:
-        # Shared, so that two who look at once do not take each other for the run.
-        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return _holder_is_there(process)
-    finally:
-        os.close(handle)
-    return False
-
-
-def _holder_is_there(process: Path) -> bool:
-    """Tell a run from a child that it forked: the child holds the lock too, and may outlive it."""
-    holder = read_sealed(process)
-    if holder["namespace"] != _namespace():
-        return True  # in another container, whose process numbers mean nothing here
-    try:
-        os.kill(holder["pid"], 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:  # there, and somebody else's
-        return True
-    return True
-
-
-def _namespace() -> str:
-    try:
-        return str(Path("/proc/self/ns/pid").readlink())
-    except OSError:  # not Linux: one namespace for all
-        return ""

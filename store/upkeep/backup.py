@@ -42,7 +42,8 @@ from fti.store.types import Value, now, sha256_hex
 from fti.store.versioned.versions import file_sha256
 
 _ID = re.compile(r"b-[0-9]{8}-[0-9]{6}-[0-9]{6}")
-_LEFT_OUT = frozenset({"checkpoints", "results", "downloads", "locks"})  # at the root
+#: At the root. What a job made is elsewhere; a copy of one would be taken up by another service.
+_LEFT_OUT = frozenset({"checkpoints", "results", "downloads", "locks", "jobs"})
 _LEFT_OUT_SUFFIXES = (".lock", ".owner", ".tmp")
 _ORDER = ("answers", "models", "datasets", "cases", "runs")
 _FEATURES = "features"

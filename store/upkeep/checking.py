@@ -234,6 +234,11 @@ def _answers(store: Store, counts: Counter[str]) -> Iterator[tuple[str, str]]:
 def _notes(store: Store, counts: Counter[str]) -> Iterator[tuple[str, str]]:
     """What is kept in files of its own: keys, states of pipelines, rejected records."""
     store.keys.list()
+    for job_id in store.jobs.ids():
+        try:
+            store.jobs.get(job_id)
+        except IntegrityError as error:
+            yield f"job {job_id}", str(error)
     for path in sorted(store.layout.pipelines.glob("*.json")):
         store.pipelines.read(path.stem)
     if broken := store.rejected.broken_lines():

@@ -77,6 +77,24 @@ def list_datasets(store: StorePart, names: NamesPart) -> dict[str, Any]:
     }
 
 
+@router.get("/cases")
+def list_case_sets(store: StorePart) -> dict[str, Any]:
+    """Every frozen case set, by name."""
+    return {
+        "object": "list",
+        "data": [
+            {
+                "ref": frozen.ref,
+                "created_at": frozen.created_at.isoformat(),
+                "cases": frozen.cases,
+                "answerable": frozen.answerable,
+                "source": frozen.source.rsplit("/", 1)[-1],
+            }
+            for frozen in store.cases.list()
+        ],
+    }
+
+
 @router.get("/runs")
 def list_runs(
     store: StorePart,

@@ -13,7 +13,8 @@ import pytest
 import fti.store.logs.runs
 from fti.store.errors import IntegrityError, InvalidName, RunNotFound, StoreEmpty
 from fti.store.files.layout import Layout
-from fti.store.logs.runs import RunLog, _namespace
+from fti.store.files.liveness import namespace
+from fti.store.logs.runs import RunLog
 from fti.store.types import Interval, Run
 from tests.support.processes import kill, run_python, start_python, wait_for_line
 
@@ -154,7 +155,7 @@ def test_a_run_in_another_container_is_alive_while_its_lock_is_held(
     process = tmp_path / "runs" / run.id / "process"
     process.write_text('{"pid": 999999999, "namespace": "elsewhere"}', "utf-8")
     assert runs.get(run.id).status == "running"
-    process.write_text(json.dumps({"pid": 999999999, "namespace": _namespace()}), "utf-8")
+    process.write_text(json.dumps({"pid": 999999999, "namespace": namespace()}), "utf-8")
     assert runs.get(run.id).status == "failed"
 
 
@@ -190,7 +191,7 @@ def test_a_run_that_ends_while_it_is_looked_at_has_not_died(
         runs.finish(run, status="done")
         return False
 
-    monkeypatch.setattr(fti.store.logs.runs, "_alive", ends_now)
+    monkeypatch.setattr(fti.store.logs.runs, "is_held", ends_now)
     assert runs.get(run.id).status == "done"
 
 
