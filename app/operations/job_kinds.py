@@ -145,7 +145,7 @@ class FinetuneJob(_Job):
 
     def do(self, settings: Settings, store: Store, progress: Progress) -> Made:
         """Train, or go on where a training of the very same was broken off."""
-        from fti.app.build import train
+        from fti.app.operations.training.finetuning import train
 
         version = train(
             settings,
@@ -217,7 +217,7 @@ class PromoteJob(_Job):
 
     def do(self, settings: Settings, store: Store, progress: Progress) -> Made:
         """Ask the gate, and point the alias."""
-        from fti.app.operations.promotion import promote
+        from fti.app.operations.promoting.promotion import promote
 
         done = promote(
             settings,

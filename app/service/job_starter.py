@@ -122,8 +122,9 @@ class Jobs:
         process = self._log.ask_to_stop(job_id)
         if process is None and self._log.get(job_id).state == "running":
             raise InputError(
-                f"The process of the job {job_id!r} runs in another container.",
-                hint="Stop it by the service there.",
+                f"The process of the job {job_id!r} cannot be reached from here: it runs in "
+                "another container, or starts at this moment.",
+                hint="Stop it by the service there, or try again.",
             )
         if process is not None:
             _signal(process, signal.SIGTERM)

@@ -28,7 +28,6 @@ _OCCUR = {
     "401": "A valid API key is needed.",
     "403": "The key, or the page that sent it, may not do this.",
     "404": "There is no such thing.",
-    "409": "Something stands in the way: another job, or the gate.",
     "413": "The body is too large.",
     "421": "Without API keys: sent to a name that the service does not know.",
     "429": "Too many requests; Retry-After says when to come again.",
@@ -38,6 +37,7 @@ _OCCUR = {
 }
 _OF_BODIES = {"408": "The body came too slowly (service.body_timeout_s)."}
 _OF_ANSWERS = {"504": "The answer took longer than service.answer_timeout_s."}
+_OCCUR_WITH_JOBS = {"409": "Another job goes on."}
 
 
 def described(app: FastAPI) -> Callable[[], dict[str, Any]]:
@@ -52,11 +52,12 @@ def described(app: FastAPI) -> Callable[[], dict[str, Any]]:
                 schemas.pop(name, None)
             schemas["Error"] = _ERROR
             content = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
-            for operations in schema["paths"].values():
+            for path, operations in schema["paths"].items():
+                of_path = _OCCUR_WITH_JOBS if path.startswith("/v1/jobs") else {}
                 for operation in operations.values():
                     operation["responses"].pop("422", None)
                     answers = "chat" in operation.get("tags", ())
-                    occur = _OCCUR | (_OF_ANSWERS if answers else {})
+                    occur = _OCCUR | of_path | (_OF_ANSWERS if answers else {})
                     occur |= _OF_BODIES if "requestBody" in operation else {}
                     for status, why in occur.items():
                         said = {"description": why, "content": content}

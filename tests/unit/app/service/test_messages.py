@@ -124,11 +124,12 @@ def test_the_description_tells_the_errors_that_occur(client: Client) -> None:
             assert occur - {"504"} <= responses.keys(), path
             assert ("504" in responses) == ("chat" in operation["tags"]), path
             assert ("408" in responses) == ("requestBody" in operation), path
+            assert ("409" in responses) == path.startswith("/v1/jobs"), path
             for status in responses.keys() & {"408", *occur}:
                 content = responses[status]["content"]["application/json"]
                 assert content["schema"] == {"$ref": "#/components/schemas/Error"}, (path, status)
             told |= responses.keys()
-    assert told == occur | {"200", "201", "202", "408"}
+    assert told == occur | {"200", "201", "202", "408", "409"}
 
 
 @pytest.mark.parametrize("path", ["/", "/healthz", "/v1/models", "/v1/documents", "/metrics"])

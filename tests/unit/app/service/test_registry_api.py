@@ -10,6 +10,7 @@ import structlog.testing
 
 from fti.app.service.api import create_app
 from fti.store.store import Store
+from fti.store.types import Case
 from tests.support.service import Client, assistant_over, filled_store
 from tests.support.values import a_contract, publish_files
 
@@ -107,11 +108,23 @@ def test_runs_are_listed_newest_first_by_kind_and_without_settings(
     }
 
 
+def test_frozen_case_sets_are_listed_with_their_numbers(client: Client, store: Store) -> None:
+    assert client.get("/v1/registry/cases").json() == {"object": "list", "data": []}
+    asked = [
+        Case(id="1", question="When?", answers=("nine",)),
+        Case(id="2", question="Who sings?"),
+    ]
+    store.cases.freeze("quiz", asked, source="/home/somebody/quiz.jsonl")
+    (found,) = client.get("/v1/registry/cases").json()["data"]
+    assert (found["ref"], found["cases"], found["answerable"]) == ("quiz/1", 2, 1)
+    assert found["source"] == "quiz.jsonl", "no path of the server"
+
+
 def test_the_registry_is_read_only_and_behind_the_key(client: Client, store: Store) -> None:
     assert client.post("/v1/registry/models", json={}).status_code == 405
     _, key = store.keys.create("reader", read_only=True)
     assert client.get("/registry").status_code == 200, "the page itself holds nothing"
-    for path in ("models", "datasets", "runs"):
+    for path in ("models", "datasets", "cases", "runs"):
         assert client.get(f"/v1/registry/{path}").status_code == 401
         headers = {"Authorization": f"Bearer {key}"}
         assert client.get(f"/v1/registry/{path}", headers=headers).status_code == 200

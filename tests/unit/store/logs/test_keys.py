@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from fti.store.errors import IntegrityError, InvalidName, KeyNotFound
+from fti.store.errors import InputError, IntegrityError, InvalidName, KeyNotFound
 from fti.store.files.layout import Layout
 from fti.store.logs.keys import KeyStore
 from tests.support.processes import start_python
@@ -77,3 +77,13 @@ def test_a_broken_list_lets_nobody_in(keys: KeyStore, tmp_path: Path, held: str)
     (tmp_path / "keys.json").write_text(held, "utf-8")
     with pytest.raises(IntegrityError):
         keys.find("anything")
+
+
+def test_only_a_key_of_the_whole_store_that_may_write_can_start_jobs(keys: KeyStore) -> None:
+    assert keys.create("trainer", jobs=True)[0].jobs
+    assert not keys.create("other")[0].jobs
+    with pytest.raises(InputError, match="can start no jobs"):
+        keys.create("both", jobs=True, read_only=True)
+    with pytest.raises(InputError, match="can start no jobs"):
+        keys.create("both", jobs=True, collections=["public"])
+    assert [key.name for key in keys.list()] == ["trainer", "other"]
