@@ -46,7 +46,7 @@ FUSION = Fusion(method="weighted", vector_weight=0.4)
 
 GOLD, AS_SERVED = "gold paragraph", "as served"
 
-REFUSE_ABOVE = 0.5
+REFUSE_ABOVE = 0.2
 """How likely a refusal must be to stand: what the default profile says."""
 
 
