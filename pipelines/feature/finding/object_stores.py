@@ -49,7 +49,8 @@ def objects(address: str, folder: Path, config: SourcesConfig) -> list[Fetched |
             found.append(NotFetched(address, reason))
             break
         plain = PurePosixPath(name).name
-        if source != address and (kind := left_behind(plain) or kind_never_read(plain)):
+        # By its name in the store: an address can be written in several ways.
+        if name != root and (kind := left_behind(plain) or kind_never_read(plain)):
             found.append(NotFetched(source, kind, skipped=True))
             continue
         if (facts.get("size") or 0) > config.max_bytes:

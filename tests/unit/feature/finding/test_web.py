@@ -248,6 +248,38 @@ def test_objects_under_an_address_become_documents(tmp_path: Path) -> None:
         got("memory://nowhere", tmp_path)
 
 
+def test_objects_that_are_no_documents_are_skipped_by_kind_and_not_fetched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import fsspec
+
+    memory = fsspec.filesystem("memory")
+    memory.pipe({"/box/a.md": b"# A\n\nApple.", "/box/~$a.docx": b"lock", "/box/film.mp4": b"x",
+                 "/box/deep/Thumbs.db": b"x", "/box/new.xyz": b"\0\1"})  # fmt: skip
+    asked: list[str] = []
+    read = memory.cat_file
+
+    def cat_file(path: str, *given: Any, **named: Any) -> bytes:
+        asked.append(path.rpartition("/")[2])
+        content: bytes = read(path, *given, **named)
+        return content
+
+    monkeypatch.setattr(memory, "cat_file", cat_file)
+    try:
+        found = got("memory://box", tmp_path)
+        alone = got("memory://box/film.mp4", tmp_path)
+    finally:
+        memory.rm("/box", recursive=True)
+    skipped = {f.address: f.reason for f in found if isinstance(f, NotFetched) and f.skipped}
+    assert skipped == {
+        "memory:///box/~$a.docx": "lock file",
+        "memory:///box/film.mp4": "video (.mp4)",
+        "memory:///box/deep/Thumbs.db": "system file",
+    }
+    assert sorted(asked) == ["a.md", "film.mp4", "new.xyz"], "the film once, where it was named"
+    assert len(alone) == 1
+
+
 def test_a_store_whose_reader_is_not_installed_says_how_to_get_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
