@@ -144,6 +144,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         with suppress(asyncio.CancelledError):
             await following
         await asyncio.to_thread(app.state.documents.close)
+        await asyncio.to_thread(app.state.jobs.close)
         worker.close()
 
 

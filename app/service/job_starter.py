@@ -142,6 +142,13 @@ class Jobs:
         """Jobs, newest first."""
         return self._log.list(limit)
 
+    def close(self) -> None:
+        """Say what goes on without this service."""
+        with contextlib.suppress(FtiError):
+            going = self._log.running()
+            if going is not None:
+                log.warning("job_goes_on", job=going.id, kind=going.kind)
+
     def _require_allowed(self, caller: Caller) -> None:
         if self._profile is None:
             raise JobsNotAllowed(
