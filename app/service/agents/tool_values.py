@@ -7,9 +7,11 @@ citation in the answer's text.
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from fti.app.service import schemas
 from fti.store.page_starts import PAGE
 from fti.store.types import Answer, Passage, SearchMode, SourceRecord, SourceState
 
@@ -195,9 +197,7 @@ class AddResult(Result):
 
 def ranked(passage: Passage, base_url: str) -> RankedPassage:
     """A passage of a search."""
-    return RankedPassage(
-        rank=passage.rank, score=passage.score, **_facts(passage, _url(base_url, passage.chunk_id))
-    )
+    return RankedPassage(rank=passage.rank, score=passage.score, **_facts(passage, base_url))
 
 
 def answered(answer: Answer, base_url: str) -> AskResult:
@@ -207,6 +207,15 @@ def answered(answer: Answer, base_url: str) -> AskResult:
         known = quotes.setdefault(citation.marker, [])
         if citation.quote and citation.quote not in known:
             known.append(citation.quote)
+    sources = [
+        CitedPassage(
+            marker=number,
+            cited=number in quotes,
+            quotes=quotes.get(number, []),
+            **_facts(passage, base_url, answer.id),
+        )
+        for number, passage in enumerate(answer.passages, start=1)
+    ]
     return AskResult(
         answer_id=answer.id,
         answer=answer.text,
@@ -218,7 +227,7 @@ def answered(answer: Answer, base_url: str) -> AskResult:
             CitationMark(
                 marker=c.marker,
                 chunk_id=c.chunk_id,
-                document=c.source,
+                document=sources[c.marker - 1].document,
                 title=c.title,
                 start=c.start,
                 end=c.end,
@@ -226,15 +235,7 @@ def answered(answer: Answer, base_url: str) -> AskResult:
             )
             for c in answer.citations
         ],
-        sources=[
-            CitedPassage(
-                marker=number,
-                cited=number in quotes,
-                quotes=quotes.get(number, []),
-                **_facts(passage, _url(base_url, passage.chunk_id, answer.id)),
-            )
-            for number, passage in enumerate(answer.passages, start=1)
-        ],
+        sources=sources,
     )
 
 
@@ -252,24 +253,12 @@ def listed(record: SourceRecord) -> ListedDocument:
     )
 
 
-def _facts(passage: Passage, url: str) -> dict[str, object]:
+def _facts(passage: Passage, base_url: str, answer_id: str = "") -> dict[str, Any]:
+    """A passage as the API shows it, as far as an agent has use for it."""
+    shown = schemas.passage_body(passage, base_url, answer_id)
     page = passage.metadata.get(PAGE, "")
     return {
-        "chunk_id": passage.chunk_id,
-        "document": passage.source,
-        "document_id": passage.document_id,
-        "title": passage.title,
-        "section": list(passage.section),
+        **{name: shown[name] for name in FoundPassage.model_fields if name in shown},
+        "url": shown["url"] if base_url else "",
         "page": int(page) if page.isascii() and page.isdigit() else None,
-        "start": passage.start,
-        "end": passage.end,
-        "text": passage.text,
-        "url": url,
     }
-
-
-def _url(base_url: str, chunk_id: str, answer_id: str = "") -> str:
-    if not base_url:
-        return ""
-    shown_in = f"?answer={answer_id}" if answer_id else ""
-    return f"{base_url}v1/sources/{chunk_id}{shown_in}"
