@@ -17,6 +17,7 @@ from pydantic import SecretStr
 
 from fti.app.service.api import create_app
 from fti.app.service.service_config import ServiceConfig
+from fti.app.service.static_pages import PAGES
 from fti.store.errors import GenerationFailed
 from fti.store.store import Store
 from tests.support.service import (
@@ -516,13 +517,15 @@ def test_a_document_ingested_while_the_service_runs_is_answered_from(tmp_path: P
 # The page and the log
 
 
-def test_the_page_is_served_without_inline_code(client: Client) -> None:
-    page = client.get("/")
+@pytest.mark.parametrize("path", [*PAGES, "/v1/sources/c1"])
+def test_a_page_is_served_without_inline_code(client: Client, path: str) -> None:
+    page = client.get(path, headers={"Accept": "text/html"})
     assert page.headers["content-type"].startswith("text/html")
     assert not re.search(r"<style|\sstyle=|\son\w+=|javascript:", page.text)
-    assert re.findall(r"<script[^>]*>", page.text) == [
-        '<script src="/static/chat.js" type="module">'
-    ]
+    scripts = re.findall(r"<script[^>]*>", page.text)
+    assert '<script src="/static/pages.js" type="module">' in scripts
+    for script in scripts:
+        assert re.fullmatch(r'<script src="/static/[a-z]+\.js" type="module">', script)
 
 
 def test_the_log_tells_of_answers_and_defects_and_holds_no_text(
