@@ -132,7 +132,9 @@ def _chosen(
     """The sentences that together say what the claim says, the one that says most first."""
     if not sentences:
         return []
-    wanted = _content(claim) or {word.folded for word in claim}
+    wanted = _content(claim)
+    # "Yes" and "a" stand everywhere: then the question alone says which sentence is meant.
+    claim = claim if wanted else ()
     missing = set(wanted)
     found: list[int] = []
     while len(found) < _MOST_SENTENCES:
@@ -167,6 +169,8 @@ def _words_of(claim: Sequence[Word], asked: Collection[str], shown: Sequence[Wor
     whole = size == len(claim)
     places = range(start, start + size) if whole else range(len(shown))
     wanted = _content(claim)
+    if not wanted:
+        return []
     carrying = [at for at in places if shown[at].folded in wanted]
     known = {carrying[at] for at in _alike_any([shown[at] for at in carrying], asked)}
     if whole and len(known) in (0, len(carrying)):

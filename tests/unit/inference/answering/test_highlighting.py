@@ -93,6 +93,8 @@ def marked(answer: Answer) -> list[list[tuple[str, list[str]]]]:
             "Nora Pell teaches glazing in the annexe.",
             ["in the annexe"],
         ),
+        # Words that stand everywhere prove nothing: the question says which sentence is meant.
+        ("Is glazing taught there?", "In the [1]", "Nora Pell teaches glazing in the annexe.", []),
         # In other words than the passage's: the likeliest sentence, nothing marked.
         ("How is clay sold?", "per sack [1]", "Clay is sold by the bag.", []),
     ],
