@@ -63,6 +63,10 @@ class _Sentence:
     end: int
     words: tuple[Word, ...]  # placed in the passage
 
+    @property
+    def folded(self) -> set[str]:
+        return {word.folded for word in self.words}
+
 
 def evidence_of(answer: Answer) -> tuple[tuple[Evidence, ...], ...]:
     """For each passage that an answer was shown: the sentences that carry the answer, in order.
@@ -106,6 +110,8 @@ def nearest_to(answer: Answer) -> Nearest | None:
 
 
 def _carrying(said: Sequence[str], question: str, passage: Passage) -> tuple[Evidence, ...]:
+    if not said:
+        return ()
     sentences = _sentences(passage)
     asked = _content(words(question))
     marked: dict[int, set[int]] = {}
@@ -137,23 +143,25 @@ def _chosen(
     claim = claim if wanted else ()
     missing = set(wanted)
     found: list[int] = []
-    while len(found) < _MOST_SENTENCES:
+    while len(found) < min(_MOST_SENTENCES, len(sentences)):
+        says = {
+            place: len(missing & sentence.folded)
+            for place, sentence in enumerate(sentences)
+            if place not in found
+        }
+        most = max(says.values())
+        if found and most < max(1, _WORTH_ANOTHER * len(wanted)):
+            break
+        # Comparing word by word is slow, and only for those that say equally much.
         best = max(
-            (place for place in range(len(sentences)) if place not in found),
+            (place for place, many in says.items() if many == most),
             key=lambda place: (
-                len(missing & {word.folded for word in sentences[place].words}),
                 _longest_run(claim, sentences[place].words)[1],
                 len(_alike_any(sentences[place].words, asked)),
             ),
-            default=None,
         )
-        if best is None:
-            break
-        new = missing & {word.folded for word in sentences[best].words}
-        if found and len(new) < max(1, _WORTH_ANOTHER * len(wanted)):
-            break
         found.append(best)
-        missing -= new
+        missing -= sentences[best].folded
         if not missing:
             break
     return found
