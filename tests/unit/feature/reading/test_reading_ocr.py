@@ -315,9 +315,15 @@ def test_a_decompression_bomb_is_refused_with_its_size(width: int, value: str) -
 def test_damaged_pictures_are_refused() -> None:
     whole = encoded(a_picture("Words"), "PNG")
 
-    for data in (b"\x89PNG", b"", b"GIF89a" + b"\0" * 40, whole[: len(whole) // 2], b"II*\0\xff"):
+    for data in (b"GIF89a" + b"\0" * 40, whole[: len(whole) // 2], b"II*\0\xff" + b"\0" * 30):
         with pytest.raises(ExtractionError, match="the picture is damaged"):
             read_picture(data, OFF) if data[:4] != whole[:4] else _whole(data)
+
+
+@pytest.mark.parametrize("data", [b"", b"\x89PNG", b"\x89PNG\r\n\x1a\n000", b"II*\0\xff"])
+def test_a_file_too_short_for_a_picture_is_empty_and_no_fault(data: bytes) -> None:
+    (found,) = read_picture(data, OFF)
+    assert (found.text, found.empty_reason) == ("", "the file is too short to hold a picture")
 
 
 def _whole(data: bytes) -> None:

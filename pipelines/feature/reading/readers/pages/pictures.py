@@ -26,6 +26,7 @@ _FORMATS = ("PNG", "JPEG", "TIFF", "WEBP", "BMP", "GIF")
 _SMALL = 1_500_000  # pixels: a photograph of a screen, whose letters are few pixels high
 _PAGE_INCHES = 8.3
 _FEW = 24  # pixels a side: no letter is so small
+_LEAST_BYTES = 26  # of a file that holds a picture: a GIF of one pixel
 
 
 def read_picture(data: bytes, config: SourcesConfig) -> list[Extracted]:
@@ -41,6 +42,8 @@ def read_picture(data: bytes, config: SourcesConfig) -> list[Extracted]:
         OSError, ValueError, SyntaxError, TypeError, KeyError, IndexError, AttributeError,
         EOFError, OverflowError, ZeroDivisionError, NotImplementedError, struct.error,
     )  # fmt: skip
+    if len(data) < _LEAST_BYTES:  # as an upload that broke off, or a stand-in, leaves it
+        return [Extracted("", empty_reason="the file is too short to hold a picture")]
     ocr = Ocr(config)
     texts: list[str] = []
     read: list[Recognised] = []
