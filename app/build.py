@@ -31,6 +31,14 @@ BASE = "base"
 EXTRACTIVE = "extractive"
 
 
+def built_in(settings: Settings) -> tuple[str, ...]:
+    """What can answer beside the versions of the registry."""
+    from fti.pipelines.inference.answering.plain import PLAIN
+
+    # The extractive engine is no language model, and says nothing by itself.
+    return (BASE, EXTRACTIVE, *((PLAIN,) if settings.generator.engine != EXTRACTIVE else ()))
+
+
 class Engines:
     """The models of a profile, each loaded at its first use and then shared."""
 
@@ -193,20 +201,29 @@ def build_assistant(
     Args:
         settings: resolved settings.
         store: the store to answer from.
-        model: ``base``, ``extractive``, ``NAME@ALIAS`` or ``NAME/N``; None means
+        model: ``base``, ``extractive``, ``plain``, ``NAME@ALIAS`` or ``NAME/N``; None means
             ``settings.model``.
         use_retrieval: whether passages are retrieved at all.
         engines: models that are loaded already.
         may_be_empty: accept a store without documents: a service may start before they come.
     """
     from fti.pipelines.inference.answering.answer import Assistant
+    from fti.pipelines.inference.answering.plain import PLAIN, PlainAssistant
 
     name = model or settings.model
     # What can be refused without loading a model is refused first.
-    version = None if name in (BASE, EXTRACTIVE) else store.models.get(name)
-    if use_retrieval and not may_be_empty:
+    if name == PLAIN and PLAIN not in built_in(settings):
+        raise ConfigError(
+            "The profile's engine 'extractive' is no language model, and says nothing by itself.",
+            hint="Use a profile with one: --set generator.engine=transformers",
+        )
+    version = None if name in (BASE, EXTRACTIVE, PLAIN) else store.models.get(name)
+    if use_retrieval and not may_be_empty and name != PLAIN:
         require_documents(store)
     engines = engines or Engines(settings)
+    if name == PLAIN:
+        generator = engines.generator(store=store)
+        return PlainAssistant(store, engines.embedder, generator, settings.inference)
     generator = (
         engines.extractive() if name == EXTRACTIVE else engines.generator(version, store=store)
     )

@@ -52,7 +52,8 @@ ModelOption = Annotated[
     str | None,
     typer.Option(
         "--model",
-        help="Which model answers: base, extractive (no language model), NAME@ALIAS or NAME/N.",
+        help="Which model answers: base, extractive (no language model), plain (no documents), "
+        "NAME@ALIAS or NAME/N.",
         show_default="the profile's `model`",
     ),
 ]

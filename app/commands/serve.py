@@ -51,7 +51,7 @@ def serve(
     Ctrl-C and SIGTERM stop it: no new requests, and answers in flight are finished. A second Ctrl-C
     stops at once. Example: fti serve --model reader@champion --port 8080
     """
-    from fti.app.build import Engines, build_assistant
+    from fti.app.build import Engines, build_assistant, built_in
     from fti.app.service.access import Access, require_private
     from fti.app.service.api import create_app
     from fti.app.service.job_starter import Profile
@@ -85,6 +85,8 @@ def serve(
         build=build,
         features=settings.features,
         profile=Profile(config, (*(set_ or ()), f"model={name}")),
+        built_in=built_in(settings),
+        features=settings.features,
     )
     server = make_server(app, service, port=port)
     session.report.note(f"serving model {name} from {settings.store}; stop with Ctrl-C")

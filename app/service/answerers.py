@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 import structlog
 
@@ -27,7 +28,7 @@ log = structlog.get_logger("fti.api")
 Build = Callable[[str], Assistant]
 
 _TRY_AGAIN_S = 30.0  # a version that could not be loaded, perhaps for want of memory
-_BUILT_IN = ("base", "extractive")
+_BUILT_IN = ("base", "extractive")  # where nothing else is said
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,7 @@ class ModelCard:
     ref: str
     created: int
     default: bool
+    kind: Literal["llm", "embedder"] = "llm"
 
 
 @dataclass(eq=False, slots=True)
@@ -57,6 +59,7 @@ class Answerers:
         config: how many to keep, how often to look after aliases.
         name: under which ``first`` was asked for (``reader@champion``); empty: its own.
         build: makes others; without it nothing but ``first`` is served.
+        built_in: what ``build`` knows beside the versions of the registry.
     """
 
     def __init__(
@@ -66,8 +69,10 @@ class Answerers:
         *,
         name: str = "",
         build: Build | None = None,
+        built_in: Sequence[str] = _BUILT_IN,
     ) -> None:
         self.first = first
+        self._built_in = tuple(built_in)
         self.default = name or first.model
         self.started = int(time.time())
         self._config = config
@@ -88,7 +93,7 @@ class Answerers:
         created: dict[str, int] = {}
         if self._build is not None:
             registry = self.store.models
-            found |= {name: name for name in _BUILT_IN}
+            found |= {name: name for name in self._built_in}
             for name in registry.names():
                 try:
                     aliases = registry.aliases(name)
@@ -111,10 +116,12 @@ class Answerers:
                     continue
                 created[ref] = int(held.created_at.timestamp())
                 found.setdefault(ref, ref)
-        return [
+        cards = [
             ModelCard(name, ref, created.get(ref, self.started), name == self.default)
             for name, ref in found.items()
         ]
+        embedder = self.first.retriever.embedder.identity.id
+        return [*cards, ModelCard(embedder, embedder, self.started, False, "embedder")]
 
     async def take(self, name: str | None) -> Held:
         """The assistant that a name means now, held until ``give_back``; loaded where needed.
@@ -128,7 +135,7 @@ class Answerers:
         if ref is None:
             ref = await asyncio.to_thread(self._find, name)
         held = self._held.get(ref) or await self._load(ref)
-        if "/" not in name and name not in _BUILT_IN:
+        if "/" not in name and name not in self._built_in:
             self._meant.setdefault(name, ref)
         held.users += 1
         held.last_used = time.monotonic()
@@ -151,7 +158,7 @@ class Answerers:
         """Serve what each alias means now; where that cannot be loaded, keep what it meant."""
         await self._follow_embedder()
         for name, served in list(self._meant.items()):
-            if self._build is None or name in _BUILT_IN or "/" in name:
+            if self._build is None or name in self._built_in or "/" in name:
                 continue
             wanted = ""
             try:
@@ -211,7 +218,7 @@ class Answerers:
         return at is not None and time.monotonic() - at < _TRY_AGAIN_S
 
     def _find(self, name: str) -> str:
-        if self._build is not None and name in _BUILT_IN:
+        if self._build is not None and name in self._built_in:
             return name
         if name == self.first.model:
             return name
@@ -220,7 +227,13 @@ class Answerers:
                 raise ModelNotFound("")
             return self.store.models.get(name).ref
         except (NotFoundError, InvalidName) as error:
-            served = ", ".join(card.name for card in self.cards())
+            cards = self.cards()
+            if any(card.name == name and card.kind == "embedder" for card in cards):
+                raise ModelNotFound(
+                    f"The model {name!r} makes vectors and answers nothing.",
+                    hint="Ask it at /v1/embeddings.",
+                ) from error
+            served = ", ".join(card.name for card in cards if card.kind == "llm")
             raise ModelNotFound(
                 f"The model {name!r} is not served here.", hint=f"Served: {served}."
             ) from error

@@ -58,6 +58,7 @@ def create_app(
     *,
     name: str = "",
     build: Build | None = None,
+    built_in: Sequence[str] = ("base", "extractive"),
     features: FeatureConfig | None = None,
     profile: Profile | None = None,
 ) -> FastAPI:
@@ -71,6 +72,7 @@ def create_app(
             assistant's own name, and it means what the alias means at the time.
         build: makes the assistants of other models when a request names them; None: only
             ``assistant`` is served.
+        built_in: what ``build`` knows beside the versions of the registry.
         features: how uploaded documents are read and split.
         profile: how the settings of jobs come about; None: it starts none.
 
@@ -81,7 +83,7 @@ def create_app(
     access = Access(assistant.store.keys, config)
     require_named(config.cors_origins, asks=access.asks)
     metrics = Metrics()
-    answerers = Answerers(assistant, config, name=name, build=build)
+    answerers = Answerers(assistant, config, name=name, build=build, built_in=built_in)
     app = FastAPI(
         title="fti",
         summary="Answers from your documents, with citations.",

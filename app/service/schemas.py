@@ -498,6 +498,7 @@ def model_body(card: ModelCard) -> dict[str, Any]:
         "object": "model",
         "created": card.created,
         "owned_by": "fti",
+        "kind": card.kind,
         "resolved": card.ref,
         "default": card.default,
     }

@@ -282,21 +282,25 @@ class Contract(Value):
     def _recent(
         self, question: str, history: Sequence[Message], counter: TokenCounter
     ) -> list[Message]:
-        """The newest turns that fit; they begin with the user's, as chat templates demand.
-
-        Half the prompt is the passages' own: a long conversation must not push them out.
-        """
+        """The newest turns that fit; they begin with the user's, as chat templates demand."""
         turns = [turn for turn in history if turn.role != "system"]
         if not turns:
             return []
         bare = counter.count(self.form.messages(question))
-        budget = max(bare, self.max_prompt_tokens // 2)
+        budget = max(bare, self._of_history())
         while turns and (
             turns[0].role != "user"
             or counter.count(self.form.messages(question, (), turns)) > budget
         ):
             turns.pop(0)
         return turns
+
+    def _of_history(self) -> int:
+        """The prompt's tokens up to the question that a conversation may take.
+
+        Half of them are the passages' own: a long conversation must not push them out.
+        """
+        return self.max_prompt_tokens // 2
 
     def _part(
         self,

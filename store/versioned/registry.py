@@ -49,9 +49,9 @@ class ModelRegistry:
         """Refuse a name that no version can have, before the work of making one.
 
         Raises:
-            InvalidName: it is not a plain name, or is one of "base" and "extractive".
+            InvalidName: it is not a plain name, or is "base", "extractive" or "plain".
         """
-        if check_name(name, "model") in ("base", "extractive"):
+        if check_name(name, "model") in ("base", "extractive", "plain"):
             raise InvalidName(
                 f"{name!r} means an answerer that is no version.", hint="Choose another name."
             )
@@ -83,7 +83,7 @@ class ModelRegistry:
             card: the model card, kept as README.md in place of one in ``files``.
 
         Raises:
-            InvalidName: ``name`` is not a plain name, or is one of "base" and "extractive".
+            InvalidName: ``name`` is not a plain name, or is "base", "extractive" or "plain".
             StoreError: ``files`` holds something that a model version may not.
         """
         self.check_name(name)

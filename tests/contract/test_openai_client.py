@@ -126,9 +126,24 @@ def test_embeddings_that_cannot_be_made_are_refused(client: openai.OpenAI) -> No
 
 
 def test_models_are_listed_and_found(client: openai.OpenAI) -> None:
-    (model,) = client.models.list()
-    assert model.id == "base"
-    assert client.models.retrieve("base").created == model.created > 0
+    model, embedder = client.models.list()
+    assert (model.id, model.model_extra["kind"]) == ("base", "llm")
+    assert (embedder.id, embedder.model_extra["kind"]) == (
+        HashingEmbedder().identity.id,
+        "embedder",
+    )
+    for each in (model, embedder):
+        assert client.models.retrieve(each.id).created == each.created > 0
+
+
+def test_the_embedder_answers_no_questions_and_says_where_it_is_asked(
+    client: openai.OpenAI,
+) -> None:
+    with pytest.raises(openai.NotFoundError) as refused:
+        client.chat.completions.create(
+            model=HashingEmbedder().identity.id, messages=[{"role": "user", "content": "?"}]
+        )
+    assert "/v1/embeddings" in refused.value.message
 
 
 def test_fields_that_other_servers_take_are_accepted(client: openai.OpenAI) -> None:

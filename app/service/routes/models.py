@@ -15,7 +15,10 @@ router = APIRouter(prefix="/v1", tags=["models"])
 
 @router.get("/models")
 def list_models(worker: WorkerPart) -> dict[str, Any]:
-    """Every name that a request's ``model`` may have: aliases, versions, and what is built in."""
+    """Every name that a request's ``model`` may have: aliases, versions, what is built in.
+
+    The last one is the embedder, for ``/v1/embeddings``; its ``kind`` says so.
+    """
     return {"object": "list", "data": [schemas.model_body(c) for c in worker.answerers.cards()]}
 
 

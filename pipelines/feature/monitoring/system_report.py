@@ -137,7 +137,10 @@ def monitor(
 
 
 def _asked_by_users(store: Store, answers: Sequence[Answer]) -> list[Answer]:
-    """The answers less those that evaluations asked for; a batch's questions are users'."""
+    """The answers less those that evaluations asked for; a batch's questions are users'.
+
+    What the plain model was asked is no question to the documents: front ends have it write titles.
+    """
     evaluations: dict[str, bool] = {"": False}
     for answer in answers:
         if answer.run_id not in evaluations:

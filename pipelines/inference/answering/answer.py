@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from types import TracebackType
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Self
 
 from opentelemetry.trace import INVALID_SPAN, Span
 
@@ -348,6 +348,7 @@ class Assistant:
             EmptyQuestion, QuestionTooLong: the question cannot be answered.
             StoreEmpty: nothing was ever ingested.
         """
+        assistant = self._told_by(plain(system)) if system else self
         cancel = threading.Event()
         turns = [m.model_copy(update={"content": plain(m.content)}) for m in history]
         draft = self._draft(plain(question), turns, run_id, sampling)
@@ -355,7 +356,15 @@ class Assistant:
         draft.key = key
         draft.previous = previous
         draft.kept = None if kept is None else tuple(kept)
-        return AnswerStream(self._events(draft, turns, cancel), cancel)
+        return AnswerStream(assistant._events(draft, turns, cancel), cancel)
+
+    def _told_by(self, system: str) -> Self:
+        """What answers a caller who would have the model told something; see ``stream``."""
+        return self
+
+    def _understood(self, question: str, turns: Sequence[Message]) -> str:
+        """The question as it is understood without the conversation."""
+        return standalone(question, turns)
 
     def answer_many(
         self, questions: Sequence[str], *, run_id: str = ""
@@ -423,7 +432,7 @@ class Assistant:
         )
         return _Draft(
             question=question,
-            asked=standalone(question, turns),
+            asked=self._understood(question, turns),
             run_id=run_id,
             model=self.model,
             sampling=sampling.model_copy(update={"max_tokens": most}),

@@ -12,7 +12,7 @@ import httpx
 import pytest
 import structlog.testing
 
-from fti.app.build import Engines, build_assistant
+from fti.app.build import Engines, build_assistant, built_in
 from fti.app.service.api import create_app
 from fti.app.service.service_config import ServiceConfig
 from fti.app.settings import Settings, load_settings
@@ -20,7 +20,7 @@ from fti.pipelines.engines.embedders.hashing_embedder import HashingEmbedder
 from fti.pipelines.feature.feature_config import FeatureConfig
 from fti.pipelines.feature.ingesting.reembedding import re_embedded
 from fti.pipelines.inference.answering.answer import Assistant
-from fti.store.errors import IntegrityError
+from fti.store.errors import ConfigError, IntegrityError
 from fti.store.store import Store
 from tests.support.service import HANDBOOK, Client, add_document, serving
 from tests.support.tiny_model import make_adapter
@@ -63,6 +63,7 @@ class Service:
             ServiceConfig(alias_poll_s=0.05, **config),
             name="reader@champion",
             build=self.build_noted,
+            built_in=built_in(self.settings),
         )
 
     def build(self, ref: str) -> Assistant:
@@ -107,7 +108,12 @@ def test_the_model_of_a_request_chooses_among_base_versions_and_aliases(service:
     with serving(service.app) as base:
         listed = {m["id"]: m for m in httpx.get(f"{base}/v1/models").json()["data"]}
         assert next(iter(listed)) == "reader@champion"
-        assert set(listed) == {"reader@champion", "base", "extractive", "reader/1", "reader/2"}
+        embedder = HashingEmbedder().identity.id
+        assert listed.pop(embedder)["kind"] == "embedder"
+        assert {model["kind"] for model in listed.values()} == {"llm"}
+        assert set(listed) == {
+            "reader@champion", "base", "extractive", "plain", "reader/1", "reader/2",
+        }  # fmt: skip
         assert listed["reader@champion"]["resolved"] == "reader/1"
         assert listed["reader/2"]["created"] > 1_700_000_000
         said = {name: ask(base, name).json() for name in listed}
@@ -255,6 +261,36 @@ def test_what_is_damaged_of_one_model_hides_no_other_name(service: Service) -> N
         assert {"base", "extractive", "reader@champion"} <= names()
         (service.store.layout.models / "reader" / "aliases.json").write_text("{", "utf-8")
         assert {"base", "extractive"} <= names()
+
+
+def test_the_plain_model_alone_is_told_the_callers_system_text(service: Service) -> None:
+    system = {"role": "system", "content": "You name conversations in five words. " * 3}
+    question = {"role": "user", "content": QUESTION}
+
+    def read(base: str, model: str, *messages: Any) -> int:
+        body = {"model": model, "messages": [*messages, question], "max_tokens": 4}
+        said = httpx.post(f"{base}/v1/chat/completions", json=body, timeout=60).json()
+        return int(said["usage"]["prompt_tokens"])
+
+    with serving(service.app) as base:
+        bare = read(base, "plain")
+        assert read(base, "plain", system) > bare + 20
+        assert read(base, "base", system) == read(base, "base") > bare
+        body = {"model": "plain", "input": QUESTION, "instructions": system["content"]}
+        said = httpx.post(f"{base}/v1/responses", json=body, timeout=60).json()
+        assert said["usage"]["input_tokens"] > bare + 20
+        assert (said["model"], said["sources"]) == ("plain", [])
+    kept = service.store.answers.by_model("plain")
+    assert len(kept) == 3
+    assert all(answer.passages == () for answer in kept)
+
+
+def test_a_profile_without_a_language_model_has_no_plain_one(service: Service) -> None:
+    generator = service.settings.generator.model_copy(update={"engine": "extractive"})
+    settings = service.settings.model_copy(update={"generator": generator})
+    assert built_in(settings) == ("base", "extractive")
+    with pytest.raises(ConfigError, match="no language model"):
+        build_assistant(settings, service.store, model="plain")
 
 
 def test_versions_that_nobody_uses_leave_memory(

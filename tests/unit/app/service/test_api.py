@@ -18,6 +18,7 @@ from pydantic import SecretStr
 from fti.app.service.api import create_app
 from fti.app.service.service_config import ServiceConfig
 from fti.app.service.static_pages import PAGES
+from fti.pipelines.engines.embedders.hashing_embedder import HashingEmbedder
 from fti.store.errors import GenerationFailed
 from fti.store.store import Store
 from tests.support.service import (
@@ -201,8 +202,10 @@ def test_records_that_do_not_exist_are_404(client: Client) -> None:
 
 
 def test_the_model_may_be_asked_for_by_its_own_name_and_by_the_alias(client: Client) -> None:
-    names = [m["id"] for m in client.get("/v1/models").json()["data"]]
+    listed = client.get("/v1/models").json()["data"]
+    names = [m["id"] for m in listed if m["kind"] == "llm"]
     assert names == ["reader@champion", "base"]
+    assert [m["id"] for m in listed if m["kind"] != "llm"] == [HashingEmbedder().identity.id]
     for name in names:
         assert client.get(f"/v1/models/{name}").json()["id"] == name
         assert post(client, body(model=name)).json()["model"] == "base"
