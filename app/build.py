@@ -33,7 +33,7 @@ EXTRACTIVE = "extractive"
 
 def built_in(settings: Settings) -> tuple[str, ...]:
     """What can answer beside the versions of the registry."""
-    from fti.pipelines.inference.answering.plain import PLAIN
+    from fti.pipelines.inference.answering.plain_model import PLAIN
 
     # The extractive engine is no language model, and says nothing by itself.
     return (BASE, EXTRACTIVE, *((PLAIN,) if settings.generator.engine != EXTRACTIVE else ()))
@@ -208,7 +208,7 @@ def build_assistant(
         may_be_empty: accept a store without documents: a service may start before they come.
     """
     from fti.pipelines.inference.answering.answer import Assistant
-    from fti.pipelines.inference.answering.plain import PLAIN, PlainAssistant
+    from fti.pipelines.inference.answering.plain_model import PLAIN, PlainAssistant
 
     name = model or settings.model
     # What can be refused without loading a model is refused first.

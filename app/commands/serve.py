@@ -83,10 +83,9 @@ def serve(
         service,
         name=name,
         build=build,
-        features=settings.features,
-        profile=Profile(config, (*(set_ or ()), f"model={name}")),
         built_in=built_in(settings),
         features=settings.features,
+        profile=Profile(config, (*(set_ or ()), f"model={name}")),
     )
     server = make_server(app, service, port=port)
     session.report.note(f"serving model {name} from {settings.store}; stop with Ctrl-C")

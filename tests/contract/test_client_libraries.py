@@ -17,7 +17,7 @@ from pydantic import SecretStr
 from fti.app.service.api import create_app
 from fti.app.service.service_config import ServiceConfig
 from fti.pipelines.engines.embedders.hashing_embedder import HashingEmbedder
-from fti.pipelines.inference.answering.plain import PlainAssistant
+from fti.pipelines.inference.answering.plain_model import PlainAssistant
 from tests.support.service import Scripted, assistant_over, filled_store, serving
 
 QUESTION = "When does the workshop open on Saturdays?"

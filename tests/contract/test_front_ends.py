@@ -17,7 +17,7 @@ import structlog.testing
 
 from fti.app.service.api import create_app
 from fti.pipelines.engines.embedders.hashing_embedder import HashingEmbedder
-from fti.pipelines.inference.answering.plain import PlainAssistant
+from fti.pipelines.inference.answering.plain_model import PlainAssistant
 from fti.store.store import Store
 from tests.support.service import Scripted, assistant_over, filled_store, serving
 from tests.unit.app.service.test_api import events

@@ -149,4 +149,4 @@ def _asked_by_users(store: Store, answers: Sequence[Answer]) -> list[Answer]:
             except RunNotFound:  # its record was deleted: whoever asked, it is not known to be us
                 kind = "batch"
             evaluations[answer.run_id] = kind == "evaluate"
-    return [answer for answer in answers if not evaluations[answer.run_id]]
+    return [a for a in answers if not evaluations[a.run_id] and a.model != "plain"]

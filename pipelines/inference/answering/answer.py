@@ -339,7 +339,7 @@ class Assistant:
             collections: all that may be answered from; none: the whole store.
             key: id of the API key that asks, for the log; empty where none does.
             system: what the caller would have the model told. It is not: the wording around a
-                question is the contract's. See ``plain.PlainAssistant``.
+                question is the contract's. See ``plain_model.PlainAssistant``.
             previous: id of the answer that this one goes on from, for the log.
             kept: turns of the history to keep with the answer, so that another can go on from it;
                 None: none can.

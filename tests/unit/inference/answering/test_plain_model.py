@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from fti.pipelines.engines.embedders.hashing_embedder import HashingEmbedder
-from fti.pipelines.inference.answering.plain import PlainAssistant
+from fti.pipelines.inference.answering.plain_model import PlainAssistant
 from fti.pipelines.inference.inference_config import InferenceConfig
 from fti.store.contracts.prompt_contract import DEFAULT_ABSTENTION
 from fti.store.errors import EmptyQuestion, InvalidName, QuestionTooLong
