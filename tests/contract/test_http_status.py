@@ -36,7 +36,7 @@ def test_the_tree_drawn_in_the_docstring_is_the_real_tree() -> None:
 
 def test_an_error_body_has_openais_form_with_message_and_hint() -> None:
     error = errors.StoreEmpty("Nothing is here.", hint="Run: fti ingest FOLDER")
-    body = body_of(error)["error"]
+    body = body_of(error, str)["error"]
     assert status_of(error) == 503
     assert body == {
         "message": "Nothing is here. Run: fti ingest FOLDER",
