@@ -8,7 +8,7 @@ reads is for an ``AnswerForm``; ``routes.chat`` and ``routes.responses`` have on
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -130,13 +130,6 @@ def server_event(value: dict[str, Any], name: str = "") -> bytes:
     """A server-sent event with a JSON value."""
     head = f"event: {name}\n".encode() if name else b""
     return head + b"data: " + json.dumps(value, ensure_ascii=False).encode() + b"\n\n"
-
-
-def conversation(turns: Sequence[Message]) -> tuple[str, tuple[Message, ...]]:
-    """The question (the last turn, when it is a user's) and the turns before it."""
-    if not turns or turns[-1].role != "user":
-        return "", ()
-    return turns[-1].content, tuple(turns[:-1])
 
 
 async def _whole(events: AsyncIterator[AnswerEvent]) -> Answer:

@@ -92,6 +92,13 @@ def refuse_tools(tools: Any, choice: Any, named: str) -> Any:
     return tools
 
 
+def question_of(turns: Sequence[Message]) -> tuple[str, tuple[Message, ...]]:
+    """The last turn, when it is a user's, and the turns before it."""
+    if not turns or turns[-1].role != "user":
+        return "", ()
+    return turns[-1].content, tuple(turns[:-1])
+
+
 class SamplingFields(Lenient):
     """How a request says that tokens are chosen."""
 
@@ -250,6 +257,10 @@ class ChatRequest(SamplingFields):
             for m in self.messages
             if m.role == "user" or m.role == "assistant"
         )
+
+    def conversation(self) -> tuple[str, tuple[Message, ...]]:
+        """The question (the last turn, when it is a user's) and the turns before it."""
+        return question_of(self.turns())
 
 
 class FeedbackRequest(Lenient):

@@ -8,7 +8,7 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 
 from fti.app.service import schemas
-from fti.app.service.asking import Question, conversation, respond, server_event
+from fti.app.service.asking import Question, respond, server_event
 from fti.app.service.routes.parts import CallerPart, NamesPart, WorkerPart
 from fti.pipelines.inference.answering.answer import AnswerEvent
 from fti.store.types import Answer
@@ -29,7 +29,7 @@ async def chat(
     names: NamesPart,
 ) -> Response:
     """Answer the last user turn from the documents."""
-    text, history = conversation(asked.turns())
+    text, history = asked.conversation()
     question = Question(
         text=text,
         history=history,

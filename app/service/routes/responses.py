@@ -13,7 +13,7 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 
 from fti.app.service import schemas
-from fti.app.service.asking import Question, conversation, respond, server_event
+from fti.app.service.asking import Question, respond, server_event
 from fti.app.service.response_schemas import ResponseRequest
 from fti.app.service.routes.parts import CallerPart, NamesPart, WorkerPart
 from fti.pipelines.inference.answering.answer import AnswerEvent
@@ -31,7 +31,7 @@ async def respond_to(
     names: NamesPart,
 ) -> Response:
     """Answer the last turn of the input from the documents."""
-    text, sent = conversation(asked.turns())
+    text, sent = schemas.question_of(asked.turns())
     earlier: tuple[Any, ...] = ()
     if asked.previous_response_id:
         answers = worker.answerers.store.answers
