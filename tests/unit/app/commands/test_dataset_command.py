@@ -279,7 +279,7 @@ def test_builds_that_cannot_be_are_refused(filled: Store, tmp_path: Path) -> Non
     refused(InvalidCases, "'acme/chats' is not pinned", "build", "x", "--import", "acme/chats")
     refused(InputError, "Nobody has said anything", "feedback", "--out", str(tmp_path / "r.jsonl"))
     assert not (tmp_path / "r.jsonl").exists()
-    assert fti("list") == {"datasets": []}
+    assert fti("list") == {"datasets": [], "damaged": []}
 
 
 def test_personal_data_is_masked_by_one_option(filled: Store) -> None:
