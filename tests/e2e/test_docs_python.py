@@ -70,7 +70,7 @@ def test_fti_is_used_in_a_project_with_an_app_and_a_store_of_its_own(tmp_path: P
     (tmp_path / "main.py").write_text(
         "import app, pipelines, store\n"
         "import fti\n"
-        "from fti.pipelines.engines.embedders.embedding import HashingEmbedder\n"
+        "from fti.pipelines.engines.embedders.hashing_embedder import HashingEmbedder\n"
         "from fti.pipelines.feature.feature_config import FeatureConfig\n"
         "from fti.store.store import Store as TheSame\n"
         f"for name in {sorted(FACADE)!r}:\n"

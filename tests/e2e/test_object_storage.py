@@ -30,7 +30,7 @@ pytestmark = pytest.mark.heavy
 INGEST = """
 import sys
 from pathlib import Path
-from fti.pipelines.engines.embedders.embedding import HashingEmbedder
+from fti.pipelines.engines.embedders.hashing_embedder import HashingEmbedder
 from fti.pipelines.feature.feature_config import FeatureConfig
 from fti.pipelines.feature.ingesting.ingest import ingest
 from fti.store.errors import StoreLocked

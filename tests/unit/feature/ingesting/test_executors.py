@@ -135,7 +135,7 @@ def test_what_an_embedder_says_arrives(tmp_path: Path, docs: Path, name: Any) ->
 
 ORPHANED = """
 import os, sys, time
-from fti.pipelines.engines.embedders.embedding import HashingEmbedder
+from fti.pipelines.engines.embedders.hashing_embedder import HashingEmbedder
 from fti.pipelines.feature.feature_config import FeatureConfig
 from fti.pipelines.feature.ingesting.executors import Processes
 with Processes(HashingEmbedder(64), FeatureConfig(), workers=2) as executor:
@@ -231,7 +231,7 @@ def test_a_loaded_embedder_can_be_sent_to_another_process(tmp_path: Path) -> Non
 RAY = """
 import json, sys
 from pathlib import Path
-from fti.pipelines.engines.embedders.embedding import HashingEmbedder
+from fti.pipelines.engines.embedders.hashing_embedder import HashingEmbedder
 from fti.pipelines.feature.ingesting.ingest import ingest
 from fti.store.store import Store
 from tests.unit.feature.ingesting.test_executors import CONFIG, content

@@ -568,7 +568,7 @@ def test_a_document_lost_between_kill_and_rerun_leaves_no_chunks(
 SLOW = """
 import sys, time
 from pathlib import Path
-from fti.pipelines.engines.embedders.embedding import HashingEmbedder
+from fti.pipelines.engines.embedders.hashing_embedder import HashingEmbedder
 from fti.pipelines.feature.feature_config import FeatureConfig
 from fti.pipelines.feature.ingesting.ingest import ingest
 from fti.store.store import Store
