@@ -62,7 +62,7 @@ class Drift(Value):
 class LanguageDrift(Value):
     """In which languages texts are, as shares of either side; the largest shares first.
 
-    See ``languages.language`` for what a language is called, and how roughly it is known.
+    See ``languages.language`` for what a language is called.
     """
 
     psi: float

@@ -1,5 +1,5 @@
 """The assistant that is served, measured on questions with known answers.
 
-May import ``answering``, ``trace``, ``engines`` and ``store``.
+May import ``answering``, ``engines`` and ``store``.
 Read first: ``evaluation.py`` and ``scoring.py``.
 """
