@@ -41,11 +41,6 @@ class StoreCheck(Value):
     checked: dict[str, int]
     problems: tuple[Problem, ...] = ()
 
-    @property
-    def ok(self) -> bool:
-        """Whether nothing is wrong."""
-        return not self.problems
-
 
 def check_store(store: Store, *, progress: Progress = quiet) -> StoreCheck:
     """Look at all of a store. Reads every text, vector and published file."""

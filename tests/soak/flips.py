@@ -53,7 +53,7 @@ def main() -> int:
 
 def _found(root: Path) -> bool:
     try:
-        return not check_store(Store(root)).ok
+        return bool(check_store(Store(root)).problems)
     except FtiError:  # the store cannot even be opened, and says so
         return True
 

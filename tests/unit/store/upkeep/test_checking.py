@@ -23,14 +23,14 @@ def store(tmp_path: Path) -> Store:
 
 def test_a_whole_store_has_no_problems(store: Store) -> None:
     found = check_store(store)
-    assert found.ok
+    assert not found.problems
     assert found.checked == {
         "documents": 2, "chunks": 3, "models": 1, "aliases": 1, "runs": 1, "answers": 1,
     }  # fmt: skip
 
 
 def test_an_empty_store_is_whole(tmp_path: Path) -> None:
-    assert check_store(Store(tmp_path / "new")).ok
+    assert not check_store(Store(tmp_path / "new")).problems
 
 
 def an_adapter_changed(store: Store) -> None:
