@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from fti.store.contracts.prompt_contract import Contract, TokenCounter
 from fti.store.errors import ConfigError, ContractError, ModelUnavailable, StoreEmpty
-from fti.store.types import EmbedderIdentity, ModelIdentity
+from fti.store.types import EmbedderIdentity, ModelIdentity, RetrievalContract
 
 if TYPE_CHECKING:
     from fti.app.settings import Settings
@@ -169,13 +169,26 @@ def build_retriever(settings: Settings, store: Store, *, at: str = "") -> Retrie
     return Retriever(features, engines.embedder, engines.reranker, settings.inference.retrieval)
 
 
-def base_contract(settings: Settings, base: ModelIdentity, embedder: EmbedderIdentity) -> Contract:
-    """The contract that the profile's base model is served and trained under."""
+def base_contract(
+    settings: Settings,
+    base: ModelIdentity,
+    embedder: EmbedderIdentity,
+    retrieval: RetrievalContract | None,
+) -> Contract:
+    """The contract that the profile's base model is served and trained under.
+
+    Args:
+        settings: resolved settings.
+        base: the model.
+        embedder: whose vectors are searched.
+        retrieval: how passages are found: as served, or as for the rows to train on.
+    """
     prompt = settings.prompt
     return Contract(
         form=prompt.form,
         base=base,
         embedder=embedder,
+        retrieval=retrieval,
         max_prompt_tokens=prompt.max_prompt_tokens,
         max_new_tokens=prompt.max_new_tokens,
         max_passages=prompt.max_passages,
@@ -209,6 +222,7 @@ def build_assistant(
     """
     from fti.pipelines.inference.answering.answer import Assistant
     from fti.pipelines.inference.answering.plain_model import PLAIN, PlainAssistant
+    from fti.pipelines.inference.answering.retrieve import retrieval_contract
 
     name = model or settings.model
     # What can be refused without loading a model is refused first.
@@ -228,7 +242,12 @@ def build_assistant(
         engines.extractive() if name == EXTRACTIVE else engines.generator(version, store=store)
     )
     contract = (
-        base_contract(settings, generator.identity, engines.embedder.identity)
+        base_contract(
+            settings,
+            generator.identity,
+            engines.embedder.identity,
+            retrieval_contract(settings.inference.retrieval, engines.reranker),
+        )
         if version is None
         else version.prompt_contract
     )

@@ -197,6 +197,50 @@ class ModelIdentity(Value):
     tokenizer_sha256: str = ""
 
 
+#: Constant of reciprocal rank fusion, as in Cormack, Clarke and Büttcher (SIGIR 2009).
+RRF_K = 60
+
+
+class Fusion(Value):
+    """How the list by vectors and the list by words become one."""
+
+    method: Literal["rrf", "weighted"] = Field(
+        default="rrf",
+        description="rrf: by rank (Cormack et al. 2009); weighted: by score, each list's scaled to "
+        "0 to 1 (a convex combination, Bruch et al. 2023).",
+    )
+    vector_weight: float = Field(
+        default=0.5,
+        ge=0,
+        le=1,
+        description="Weight of the list by vectors; the list by words has the rest.",
+    )
+    rrf_k: int = Field(
+        default=RRF_K, ge=1, le=1000, description="The larger, the less the first ranks count."
+    )
+
+
+class RetrievalContract(Value):
+    """The passport of passages: how they are found for a question, by the embedder beside it.
+
+    Fields are those of the retrieval's settings, as they applied; ``reranker`` is which weights
+    reorder, None where none do. ``min_similarity`` changes no passage: it is the cosine below which
+    the model is not asked, unless the prompt contract has one of its own. Contracts are compared by
+    the fields that both name (``contracts.retrieval_contract``).
+    """
+
+    mode: SearchMode
+    k: int
+    candidates: int
+    fusion: Fusion
+    near_copies: float
+    diversity: float
+    context: Literal["chunk", "section"]
+    section_characters: int
+    reranker: ModelIdentity | None
+    min_similarity: float
+
+
 class InstructionExample(Value):
     """One row of an instruction dataset.
 
@@ -267,8 +311,9 @@ class FileEntry(Value):
 class DatasetVersion(Value):
     """A published, immutable dataset: of instruction rows, or of preference pairs.
 
-    ``kinds`` counts rows by their kind. ``statistics`` says what was kept at each filter, how long
-    rows are in tokens and how they are balanced; it enters no digest.
+    ``kinds`` counts rows by their kind. ``retrieval`` is how the rows' passages were found, None
+    where there are no documents or an earlier fti did not say. ``statistics`` says what was kept at
+    each filter, how long rows are in tokens and how they are balanced; it enters no digest.
     """
 
     name: str
@@ -281,6 +326,7 @@ class DatasetVersion(Value):
     digest: str
     features_version: int
     embedder: EmbedderIdentity
+    retrieval: RetrievalContract | None = None
     prompt_digest: str
     run_id: str
     files: tuple[FileEntry, ...]
@@ -369,6 +415,7 @@ class Answer(Value):
     that is the question itself. ``key`` is the id of the API key that asked; empty where none did.
     ``history`` is what was said before, after the answer ``previous`` if it goes on from one; None
     where that was not to be kept, so that none can go on from this one.
+    ``warnings`` say in words what was otherwise than the model's contract says.
     """
 
     id: str
@@ -392,6 +439,7 @@ class Answer(Value):
     sampling: Sampling = Sampling()
     usage: Usage = Usage()
     timings: Mapping[str, float] = Field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
 
 
 class Feedback(Value):

@@ -81,6 +81,7 @@ def answer_json(answer: Answer) -> dict[str, Any]:
         "finish_reason": answer.finish_reason,
         "usage": answer.usage.model_dump(),
         "timings": dict(answer.timings),
+        "warnings": list(answer.warnings),
     }
 
 
@@ -98,5 +99,7 @@ def show_answer(report: Reporter, answer: Answer) -> None:
             f"{answer.passages[0].source}",
             style="dim",
         )
+    for warning in answer.warnings:
+        report.note(f"otherwise than the model was trained: {warning}")
     seconds = answer.timings.get("total_s", 0.0)
     report.note(f"answer {answer.id}, model {answer.model}, {seconds:.1f} s; fti trace {answer.id}")

@@ -51,6 +51,7 @@ def dataset_json(dataset: DatasetVersion) -> dict[str, Any]:
         "created_at": dataset.created_at.isoformat(),
         "run": dataset.run_id,
         "features_version": dataset.features_version,
+        "retrieval": dataset.retrieval and dataset.retrieval.model_dump(mode="json"),
         **({"imported": imported} if (imported := _imported(dataset)) else {}),
     }
 

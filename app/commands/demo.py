@@ -162,6 +162,7 @@ class Loop:
                     name=NAME,
                     embedder=self.engines.embedder,
                     cases=self.cases(),
+                    engines=self.engines,
                     progress=progress,
                 )
             self.report.say(

@@ -124,7 +124,9 @@ class DatasetStep(Step):
     """Instruction examples from the stored documents: ``fti dataset build``."""
 
     kind: ClassVar[str] = "dataset"
-    sections: ClassVar[tuple[str, ...]] = ("dataset", "prompt", "embedder")
+    sections: ClassVar[tuple[str, ...]] = (
+        "dataset", "prompt", "embedder", "inference", "reranker",
+    )  # fmt: skip
 
     dataset: PlainName = Field(description="Name of the dataset; a new version is published.")
     cases: Path | None = Field(default=None, description="CASES.jsonl to build from too.")

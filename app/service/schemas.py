@@ -445,6 +445,7 @@ def extras(answer: Answer, base_url: str) -> dict[str, Any]:
     ``sources`` are in prompt order. ``cited`` says which of them the answer uses, ``quotes`` which
     stretches of the passage it repeats word for word, ``evidence`` which sentences of it carry the
     answer. ``nearest`` is the sentence that came nearest to a question that was not answered.
+    ``warnings`` are there where a model is served otherwise than its contract says.
     """
     quotes: dict[int, list[str]] = {}
     for citation in answer.citations:
@@ -467,6 +468,7 @@ def extras(answer: Answer, base_url: str) -> dict[str, Any]:
         "abstained": answer.abstained,
         "nearest": nearest
         and {"marker": nearest.marker, **nearest.evidence.model_dump(mode="json")},
+        **({"warnings": list(answer.warnings)} if answer.warnings else {}),
     }
 
 

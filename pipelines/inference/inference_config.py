@@ -8,8 +8,7 @@ from pydantic import Field
 
 from fti.pipelines.engines.cross_encoders.entailment import EntailmentConfig
 from fti.pipelines.inference.evaluating.judge_config import JudgeConfig
-from fti.store.features.search import Fusion
-from fti.store.types import SearchMode, Value
+from fti.store.types import Fusion, SearchMode, Value
 
 
 class RetrievalConfig(Value):
@@ -83,6 +82,11 @@ class InferenceConfig(Value):
     """How questions are answered."""
 
     retrieval: RetrievalConfig = RetrievalConfig()
+    other_retrieval: Literal["refuse", "warn"] = Field(
+        default="refuse",
+        description="What to do where passages are found otherwise than a model version's contract "
+        "says: refuse to serve it, or warn in the log and in every answer.",
+    )
     temperature: float = Field(
         default=0.0, ge=0, le=2, description="0 always takes the likeliest token."
     )

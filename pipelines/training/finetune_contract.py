@@ -8,6 +8,7 @@ from fti.pipelines.training.steps.methods import require_trainable
 from fti.pipelines.training.training_config import TrainingConfig
 from fti.store.contracts.conditions import PipelineContract
 from fti.store.contracts.prompt_contract import Contract
+from fti.store.contracts.retrieval_contract import passage_differences
 from fti.store.errors import ContractError, IntegrityError, PostconditionFailed, TrainingError
 from fti.store.store import Store
 from fti.store.types import DatasetVersion
@@ -55,6 +56,21 @@ def same_embedder(dataset: DatasetVersion, contract: Contract) -> None:
             f"The rows of {dataset.ref} were retrieved by {dataset.embedder.id!r}, and the "
             f"contract is for {contract.embedder.id!r}.",
             hint=f"Build the dataset again: fti dataset build {dataset.name}",
+        )
+
+
+@FINETUNE.precondition("The rows' passages were found as the contract says", raises=ContractError)
+def same_retrieval(dataset: DatasetVersion, contract: Contract) -> None:
+    """What training sees is what serving retrieves."""
+    faults = passage_differences(
+        contract.retrieval, dataset.retrieval, shown=contract.max_passages, there="the rows have"
+    )
+    if faults:
+        raise ContractError(
+            f"The passages in the rows of {dataset.ref} were found otherwise than the contract "
+            f"says: {'; '.join(faults)}.",
+            hint="Build the dataset again with the contract's profile: "
+            f"fti dataset build {dataset.name}",
         )
 
 

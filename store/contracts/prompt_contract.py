@@ -18,7 +18,15 @@ from weakref import WeakKeyDictionary
 from pydantic import Field
 
 from fti.store.errors import EmptyQuestion, QuestionTooLong
-from fti.store.types import EmbedderIdentity, Message, ModelIdentity, Passage, Value, sha256_hex
+from fti.store.types import (
+    EmbedderIdentity,
+    Message,
+    ModelIdentity,
+    Passage,
+    RetrievalContract,
+    Value,
+    sha256_hex,
+)
 
 EvidenceChoice = Literal["similarity", "hybrid"]
 """How evidence sentences are chosen; see ``engines.evidence.nearest_sentences``."""
@@ -173,10 +181,11 @@ class Contract(Value):
     fit the model's context. ``max_passages`` and ``max_passage_tokens`` bound what of the retrieved
     passages enters the prompt. Where ``evidence_sentences`` is not 0, only so many sentences of
     them do, those that fit the question best by ``evidence_choice`` (``engines.evidence``).
-    ``embedder`` is the identity
-    whose retrieval the model was trained behind. ``abstain_below`` is the cosine of question and
-    nearest passage below which the model is not asked, as it was calibrated on questions with and
-    without an answer (``inference.calibration``); None leaves that to the profile.
+    ``embedder`` is the identity whose retrieval the model was trained behind, and ``retrieval`` how
+    that found the passages; None: an fti that did not say trained it, and nothing is compared.
+    ``abstain_below`` is the cosine of question and nearest passage below which the model is not
+    asked, as it was calibrated on questions with and without an answer
+    (``inference.calibration``); None leaves that to the profile.
     ``refuse_above`` is how likely the model must think its own refusal for it to stand: an answer
     can be worded in many ways and a refusal in one, so the refusal is often the likeliest text
     though an answer of some wording is likelier by far. At 0, every refusal stands.
@@ -186,6 +195,7 @@ class Contract(Value):
     form: PromptForm = PromptForm()
     base: ModelIdentity
     embedder: EmbedderIdentity
+    retrieval: RetrievalContract | None = None
     max_prompt_tokens: int = Field(ge=16)
     max_new_tokens: int = Field(ge=1)
     max_passages: int = Field(ge=1, le=99)
@@ -197,8 +207,11 @@ class Contract(Value):
 
     @property
     def digest(self) -> str:
-        """sha256 over all fields."""
-        return sha256_hex(self.model_dump_json())
+        """sha256 over all fields; what was made before some of them were there keeps its own."""
+        absent = {"retrieval"} if self.retrieval is None else set()
+        if self.evidence_choice == "similarity":  # as sentences were chosen before one could say
+            absent.add("evidence_choice")
+        return sha256_hex(self.model_dump_json(exclude=absent))
 
     def fit(
         self,

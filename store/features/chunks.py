@@ -15,9 +15,8 @@ from fti.store.features.bykey import RowsByKey
 from fti.store.features.filters import Where
 from fti.store.features.ledger import LedgerReader
 from fti.store.features.opened import INGEST_HINT, one_of
-from fti.store.features.search import Fusion
 from fti.store.lance import shapes
-from fti.store.types import Chunk, Passage
+from fti.store.types import Chunk, Fusion, Passage
 
 if TYPE_CHECKING:
     from lancedb.expr import Expr

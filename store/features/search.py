@@ -6,41 +6,18 @@ import functools
 import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
 
 from fti.store.errors import EmbedderMismatch, EngineError
 from fti.store.lance import indexing
 from fti.store.lance.shapes import PASSAGE_COLUMNS, decode_metadata, matrix, utf8
-from fti.store.types import Passage, Value
+from fti.store.types import RRF_K, Fusion, Passage
 
 if TYPE_CHECKING:
     from lancedb.expr import Expr
-
-#: Constant of reciprocal rank fusion, as in Cormack, Clarke and Büttcher (SIGIR 2009).
-RRF_K = 60
-
-
-class Fusion(Value):
-    """How the list by vectors and the list by words become one."""
-
-    method: Literal["rrf", "weighted"] = Field(
-        default="rrf",
-        description="rrf: by rank (Cormack et al. 2009); weighted: by score, each list's scaled to "
-        "0 to 1 (a convex combination, Bruch et al. 2023).",
-    )
-    vector_weight: float = Field(
-        default=0.5,
-        ge=0,
-        le=1,
-        description="Weight of the list by vectors; the list by words has the rest.",
-    )
-    rrf_k: int = Field(
-        default=RRF_K, ge=1, le=1000, description="The larger, the less the first ranks count."
-    )
 
 
 def by_vector(

@@ -21,6 +21,7 @@ from fti.store.types import (
     FileEntry,
     InstructionExample,
     PreferenceExample,
+    RetrievalContract,
     Split,
     now,
     sha256_hex,
@@ -68,6 +69,7 @@ class DatasetStore:
         embedder: EmbedderIdentity,
         prompt_digest: str,
         run_id: str,
+        retrieval: RetrievalContract | None = None,
         settings: Mapping[str, Any] | None = None,
         statistics: Mapping[str, Any] | None = None,
         documents: Mapping[Split, Collection[str]] | None = None,
@@ -81,6 +83,7 @@ class DatasetStore:
             embedder: whose retrieval chose the distractors.
             prompt_digest: of the form that rendered ``messages``.
             run_id: the run that built it.
+            retrieval: how the passages in the rows were found.
             settings: what it was built with.
             statistics: what is worth knowing of the rows.
             documents: document ids by split; by default those that the rows name.
@@ -119,6 +122,7 @@ class DatasetStore:
                 digest=sha256_hex("".join(f"{f.path} {f.sha256}\n" for f in files)),
                 features_version=features_version,
                 embedder=embedder,
+                retrieval=retrieval,
                 prompt_digest=prompt_digest,
                 run_id=run_id,
                 files=files,

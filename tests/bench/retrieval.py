@@ -36,10 +36,10 @@ from fti.pipelines.feature.feature_config import FeatureConfig
 from fti.pipelines.feature.ingesting.ingest import ingest
 from fti.pipelines.inference.evaluating.metrics import contains_answer
 from fti.pipelines.inference.inference_config import RetrievalConfig
-from fti.store.features.search import Fusion, combine, fuse
+from fti.store.features.search import combine, fuse
 from fti.store.proof.significance import differences
 from fti.store.store import Store
-from fti.store.types import Passage
+from fti.store.types import Fusion, Passage
 
 QUESTIONS = Path(__file__).with_name("fastapi_questions.tsv")
 DEPTH = 50

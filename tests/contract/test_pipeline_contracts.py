@@ -50,10 +50,11 @@ from fti.pipelines.feature.streaming.follow_report import FollowReport
 from fti.pipelines.feature.streaming.streams import LineStream
 from fti.pipelines.feature.streaming.watch import watch
 from fti.pipelines.inference.answering import answer
+from fti.pipelines.inference.answering.retrieve import Retriever, retrieval_contract
 from fti.pipelines.inference.batch import answer_table as batch
 from fti.pipelines.inference.batch.outputs import JsonLines
 from fti.pipelines.inference.evaluating import evaluation
-from fti.pipelines.inference.inference_config import BatchConfig
+from fti.pipelines.inference.inference_config import BatchConfig, RetrievalConfig
 from fti.pipelines.training.finetune import finetune
 from fti.pipelines.training.finetune_contract import FINETUNE
 from fti.pipelines.training.training_config import TrainingConfig
@@ -100,6 +101,7 @@ class Works(World):
         arguments = {
             "store": self.store,
             "embedder": self.embedder,
+            "retriever": lambda features: Retriever(features, self.embedder),
             "config": DatasetConfig(),
             "form": PromptForm(),
         }
@@ -182,6 +184,8 @@ def _with_body_of(function: Callable[..., Any], body: Callable[..., Any]) -> Cal
     return call
 
 
+WAY = retrieval_contract(RetrievalConfig(), None)
+OTHER_WAY = retrieval_contract(RetrievalConfig(mode="text"), None)
 CASE = Case(id="1", question="When?", answers=("Thursdays",), document="workshop/kiln.md")
 LOST = CASE.model_copy(update={"document": "lost.md"})
 CITED = Citation(
@@ -256,6 +260,9 @@ VIOLATIONS: dict[str, Violate] = {
     "finetune.same_embedder": lambda w: finetune(
         w.dataset(embedder=OTHER.identity), **w.training()
     ),
+    "finetune.same_retrieval": lambda w: finetune(
+        w.dataset(retrieval=OTHER_WAY), **w.training(retrieval=WAY)
+    ),
     "finetune.fits_context": lambda w: finetune(
         w.dataset(), **w.training(max_prompt_tokens=99_999)
     ),
@@ -275,6 +282,9 @@ VIOLATIONS: dict[str, Violate] = {
     ),
     "serve.same_embedder": lambda w: w.assistant(
         contract=w.contract(w.extractive(), embedder=OTHER.identity)
+    ),
+    "serve.same_retrieval": lambda w: w.assistant(
+        contract=w.contract(w.extractive(), retrieval=OTHER_WAY)
     ),
     "serve.fits_context": lambda w: w.assistant(
         contract=w.contract(w.extractive(), max_prompt_tokens=99_999)

@@ -13,10 +13,12 @@ from fti.store.types import (
     Answer,
     DatasetVersion,
     EmbedderIdentity,
+    Fusion,
     InstructionExample,
     ModelIdentity,
     Passage,
     PreferenceExample,
+    RetrievalContract,
     Split,
 )
 from fti.store.versioned.model_version import ModelVersion
@@ -82,6 +84,15 @@ def a_contract(**changes: Any) -> Contract:
         "max_passage_tokens": 60,
     }
     return Contract(**(fields | changes))
+
+
+def a_retrieval(**changes: Any) -> RetrievalContract:
+    fields = {
+        "mode": "hybrid", "k": 10, "candidates": 40, "near_copies": 0.8, "diversity": 0.0,
+        "fusion": Fusion(method="weighted", vector_weight=0.4), "context": "chunk",
+        "section_characters": 4000, "reranker": None, "min_similarity": 0.25,
+    }  # fmt: skip
+    return RetrievalContract(**(fields | changes))
 
 
 def an_answer(answer_id: str, **changes: Any) -> Answer:

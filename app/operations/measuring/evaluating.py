@@ -326,7 +326,8 @@ def _with_mode(settings: Settings, mode: SearchMode | None) -> Settings:
         return settings
     inference = settings.inference
     retrieval = inference.retrieval.model_copy(update={"mode": mode})
-    changed = inference.model_copy(update={"retrieval": retrieval})
+    # Whoever asks for +vector wants another search than the model's contract may say.
+    changed = inference.model_copy(update={"retrieval": retrieval, "other_retrieval": "warn"})
     return settings.model_copy(update={"inference": changed})
 
 

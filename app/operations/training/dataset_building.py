@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from fti.app.build import token_counter
+from fti.app.build import Engines, token_counter
 from fti.store.types import Case, DatasetVersion
 
 if TYPE_CHECKING:
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from fti.pipelines.feature.dataset.dataset_config import DatasetConfig
     from fti.pipelines.feature.dataset.sources.reviewed import Review
     from fti.pipelines.feature.dataset.sources.writer import QuestionWriter
+    from fti.pipelines.inference.answering.retrieve import Retriever
+    from fti.store.features.feature_store import FeatureStore
     from fti.store.progress import Progress
     from fti.store.store import Store
 
@@ -29,15 +31,23 @@ def make_dataset(
     reviews: Sequence[Review] = (),
     imports: Sequence[str] = (),
     writer: QuestionWriter | None = None,
+    engines: Engines | None = None,
 ) -> DatasetVersion:
-    """Build a dataset version whose rows show as many passages as serving does."""
+    """Build a dataset version whose rows show what the profile's own retriever finds."""
     from fti.pipelines.feature.dataset.instructions import build_dataset
+    from fti.pipelines.inference.answering.retrieve import Retriever
+
+    engines = engines or Engines(settings)
+
+    def serving(features: FeatureStore) -> Retriever:
+        return Retriever(features, embedder, engines.reranker, settings.inference.retrieval)
 
     counter, tokenizer = token_counter(settings, embedder)
     return build_dataset(
         name,
         store=store,
         embedder=embedder,
+        retriever=serving,
         config=dataset_config(settings),
         form=settings.prompt.form,
         cases=cases,

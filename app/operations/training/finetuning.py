@@ -79,7 +79,7 @@ def _to_train(
     else:
         base = load_causal_lm(config)
     contract = (
-        base_contract(settings, base.identity, version.embedder)
+        base_contract(settings, base.identity, version.embedder, version.retrieval)
         if start is None
         else start.prompt_contract
     )

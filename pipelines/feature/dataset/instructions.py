@@ -2,23 +2,23 @@
 
 Documents are split before any example is made, near-duplicates on one side. Questions come from
 the rules of ``questions``, from cases, from reviewed feedback, from a language model that must
-quote, and from imported conversations; the passages around the gold one come from the live
-search, in its order and with its mistakes, as many as serving shows. A row never shows a passage
-of a document that is held out from its split, and no row to learn from asks what a frozen case set
-asks. The parts are in ``fti.pipelines.feature.dataset``.
+quote, and from imported conversations; the passages around the gold one come from the retriever
+that serves, in its order and with its mistakes, as many as serving shows. A row never shows a
+passage of a document that is held out from its split, and no row to learn from asks what a frozen
+case set asks. The parts are in ``fti.pipelines.feature.dataset``.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from fti.pipelines.engines.embedders.embedding import Embedder
 from fti.pipelines.feature.dataset.asked import Asked, Tally, sampled, with_share
 from fti.pipelines.feature.dataset.dataset_config import DatasetConfig
 from fti.pipelines.feature.dataset.duplicates import FrozenQuestions, decontaminated, unique
 from fti.pipelines.feature.dataset.masking import masked_rows
-from fti.pipelines.feature.dataset.rows import RowBuilder
+from fti.pipelines.feature.dataset.rows import RowBuilder, ServingRetriever
 from fti.pipelines.feature.dataset.sources.chats import from_chats, load_chats
 from fti.pipelines.feature.dataset.sources.given import from_cases
 from fti.pipelines.feature.dataset.sources.reviewed import Review, accepted
@@ -29,6 +29,7 @@ from fti.pipelines.feature.dataset.statistics import row_statistics
 from fti.store.contracts.conditions import PipelineContract
 from fti.store.contracts.prompt_contract import PromptForm, TokenCounter
 from fti.store.errors import EmbedderMismatch, InputError, PostconditionFailed, StoreEmpty
+from fti.store.features.feature_store import FeatureStore
 from fti.store.progress import Progress, quiet
 from fti.store.store import Store
 from fti.store.types import SPLITS, Case, DatasetVersion
@@ -90,6 +91,7 @@ def build_dataset(
     *,
     store: Store,
     embedder: Embedder,
+    retriever: Callable[[FeatureStore], ServingRetriever],
     config: DatasetConfig,
     form: PromptForm,
     cases: Sequence[Case] | None = None,
@@ -108,6 +110,7 @@ def build_dataset(
         name: of the dataset.
         store: where from and where to.
         embedder: the one that made the store's vectors.
+        retriever: what finds passages at serving, over a version of the store.
         config: how.
         form: renders ``messages`` and ``response``; fine-tuning composes again from the parts.
         cases: questions with their answers; each follows the split of its document.
@@ -169,7 +172,8 @@ def build_dataset(
             tally.imported["in_frozen_cases"] += chats_given - _chats(asked)
         asked = sampled(with_share(asked, config, tally), config, tally)
         by_id = {c.id: c for c in chunks}
-        builder = RowBuilder(features, embedder, config, form, split_of, by_id, documents, tally)
+        serving = retriever(features) if features.exists() else None
+        builder = RowBuilder(serving, config, form, split_of, by_id, documents, tally)
         rows = builder.build(asked, progress)
         tally.imported["used"] = sum(row.kind == "chat" for part in rows.values() for row in part)
         if config.mask:
@@ -194,6 +198,7 @@ def build_dataset(
             rows=rows,
             features_version=version,
             embedder=embedder.identity,
+            retrieval=None if serving is None else serving.contract,
             prompt_digest=form.digest,
             run_id=run.id,
             settings=settings,

@@ -118,6 +118,7 @@ def build_pairs(
             rows=by_split,
             features_version=source.features_version,
             embedder=source.embedder,
+            retrieval=source.retrieval,
             prompt_digest=form.digest,
             run_id=run.id,
             settings=settings,

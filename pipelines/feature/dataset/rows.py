@@ -1,31 +1,84 @@
-"""Puts passages around questions: the search's own, in its order and with its mistakes."""
+"""Puts passages around questions: those that serving retrieves, in its order, with its mistakes."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Protocol
 
-from fti.pipelines.engines.embedders.embedding import Embedder
 from fti.pipelines.feature.asking.quality import folded, holds
 from fti.pipelines.feature.dataset.asked import GIVEN, Asked, Tally, order
 from fti.pipelines.feature.dataset.dataset_config import DatasetConfig
 from fti.pipelines.feature.dataset.splits import SHOWN
 from fti.store.contracts.prompt_contract import PromptForm
-from fti.store.features.feature_store import FeatureStore
 from fti.store.page_starts import passage_metadata
 from fti.store.progress import Progress, ProgressEvent
-from fti.store.types import SPLITS, Chunk, Document, InstructionExample, Passage, Split, sha256_hex
+from fti.store.types import (
+    SPLITS,
+    Chunk,
+    Document,
+    InstructionExample,
+    Passage,
+    RetrievalContract,
+    Split,
+    sha256_hex,
+)
 
-_LOOKED_THROUGH = 24  # passages asked of the search before those of other splits are left out
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+_LOOKED_THROUGH = 24  # passages asked for where those that serving retrieves do not do
 _REACHABLE = 20  # a question whose passage the search does not rank above this says too little
+
+
+class Found(Protocol):
+    """What a retriever gives back."""
+
+    @property
+    def passages(self) -> tuple[Passage, ...]:
+        """Best first."""
+        ...
+
+
+class ServingRetriever(Protocol):
+    """The retriever of the inference pipelines, which this package may not import.
+
+    Rows come from the very one that serves, under the profile's settings: whoever builds a dataset
+    hands it over.
+    """
+
+    @property
+    def contract(self) -> RetrievalContract:
+        """How it finds passages."""
+        ...
+
+    def embed(self, queries: Sequence[str]) -> Sequence[NDArray[np.float32] | None]:
+        """Vectors for ``retrieve``."""
+        ...
+
+    def retrieve(
+        self,
+        query: str,
+        k: int | None = None,
+        *,
+        vector: NDArray[np.float32] | None = None,
+        keep: Callable[[Passage], bool] | None = None,
+    ) -> Found:
+        """What a model would be given for a question, were the store without what is not kept."""
+        ...
+
+    def in_context(self, passages: Sequence[Passage]) -> tuple[Passage, ...]:
+        """Passages as a model is given them."""
+        ...
 
 
 class RowBuilder:
     """Makes rows of questions.
 
     Args:
-        features: the version of the store to search.
-        embedder: the one that made its vectors.
+        retriever: what serves, over the version of the store to search; None where there are no
+            documents, and every row brings its own passages or none.
         config: how.
         form: renders messages and response.
         split_of: split of each document.
@@ -36,8 +89,7 @@ class RowBuilder:
 
     def __init__(
         self,
-        features: FeatureStore,
-        embedder: Embedder,
+        retriever: ServingRetriever | None,
         config: DatasetConfig,
         form: PromptForm,
         split_of: Mapping[str, Split],
@@ -45,14 +97,15 @@ class RowBuilder:
         documents: Sequence[Document],
         tally: Tally,
     ) -> None:
-        self.features = features
-        self.embedder = embedder
+        self.retriever = retriever
         self.config = config
         self.form = form
         self.split_of = split_of
         self.chunks = chunks
         self.documents = {d.id: d for d in documents}
         self.tally = tally
+        self._asked = ""
+        self._vector: NDArray[np.float32] | None = None
 
     def build(
         self, asked: Sequence[Asked], progress: Progress
@@ -86,23 +139,22 @@ class RowBuilder:
         if one.shown is not None:
             return self._made(one, one.question, one.answer, one.shown, one.cited, one.chunks)
         question = _with_title(one.question, one.title) if one.weak else one.question
-        found = self._search(question, one.split)
+        found = self._retrieved(question, one.split)
         if one.kind == "unanswerable":
             return self._made(one, question, "", found[: self.config.max_passages], (), ())
-        gold = [p for p in found if self._holds(p, one)]
-        reachable = bool(gold) and gold[0].rank <= _REACHABLE
-        if not reachable and one.kind in ("question", "field", "list") and not one.weak:
+        reached = self._reached(question, one, found)
+        if not reached and one.kind in ("question", "field", "list") and not one.weak:
             # As people do who get nothing: say what it is about.
             question = _with_title(one.question, one.title)
-            found = self._search(question, one.split)
-            gold = [p for p in found if self._holds(p, one)]
-            reachable = bool(gold) and gold[0].rank <= _REACHABLE
-        if not reachable and one.kind not in ("case", "cloze"):
+            found = self._retrieved(question, one.split)
+            reached = self._reached(question, one, found)
+        if not reached and one.kind not in ("case", "cloze"):
             self.tally.filtered("reachable", 0, -1)
             return None
         if withhold:
-            shown = [p for p in found if not holds(p.text, one.answer)]
-            shown = [p for p in shown if p.chunk_id not in one.chunks]
+            further = self._retrieved(question, one.split, further=True)
+            shown = [p for p in further if not holds(p.text, one.answer)]
+            shown = [p for p in shown if not self._covers(p, one)]
             shown = shown[: self.config.max_passages]
             if not shown:
                 self.tally.filtered("something_else_to_show", 1, 0)
@@ -112,7 +164,7 @@ class RowBuilder:
         first = next((n for n, p in enumerate(shown, start=1) if self._holds(p, one)), None)
         if first is None:
             self.tally.gold_inserted += 1
-            passage = passage_of(self.chunks[one.chunks[0]], self.documents)
+            passage = self._in_context(passage_of(self.chunks[one.chunks[0]], self.documents))
             place = int(order(self.config.seed, question), 16) % self.config.max_passages
             shown = shown[: self.config.max_passages - 1]
             place = min(place, len(shown))
@@ -121,22 +173,58 @@ class RowBuilder:
         cited = (shown[first - 1].chunk_id,)
         return self._made(one, question, one.answer, shown, (first,), cited)
 
-    def _search(self, question: str, split: Split) -> list[Passage]:
-        """What the search finds for a question among what this split may show, in its order."""
-        vector = self.embedder.embed_query(question)
+    def _retrieved(self, question: str, split: Split, *, further: bool = False) -> list[Passage]:
+        """What serving would retrieve if the store held only what this split may show.
+
+        Args:
+            question: what is asked.
+            split: of the row.
+            further: go on beyond what serving retrieves, in the same order.
+        """
+        assert self.retriever is not None, "a question about documents needs a retriever"
         allowed = SHOWN[split]
-        enough = min(self.config.max_passages * 2 + 2, len(self.chunks))
-        k = max(_LOOKED_THROUGH, enough)
-        while True:
-            found = self.features.search_hybrid(question, vector, k)
-            kept = [p for p in found if self.split_of.get(p.document_id) in allowed]
-            if len(kept) >= enough or len(found) < k or k >= len(self.chunks):
-                return kept
-            k = min(k * 4, len(self.chunks))
+        agreed = self.retriever.contract
+        # As many as ``Assistant`` asks for.
+        k = max(agreed.k, self.config.max_passages)
+        if further:
+            # Not beyond the candidates, within which a list begins every longer one.
+            enough = max(_LOOKED_THROUGH, self.config.max_passages * 2 + 2)
+            k = max(k, min(enough, agreed.candidates))
+        if question != self._asked:
+            self._asked, (self._vector,) = question, self.retriever.embed([question])
+        found = self.retriever.retrieve(
+            question,
+            k,
+            vector=self._vector,
+            keep=lambda p: self.split_of.get(p.document_id) in allowed,
+        )
+        return list(found.passages)
+
+    def _reached(self, question: str, one: Asked, found: Sequence[Passage]) -> bool:
+        """Whether the gold passage is ranked so high that the question says what it is about."""
+        if any(self._holds(p, one) for p in found):
+            return True
+        further = self._retrieved(question, one.split, further=True)[:_REACHABLE]
+        return any(self._holds(p, one) for p in further)
+
+    def _in_context(self, passage: Passage) -> Passage:
+        assert self.retriever is not None, "a question about documents needs a retriever"
+        return self.retriever.in_context([passage])[0]
+
+    def _covers(self, passage: Passage, one: Asked) -> bool:
+        """Whether a passage is a gold chunk, or the section around one."""
+        if passage.chunk_id in one.chunks:
+            return True
+        return any(
+            chunk.document_id == passage.document_id
+            and passage.start <= chunk.start
+            and chunk.end <= passage.end
+            for chunk in (self.chunks[name] for name in one.chunks if name in self.chunks)
+        )
 
     def _holds(self, passage: Passage, one: Asked) -> bool:
         """Whether a passage is the gold one, or an overlapping one that holds the same words."""
-        if passage.chunk_id in one.chunks:
+        if self._covers(passage, one):
             return True
         if passage.document_id != one.document or one.kind == "case":
             return False

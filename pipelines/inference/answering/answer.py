@@ -8,6 +8,7 @@ several questions at a time, for batches.
 from __future__ import annotations
 
 import contextlib
+import logging
 import threading
 import time
 from collections import abc
@@ -30,12 +31,13 @@ from fti.pipelines.engines.generator import (
 )
 from fti.pipelines.inference.answering.citations import attribution, citations
 from fti.pipelines.inference.answering.followup import retrieval_query, standalone
-from fti.pipelines.inference.answering.retrieve import Retriever, plain
+from fti.pipelines.inference.answering.retrieve import Retriever, plain, retrieval_contract
 from fti.pipelines.inference.answering.shown_text import ShownText
 from fti.pipelines.inference.answering.spans import note, span
 from fti.pipelines.inference.inference_config import InferenceConfig
 from fti.store.contracts.conditions import PipelineContract
 from fti.store.contracts.prompt_contract import Contract, ParsedResponse, TokenCounter
+from fti.store.contracts.retrieval_contract import passage_differences, threshold_differences
 from fti.store.errors import (
     ContractError,
     EmbedderMismatch,
@@ -61,6 +63,9 @@ from fti.store.types import (
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,6 +204,30 @@ def same_embedder(contract: Contract, embedder: Embedder, model: str, use_retrie
     _require_served(model, faults if use_retrieval else [])
 
 
+@SERVE.precondition(
+    "Passages are found as the contract says, or the settings say to warn", raises=ContractError
+)
+def same_retrieval(
+    contract: Contract,
+    reranker: Reranker | None,
+    config: InferenceConfig,
+    model: str,
+    use_retrieval: bool,
+) -> None:
+    """A model is shown at serving what it was shown at training."""
+    if not use_retrieval or config.other_retrieval == "warn":
+        return
+    served = retrieval_contract(config.retrieval, reranker)
+    faults = passage_differences(contract.retrieval, served, shown=contract.max_passages)
+    if faults:
+        raise ContractError(
+            f"The model {model!r} cannot be served here: {'; '.join(faults)}.",
+            hint="Serve it with the profile that its dataset was built with, build the dataset and "
+            "fine-tune again, or take the difference upon you: "
+            "--set inference.other_retrieval=warn",
+        )
+
+
 @SERVE.precondition("The generator holds the contract's prompt and answer", raises=ContractError)
 def fits_context(contract: Contract, generator: Generator, model: str) -> None:
     """Both budgets together."""
@@ -293,7 +322,23 @@ class Assistant:
         self.use_retrieval = use_retrieval
         self.sampling = Sampling(temperature=config.temperature, seed=config.seed)
         self.retriever = Retriever(store.features, embedder, reranker, config.retrieval)
+        self.warnings = self._warnings() if use_retrieval else ()
         self.evidence_embedder = Remembering(embedder)
+
+    def _warnings(self) -> tuple[str, ...]:
+        """What is otherwise than the contract says and served all the same; logged once, here."""
+        agreed, served = self.contract.retrieval, self.retriever.contract
+        found = passage_differences(agreed, served, shown=self.contract.max_passages)
+        if self.contract.abstain_below is None:
+            found += threshold_differences(agreed, served)
+        if found:
+            _log.warning(
+                "The model %r is served with other passages or thresholds than it was trained "
+                "with: %s.",
+                self.model,
+                "; ".join(found),
+            )
+        return tuple(found)
 
     def answer(
         self,
@@ -710,6 +755,7 @@ class Assistant:
             sampling=draft.sampling,
             usage=draft.usage,
             timings=draft.timings,
+            warnings=self.warnings,
         )
 
 

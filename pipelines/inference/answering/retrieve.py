@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice
@@ -19,7 +19,7 @@ from fti.store.errors import EmptyQuestion
 from fti.store.features.filters import Condition, Where, conditions
 from fti.store.lance.shapes import COLLECTION
 from fti.store.page_starts import passage_metadata
-from fti.store.types import Chunk, Passage, SearchMode
+from fti.store.types import Chunk, Passage, RetrievalContract, SearchMode
 
 if TYPE_CHECKING:
     from fti.store.features.feature_store import FeatureStore
@@ -64,6 +64,15 @@ class Retriever:
         self.config = config or RetrievalConfig()
         features.require_identity(embedder.identity)
 
+    @property
+    def contract(self) -> RetrievalContract:
+        """How it finds passages, for what is trained or served behind it."""
+        return retrieval_contract(self.config, self.reranker)
+
+    def over(self, features: FeatureStore) -> Retriever:
+        """The same over another version of the store."""
+        return Retriever(features, self.embedder, self.reranker, self.config)
+
     def search(
         self,
         query: str,
@@ -73,6 +82,7 @@ class Retriever:
         *,
         vector: NDArray[np.float32] | None = None,
         collections: Sequence[str] = (),
+        keep: Callable[[Passage], bool] | None = None,
     ) -> list[Passage]:
         """The ``k`` best passages, ranked from 1; fewer when the store holds fewer.
 
@@ -83,6 +93,8 @@ class Retriever:
             where: only passages for which these conditions hold.
             vector: of the query, where it was embedded already.
             collections: only passages of these; none: of the whole store.
+            keep: whether a passage that the search finds may stand in the list; others are left out
+                before anything else is done with it, as if the store did not hold them.
 
         Raises:
             EmptyQuestion: there is no visible character in the query.
@@ -106,7 +118,7 @@ class Retriever:
                 return []  # nothing was put into them yet
             where = (*conditions(where), Condition(COLLECTION, "in", there, limits=True))
         # The fetch does not depend on k, so that a short list begins every longer one.
-        found = self._fetch(query, max(k, self.config.candidates), mode, where, vector)
+        found = self._candidates(query, max(k, self.config.candidates), mode, where, vector, keep)
         distinct = without_copies(found, resemblance=self.config.near_copies)
         if self.reranker is not None:
             distinct = iter(rerank(self.reranker, query, list(distinct)))
@@ -131,6 +143,7 @@ class Retriever:
         *,
         vector: NDArray[np.float32] | None = None,
         collections: Sequence[str] = (),
+        keep: Callable[[Passage], bool] | None = None,
     ) -> Retrieved:
         """Like ``search``, for a model: with the version of the features that was searched.
 
@@ -138,15 +151,18 @@ class Retriever:
         """
         for _ in range(_STABLE_TRIES):
             version = self.features.version()
-            passages = tuple(self.search(query, k, vector=vector, collections=collections))
-            if self.config.context == "section":
-                passages = tuple(
-                    in_sections(passages, self.features, limit=self.config.section_characters)
-                )
+            found = self.search(query, k, vector=vector, collections=collections, keep=keep)
+            passages = self.in_context(found)
             if self.features.version() == version:
                 break
         # Under constant writing the version before the search is the closest one known.
         return Retrieved(passages=passages, features_version=version)
+
+    def in_context(self, passages: Sequence[Passage]) -> tuple[Passage, ...]:
+        """The passages as a model is given them: themselves, or the sections around them."""
+        if self.config.context == "chunk":
+            return tuple(passages)
+        return tuple(in_sections(passages, self.features, limit=self.config.section_characters))
 
     def relevant(self, passages: Sequence[Passage], min_similarity: float | None = None) -> bool:
         """Whether any passage is near enough to the question to be worth showing to a model.
@@ -161,6 +177,32 @@ class Retriever:
         if min_similarity is None:
             min_similarity = self.config.min_similarity
         return any(p.similarity is None or p.similarity >= min_similarity for p in passages)
+
+    def _candidates(
+        self,
+        query: str,
+        count: int,
+        mode: SearchMode,
+        where: Where | None,
+        vector: NDArray[np.float32] | None,
+        keep: Callable[[Passage], bool] | None,
+    ) -> list[Passage]:
+        """What the search finds, less what is not to be kept, and deeper until that is enough."""
+        if keep is None:
+            return self._fetch(query, count, mode, where, vector)
+        if vector is None and mode != "text":
+            vector = self.embedder.embed_query(query)
+        kept: dict[str, Passage] = {}
+        depth = count
+        while True:
+            found = self._fetch(query, depth, mode, where, vector)
+            for passage in found:
+                # In the order in which they were found first: a deeper search may fuse otherwise.
+                if passage.chunk_id not in kept and keep(passage):
+                    kept[passage.chunk_id] = passage
+            if len(kept) >= count or len(found) < depth:
+                return list(kept.values())[:count]
+            depth *= 4
 
     def _fetch(
         self,
@@ -186,6 +228,22 @@ class Retriever:
         vectors = np.stack([held[p.chunk_id] for p in known])
         order = marginal_order(np.asarray([p.score for p in known]), vectors, self.config.diversity)
         return [known[i] for i in order]
+
+
+def retrieval_contract(config: RetrievalConfig, reranker: Reranker | None) -> RetrievalContract:
+    """What a retriever of these settings and with this reranker would be agreed upon as."""
+    return RetrievalContract(
+        mode=config.mode,
+        k=config.k,
+        candidates=config.candidates,
+        fusion=config.fusion,
+        near_copies=config.near_copies,
+        diversity=config.diversity,
+        context=config.context,
+        section_characters=config.section_characters,
+        reranker=None if reranker is None else reranker.identity,
+        min_similarity=config.min_similarity,
+    )
 
 
 def plain(text: str) -> str:

@@ -83,7 +83,8 @@ class EvaluationReport(Value):
     interval has ``n`` 0 when no case bears on it (no citation was made, for example); it then says
     nothing. Latencies are seconds; ``tokens`` are mean counts per answer, over answers that the
     model was asked for. ``reused`` says how many scores an earlier evaluation, perhaps a killed
-    one, had made under the very same circumstances; latencies are then of that one.
+    one, had made under the very same circumstances; latencies are then of that one. ``warnings``
+    are those of ``Assistant``: what was otherwise than the model's contract says.
 
     - retrieval: see ``inference.evaluating.metrics``; over cases with a gold document. Where a case
       has no answers, every passage of its document is relevant.
@@ -121,6 +122,7 @@ class EvaluationReport(Value):
     ambiguous: Excluded = Excluded()
     trained_on: Excluded = Excluded()
     faults: Mapping[str, int] = Field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
     grounding: Grounding | None = None
     judge: Judgement | None = None
     run: str = ""
@@ -284,6 +286,7 @@ def evaluate(
             use_retrieval=assistant.use_retrieval,
             mode=assistant.config.retrieval.mode if assistant.use_retrieval else None,
             oracle=oracle,
+            warnings=assistant.warnings,
         ),
         settings=settings
         | {

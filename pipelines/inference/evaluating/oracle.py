@@ -6,7 +6,7 @@ between this and real retrieval is what better retrieval could win.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,13 +58,14 @@ class OracleRetriever(Retriever):
         *,
         vector: NDArray[np.float32] | None = None,
         collections: Sequence[str] = (),
+        keep: Callable[[Passage], bool] | None = None,
     ) -> list[Passage]:
         """The gold passage."""
         assert self._case is not None, "evaluation aims before it asks"
         document = next(iter(self._case.documents))
         inside = (*conditions(where), Condition("document", "=", (document,)))
         found = super().search(
-            query, _WITHIN, "vector", inside, vector=vector, collections=collections
+            query, _WITHIN, "vector", inside, vector=vector, collections=collections, keep=keep
         )
         gold = [p for p in found if self._case.relevant(p)] or found
         return [p.model_copy(update={"rank": n}) for n, p in enumerate(gold[:1], start=1)]

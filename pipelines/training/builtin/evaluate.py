@@ -27,11 +27,10 @@ from fti.pipelines.engines.generator import (
 from fti.pipelines.training.builtin.evidence_rows import nearest_texts
 from fti.pipelines.training.builtin.reading_rows import FORM, Asked, Corpus, Text, jsonl, shown
 from fti.store.contracts.prompt_contract import EvidenceChoice
-from fti.store.features.search import Fusion
 from fti.store.proof.gate import bootstrap_interval
 from fti.store.proof.squad import normalised, overlap
 from fti.store.store import Store
-from fti.store.types import Interval, Passage
+from fti.store.types import Fusion, Interval, Passage
 
 if TYPE_CHECKING:
     from fti.pipelines.engines.embedders.embedding import Embedder

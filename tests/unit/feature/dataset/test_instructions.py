@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from fti.pipelines.engines.cross_encoders.reranking import LexicalReranker, Reranker
 from fti.pipelines.engines.embedders.hashing_embedder import HashingEmbedder
 from fti.pipelines.engines.extractive import EmbedderCounter
 from fti.pipelines.feature.asking.quality import FILTERS, folded, holds
@@ -18,8 +19,12 @@ from fti.pipelines.feature.dataset.sources.reviewed import to_review
 from fti.pipelines.feature.dataset.splits import split_documents
 from fti.pipelines.feature.feature_config import FeatureConfig
 from fti.pipelines.feature.ingesting.ingest import ingest
+from fti.pipelines.feature.splitting.chunking import ChunkingConfig
+from fti.pipelines.inference.answering.retrieve import Retriever
+from fti.pipelines.inference.inference_config import RetrievalConfig
 from fti.store.contracts.prompt_contract import PromptForm
 from fti.store.errors import EmbedderMismatch, InputError, StoreEmpty
+from fti.store.features.feature_store import FeatureStore
 from fti.store.logs.answers import new_answer_id
 from fti.store.store import Store
 from fti.store.types import SPLITS, Case, DatasetVersion, Document, Feedback, InstructionExample
@@ -62,11 +67,19 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Store:
     return store
 
 
-def build(store: Store, cases: Iterable[Case] | None = None, **changes: Any) -> DatasetVersion:
+def serving(features: FeatureStore) -> Retriever:
+    """What serves under the default profile."""
+    return Retriever(features, EMBEDDER)
+
+
+def build(
+    store: Store, cases: Iterable[Case] | None = None, retriever: Any = serving, **changes: Any
+) -> DatasetVersion:
     return build_dataset(
         "machines",
         store=store,
         embedder=EMBEDDER,
+        retriever=retriever,
         config=DatasetConfig(**changes),
         form=FORM,
         cases=None if cases is None else list(cases),
@@ -155,20 +168,88 @@ def test_every_document_is_named_in_one_split(built: DatasetVersion, filled: Sto
     assert len(built.documents["validation"]) == len(built.documents["test"]) == 2
 
 
-def test_passages_come_in_the_order_of_the_search(
+def test_a_row_shows_what_the_retriever_that_serves_retrieves(
     filled: Store, rows: list[InstructionExample]
 ) -> None:
+    retriever = serving(filled.features)
     tested = 0
     for row in rows:
         if row.split != "test" or row.kind == "unanswerable":
             continue
-        found = filled.features.search_hybrid(row.question, EMBEDDER.embed_query(row.question), 24)
-        order = [p.chunk_id for p in found][: len(row.passages)]
-        if set(row.chunk_ids) & set(order):
-            assert [p.chunk_id for p in row.passages] == order
+        served = [p.chunk_id for p in retriever.retrieve(row.question).passages][:4]
+        if set(row.chunk_ids) & set(served):
+            assert [p.chunk_id for p in row.passages] == served
             tested += 1
         assert [p.rank for p in row.passages] == [1, 2, 3, 4]
     assert tested > 5
+
+
+@pytest.fixture(scope="module")
+def in_pieces(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """Sections of several chunks, and a page about each machine that says nearly the same twice."""
+    root = tmp_path_factory.mktemp("pieces")
+    (root / "docs").mkdir()
+    for n, machine in enumerate(MACHINES):
+        (root / "docs" / f"{machine}.md").write_text(page(n, machine), "utf-8")
+        (root / "docs" / f"{machine} log.md").write_text(
+            f"# Log of the {machine}\n\nThe {machine} was oiled by a volunteer in the early spring "
+            f"of the year {1990 + n} with four litres of oil.\n\nThe {machine} was oiled by a "
+            f"volunteer in the early spring of the year {2000 + n} with four litres of oil.\n",
+            "utf-8",
+        )
+    store = Store(root / "store")
+    config = FeatureConfig(chunking=ChunkingConfig(max_tokens=40, overlap_tokens=0, min_tokens=8))
+    ingest([str(root / "docs")], store=store, embedder=EMBEDDER, config=config)
+    return store
+
+
+@pytest.mark.parametrize(
+    ("reranker", "config"),
+    [
+        (None, RetrievalConfig(mode="text")),
+        (None, RetrievalConfig(near_copies=0.3)),
+        (None, RetrievalConfig(diversity=0.6)),
+        (None, RetrievalConfig(context="section", k=3)),
+        (LexicalReranker(), RetrievalConfig()),
+    ],
+)
+def test_rows_follow_the_profiles_retrieval(
+    in_pieces: Store, reranker: Reranker | None, config: RetrievalConfig
+) -> None:
+    retriever, default = Retriever(in_pieces.features, EMBEDDER, reranker, config), serving
+    built = build(in_pieces, None, retriever.over, unanswerable=0)
+    tested = 0
+    differ = False
+    for row in rows_of(in_pieces, built):
+        if row.split != "test":
+            continue
+        # As the assistant asks for them: at least as many as the prompt shows.
+        served = [p.text for p in retriever.retrieve(row.question, max(config.k, 4)).passages][:4]
+        if any(row.answer in folded(text) for text in served):
+            assert [p.text for p in row.passages] == served
+            tested += 1
+            usual = default(in_pieces.features).retrieve(row.question).passages[:4]
+            differ = differ or served != [p.text for p in usual]
+    assert tested > 5
+    assert differ, "a default would pass for it"
+    assert built.retrieval == retriever.contract
+
+
+def test_a_row_to_learn_from_shows_what_serving_would_without_the_held_out_documents(
+    filled: Store, rows: list[InstructionExample], built: DatasetVersion
+) -> None:
+    learned = set(built.documents["train"])
+    retriever = serving(filled.features)
+    tested = 0
+    for row in rows:
+        if row.split != "train" or row.kind == "unanswerable":
+            continue
+        everything = retriever.retrieve(row.question, 40).passages
+        served = [p.chunk_id for p in everything if p.document_id in learned][:4]
+        if set(row.chunk_ids) & set(served):
+            assert [p.chunk_id for p in row.passages] == served
+            tested += 1
+    assert tested > 20
 
 
 def test_there_are_several_styles_and_few_clozes(built: DatasetVersion, filled: Store) -> None:
@@ -252,7 +333,8 @@ def test_a_row_says_how_it_was_made(rows: list[InstructionExample]) -> None:
 
 def test_lengths_and_balance_are_kept_with_the_version(filled: Store) -> None:
     dataset = build_dataset(
-        "counted", store=filled, embedder=EMBEDDER, config=DatasetConfig(max_rows=20), form=FORM,
+        "counted", store=filled, embedder=EMBEDDER, retriever=serving,
+        config=DatasetConfig(max_rows=20), form=FORM,
         counter=EmbedderCounter(EMBEDDER), tokenizer="hashing",
     )  # fmt: skip
     made = rows_of(filled, dataset)
@@ -325,8 +407,8 @@ def test_every_source_gives_rows_and_the_same_ones_again(filled: Store, tmp_path
 
     first, second = (
         build_dataset(
-            "mixed", store=filled, embedder=EMBEDDER, form=FORM, cases=CASES[:2], reviews=reviews,
-            imports=[str(chats)],
+            "mixed", store=filled, embedder=EMBEDDER, retriever=serving, form=FORM,
+            cases=CASES[:2], reviews=reviews, imports=[str(chats)],
             config=DatasetConfig(synthetic="never", unanswerable=0, max_imported_share=0.5),
         )
         for _ in range(2)
@@ -470,7 +552,7 @@ def test_an_empty_store_is_refused(tmp_path: Path) -> None:
 def test_another_embedder_than_the_stores_is_refused(filled: Store) -> None:
     with pytest.raises(EmbedderMismatch):
         build_dataset(
-            "machines", store=filled, embedder=HashingEmbedder(dimension=64),
+            "machines", store=filled, embedder=HashingEmbedder(dimension=64), retriever=serving,
             config=DatasetConfig(), form=FORM,
         )  # fmt: skip
 
@@ -512,7 +594,7 @@ def test_all_imported_conversations_are_used_unless_a_setting_bounds_them(
         for n, m in enumerate(MACHINES)
     ]
     dataset = build_dataset(
-        "imported", store=filled, embedder=EMBEDDER, form=FORM, cases=cases,
+        "imported", store=filled, embedder=EMBEDDER, retriever=serving, form=FORM, cases=cases,
         config=DatasetConfig(synthetic="never", unanswerable=0, **settings),
         imports=[chats_file(tmp_path / "chats.jsonl", 40)],
     )  # fmt: skip
@@ -526,7 +608,8 @@ def test_conversations_need_no_documents(tmp_path: Path) -> None:
     store = Store(tmp_path / "store")
 
     dataset = build_dataset(
-        "imported", store=store, embedder=EMBEDDER, form=FORM, config=DatasetConfig(),
+        "imported", store=store, embedder=EMBEDDER, retriever=serving, form=FORM,
+        config=DatasetConfig(),
         imports=[chats_file(tmp_path / "chats.jsonl", 20)],
     )  # fmt: skip
 

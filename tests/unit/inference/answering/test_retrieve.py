@@ -98,6 +98,19 @@ def test_copies_are_dropped(world: World, retriever: Retriever) -> None:
     assert [p.rank for p in found] == list(range(1, len(found) + 1))
 
 
+def test_what_is_not_kept_is_as_if_it_were_not_there(world: World) -> None:
+    config = RetrievalConfig(k=2, candidates=2)
+    retriever = Retriever(world.store.features, world.embedder, None, config)
+    question = "When is the kiln fired?"
+    everything = Retriever(world.store.features, world.embedder).search(question, 40)
+    (best, *_) = everything
+    kept = retriever.search(question, keep=lambda p: p.document_id != best.document_id)
+    assert best.document_id not in {p.document_id for p in kept}
+    assert [p.rank for p in kept] == [1, 2]  # as many as without, from further down
+    assert retriever.search(question, keep=lambda p: True) == retriever.search(question)
+    assert retriever.search(question, keep=lambda p: False) == []
+
+
 def test_a_passage_inside_a_better_one_is_a_copy() -> None:
     long = "The kiln is fired on Thursdays and then it cools down for a whole day and a night."
     inside = a_passage("the kiln is fired on thursdays and then it cools down for a whole day")

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from fti.store.contracts.prompt_contract import Contract, PromptForm
 from fti.store.errors import EmptyQuestion, QuestionTooLong
 from fti.store.types import EmbedderIdentity, Message, ModelIdentity, Passage
-from tests.support.values import a_contract, a_passage
+from tests.support.values import a_contract, a_passage, a_retrieval
 
 FORM = PromptForm()
 
@@ -352,6 +352,7 @@ def test_the_digest_changes_with_every_field() -> None:
         "form": PromptForm(system="x"),
         "base": ModelIdentity(id="other"),
         "embedder": EmbedderIdentity(id="e", weights_sha256="0", dimension=1, max_tokens=1),
+        "retrieval": a_retrieval(),
         "max_prompt_tokens": 201,
         "max_new_tokens": 33,
         "max_passages": 6,

@@ -9,8 +9,9 @@ import pytest
 
 from fti.store.errors import EmbedderMismatch, EngineError, InvalidFilter
 from fti.store.features.feature_store import FeatureStore
-from fti.store.features.search import Fusion, combine, fuse
+from fti.store.features.search import combine, fuse
 from fti.store.files.layout import Layout
+from fti.store.types import Fusion
 from tests.support.features import IDENTITY, an_update, axis
 
 INJECTION = "x' OR '1'='1"
