@@ -220,6 +220,8 @@ def build_assistant(
         engines: models that are loaded already.
         may_be_empty: accept a store without documents: a service may start before they come.
     """
+    from fti.pipelines.engines.generation import engine_settings
+    from fti.pipelines.engines.generator import GeneratorConfig
     from fti.pipelines.inference.answering.answer import Assistant
     from fti.pipelines.inference.answering.plain_model import PLAIN, PlainAssistant
     from fti.pipelines.inference.answering.retrieve import retrieval_contract
@@ -238,6 +240,9 @@ def build_assistant(
     if name == PLAIN:
         generator = engines.generator(store=store)
         return PlainAssistant(store, engines.embedder, generator, settings.inference)
+    config = settings.generator
+    if name == EXTRACTIVE:
+        config = GeneratorConfig(engine="extractive", min_similarity=config.min_similarity)
     generator = (
         engines.extractive() if name == EXTRACTIVE else engines.generator(version, store=store)
     )
@@ -260,6 +265,7 @@ def build_assistant(
         settings.inference,
         model=name if version is None else version.ref,
         use_retrieval=use_retrieval,
+        engine=engine_settings(config),
     )
 
 

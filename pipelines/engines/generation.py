@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
-from fti.pipelines.engines.causal_lm.loading import LoadedModel, load_causal_lm
+from fti.pipelines.engines.causal_lm.loading import LoadedModel, load_causal_lm, pick_dtype
 from fti.pipelines.engines.causal_lm.transformers_generator import serve_here
 from fti.pipelines.engines.embedders.embedding import Embedder
 from fti.pipelines.engines.extractive import ExtractiveGenerator
@@ -12,7 +13,37 @@ from fti.pipelines.engines.generator import (
     Generator,
     GeneratorConfig,
 )
+from fti.pipelines.engines.weights import has_bfloat16, pick_device
 from fti.store.errors import ContractError
+
+
+def engine_settings(config: GeneratorConfig) -> dict[str, Any]:
+    """What of a configuration shapes answers, besides which model it is: how that is run.
+
+    Sizes of batches, limits of time and addresses do not; ``auto`` is what it comes to here.
+    """
+    if config.engine == "extractive":
+        return {"engine": config.engine, "min_similarity": config.min_similarity}
+    if config.engine == "openai":
+        assert config.server is not None  # the configuration's own check
+        shown = {"context_tokens", "tokenizer", "tokenizer_revision"}
+        return {"engine": config.engine, **config.server.model_dump(mode="json", include=shown)}
+    device = pick_device(config.device)
+    dtype = str(pick_dtype(config.dtype, device)).removeprefix("torch.")
+    precision = dtype
+    if config.packed and (device, dtype) == ("cpu", "float32"):
+        short = (
+            has_bfloat16("cpu") if config.precision == "auto" else config.precision == "bfloat16"
+        )
+        precision = "bfloat16" if short else "float32"
+    return {
+        "engine": config.engine,
+        "device": device,
+        "dtype": dtype,
+        "precision": precision,
+        "quantization": config.quantization,
+        "context_tokens": config.context_tokens,
+    }
 
 
 def load_generator(

@@ -64,6 +64,7 @@ def calibrate_model(
         contract.model_copy(update={"abstain_below": -1.0}),
         served.config,
         model=served.model,
+        engine=served.engine,
     )
     inputs = {
         "model": served.model,

@@ -19,16 +19,19 @@ from fti.app.operations.promoting.gating import (
     require_reason,
     weigh,
 )
+from fti.app.operations.promoting.run_settings import other_contracts, other_settings
 from fti.app.settings import Settings
 from fti.store.contracts.conditions import PipelineContract
+from fti.store.contracts.retrieval_contract import passage_differences
 from fti.store.errors import GateRefused, InputError, ModelNotFound, PostconditionFailed
 from fti.store.progress import Progress, quiet
 from fti.store.store import Store
-from fti.store.types import Run
+from fti.store.types import RetrievalContract, Run
 from fti.store.versioned.aliases import CHAMPION
 
 if TYPE_CHECKING:
     from fti.store.versioned.casesets import CaseSetVersion
+    from fti.store.versioned.model_version import ModelVersion
 
 _Rows = Mapping[str, Mapping[str, Any]]
 
@@ -144,6 +147,7 @@ def _proof(settings: Settings, store: Store, ref: str, cases: str) -> dict[str, 
     again = f"fti evaluate {frozen.ref} --model {ref} --compare"
     challenger = _evaluation(store, ref, frozen, again)
     champion = _evaluation(store, against, frozen, again)
+    _require_own_retrieval(store.models.get(ref), challenger, again)
     _require_alike(challenger, champion, again)
     ours, theirs = _rows(store, challenger), _rows(store, champion)
     shared = [case for case in ours if case in theirs and ours[case].get(gate.score) is not None]
@@ -166,6 +170,7 @@ def _proof(settings: Settings, store: Store, ref: str, cases: str) -> dict[str, 
         **evidence,
         "runs": {ref: challenger.id, against: champion.id},
         "features_version": challenger.inputs.get("features_version", ""),
+        "contracts": other_contracts(challenger, champion),
     }
 
 
@@ -216,12 +221,33 @@ def _require_alike(challenger: Run, champion: Run, again: str) -> None:
             f"{champion.id} version {theirs}.",
             hint=f"Evaluate both on the documents as they are now: {again}",
         )
-    ours_set, theirs_set = (run.settings.get("inference") for run in (challenger, champion))
-    if ours_set != theirs_set:
+    differing = other_settings(challenger, champion)
+    if differing:
         raise GateRefused(
-            f"The two evaluations ({challenger.id}, {champion.id}) ran with different settings of "
-            f"retrieval or sampling: {ours_set!r} and {theirs_set!r}.",
+            f"The two evaluations ({challenger.id} of {challenger.inputs.get('model')}, "
+            f"{champion.id} of {champion.inputs.get('model')}) ran with different settings, so "
+            f"that their difference is not the models' alone: {'; '.join(differing)}.",
             hint=f"Evaluate both under one profile: {again}",
+        )
+
+
+def _require_own_retrieval(version: ModelVersion, run: Run, again: str) -> None:
+    """Refuse what was measured with other passages than it was trained with, and is served with."""
+    found = run.settings.get("retrieval")
+    if found is None:
+        return
+    contract = version.prompt_contract
+    faults = passage_differences(
+        contract.retrieval,
+        RetrievalContract.model_validate(found),
+        shown=contract.max_passages,
+        there=f"{run.id} had",
+    )
+    if faults:
+        raise GateRefused(
+            f"{version.ref} was measured with other passages than it was trained with: "
+            f"{'; '.join(faults)}.",
+            hint=f"Evaluate it with the profile that its dataset was built with: {again}",
         )
 
 

@@ -270,7 +270,7 @@ def _load_weights(folder: ModelFolder, config: ModelConfig, device: str) -> Any:
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
 
-    options: dict[str, Any] = {"dtype": _dtype(config.dtype, device)}
+    options: dict[str, Any] = {"dtype": pick_dtype(config.dtype, device)}
     if config.quantization == "int8":
         _require_int8(config, device)
     if config.quantization == "4bit":
@@ -307,7 +307,8 @@ def _load_weights(folder: ModelFolder, config: ModelConfig, device: str) -> Any:
     return model
 
 
-def _dtype(name: str, device: str) -> Any:
+def pick_dtype(name: str, device: str) -> Any:
+    """The format of weights that a name of the configuration means on a device."""
     import torch
 
     if name != "auto":

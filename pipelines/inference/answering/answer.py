@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from types import TracebackType
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from opentelemetry.trace import INVALID_SPAN, Span
 
@@ -295,6 +295,7 @@ class Assistant:
         config: retrieval and sampling.
         model: what answers name as their model: "base" or ``name/N``.
         use_retrieval: False answers from the model alone, without passages.
+        engine: how the generator is run, as ``engines.generation.engine_settings`` says it.
 
     Raises:
         EmbedderMismatch: the store's vectors come from another embedder.
@@ -313,6 +314,7 @@ class Assistant:
         *,
         model: str = "base",
         use_retrieval: bool = True,
+        engine: Mapping[str, Any] | None = None,
     ) -> None:
         self.store = store
         self.generator = generator
@@ -320,10 +322,26 @@ class Assistant:
         self.config = config
         self.model = model
         self.use_retrieval = use_retrieval
+        self.engine = dict(engine or {})
         self.sampling = Sampling(temperature=config.temperature, seed=config.seed)
         self.retriever = Retriever(store.features, embedder, reranker, config.retrieval)
         self.warnings = self._warnings() if use_retrieval else ()
         self.evidence_embedder = Remembering(embedder)
+
+    def shaped_by(self) -> dict[str, Any]:
+        """Everything besides question, documents and weights that shapes its answers, as JSON.
+
+        Runs keep it, so that what was measured under something else is not compared.
+        """
+        retriever = self.retriever if self.use_retrieval else None
+        return {
+            "inference": self.config.model_dump(mode="json", exclude={"other_retrieval"}),
+            "use_retrieval": self.use_retrieval,
+            "retrieval": None if retriever is None else retriever.contract.model_dump(mode="json"),
+            "embedder": self.evidence_embedder.identity.model_dump(mode="json"),
+            "engine": self.engine,
+            "contract": self.contract.model_dump(mode="json"),
+        }
 
     def _warnings(self) -> tuple[str, ...]:
         """What is otherwise than the contract says and served all the same; logged once, here."""

@@ -159,10 +159,7 @@ def answer_all(
         "features_version": str(store.features.version()),
         "out": out.identity,
     }
-    settings = {
-        "inference": assistant.config.model_dump(mode="json"),
-        "batch": config.model_dump(mode="json"),
-    }
+    settings = assistant.shaped_by() | {"batch": config.model_dump(mode="json")}
     with (
         writer_lock(lock, timeout_s=1.0, what=f"batch into {out.name}"),
         store.runs.running("batch", inputs=inputs, settings=settings) as run,
@@ -215,14 +212,10 @@ def made_under(assistant: Assistant, features: str) -> str:
         assistant: what answers.
         features: digest of what can be found; see ``FeatureStore.content_digest``.
     """
-    reranker = assistant.retriever.reranker
     parts = {
+        **assistant.shaped_by(),
         "model": assistant.model,
-        "contract": assistant.contract.digest,
         "generator": assistant.generator.identity,
-        "reranker": None if reranker is None else reranker.identity,
-        "inference": assistant.config,
-        "use_retrieval": assistant.use_retrieval,
         "features": features,
     }
     return sha256_hex(to_json(parts))

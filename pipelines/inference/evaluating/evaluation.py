@@ -223,17 +223,12 @@ def evaluate(
     chosen = select(cases, store, () if include_trained else (assistant.model, *unseen_by))
     version = store.features.version()
     oracle = isinstance(assistant.retriever, OracleRetriever)
-    settings = {
-        "inference": assistant.config.model_dump(mode="json"),
-        "use_retrieval": assistant.use_retrieval,
-        "oracle": oracle,
-    }
+    settings = assistant.shaped_by() | {"oracle": oracle}
     kept = None
     if resume:
         kept = store.results.under(
             settings
             | {
-                "contract": assistant.contract.model_dump(mode="json"),
                 "generator": assistant.generator.identity.model_dump(mode="json"),
                 "model": assistant.model,
                 **_circumstances(assistant.retriever, store, version),

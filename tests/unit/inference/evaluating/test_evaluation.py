@@ -336,3 +336,23 @@ def test_a_failed_evaluation_is_a_failed_run(world: World) -> None:
         evaluate(assistant, [KILN], store=world.store)
     (run,) = world.store.runs.list("evaluate")
     assert (run.status, run.error) == ("failed", "The model broke off.")
+
+
+def test_a_run_says_everything_that_shaped_its_answers(world: World) -> None:
+    engine = {"engine": "transformers", "dtype": "float32"}
+    assistant = world.assistant(engine=engine)
+    report = evaluate(assistant, [KILN], store=world.store, resume=True)
+    settings = world.store.runs.get(report.run).settings
+    assert settings["engine"] == engine
+    assert settings["retrieval"] == assistant.retriever.contract.model_dump(mode="json")
+    assert settings["contract"] == assistant.contract.model_dump(mode="json")
+    assert settings["embedder"] == world.embedder.identity.model_dump(mode="json")
+    assert "other_retrieval" not in settings["inference"]  # says what to do, shapes nothing
+
+
+def test_a_score_is_not_kept_for_a_generator_that_runs_otherwise(world: World) -> None:
+    def reused(dtype: str) -> int:
+        assistant = world.assistant(engine={"dtype": dtype})
+        return evaluate(assistant, [KILN], store=world.store, resume=True).reused
+
+    assert [reused("float32"), reused("float32"), reused("bfloat16")] == [0, 1, 0]

@@ -14,9 +14,10 @@ from fti.app.settings import Settings, load_settings
 from fti.store.errors import CaseSetNotFound, GateRefused, InputError
 from fti.store.store import Store
 from fti.store.types import Case
-from tests.support.values import EMBEDDER, a_contract, a_row
+from tests.support.values import EMBEDDER, a_contract, a_retrieval, a_row
 
 CASES = [Case(id=f"c{n}", question=f"When is kiln {n} fired?", document="k.md") for n in range(30)]
+OTHER_EMBEDDER = EMBEDDER.model_copy(update={"id": "other"})
 INFERENCE = {"temperature": 0.0, "retrieval": {"mode": "hybrid"}}
 
 
@@ -152,10 +153,86 @@ def test_both_must_have_seen_the_same_passages(registry: Registry) -> None:
     assert registry.promote().against == "base"
 
 
-def test_both_must_have_run_under_the_same_settings(registry: Registry) -> None:
-    registry.evaluated("reader/1", HIGH)
-    registry.evaluated("base", LOW, settings={"inference": {"retrieval": {"mode": "text"}}})
-    assert "different settings" in registry.refused().message
+def shaped(**changes: Any) -> dict[str, Any]:
+    """What an evaluation's run says of what shaped its answers."""
+    retrieval = a_retrieval(**changes.pop("retrieval", {})).model_dump(mode="json")
+    said = {
+        "retrieval": retrieval,
+        "embedder": EMBEDDER.model_dump(mode="json"),
+        "engine": {"engine": "transformers", "device": "cpu", "dtype": "float32"},
+        "contract": a_contract().model_dump(mode="json"),
+    }
+    return said | changes
+
+
+RERANKER = {"id": "judge", "revision": "r1", "weights_sha256": "a" * 64, "tokenizer_sha256": ""}
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        (
+            {"inference": {"temperature": 0.0, "retrieval": {"mode": "text"}}},
+            "inference.retrieval.mode: 'hybrid' for reader/1, 'text' for base",
+        ),
+        ({"retrieval": {"reranker": RERANKER}}, "reranker: 'none' for reader/1"),
+        (
+            {"engine": {"engine": "transformers", "device": "cpu", "dtype": "bfloat16"}},
+            "engine.dtype: 'float32' for reader/1, 'bfloat16' for base",
+        ),
+        (
+            {"embedder": OTHER_EMBEDDER.model_dump(mode="json")},
+            "embedder.id: 'hashing' for reader/1, 'other' for base",
+        ),
+        (
+            {"contract": a_contract(max_passages=1).model_dump(mode="json")},
+            "contract.max_passages: 5 for reader/1, 1 for base",
+        ),
+        ({"engine": None}, "engine: {base} does not say"),
+    ],
+)
+def test_what_shaped_only_one_sides_answers_is_named(
+    registry: Registry, changes: Mapping[str, Any], named: str
+) -> None:
+    registry.evaluated("reader/1", HIGH, settings=shaped())
+    base = registry.evaluated("base", LOW, settings=shaped(**changes))
+    refusal = registry.refused()
+    assert "different settings" in refusal.message
+    assert named.format(base=base) in refusal.message
+    registry.evaluated("base", LOW, settings=shaped())
+    assert registry.promote().against == "base"
+
+
+def test_judges_count_where_both_were_asked(registry: Registry) -> None:
+    registry.evaluated("reader/1", HIGH, settings=shaped(judge="one"))
+    registry.evaluated("base", LOW, settings=shaped(judge="two"))
+    assert "judge: 'one' for reader/1, 'two' for base" in registry.refused().message
+    registry.evaluated("base", LOW, settings=shaped(judge=""))
+    assert registry.promote().against == "base"
+
+
+def test_a_versions_own_contract_is_no_difference_but_evidence(registry: Registry) -> None:
+    registry.evaluated("reader/1", LOW, settings=shaped())
+    registry.evaluated("base", [0.0] * 30, settings=shaped())
+    registry.promote()
+    other = a_contract(max_passages=2).model_dump(mode="json")
+    registry.evaluated("reader/2", HIGH, settings=shaped(contract=other))
+    found = registry.promote("reader/2")
+    assert found.evidence["contracts"] == ["contract.max_passages: 2, before 5"]
+
+
+def test_what_was_measured_with_other_passages_than_trained_with_is_refused(
+    registry: Registry,
+) -> None:
+    trained = a_contract(retrieval=a_retrieval(mode="vector"))
+    ref = registry.store.models.publish(
+        "searcher", registry.files, contract=trained, dataset=registry.dataset, run_id="r-2",
+        metrics={},
+    ).ref  # fmt: skip
+    run = registry.evaluated(ref, HIGH, settings=shaped())
+    registry.evaluated("base", LOW, settings=shaped())
+    refusal = registry.refused(ref)
+    assert f"search mode: the contract says vector, {run} had hybrid" in refusal.message
 
 
 def test_a_floor_is_reached_by_the_interval_not_by_the_mean(registry: Registry) -> None:
