@@ -408,6 +408,17 @@ class Sampling(Value):
     stop: tuple[str, ...] = ()
 
 
+class Thresholds(Value):
+    """What decided on a refusal, as it applied to one answer.
+
+    ``abstain_below``: the cosine of question and nearest passage below which the model is not
+    asked. ``refuse_above``: how likely the model must think its own refusal for it to stand.
+    """
+
+    abstain_below: float
+    refuse_above: float
+
+
 class Answer(Value):
     """An answer with everything needed to say how it came to be. Timings are seconds.
 
@@ -415,7 +426,10 @@ class Answer(Value):
     that is the question itself. ``key`` is the id of the API key that asked; empty where none did.
     ``history`` is what was said before, after the answer ``previous`` if it goes on from one; None
     where that was not to be kept, so that none can go on from this one.
-    ``warnings`` say in words what was otherwise than the model's contract says.
+    ``collections`` are those that it might answer from; none: the whole store. ``retrieval`` is how
+    passages were found (None: they were not), ``engine`` how the generator ran, ``code_version``
+    which fti it was; all are empty in what earlier ones logged. ``warnings`` say in words what was
+    otherwise than the model's contract says.
     """
 
     id: str
@@ -436,6 +450,11 @@ class Answer(Value):
     contract_digest: str
     features_version: int
     run_id: str = ""
+    collections: tuple[str, ...] = ()
+    retrieval: RetrievalContract | None = None
+    thresholds: Thresholds | None = None
+    engine: Mapping[str, Any] = Field(default_factory=dict)
+    code_version: str = ""
     sampling: Sampling = Sampling()
     usage: Usage = Usage()
     timings: Mapping[str, float] = Field(default_factory=dict)

@@ -39,9 +39,9 @@ def trace(
 ) -> None:
     """Print the lineage of an answer, or of a document in the other direction.
 
-    An answer leads to its passages, its model, the dataset behind that and the documents and chunks
-    behind the dataset; a document to the datasets, models and answers it is in, and to what would
-    have to be made anew without it.
+    An answer leads to its passages, the settings that made it, its model, the dataset behind that
+    and the documents and chunks behind the dataset; a document to the datasets, models and answers
+    it is in, and to what would have to be made anew without it.
 
     Examples: fti trace a-20261124-3f9c1b7e02aa    fti trace --document handbook/hours.md --picture
     lineage.html
@@ -70,6 +70,8 @@ def trace(
         _draw(lineage, picture)
         session.report.note(f"drawn into {picture}")
     session.report.result(body)
+    if body.get("retrieval"):  # an outline leaves out what is None, and here that says something
+        body["retrieval"]["reranker"] = body["retrieval"]["reranker"] or "none"
     show_tree(session.report, body)
 
 

@@ -86,7 +86,7 @@ class RunLog:
             started_at=at,
             inputs=inputs or {},
             settings=settings or {},
-            code_version=_code_version(),
+            code_version=code_version(),
             libraries=libraries(),
         )
         folder = self._root / run.id
@@ -285,7 +285,9 @@ def libraries() -> Mapping[str, str]:
     return found
 
 
-def _code_version() -> str:
+@cache
+def code_version() -> str:
+    """Which fti this is."""
     try:
         return importlib.metadata.version("fti-llm")
     except importlib.metadata.PackageNotFoundError:  # run from a bare source tree

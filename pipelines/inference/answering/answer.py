@@ -48,6 +48,7 @@ from fti.store.errors import (
     QuestionTooLong,
 )
 from fti.store.logs.answers import new_answer_id
+from fti.store.logs.runs import code_version
 from fti.store.store import Store
 from fti.store.types import (
     AbstentionReason,
@@ -56,6 +57,7 @@ from fti.store.types import (
     Message,
     Passage,
     Sampling,
+    Thresholds,
     Usage,
     now,
 )
@@ -342,6 +344,18 @@ class Assistant:
             "engine": self.engine,
             "contract": self.contract.model_dump(mode="json"),
         }
+
+    def _thresholds(self) -> Thresholds:
+        below = self.contract.abstain_below
+        return Thresholds(
+            abstain_below=self.config.retrieval.min_similarity if below is None else below,
+            refuse_above=self.contract.refuse_above,
+        )
+
+    def _within(self, draft: _Draft) -> tuple[str, ...]:
+        """The collections that the answer may rest on: those of who asks, and of the settings."""
+        own = self.config.retrieval.collection
+        return (own,) if own else draft.collections
 
     def _warnings(self) -> tuple[str, ...]:
         """What is otherwise than the contract says and served all the same; logged once, here."""
@@ -770,6 +784,11 @@ class Assistant:
             contract_digest=self.contract.digest,
             features_version=draft.features_version,
             run_id=draft.run_id,
+            collections=self._within(draft),
+            retrieval=self.retriever.contract if self.use_retrieval else None,
+            thresholds=self._thresholds() if self.use_retrieval else None,
+            engine=self.engine,
+            code_version=code_version(),
             sampling=draft.sampling,
             usage=draft.usage,
             timings=draft.timings,

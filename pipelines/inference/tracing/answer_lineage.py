@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field
 
 from fti.store.errors import (
     DatasetNotFound,
@@ -21,8 +24,10 @@ from fti.store.types import (
     Feedback,
     ModelIdentity,
     Passage,
+    RetrievalContract,
     Sampling,
     Split,
+    Thresholds,
     Value,
 )
 
@@ -94,7 +99,11 @@ class ModelLineage(Value):
 
 
 class AnswerLineage(Value):
-    """How an answer came to be."""
+    """How an answer came to be, and the settings that made it.
+
+    ``asked_by`` is the run that asked, ``key`` the id of the API key. What an earlier fti did not
+    log of the settings is empty.
+    """
 
     answer: str
     created_at: datetime
@@ -105,10 +114,17 @@ class AnswerLineage(Value):
     abstention_reason: AbstentionReason | None
     finish_reason: str
     asked_by: str = ""
+    key: str = ""
+    collections: tuple[str, ...] = ()
+    code_version: str = ""
+    warnings: tuple[str, ...] = ()
     features_version: int
     features_now: int
     model: ModelLineage
     passages: tuple[PassageLineage, ...]
+    retrieval: RetrievalContract | None = None
+    thresholds: Thresholds | None = None
+    engine: Mapping[str, Any] = Field(default_factory=dict)
     sampling: Sampling = Sampling()
     timings: dict[str, float]
     feedback: tuple[Feedback, ...] = ()
@@ -137,6 +153,10 @@ def trace_answer(store: Store, answer_id: str, *, visible: Visible = everybodys)
         abstention_reason=answer.abstention_reason,
         finish_reason=answer.finish_reason,
         asked_by=answer.run_id,
+        key=answer.key,
+        collections=answer.collections,
+        code_version=answer.code_version,
+        warnings=answer.warnings,
         features_version=answer.features_version,
         features_now=store.features.version(),
         model=_model(store, answer),
@@ -157,6 +177,9 @@ def trace_answer(store: Store, answer_id: str, *, visible: Visible = everybodys)
             )
             for number, p in enumerate(answer.passages, start=1)
         ),
+        retrieval=answer.retrieval,
+        thresholds=answer.thresholds,
+        engine=answer.engine,
         sampling=answer.sampling,
         timings=dict(answer.timings),
         feedback=tuple(store.answers.feedback_of(answer.id)),

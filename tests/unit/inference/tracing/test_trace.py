@@ -1,13 +1,19 @@
 from __future__ import annotations
 
+import importlib.metadata
+import json
 from pathlib import Path
 
 import pytest
 
+from fti.pipelines.engines.cross_encoders.reranking import LexicalReranker
+from fti.pipelines.inference.answering.answer import Assistant
+from fti.pipelines.inference.inference_config import InferenceConfig, RetrievalConfig
 from fti.pipelines.inference.tracing.answer_lineage import trace_answer
 from fti.pipelines.inference.tracing.document_lineage import trace_document
 from fti.store.errors import AnswerNotFound, DocumentNotFound
-from fti.store.types import Feedback, document_id
+from fti.store.files.atomic import open_line
+from fti.store.types import Answer, Feedback, document_id
 from tests.unit.inference.conftest import DOCUMENTS, World
 from tests.unit.inference.evaluating.test_evaluation import trained_on
 
@@ -31,6 +37,51 @@ def test_an_answer_leads_back_to_model_dataset_and_passages(world: World, tmp_pa
     assert (cited.source, cited.standing) == (KILN, "stands")
     assert cited.quote == answer.citations[0].quote
     assert [f.rating for f in lineage.feedback] == ["up"]
+
+
+def test_an_answer_is_traced_to_the_settings_that_made_it(world: World) -> None:
+    generator = world.extractive()
+    contract = world.contract(generator, abstain_below=0.05, refuse_above=0.5)
+    engine = {"engine": "extractive", "min_similarity": 0.2}
+    retrieval = RetrievalConfig(mode="vector", near_copies=0.7)
+    reranked = Assistant(
+        world.store, world.embedder, LexicalReranker(), generator, contract,
+        InferenceConfig(retrieval=retrieval), engine=engine,
+    )  # fmt: skip
+    with reranked.stream(ASKED, key="k-7f", collections=["workshop"]) as events:
+        (asked,) = [e.answer for e in events if e.answer is not None]
+    lineage = trace_answer(world.store, asked.id)
+    assert lineage.retrieval == reranked.retriever.contract
+    assert lineage.retrieval is not None
+    assert lineage.retrieval.reranker == LexicalReranker().identity
+    assert lineage.thresholds is not None
+    assert (lineage.thresholds.abstain_below, lineage.thresholds.refuse_above) == (0.05, 0.5)
+    assert lineage.engine == engine
+    assert lineage.code_version == importlib.metadata.version("fti-llm")
+    assert (lineage.key, lineage.collections) == ("k-7f", ("workshop",))
+    # Without a calibrated contract the profile's own threshold is the one that applied.
+    plain = world.assistant(min_similarity=0.11).answer(ASKED)
+    assert plain.thresholds is not None
+    assert plain.thresholds.abstain_below == 0.11
+    assert world.assistant(use_retrieval=False).answer(ASKED).retrieval is None
+
+
+def test_many_answers_at_once_say_what_made_them_too(world: World) -> None:
+    (one,) = world.assistant().answer_many([ASKED])
+    assert isinstance(one, Answer)
+    assert one.retrieval == world.assistant().retriever.contract
+    assert one.code_version
+
+
+def test_an_answer_of_an_earlier_fti_is_traced_without_them(world: World) -> None:
+    answer = world.assistant().answer(ASKED)
+    (day,) = world.store.layout.answers.glob("20*.jsonl")
+    line = dict(open_line(day.read_bytes()))
+    for field in ("retrieval", "thresholds", "engine", "code_version", "collections", "warnings"):
+        del line[field]
+    day.write_text(json.dumps(line) + "\n", "utf-8")
+    lineage = trace_answer(world.store, answer.id)
+    assert (lineage.retrieval, lineage.thresholds, lineage.code_version) == (None, None, "")
 
 
 def test_the_base_has_no_training_behind_it(world: World) -> None:
