@@ -42,6 +42,7 @@ class Store:
         self.cases = CaseSets(self.layout)
         self.models = ModelRegistry(self.layout)
         self.runs = RunLog(self.layout)
+        self.features.recording = self.runs.running
         self.results = CaseResults(self.layout)
         self.answers = AnswerLog(self.layout)
         self.rejected = RejectedLog(self.layout)

@@ -131,7 +131,7 @@ def ingest(
                 hint='Delete a document of a stream with a record {"source": ..., "deleted": true}',
             )
         session = open_session(store, config, set_, json)
-        code = follow_stream(session, sources or [], stream, group, consumer)
+        code = follow_stream(session, sources or [], stream, group, consumer, collection)
         if code:
             raise typer.Exit(code)
         return

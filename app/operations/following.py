@@ -24,11 +24,17 @@ _ADDRESSES = ("redis://", "rediss://", "unix://")
 
 
 def follow_stream(
-    session: Session, sources: Sequence[str], stream: str, group: str, consumer: str | None
+    session: Session,
+    sources: Sequence[str],
+    stream: str,
+    group: str,
+    consumer: str | None,
+    collection: str | None = None,
 ) -> int:
     """Follow it, print a line per commit and the session's figures; gives the exit code.
 
     Raises:
+        InvalidName: the collection's name is not plain.
         InputError: ``sources`` is neither nothing, ``-`` nor one address of a Redis.
     """
     from fti.app.build import build_embedder
@@ -56,6 +62,7 @@ def follow_stream(
         embedder=build_embedder(session.settings),
         config=session.settings.features,
         stop=stop,
+        collection=collection,
         on_batch=show,
     )
     session.report.result(report.model_dump(mode="json"))

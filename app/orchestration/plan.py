@@ -20,7 +20,7 @@ import yaml
 from pydantic import ValidationError
 
 from fti.app.orchestration.steps import STEPS, Step
-from fti.app.settings import profiles_folder
+from fti.app.settings import Settings, profiles_folder
 from fti.store.errors import ConfigError, InvalidName
 from fti.store.versioned.versions import check_name
 
@@ -32,6 +32,15 @@ class Pipeline:
     name: str
     steps: dict[str, Step]
     needs: dict[str, tuple[str, ...]]
+
+    def under(self, settings: Settings) -> Pipeline:
+        """With what steps take from the settings named in them, which may put them in order.
+
+        Raises:
+            ConfigError: a step then reads what a later one writes.
+        """
+        steps = {name: step.under(settings) for name, step in self.steps.items()}
+        return Pipeline(self.name, steps, _needs(list(steps.values()), self.name))
 
 
 def load_pipeline(reference: str) -> Pipeline:

@@ -67,6 +67,7 @@ def plan(pipeline: Pipeline, context: Context, *, force: Collection[str] = ()) -
         SourceNotFound: a file or folder that a step reads is not there.
     """
     _check_force(pipeline, force)
+    pipeline = pipeline.under(context.settings)
     states = context.store.pipelines.read(pipeline.name)
     planned: list[Planned] = []
     moving: set[str] = set()
@@ -105,6 +106,7 @@ def run_pipeline(
         StoreLocked: another process runs this pipeline.
     """
     _check_force(pipeline, force)
+    pipeline = pipeline.under(context.settings)
     store = context.store
     began = now()
     reports: list[StepReport] = []

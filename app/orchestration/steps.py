@@ -11,7 +11,7 @@ import json
 from abc import abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -19,6 +19,9 @@ from fti.app.orchestration.resources import Context, Resource
 from fti.store.errors import GateRefused, InvalidName
 from fti.store.types import Value, sha256_hex
 from fti.store.versioned.versions import check_name
+
+if TYPE_CHECKING:
+    from fti.app.settings import Settings
 
 
 def _plain_name(name: str) -> str:
@@ -54,6 +57,10 @@ class Step(Value):
     def name(self) -> str:
         """What the step is called."""
         return self.id or self.kind
+
+    def under(self, settings: Settings) -> Self:
+        """The step with what it takes from the settings named in it."""
+        return self
 
     @abstractmethod
     def reads(self) -> tuple[Resource, ...]:
@@ -92,6 +99,9 @@ class IngestStep(Step):
 
     sources: tuple[str, ...] = Field(min_length=1, description="Files and folders.")
     delete_missing: bool = Field(default=False, description="Remove documents whose file is gone.")
+    collection: PlainName | None = Field(
+        default=None, description="Put the documents into this collection."
+    )
 
     def reads(self) -> tuple[Resource, ...]:
         """The files, to the byte."""
@@ -110,6 +120,7 @@ class IngestStep(Step):
             context.store,
             self.sources,
             delete_missing=self.delete_missing,
+            collection=self.collection,
             progress=context.progress,
         )
         return Outcome(
@@ -307,7 +318,14 @@ class BatchStep(Step):
     questions: Path = Field(description="A .jsonl, .csv or .parquet file.")
     out: Path | None = Field(default=None, description="A .jsonl or .parquet file; or")
     table: str | None = Field(default=None, description="a LanceDB table of the store.")
-    model: str | None = Field(default=None, description="base, extractive, NAME@ALIAS or NAME/N.")
+    model: str | None = Field(
+        default=None,
+        description="base, extractive, NAME@ALIAS or NAME/N; without, that of the profile.",
+    )
+
+    def under(self, settings: Settings) -> Self:
+        """With the profile's model named: where it is an alias, the answers follow it."""
+        return self if self.model else self.model_copy(update={"model": settings.model})
 
     @model_validator(mode="after")
     def _one_output(self) -> Self:

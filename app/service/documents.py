@@ -44,6 +44,7 @@ from fti.store.progress import ProgressEvent
 from fti.store.store import Store
 from fti.store.types import SourceRecord, Value, document_id, now
 from fti.store.upkeep.moving import is_upload
+from fti.store.versioned.versions import check_name
 
 if TYPE_CHECKING:
     from fti.pipelines.feature.ingesting.ingest_report import NotTaken
@@ -66,6 +67,9 @@ class Job(Value):
     reason: str = Field(default="", description="Why it failed, or why there is nothing to index.")
     documents: tuple[str, ...] = ()
     chunks: int = 0
+    collection: str | None = Field(
+        default=None, description="The collection that it is put into, where one was named."
+    )
     created_at: datetime
     finished_at: datetime | None = None
 
@@ -112,11 +116,16 @@ class Documents:
         self._lock = threading.Lock()
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="ingest")
 
-    def add(self, name: str, content: BinaryIO) -> Job:
+    def add(self, name: str, content: BinaryIO, collection: str | None = None) -> Job:
         """Keep a file and ingest it in the background; one of the same name is replaced.
 
+        Args:
+            name: of the file.
+            content: its bytes.
+            collection: to put it into; None: it stays in the one that it is in, if any.
+
         Raises:
-            InvalidName: the name is none that a file can have.
+            InvalidName: the name is none that a file can have, or the collection's is not plain.
             ExtractionError: files of this kind are not read.
             Overloaded: too many wait already.
             StoreFull: there is no room for it.
@@ -124,12 +133,15 @@ class Documents:
         """
         name = plain_name(name)
         _require_readable(name)
+        if collection is not None:
+            check_name(collection, "collection")
         path = self._store.layout.uploads / name
         job = Job(
             id=f"j-{secrets.token_hex(6)}",
             name=name,
             document_id=document_id(str(path)),
             state="queued",
+            collection=collection,
             created_at=now(),
         )
         with self._lock:
@@ -269,6 +281,7 @@ class Documents:
                     store=self._store,
                     embedder=self._embedder(),
                     config=self._config,
+                    collection=self.job(job_id).collection,
                     progress=note,
                 )
                 break

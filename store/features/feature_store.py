@@ -14,8 +14,9 @@ the passport, another embedder's vectors, versions.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,7 +32,8 @@ from fti.store.features.writing import ReplaceResult
 from fti.store.lance import indexing, shapes
 from fti.store.lance.connection import with_schema
 from fti.store.lance.shapes import DocumentUpdate
-from fti.store.types import EmbedderIdentity, Value
+from fti.store.types import EmbedderIdentity, RunStatus, Value
+from fti.store.versioned.versions import check_name
 
 __all__ = [
     "ChunkSample",
@@ -60,11 +62,27 @@ class FeatureStats(Value):
     unindexed_rows: int
 
 
+class OpenRecord(Protocol):
+    """A run that is going on; see ``fti.store.logs.runs.OpenRun``."""
+
+    @property
+    def id(self) -> str:
+        """The run's id."""
+        ...
+
+    status: RunStatus
+    outputs: dict[str, str]
+    metrics: dict[str, Any]
+
+
 class FeatureStore(FeatureUpkeep):
     """Documents and chunks under one store root. Opening is cheap and reads nothing.
 
-    See ``OpenedFeatures`` for how one is opened.
+    See ``OpenedFeatures`` for how one is opened. ``recording`` opens the run that a write is kept
+    as; the store that this is a part of sets it, since runs are not the features' own.
     """
+
+    recording: Callable[..., AbstractContextManager[OpenRecord]] | None = None
 
     @cached_property
     def history(self) -> History:
@@ -147,6 +165,7 @@ class FeatureStore(FeatureUpkeep):
         *,
         identity: EmbedderIdentity | None = None,
         config: ValidationConfig | None = None,
+        collection: str | None = None,
     ) -> WriteReport:
         """Make documents of rows: a pyarrow Table or pandas DataFrame with a row per chunk.
 
@@ -159,12 +178,17 @@ class FeatureStore(FeatureUpkeep):
             identity: which embedder made the vectors; without, what the table itself says, or the
                 store's.
             config: bounds that chunks must keep.
+            collection: put the documents into this collection; without, they come into the one that
+                their rows' metadata name, or stay in the one that they are in.
 
         Raises:
+            InvalidName: a collection's name is not plain.
             InputError: the rows are no table of features.
             EmbedderMismatch: the store's vectors come from another embedder.
             StoreLocked, StoreFull: as an ingest.
         """
+        if collection is not None:
+            check_name(collection, "collection")
         table = frames.table_of(frame)
         made_by = identity or frames.passport_of(table) or self.identity()
         if made_by is None:
@@ -173,28 +197,49 @@ class FeatureStore(FeatureUpkeep):
                 hint="Name it: write(frame, identity=embedder.identity)",
             )
         config = config or ValidationConfig()
-        good: list[DocumentUpdate] = []
-        bad: list[tuple[DocumentUpdate, str]] = []
-        for update in frames.updates(table, made_by):
-            wrong = violation(update, made_by, config)
-            if wrong is None:
-                good.append(update)
-            else:
-                bad.append((update, wrong))
-        with self.layout.writing("write"):
+        settings = {
+            "validation": config.model_dump(mode="json"),
+            "embedder": made_by.model_dump(mode="json"),
+            "collection": collection,
+        }
+        inputs = {"frame": f"{table.num_rows} rows", "digest": frames.digest_of(table)}
+        with self.layout.writing("write"), self._recorded(inputs, settings) as run:
+            self.require_identity(made_by)
+            held = {e.record.id: e for e in self.ledger()} if self.exists() else {}
+            good: list[DocumentUpdate] = []
+            bad: list[tuple[DocumentUpdate, str]] = []
+            inside = {key: e.record.collection for key, e in held.items()}
+            for update in frames.updates(table, made_by, collection=collection, present=inside):
+                wrong = violation(update, made_by, config)
+                if wrong is None:
+                    good.append(update)
+                else:
+                    bad.append((update, wrong))
             self.create(made_by)
             for start in range(0, len(good), _WRITTEN_AT_ONCE):
                 self.replace(good[start : start + _WRITTEN_AT_ONCE])
-            held = {e.record.id: e for e in self.ledger()}
             self.note([frames.refused_line(u, held.get(u.document.id), why) for u, why in bad])
             self.maintain()
-            version = self.record_version().version
-        return WriteReport(
-            documents=len(good),
-            chunks=sum(len(u.chunks) for u in good),
-            refused={update.document.source: why for update, why in bad},
-            version=version,
-        )
+            report = WriteReport(
+                documents=len(good),
+                chunks=sum(len(u.chunks) for u in good),
+                refused={update.document.source: why for update, why in bad},
+                version=self.record_version(run.id if run else "").version,
+                run=run.id if run else "",
+            )
+            if run is not None:
+                run.outputs["features_version"] = str(report.version)
+                run.metrics.update(report.model_dump(mode="json", exclude={"run"}))
+                run.status = "partial" if bad else "done"
+        return report
+
+    def _recorded(
+        self, inputs: Mapping[str, str], settings: Mapping[str, Any]
+    ) -> AbstractContextManager[OpenRecord | None]:
+        """The run of a write, where the store that this is a part of keeps runs."""
+        if self.recording is None:
+            return nullcontext()
+        return self.recording("ingest", inputs=inputs, settings=settings)
 
     def write_anew(self, name: str) -> None:
         """Write a table anew from its rows, so that no file of its earlier versions stays.

@@ -6,15 +6,17 @@ A row is a chunk. What is written is held to the same contract as what an ingest
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fti.store.errors import InputError
+from fti.store.features.indexed_text import embedding_text
 from fti.store.lance import shapes
-from fti.store.lance.shapes import DocumentUpdate, LedgerEntry
+from fti.store.lance.shapes import COLLECTION, DocumentUpdate, LedgerEntry
 from fti.store.types import (
+    CONTEXT,
     Chunk,
     Document,
     EmbedderIdentity,
@@ -25,6 +27,7 @@ from fti.store.types import (
     now,
     sha256_hex,
 )
+from fti.store.versioned.versions import check_name
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -41,12 +44,13 @@ _NEEDED = ("source", "text", "vector")
 
 class WriteReport(Value):
     """What writing rows did. ``refused`` has a source with the reason for each that broke the
-    contract; it stands in the ledger and not in the table."""
+    contract; it stands in the ledger and not in the table. ``run`` is that of the write."""
 
     documents: int
     chunks: int
     refused: Mapping[str, str]
     version: int
+    run: str = ""
 
 
 def as_table(batches: Iterable[Any], schema: pa.Schema, columns: Iterable[str]) -> pa.Table:
@@ -122,20 +126,46 @@ def _column(name: str, values: list[Any]) -> pa.Array:
         raise InputError(f"The column {name!r} cannot be read: {error}.") from error
 
 
+def digest_of(table: pa.Table) -> str:
+    """sha256 of a table's rows, whatever they are called or how they are chunked."""
+    import pyarrow as pa
+
+    plain = table.replace_schema_metadata(None).combine_chunks()
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, plain.schema) as writer:
+        writer.write_table(plain)
+    return sha256_hex(sink.getvalue().to_pybytes())
+
+
 def passport_of(table: pa.Table) -> EmbedderIdentity | None:
     """The embedder that a table from a feature store says made its vectors."""
     held = table.schema.metadata or {}
     return shapes.passport(table.schema) if shapes.PASSPORT in held else None
 
 
-def updates(table: pa.Table, identity: EmbedderIdentity) -> Iterator[DocumentUpdate]:
+def updates(
+    table: pa.Table,
+    identity: EmbedderIdentity,
+    *,
+    collection: str | None = None,
+    present: Mapping[str, str] | None = None,
+) -> Iterator[DocumentUpdate]:
     """A document for each source, in order of first row.
 
-    With ``start`` and ``end`` the text is laid out as they say, white space between; without, the
-    rows' texts stand one after another.
+    A document comes into the collection that is named, else into the one that its rows name in
+    their metadata, else it stays in the one that it is in. With ``start`` and ``end`` the text is
+    laid out as they say, white space between; without, the rows' texts stand one after another.
+
+    Args:
+        table: the rows.
+        identity: of the embedder that made the vectors.
+        collection: for all documents.
+        present: the collection that each document is in now, by document id.
 
     Raises:
-        InputError: a value is of a wrong kind, or two rows claim one place with different texts.
+        InvalidName: a collection has a name that none can have.
+        InputError: rows of a source name several collections, a value is of a wrong kind, or two
+            rows claim one place with different texts.
     """
     by_source: dict[str, list[dict[str, Any]]] = {}
     for number, row in enumerate(table.to_pylist()):
@@ -145,16 +175,31 @@ def updates(table: pa.Table, identity: EmbedderIdentity) -> Iterator[DocumentUpd
             raise InputError(f"Row {number} has the text {row['text']!r}, which is no text.")
         by_source.setdefault(row["source"], []).append(row)
     for source, rows in by_source.items():
-        yield _update(source, rows, identity)
+        before = (present or {}).get(document_id(source), "")
+        yield _update(source, rows, identity, collection=collection, before=before)
 
 
-def _update(source: str, rows: list[dict[str, Any]], identity: EmbedderIdentity) -> DocumentUpdate:
+def _update(
+    source: str,
+    rows: list[dict[str, Any]],
+    identity: EmbedderIdentity,
+    *,
+    collection: str | None,
+    before: str,
+) -> DocumentUpdate:
     placed = all(row.get("start") is not None for row in rows)
     if placed:
         rows = sorted(rows, key=lambda row: (row["start"], row["start"] + len(row["text"])))
     text, starts = _laid_out(source, rows, placed=placed)
     key, first, moment = document_id(source), rows[0], now()
     title = first.get("title") or source.rsplit("/", 1)[-1]
+    facts = [{str(k): str(v) for k, v in dict(row.get("metadata") or ()).items()} for row in rows]
+    named = _collection(source, facts, collection, before)
+    metadata = {k: v for k, v in facts[0].items() if k not in (COLLECTION, CONTEXT)}
+    if collection is not None and facts[0].get(COLLECTION, named) != named:
+        metadata["own_" + COLLECTION] = facts[0][COLLECTION]  # as an ingest keeps such a claim
+    if named:
+        metadata[COLLECTION] = named
     document = Document(
         id=key,
         source=source,
@@ -162,12 +207,12 @@ def _update(source: str, rows: list[dict[str, Any]], identity: EmbedderIdentity)
         text=text,
         content_hash=sha256_hex(text),
         media_type=first.get("media_type") or "text/plain",
-        metadata={str(k): str(v) for k, v in dict(first.get("metadata") or ()).items()},
+        metadata=metadata,
         ingested_at=moment,
     )
     seen: Counter[str] = Counter()
     chunks = []
-    for ordinal, (row, start) in enumerate(zip(rows, starts, strict=True)):
+    for ordinal, (row, start, own) in enumerate(zip(rows, starts, facts, strict=True)):
         digest = sha256_hex(row["text"])
         chunks.append(
             Chunk(
@@ -179,6 +224,7 @@ def _update(source: str, rows: list[dict[str, Any]], identity: EmbedderIdentity)
                 text=row["text"],
                 content_hash=digest,
                 section=tuple(row.get("section") or ()),
+                context=own.get(CONTEXT, ""),
             )
         )
         seen[digest] += 1
@@ -187,6 +233,7 @@ def _update(source: str, rows: list[dict[str, Any]], identity: EmbedderIdentity)
         source=source,
         title=title,
         state="indexed",
+        collection=named,
         content_hash=document.content_hash,
         attempted_hash=document.content_hash,
         chunks=len(chunks),
@@ -202,8 +249,23 @@ def _update(source: str, rows: list[dict[str, Any]], identity: EmbedderIdentity)
         entry=LedgerEntry(record, FRAME, document.content_hash),
         chunks=tuple(chunks),
         vectors=vectors,
-        search_texts=tuple(f"{title}\n{row['text']}" for row in rows),
+        search_texts=tuple(embedding_text(title, c.section, c.text, c.context) for c in chunks),
     )
+
+
+def _collection(
+    source: str, facts: Sequence[Mapping[str, str]], collection: str | None, before: str
+) -> str:
+    if collection is not None:
+        return collection
+    claims = dict.fromkeys(one[COLLECTION] for one in facts if one.get(COLLECTION))
+    if len(claims) > 1:
+        raise InputError(
+            f"Rows of {source!r} name the collections {', '.join(claims)}, and a document is in "
+            "one at most.",
+            hint="Name one for all of them: write(frame, collection=NAME)",
+        )
+    return check_name(next(iter(claims)), "collection") if claims else before
 
 
 def _laid_out(source: str, rows: list[dict[str, Any]], *, placed: bool) -> tuple[str, list[int]]:

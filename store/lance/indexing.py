@@ -34,6 +34,7 @@ _MAX_FRAGMENTS = 32
 _MAX_LAG = 0.05  # share of rows outside the index
 _SCALAR_FROM = 20_000  # rows; below, a scan of an id column takes milliseconds
 _SAMPLE = 64  # questions that measure recall
+_GROWN = 1.5  # times the rows of the last measurement of recall, from which on it is due again
 _SCANNED = 4096  # vectors compared at a time
 # IVF with scalar quantisation, rescored: on 20,000 clustered vectors of 384 dimensions it found all
 # of the exact top 10, as IVF_PQ and IVF_HNSW_SQ did only with 10 candidates rescored and 70 times
@@ -134,11 +135,14 @@ def maintain(
             table.optimize(cleanup_older_than=NEVER)
     # After compaction, which would write a vector index anew for the rows that it moves.
     built = rows >= ann_threshold and ("vector",) not in indexed
-    recall = None
     if built:
         progress(ProgressEvent("index", 0, None, "vector"))
         with memory.sparing():
             _index_vectors(table, rows)
+    recall = None
+    if built or (("vector",) in indexed and _has_changed(rows, recall_file)):
+        progress(ProgressEvent("index", 0, None, "recall"))
+        with memory.sparing():
             recall = measure_recall(apart())
         write_sealed(recall_file, {"recall_at_10": recall, "rows": rows, "version": table.version})
     return MaintenanceReport(
@@ -148,6 +152,19 @@ def maintain(
         vector_index=vector_index(table),
         recall_at_10=recall,
     )
+
+
+def _has_changed(rows: int, recall_file: Path) -> bool:
+    """Whether the table is so much larger or smaller than when its recall was measured last.
+
+    The partitions are those of the rows that the index was built from: what was measured then does
+    not hold for a table of many others.
+    """
+    try:
+        measured = int(read_sealed(recall_file)["rows"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return True
+    return rows >= measured * _GROWN or rows * _GROWN <= measured
 
 
 def _index_vectors(table: Any, rows: int) -> None:
@@ -167,7 +184,7 @@ def _sample_rate(rows: int) -> int:
 
 
 def read_recall(recall_file: Path) -> float | None:
-    """The recall that was measured when the vector index was built; None where none was kept."""
+    """The recall of the vector index as it was measured last; None where none was kept."""
     try:
         return float(read_sealed(recall_file)["recall_at_10"])
     except (OSError, ValueError, KeyError, TypeError):

@@ -51,7 +51,7 @@ def train_embedder(
 
 def compose(passage: Passage) -> str:
     """The text of a passage as ingesting embeds it."""
-    from fti.pipelines.feature.splitting.chunking import embedding_text
+    from fti.store.features.indexed_text import embedding_text
 
     return embedding_text(passage.title, passage.section, passage.text)
 

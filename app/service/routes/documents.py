@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, UploadFile
+from fastapi import APIRouter, Form, Query, UploadFile
 
 from fti.app.service.documents import Documents, Job
 from fti.app.service.public_names import PublicNames
@@ -15,12 +15,16 @@ router = APIRouter(prefix="/v1/documents", tags=["documents"])
 
 
 @router.post("", status_code=202)
-def upload(file: UploadFile, documents: DocumentsPart) -> Job:
+def upload(
+    file: UploadFile, documents: DocumentsPart, collection: Annotated[str | None, Form()] = None
+) -> Job:
     """Ingest one document in the background; one of the same name is replaced.
+
+    ``collection`` puts it into one; without, a document stays in the one that it is in.
 
     Ask ``/v1/documents/jobs/ID`` until its state is done or failed.
     """
-    return documents.add(file.filename or "", file.file)
+    return documents.add(file.filename or "", file.file, collection or None)
 
 
 @router.get("")
@@ -73,6 +77,7 @@ def _body(documents: Documents, names: PublicNames, record: SourceRecord) -> dic
         "state": record.state,
         "reason": names.told(record.cause),
         "chunks": record.chunks,
+        "collection": record.collection,
         "uploaded": documents.is_upload(record),
         "ingested_at": record.ingested_at.isoformat() if record.ingested_at else None,
     }

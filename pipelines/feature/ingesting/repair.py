@@ -11,8 +11,9 @@ import numpy as np
 from fti.pipelines.engines.embedders.embedding import Embedder
 from fti.pipelines.feature.feature_config import FeatureConfig
 from fti.pipelines.feature.ingesting.resemblance import document_signature
-from fti.pipelines.feature.splitting.chunking import chunk, embedding_text
+from fti.pipelines.feature.splitting.chunking import chunk
 from fti.store.errors import IntegrityError
+from fti.store.features.indexed_text import embedding_text
 from fti.store.lance import shapes as tables
 from fti.store.lance.shapes import DocumentUpdate, LedgerEntry
 from fti.store.progress import Progress, ProgressEvent, quiet

@@ -15,7 +15,6 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
-from fti.pipelines.feature.reading.cleaning import clean_line
 from fti.pipelines.feature.reading.headings import ROW_TEXTS, Heading, find_headings
 from fti.pipelines.feature.splitting.continued import Continued
 from fti.pipelines.feature.splitting.split_places import (
@@ -27,14 +26,13 @@ from fti.pipelines.feature.splitting.split_places import (
     shape_of,
     split_evenly,
 )
+from fti.store.features.indexed_text import LIGATURES, embedding_text
+from fti.store.features.indexed_text import prefix as indexed_prefix
 from fti.store.types import Chunk, Document, Value, chunk_id, sha256_hex
 
 _MIN_BUDGET = 32
 _SPECIAL_TOKENS = 4  # what a tokenizer adds around a text, with room
 _JOINTS = 4  # tokens that the line breaks between the parts of what is embedded may be
-_PREFIX_CHARACTERS = 160
-_LIGATURES = {"ﬀ": "ff", "ﬁ": "fi", "ﬂ": "fl", "ﬃ": "ffi", "ﬄ": "ffl", "ﬅ": "st", "ﬆ": "st"}
-_SPELT_OUT = str.maketrans(_LIGATURES)
 
 
 class ChunkingConfig(Value):
@@ -113,7 +111,7 @@ def chunk(
         budget = config.max_tokens
         if embedder_max_tokens is not None:
             prefix = max(
-                len(token_spans(_prefix(document.title, path)))
+                len(token_spans(indexed_prefix(document.title, path)))
                 for path in set(outline.paths(start, end))
             )
             room = embedder_max_tokens - _SPECIAL_TOKENS - prefix
@@ -144,15 +142,6 @@ def chunk(
     return [fits.shortened(one) if one.context else one for one in chunks]
 
 
-def embedding_text(title: str, section: Sequence[str], text: str, context: str = "") -> str:
-    """What is embedded and full-text indexed for a chunk: where it stands, then what it says.
-
-    Typographic ligatures are spelt out, since queries spell them so; the stored text keeps them.
-    """
-    parts = [_prefix(title, section), context, text]
-    return "\n".join(filter(None, parts)).translate(_SPELT_OUT)
-
-
 class _Fit:
     """How much of a chunk's context the embedder sees with its text.
 
@@ -167,7 +156,7 @@ class _Fit:
         self._ruler = ruler
         self._token_spans = token_spans
         self._max_tokens = max_tokens - _SPECIAL_TOKENS
-        self._counted = not any(ligature in document.text for ligature in _LIGATURES)
+        self._counted = not any(ligature in document.text for ligature in LIGATURES)
         self._prefixes: dict[tuple[str, ...], int] = {}  # the tokens of each section's
 
     def shortened(self, found: Chunk) -> Chunk:
@@ -190,19 +179,11 @@ class _Fit:
             return False  # halves of a word, and ligatures spelt out, may be more than was counted
         section = found.section
         if section not in self._prefixes:
-            prefix = _prefix(self._document.title, section)
+            prefix = indexed_prefix(self._document.title, section)
             self._prefixes[section] = len(self._token_spans(prefix))
         said = self._prefixes[section] + self._ruler.count(found.start, found.end) + _JOINTS
         # No tokenizer makes more tokens of a text than it has bytes.
         return said + len(found.context.encode("utf-8", "replace")) <= self._max_tokens
-
-
-def _prefix(title: str, section: Sequence[str]) -> str:
-    parts = [clean_line(title), *(clean_line(s) for s in section if s != title)]
-    parts = [p for p in parts if p]
-    while len(parts) > 2 and sum(map(len, parts)) > _PREFIX_CHARACTERS:
-        del parts[1]  # the ends say most: which document, which section
-    return clean_line(" > ".join(parts), max_characters=_PREFIX_CHARACTERS)
 
 
 @dataclass(frozen=True, slots=True)

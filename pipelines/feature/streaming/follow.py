@@ -29,6 +29,7 @@ from fti.store.contracts.conditions import PipelineContract
 from fti.store.errors import EmbedderMismatch, PostconditionFailed, StoreLocked
 from fti.store.progress import Progress, ProgressEvent, quiet
 from fti.store.store import Store
+from fti.store.versioned.versions import check_name
 
 _WAIT_S = 0.2
 _MAINTAIN_S = 10.0  # rows that no index covers yet are found all the same
@@ -73,6 +74,7 @@ def follow(
     embedder: Embedder,
     config: FeatureConfig,
     stop: threading.Event,
+    collection: str | None = None,
     on_batch: Callable[[StreamBatch], None] = lambda batch: None,
     progress: Progress = quiet,
 ) -> FollowReport:
@@ -84,17 +86,22 @@ def follow(
         embedder: makes the vectors; must be the one that made those in the store.
         config: how.
         stop: ends the session.
+        collection: as in ``ingest``.
         on_batch: told after each commit, once it is acknowledged.
         progress: as in ``ingest``.
 
     Raises:
+        InvalidName: the collection's name is not plain.
         StoreLocked: another process writes to the store at the beginning, or still at the end.
         StoreFull, EmbedderMismatch: as ``ingest``.
         SourceNotFound: the stream is lost. What was not acknowledged comes again.
     """
-    session = _Session(stream, store, embedder, config, stop, progress)
+    if collection is not None:
+        check_name(collection, "collection")
+    session = _Session(stream, store, embedder, config, stop, progress, collection)
     settings = {
         **config.model_dump(mode="json"),
+        "collection": collection,
         "embedder": embedder.identity.model_dump(mode="json"),
     }
     with (
@@ -119,7 +126,9 @@ class _Session:
         config: FeatureConfig,
         stop: threading.Event,
         progress: Progress,
+        collection: str | None,
     ) -> None:
+        self.collection = collection
         self.stream = stream
         self.store = store
         self.embedder = embedder
@@ -191,8 +200,9 @@ class _Session:
                 with self.store.layout.writing("ingest --follow"):
                     executor = InProcess(self.embedder, self.config, parser)
                     with RecordBatch(
-                        self.store, self.embedder, self.config, self.progress, executor
-                    ) as taking:
+                        self.store, self.embedder, self.config, self.progress, executor,
+                        self.collection,
+                    ) as taking:  # fmt: skip
                         taking.ledger.broken = self.broken
                         batch = taking.take(deliveries, self.stream.name, parser)
             except StoreLocked:  # an ingest is at work; each wait is bounded by the lock

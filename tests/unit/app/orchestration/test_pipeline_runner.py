@@ -13,9 +13,10 @@ from fti.app.orchestration.resources import Context
 from fti.app.orchestration.runner import PipelineReport, plan, run_pipeline
 from fti.app.orchestration.steps import IngestStep
 from fti.app.settings import load_settings
-from fti.store.errors import InputError, IntegrityError, StoreLocked
+from fti.store.errors import ConfigError, InputError, IntegrityError, StoreLocked
 from fti.store.progress import quiet
 from fti.store.store import Store
+from tests.support.values import EMBEDDER, a_contract, a_row
 
 LIGHT = (
     "embedder.engine=hashing",
@@ -283,3 +284,52 @@ def test_the_round_that_ships_trains_once_and_keeps_what_the_gate_does_not_prove
     second = run()
     assert became(second) == dict.fromkeys(became(first), "skipped")
     assert [v.ref for v in Store(tmp_path / "store").models.list()] == ["reader/1"]
+
+
+def test_a_pipeline_puts_documents_into_a_collection(works: Works) -> None:
+    ingest = {"sources": [str(works.root / "docs")]}
+    works.pipeline = works.of({"ingest": {**ingest, "collection": "halls"}})
+    works.run()
+    assert works.context().store.features.collections() == {"halls": (6, 6)}
+    works.pipeline = works.of({"ingest": {**ingest, "collection": "rooms"}})
+    assert works.run().steps[0].status == "done"
+    assert works.context().store.features.collections() == {"rooms": (6, 6)}
+    with pytest.raises(ConfigError, match="collection"):
+        works.of({"ingest": {**ingest, "collection": "No/Name"}})
+
+
+def test_answers_follow_the_alias_that_the_profile_names(works: Works) -> None:
+    batch = works.pipeline.steps["batch"]
+    context = works.context("model=reader@champion")
+    followed = works.pipeline.under(context.settings).steps["batch"]
+    assert "alias reader@champion" in followed.inputs(context)
+    assert "alias reader@champion" not in batch.inputs(context)  # what did not look at the profile
+
+    promote = {"promote": {"model": "reader", "cases": "quiz"}}
+    ask = {"batch": {"questions": str(works.questions), "table": "answers"}}
+    pipeline = works.of(promote, ask)
+    assert pipeline.under(context.settings).needs["batch"] == ("promote",)
+    assert pipeline.under(works.context().settings).needs["batch"] == ()
+    named = works.of(promote, {"batch": {**ask["batch"], "model": "base"}})
+    assert named.under(context.settings).needs["batch"] == ()
+    with pytest.raises(ConfigError, match="reads 'alias reader@champion'"):
+        works.of(ask, promote).under(context.settings)
+
+
+def test_a_moved_alias_of_the_profile_is_a_reason_to_answer_again(works: Works) -> None:
+    context = works.context("model=reader@champion")
+    batch = works.pipeline.under(context.settings).steps["batch"]
+    before = batch.inputs(context)
+    dataset = context.store.datasets.publish(
+        "rows", rows={"train": [a_row()]}, features_version=1, embedder=EMBEDDER,
+        prompt_digest="p", run_id="r-1",
+    )  # fmt: skip
+    adapter = works.root / "adapter"
+    adapter.mkdir()
+    (adapter / "adapter_config.json").write_text("{}", "utf-8")
+    context.store.models.publish(
+        "reader", adapter, contract=a_contract(), dataset=dataset, run_id="r-2", metrics={}
+    )
+    context.store.models.promote("reader", 1, "champion", reason="the first")
+    after = batch.inputs(context)
+    assert {name for name in after if before[name] != after[name]} == {"alias reader@champion"}

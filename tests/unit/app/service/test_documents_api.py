@@ -62,6 +62,26 @@ def ask(client: Client, question: str = QUESTION) -> dict[str, Any]:
     return answer
 
 
+def test_an_upload_comes_into_the_collection_that_it_names(client: Client, store: Store) -> None:
+    def given(name: str, content: bytes, **form: str) -> dict[str, Any]:
+        sent = client.post("/v1/documents", files={"file": (name, content)}, data=form)
+        assert sent.status_code == 202, sent.text
+        return settled(client, sent.json())
+
+    job = given("shed.md", SHED, collection="sheds")
+    assert (job["state"], job["collection"]) == ("done", "sheds")
+    shed = client.get(f"/v1/documents/{job['document_id']}").json()
+    assert shed["collection"] == "sheds"
+    found = client.post("/v1/search", json={"query": "shed", "collection": "sheds"}).json()
+    assert {p["document_id"] for p in found["passages"]} == {job["document_id"]}
+    given("shed.md", SHED + b"\nIt has a window.\n")
+    assert store.features.collections() == {"sheds": (1, 1)}, "without one it stays there"
+    files = {"file": ("hut.md", SHED)}
+    refused = client.post("/v1/documents", files=files, data={"collection": "../x"})
+    assert refused.status_code == 400
+    assert "../x" in refused.json()["error"]["message"]
+
+
 def test_an_uploaded_document_is_answered_from_and_deleted_again(
     client: Client, store: Store
 ) -> None:

@@ -8,8 +8,9 @@ import pytest
 
 from fti.pipelines.feature.asking.pieces import pieces
 from fti.pipelines.feature.reading.headings import CSV, MARKDOWN, PLAIN
-from fti.pipelines.feature.splitting.chunking import ChunkingConfig, chunk, embedding_text
+from fti.pipelines.feature.splitting.chunking import ChunkingConfig, chunk
 from fti.store.contracts.prompt_contract import PromptForm
+from fti.store.features.indexed_text import embedding_text
 from fti.store.page_starts import passage_metadata
 from fti.store.types import CONTEXT, Chunk, Document, Passage
 

@@ -20,7 +20,7 @@ from fti.pipelines.feature.streaming.follow import follow
 from fti.pipelines.feature.streaming.follow_report import FollowReport, StreamBatch
 from fti.pipelines.feature.streaming.freshness import Lags
 from fti.pipelines.feature.streaming.streams import Delivery, LineStream
-from fti.store.errors import EmbedderMismatch, SourceNotFound, StoreLocked
+from fti.store.errors import EmbedderMismatch, InvalidName, SourceNotFound, StoreLocked
 from fti.store.features import history
 from fti.store.store import Store
 from fti.store.types import now
@@ -95,6 +95,24 @@ def test_records_become_documents_that_searches_find(store: Store) -> None:
     assert report.freshness is not None
     assert report.freshness.n == 2
     assert 0 <= report.freshness.p50_s <= report.freshness.p99_s <= report.freshness.max_s
+
+
+def test_records_come_into_the_collection_that_is_named(store: Store) -> None:
+    follow(
+        Given(record("t/1", "The kiln fires on Fridays."), b"no record"),
+        store=store, embedder=HashingEmbedder(64), config=FeatureConfig(), collection="tickets",
+        stop=threading.Event(),
+    )  # fmt: skip
+    assert store.features.collections() == {"tickets": (1, 1)}
+    (run_,) = store.runs.list("ingest")
+    assert run_.settings["collection"] == "tickets"
+    run(store, Given(record("t/1", "The kiln fires on Mondays."), record("t/2", "Open.")))
+    assert store.features.collections() == {"tickets": (1, 1)}, "without one a document stays"
+    with pytest.raises(InvalidName):
+        follow(
+            Given(), store=store, embedder=HashingEmbedder(64), config=FeatureConfig(),
+            collection="Tick/ets", stop=threading.Event(),
+        )  # fmt: skip
 
 
 def test_a_stream_does_not_keep_every_version(

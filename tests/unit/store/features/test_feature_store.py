@@ -19,6 +19,7 @@ from fti.store.errors import (
 )
 from fti.store.features import bykey
 from fti.store.features.feature_store import FeatureStore
+from fti.store.files.atomic import read_sealed
 from fti.store.files.layout import Layout
 from fti.store.lance import indexing
 from fti.store.lance.remembered import RememberedKeys
@@ -663,6 +664,16 @@ def test_a_large_table_gets_a_vector_index_and_its_recall_is_measured(
     found = features.search_vector(vector, 1)
     assert [p.text for p in found] == [text]
     assert found[0].similarity == pytest.approx(1.0, abs=1e-5)
+
+    measured = read_sealed(features.layout.features / "vector_index.json")
+    assert features.maintain(ann_threshold=1000).recall_at_10 is None, "nothing has changed"
+    more = {f"more {i}": rng.normal(size=4).astype(np.float32) for i in range(700)}
+    features.replace([an_update("/more.md", more)])
+    again = features.maintain(ann_threshold=1000)
+    assert again.recall_at_10 is not None, "measured again as the table grows"
+    assert features.index_recall() == again.recall_at_10
+    kept = read_sealed(features.layout.features / "vector_index.json")
+    assert (measured["rows"], kept["rows"]) == (1200, 1900)
 
     late = {"late": np.asarray([9, -9, 9, -9], np.float32)}
     features.replace([an_update("/b.md", late)])

@@ -9,10 +9,11 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from fti.store.errors import EmbedderMismatch, InputError, StoreEmpty
+from fti.store.errors import EmbedderMismatch, InputError, InvalidName, StoreEmpty
 from fti.store.features.feature_store import FeatureStore
-from fti.store.features.filters import parse
+from fti.store.features.filters import Condition, parse
 from fti.store.files.layout import Layout
+from fti.store.store import Store
 from tests.support.features import IDENTITY, an_update, axis
 
 
@@ -118,6 +119,65 @@ def test_rows_that_break_the_contract_go_to_the_ledger(other: FeatureStore) -> N
     fresh = other.write(rows(source=["bad"] * 3, vector=[axis(2)] * 3))
     assert "bad" in fresh.refused
     assert not other.heal().broken
+
+
+def test_words_are_indexed_as_an_ingest_indexes_them(other: FeatureStore) -> None:
+    given = rows(
+        title=["Hours", "Hours", "News"],
+        section=[["Hours", "Workshop"], ["Hours", "Oﬃce"], []],
+        metadata=[{}, {"table_context": "Day | Opens"}, {}],
+    )
+    other.write(given, identity=IDENTITY)
+    assert [p.text for p in other.search_text("workshop", 3)] == ["one"], "a heading"
+    assert [p.text for p in other.search_text("office", 3)] == ["two"], "ligatures spelt out"
+    (opens,) = other.search_text("opens", 3)
+    assert (opens.text, opens.metadata["table_context"]) == ("two", "Day | Opens"), "the columns"
+    texts = {c.text: c for c in other.chunks()}
+    assert texts["two"].context == "Day | Opens"
+    again = other.to_arrow()
+    other.write(again)
+    assert [p.text for p in other.search_text("opens", 3)] == ["two"], "also there and back"
+
+
+def test_a_collection_is_checked_and_known_to_the_ledger(other: FeatureStore) -> None:
+    other.write(rows(), identity=IDENTITY, collection="faqs")
+    assert other.collections() == {"faqs": (2, 3)}
+    within = [Condition("collection", "=", ("faqs",))]
+    assert len(other.search_text("one two three", 9, within)) == 3
+    other.write(rows(text=["1", "2", "3"]))
+    assert other.collections() == {"faqs": (2, 3)}, "without one a document stays where it is"
+    other.write(rows(metadata=[{"collection": "a"}, {}, {"collection": "b"}]))
+    assert other.collections() == {"a": (1, 2), "b": (1, 1)}
+    assert other.write(other.to_arrow()).documents == 2
+    assert other.collections() == {"a": (1, 2), "b": (1, 1)}
+    for bad in ("No/Name", "x' OR '1'='1"):
+        with pytest.raises(InvalidName, match="collection"):
+            other.write(rows(), collection=bad)
+        with pytest.raises(InvalidName, match="collection"):
+            other.write(rows(metadata=[{"collection": bad}] * 3))
+    with pytest.raises(InputError, match="name the collections a, b"):
+        other.write(rows(metadata=[{"collection": "a"}, {"collection": "b"}, {}]))
+    assert other.collections() == {"a": (1, 2), "b": (1, 1)}
+    other.write(rows(metadata=[{"collection": "b"}] * 3), collection="c")
+    (claimed, *_) = other.search_text("one", 1)
+    assert (claimed.metadata["collection"], claimed.metadata["own_collection"]) == ("c", "b")
+
+
+def test_a_write_is_a_run_of_the_store(tmp_path: Path) -> None:
+    store = Store(tmp_path / "whole")
+    report = store.features.write(rows(), identity=IDENTITY, collection="faqs")
+    run = store.runs.get(report.run)
+    assert (run.kind, run.status, run.settings["collection"]) == ("ingest", "done", "faqs")
+    assert run.outputs["features_version"] == str(report.version)
+    assert [v.run for v in store.features.history.versions()] == [run.id]
+    assert run.metrics["chunks"] == 3
+    broken = store.features.write(rows(vector=[axis(1), np.ones(2), axis(2)]))
+    assert store.runs.get(broken.run).status == "partial"
+    digests = [store.runs.get(each).inputs["digest"] for each in (report.run, broken.run)]
+    assert len(set(digests)) == 2
+    with pytest.raises(InputError):
+        store.features.write(rows(source=["a"] * 3, start=[0, 1, 2]))
+    assert store.runs.list("ingest")[0].status == "failed"
 
 
 @pytest.mark.parametrize(
