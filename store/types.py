@@ -225,7 +225,8 @@ class RetrievalContract(Value):
 
     Fields are those of the retrieval's settings, as they applied; ``reranker`` is which weights
     reorder, None where none do. ``min_similarity`` changes no passage: it is the cosine below which
-    the model is not asked, unless the prompt contract has one of its own. Contracts are compared by
+    the model is not asked, unless the prompt contract has one of its own. ``collection`` says which
+    documents are searched, not how, and is not compared. Contracts are compared by
     the fields that both name (``contracts.retrieval_contract``).
     """
 
@@ -239,6 +240,7 @@ class RetrievalContract(Value):
     section_characters: int
     reranker: ModelIdentity | None
     min_similarity: float
+    collection: str = ""
 
 
 class InstructionExample(Value):

@@ -1,18 +1,24 @@
-"""``fti models rebuild``: is a version what its recorded inputs make?"""
+"""``fti models rebuild``, ``fti dataset rebuild``: is a version what its recorded inputs make?"""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from fti.app.commands import dataset as datasets
 from fti.app.commands.models import ModelArgument, group
 from fti.app.options import ConfigOption, JsonOption, SetOption, StoreOption, open_session
 
+if TYPE_CHECKING:
+    from fti.app.operations.training.rebuilding import Rebuild
+    from fti.app.options import Session
+
 
 def register(app: typer.Typer) -> None:
-    """Add the command to the group ``fti models``."""
+    """Add the commands to the groups ``fti models`` and ``fti dataset``."""
     group.command("rebuild")(rebuild)
+    datasets.group.command("rebuild")(rebuild_dataset)
 
 
 def rebuild(
@@ -33,6 +39,31 @@ def rebuild(
     session = open_session(store, config, set_, json)
     with session.report.progress() as progress:
         found = run(session.settings, session.store, model, progress=progress)
+    _show(session, found)
+
+
+def rebuild_dataset(
+    dataset: Annotated[str, typer.Argument(help="The version, NAME/N.")],
+    store: StoreOption = None,
+    config: ConfigOption = None,
+    set_: SetOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Build a version again from what was recorded, and say whether it comes out the same.
+
+    Features, cases, reviews, imports, a writer's replies and settings are those of the version; the
+    profile must name its embedder, reranker and writer. Nothing is published. Exits with 1 when
+    rows differ, and says which first. Example: fti dataset rebuild handbook/2
+    """
+    from fti.app.operations.training.dataset_rebuilding import rebuild_dataset as run
+
+    session = open_session(store, config, set_, json)
+    with session.report.progress() as progress:
+        found = run(session.settings, session.store, dataset, progress=progress)
+    _show(session, found)
+
+
+def _show(session: Session, found: Rebuild) -> None:
     session.report.result(found.model_dump(mode="json"))
     for line in found.circumstances:
         session.report.note(

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pydantic import BaseModel, Field, ValidationError
 
 from fti.store.errors import ContractError, IntegrityError, StoreError
-from fti.store.logs.runs import libraries
+from fti.store.logs.runs import code_version, libraries
 from fti.store.types import Value
 from fti.store.versioned.model_version import CARD_FILE, LOG_FILE
 
@@ -322,16 +322,18 @@ def _gap(one: Any, other: Any) -> float:
     return float((one.double() - other.double()).abs().max()) if one.numel() else 0.0
 
 
-def _circumstances(run: Run, version: ModelVersion) -> Iterator[Difference]:
-    import importlib.metadata
-
+def other_versions(run: Run) -> Iterator[Difference]:
+    """The libraries, and the fti, that are not those of a run."""
     now = dict(libraries())
     for name in dict.fromkeys((*run.libraries, *now)):
         if run.libraries and run.libraries.get(name) != now.get(name):
             yield Difference(what=name, recorded=run.libraries.get(name), rebuilt=now.get(name))
-    code = importlib.metadata.version("fti-llm")
-    if run.code_version != code:
-        yield Difference(what="fti-llm", recorded=run.code_version, rebuilt=code)
+    if run.code_version != code_version():
+        yield Difference(what="fti-llm", recorded=run.code_version, rebuilt=code_version())
+
+
+def _circumstances(run: Run, version: ModelVersion) -> Iterator[Difference]:
+    yield from other_versions(run)
     limit = run.settings.get("max_seconds")
     if limit is not None and version.metrics.get("stopped") == "time":
         yield Difference(

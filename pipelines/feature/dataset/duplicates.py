@@ -50,18 +50,22 @@ class FrozenQuestions:
     """What the frozen case sets ask.
 
     Args:
-        sets: every version of every one counts.
+        sets: where they lie.
         config: what counts as asking the same.
+        versions: those that count, as ``name/N``; None: every version of every one.
     """
 
-    def __init__(self, sets: CaseSets, config: DatasetConfig) -> None:
+    def __init__(
+        self, sets: CaseSets, config: DatasetConfig, versions: Sequence[str] | None = None
+    ) -> None:
         self._least = config.contamination_ngrams
         self._similar = SimilarTexts(threshold=config.contamination)
         self._homes: list[str] = []
         self._sizes: list[int] = []
         self._ngrams: dict[str, list[int]] = {}
         seen: set[str] = set()
-        self.versions = [version.ref for version in sets.list()]
+        listed = [version.ref for version in sets.list()] if versions is None else versions
+        self.versions = list(listed)
         for ref in self.versions:
             for case in sets.cases(ref):
                 plain = _plain(case.question)

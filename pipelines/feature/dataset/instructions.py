@@ -10,6 +10,7 @@ case set asks. The parts are in ``fti.pipelines.feature.dataset``.
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Callable, Sequence
 
@@ -19,7 +20,7 @@ from fti.pipelines.feature.dataset.dataset_config import DatasetConfig
 from fti.pipelines.feature.dataset.duplicates import FrozenQuestions, decontaminated, unique
 from fti.pipelines.feature.dataset.masking import masked_rows
 from fti.pipelines.feature.dataset.rows import RowBuilder, ServingRetriever
-from fti.pipelines.feature.dataset.sources.chats import from_chats, load_chats
+from fti.pipelines.feature.dataset.sources.chats import from_chats, load_chats, source_digest
 from fti.pipelines.feature.dataset.sources.given import from_cases
 from fti.pipelines.feature.dataset.sources.reviewed import Review, accepted
 from fti.pipelines.feature.dataset.sources.rules import from_chunks
@@ -32,9 +33,12 @@ from fti.store.errors import EmbedderMismatch, InputError, PostconditionFailed, 
 from fti.store.features.feature_store import FeatureStore
 from fti.store.progress import Progress, quiet
 from fti.store.store import Store
-from fti.store.types import SPLITS, Case, DatasetVersion
+from fti.store.types import SPLITS, Case, DatasetVersion, sha256_hex
+from fti.store.versioned.casesets import cases_digest
 
 DATASET = PipelineContract("dataset")
+#: What a run of ``build_dataset`` keeps whole, since it lies nowhere else: see ``RunLog.attached``.
+CASES, REVIEWS = "cases", "reviews"
 
 
 @DATASET.precondition("The embedder made the store's vectors", raises=EmbedderMismatch)
@@ -100,11 +104,14 @@ def build_dataset(
     writer: QuestionWriter | None = None,
     counter: TokenCounter | None = None,
     tokenizer: str = "",
+    at: int | None = None,
+    frozen_sets: Sequence[str] | None = None,
     progress: Progress = quiet,
 ) -> DatasetVersion:
     """Make instruction examples from the stored chunks and publish them as the next version.
 
-    The same store, cases, feedback, imports, replies, seed and settings give the same digest.
+    The same store, cases, feedback, imports, replies, seed and settings give the same digest. The
+    run keeps them, by digest or whole, so that ``fti dataset rebuild`` can make the version again.
 
     Args:
         name: of the dataset.
@@ -119,6 +126,8 @@ def build_dataset(
         writer: the language model that writes questions too; None: only the rules do.
         counter: counts tokens for the statistics, as the model to train does; None: none are kept.
         tokenizer: which tokenizer that is.
+        at: the version of the features to build from; None: what the store holds now.
+        frozen_sets: versions of case sets that nothing to learn from may ask; None: all there are.
         progress: told as questions become rows.
 
     Raises:
@@ -128,17 +137,27 @@ def build_dataset(
         InputError: no row could be made; says what was left out and why. What a source raises.
     """
     store.datasets.check_name(name)
-    version = store.features.version()
-    frozen = FrozenQuestions(store.cases, config) if config.decontaminate else None
+    version = store.features.version() if at is None else at
+    frozen = FrozenQuestions(store.cases, config, frozen_sets) if config.decontaminate else None
     inputs = {
         "features_version": str(version),
         "cases": str(len(cases or ())),
+        "cases_digest": "" if cases is None else cases_digest(cases),
         "reviews": str(len(reviews)),
+        "reviews_digest": reviews_digest(reviews) if reviews else "",
         "imports": ", ".join(imports),
+        "imports_digests": json.dumps({source: source_digest(source) for source in imports}),
         "frozen_cases": ", ".join(frozen.versions) if frozen else "",
+        "embedder": embedder.identity.digest,
+        "writer": "" if writer is None else writer.identity.model_dump_json(),
     }
     settings = config.model_dump(mode="json")
-    with store.runs.running("dataset", inputs=inputs, settings=settings) as run:
+    made_with = settings | {"form": form.model_dump(mode="json")}
+    with store.runs.running("dataset", inputs=inputs, settings=made_with) as run:
+        if cases is not None:
+            store.runs.attach(run.id, CASES, [case.model_dump(mode="json") for case in cases])
+        if reviews:
+            store.runs.attach(run.id, REVIEWS, [one.model_dump(mode="json") for one in reviews])
         # Conversations may be all there is.
         features = store.features.checkout(version) if store.features.exists() else store.features
         documents = list(features.documents()) if features.exists() else []
@@ -221,6 +240,11 @@ def build_dataset(
             masked=dict(sorted(tally.masked.items())),
         )
     return dataset
+
+
+def reviews_digest(reviews: Sequence[Review]) -> str:
+    """sha256 of reviews in their order."""
+    return sha256_hex("\n".join(review.model_dump_json() for review in reviews))
 
 
 def estimate_writing(store: Store, writer: QuestionWriter, config: DatasetConfig) -> Estimate:

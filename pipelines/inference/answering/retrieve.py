@@ -243,6 +243,7 @@ def retrieval_contract(config: RetrievalConfig, reranker: Reranker | None) -> Re
         section_characters=config.section_characters,
         reranker=None if reranker is None else reranker.identity,
         min_similarity=config.min_similarity,
+        collection=config.collection,
     )
 
 

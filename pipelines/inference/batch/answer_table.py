@@ -158,6 +158,7 @@ def answer_all(
         "contract": assistant.contract.digest,
         "features_version": str(store.features.version()),
         "out": out.identity,
+        "made_under": made_under(assistant, store.features.content_digest()),
     }
     settings = assistant.shaped_by() | {"batch": config.model_dump(mode="json")}
     with (

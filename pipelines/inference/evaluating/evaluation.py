@@ -44,6 +44,8 @@ from fti.store.versioned.casesets import cases_digest
 
 #: Name under which the scores per case are attached to the run.
 ROWS = "cases"
+#: And the cases themselves, as they were given, where no frozen set holds them.
+ASKED = "asked"
 RETRIEVAL = metrics.RANKING
 ANSWERS = (
     "exact_match",
@@ -267,6 +269,7 @@ def evaluate(
         return found
 
     report = _run(
+        cases,
         chosen,
         measure,
         store=store,
@@ -289,6 +292,7 @@ def evaluate(
             "unseen_by": list(unseen_by),
             "judge": judge.model if judge else "",
             "entailment": entailment.identity.id if entailment else "",
+            "entailment_weights": entailment.identity.weights_sha256 if entailment else "",
         },
         grade=grade,
     )
@@ -345,6 +349,7 @@ def evaluate_retrieval(
                 kept.keep_all((key, row) for key in new if (row := rows[key]) is not None)
 
     report = _run(
+        cases,
         chosen,
         measure,
         store=store,
@@ -422,6 +427,7 @@ def _code_digest() -> str:
 
 
 def _run(
+    cases: Sequence[Case],
     chosen: Selection,
     measure: Callable[[str], Iterable[dict[str, Any]]],
     *,
@@ -444,6 +450,8 @@ def _run(
         "use_retrieval": str(base.use_retrieval).lower(),
     }
     with store.runs.running("evaluate", inputs=inputs, settings=settings) as run:
+        if frozen is None:  # they lie nowhere else
+            store.runs.attach(run.id, ASKED, [case.model_dump(mode="json") for case in cases])
         rows: list[dict[str, Any]] = []
         f1: list[float] = []
         for row in measure(run.id):

@@ -31,6 +31,7 @@ from fti.store.delimited import read_table
 from fti.store.errors import InvalidCases, SourceNotFound
 from fti.store.files.atomic import iter_lines
 from fti.store.types import Message, Role, sha256_hex
+from fti.store.versioned.versions import file_sha256
 
 _FILES = {
     ".jsonl": "json", ".json": "json", ".ndjson": "json", ".parquet": "parquet", ".csv": "csv",
@@ -88,6 +89,20 @@ _NO_FORM = "none_of_the_forms"
 
 class _Unusable(Exception):
     """Why a row of a source is no conversation, in a word for the report."""
+
+
+def source_digest(source: str) -> str:
+    """sha256 of what ``load_chats`` reads of a source; a Hub dataset is pinned by its name.
+
+    Raises:
+        SourceNotFound: there is no such file.
+    """
+    path = Path(source).expanduser()
+    if not path.exists():
+        return sha256_hex(source)
+    files = sorted(each for each in path.rglob("*") if each.is_file()) if path.is_dir() else [path]
+    lines = (f"{each.relative_to(path)} {file_sha256(each)}" for each in files)
+    return sha256_hex("\n".join(lines))
 
 
 def load_chats(source: str, tally: Tally) -> list[Conversation]:

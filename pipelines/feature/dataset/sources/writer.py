@@ -33,7 +33,16 @@ from fti.pipelines.feature.dataset.rows import passage_of
 from fti.store.errors import FtiError, GenerationFailed, InputError, QuestionTooLong
 from fti.store.logs.results import CaseResults, KeptRows
 from fti.store.progress import Progress, ProgressEvent
-from fti.store.types import Chunk, Document, Message, Passage, Split, Value, sha256_hex
+from fti.store.types import (
+    Chunk,
+    Document,
+    Message,
+    ModelIdentity,
+    Passage,
+    Split,
+    Value,
+    sha256_hex,
+)
 
 _TASK = (
     "You write reading tests. From the passage that you are given, write {count} questions that it "
@@ -83,6 +92,11 @@ class QuestionWriter:
         clock: seconds, for the rate limit.
         sleep: waits so many seconds.
     """
+
+    @property
+    def identity(self) -> ModelIdentity:
+        """Which weights write."""
+        return self._generator.identity
 
     def __init__(
         self,
