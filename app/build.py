@@ -156,16 +156,17 @@ def build_retriever(settings: Settings, store: Store, *, at: str = "") -> Retrie
     Args:
         settings: resolved settings.
         store: the store to search.
-        at: a version of its features, or a tag; empty: what it holds now.
+        at: a version of its features, or a tag; empty: the one of the settings.
 
     Raises:
         StoreEmpty, VersionNotFound: before any model is loaded.
     """
-    from fti.pipelines.inference.answering.retrieve import Retriever
+    from fti.pipelines.inference.answering.retrieve import Retriever, searched
 
     engines = Engines(settings)
     require_documents(store)
-    features = store.features.checkout(at) if at else store.features
+    features = store.features.checkout(at) if at else None
+    features = features or searched(store.features, settings.inference.retrieval)
     return Retriever(features, engines.embedder, engines.reranker, settings.inference.retrieval)
 
 

@@ -71,6 +71,34 @@ CollectionOption = Annotated[
 ]
 
 
+WhereOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--where",
+        help="Only passages for which this holds: K=V, K!=V, K<V, 'K in A, B', 'K in 3..7'. "
+        "Repeatable.",
+    ),
+]
+AtOption = Annotated[
+    str,
+    typer.Option(
+        "--at", help="An earlier version of the features: a number or a tag.", show_default="now"
+    ),
+]
+
+
+def within(
+    collection: str, where: list[str] | None, at: str, overrides: list[str] | None
+) -> list[str]:
+    """The overrides with those that keep retrieval within these documents."""
+    found = in_collection(collection, overrides)
+    if where:
+        found.append(f"inference.retrieval.where={jsonlib.dumps(where)}")
+    if at:
+        found.append(f"inference.retrieval.at={jsonlib.dumps(at)}")
+    return found
+
+
 def in_collection(collection: str, overrides: list[str] | None) -> list[str]:
     """The overrides with the one that keeps retrieval within a collection."""
     named = f"inference.retrieval.collection={jsonlib.dumps(collection)}"

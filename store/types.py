@@ -225,9 +225,9 @@ class RetrievalContract(Value):
 
     Fields are those of the retrieval's settings, as they applied; ``reranker`` is which weights
     reorder, None where none do. ``min_similarity`` changes no passage: it is the cosine below which
-    the model is not asked, unless the prompt contract has one of its own. ``collection`` says which
-    documents are searched, not how, and is not compared. Contracts are compared by
-    the fields that both name (``contracts.retrieval_contract``).
+    the model is not asked, unless the prompt contract has one of its own. ``collection`` and
+    ``where`` say which documents are searched, not how, and are not compared. Contracts are
+    compared by the fields that both name (``contracts.retrieval_contract``).
     """
 
     mode: SearchMode
@@ -241,6 +241,7 @@ class RetrievalContract(Value):
     reranker: ModelIdentity | None
     min_similarity: float
     collection: str = ""
+    where: tuple[str, ...] = ()
 
 
 class InstructionExample(Value):
@@ -428,7 +429,8 @@ class Answer(Value):
     that is the question itself. ``key`` is the id of the API key that asked; empty where none did.
     ``history`` is what was said before, after the answer ``previous`` if it goes on from one; None
     where that was not to be kept, so that none can go on from this one.
-    ``collections`` are those that it might answer from; none: the whole store. ``retrieval`` is how
+    ``collections`` and the conditions ``where`` are what it was kept within; none: the whole store.
+    ``retrieval`` is how
     passages were found (None: they were not), ``engine`` how the generator ran, ``code_version``
     which fti it was; all are empty in what earlier ones logged. ``warnings`` say in words what was
     otherwise than the model's contract says.
@@ -453,6 +455,7 @@ class Answer(Value):
     features_version: int
     run_id: str = ""
     collections: tuple[str, ...] = ()
+    where: tuple[str, ...] = ()
     retrieval: RetrievalContract | None = None
     thresholds: Thresholds | None = None
     engine: Mapping[str, Any] = Field(default_factory=dict)

@@ -7,14 +7,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fti.app.options import (
+    AtOption,
     CollectionOption,
     ConfigOption,
     JsonOption,
     ModelOption,
     SetOption,
     StoreOption,
-    in_collection,
+    WhereOption,
     open_session,
+    within,
 )
 
 if TYPE_CHECKING:
@@ -33,7 +35,9 @@ def ask(
     no_retrieval: Annotated[
         bool, typer.Option("--no-retrieval", help="Answer from the model alone, without passages.")
     ] = False,
+    where: WhereOption = None,
     collection: CollectionOption = "",
+    at: AtOption = "",
     store: StoreOption = None,
     config: ConfigOption = None,
     set_: SetOption = None,
@@ -45,7 +49,7 @@ def ask(
     """
     from fti.app.build import build_assistant
 
-    session = open_session(store, config, in_collection(collection, set_), json)
+    session = open_session(store, config, within(collection, where, at, set_), json)
     assistant = build_assistant(
         session.settings, session.store, model=model, use_retrieval=not no_retrieval
     )

@@ -8,12 +8,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fti.app.options import (
+    AtOption,
+    CollectionOption,
     ConfigOption,
     JsonOption,
     ModelOption,
     SetOption,
     StoreOption,
+    WhereOption,
     open_session,
+    within,
 )
 
 if TYPE_CHECKING:
@@ -53,6 +57,9 @@ def batch(
         ),
     ] = False,
     model: ModelOption = None,
+    where: WhereOption = None,
+    collection: CollectionOption = "",
+    at: AtOption = "",
     store: StoreOption = None,
     config: ConfigOption = None,
     set_: SetOption = None,
@@ -65,7 +72,7 @@ def batch(
     """
     from fti.app.operations.batch_answering import run_batch
 
-    session = open_session(store, config, set_, json)
+    session = open_session(store, config, within(collection, where, at, set_), json)
     with session.report.progress() as progress:
         result = run_batch(
             session.settings,

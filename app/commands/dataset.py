@@ -7,7 +7,17 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from fti.app.options import ConfigOption, JsonOption, SetOption, StoreOption, open_session
+from fti.app.options import (
+    AtOption,
+    CollectionOption,
+    ConfigOption,
+    JsonOption,
+    SetOption,
+    StoreOption,
+    WhereOption,
+    open_session,
+    within,
+)
 from fti.app.reporting import damaged_json
 from fti.store.types import PreferenceExample
 
@@ -136,6 +146,9 @@ def build(
             help="Mask e-mail addresses, telephone numbers, IBANs, card numbers and IP addresses.",
         ),
     ] = False,
+    where: WhereOption = None,
+    collection: CollectionOption = "",
+    at: AtOption = "",
     store: StoreOption = None,
     config: ConfigOption = None,
     set_: SetOption = None,
@@ -163,7 +176,9 @@ def build(
             hint="Add --write.",
         )
     mask = ["dataset.mask=[email, phone, iban, card, ip]"] if mask_pii else []
-    session = open_session(store, config, [*(set_ or ()), *mask], json)
+    session = open_session(
+        store, config, within(collection, where, at, [*(set_ or ()), *mask]), json
+    )
     loaded = None
     if cases is not None:
         from fti.pipelines.inference.evaluating.cases import load_cases

@@ -12,12 +12,16 @@ import typer
 from typer.core import TyperCommand
 
 from fti.app.options import (
+    AtOption,
+    CollectionOption,
     ConfigOption,
     JsonOption,
     ModelOption,
     SetOption,
     StoreOption,
+    WhereOption,
     open_session,
+    within,
 )
 
 if TYPE_CHECKING:
@@ -132,6 +136,9 @@ def evaluate(
             "worse on the cases of both.",
         ),
     ] = None,
+    where: WhereOption = None,
+    collection: CollectionOption = "",
+    at: AtOption = "",
     store: StoreOption = None,
     config: ConfigOption = None,
     set_: SetOption = None,
@@ -159,7 +166,7 @@ def evaluate(
     floors = parse_floors(fail_below)
     earlier = read_baseline(baseline) if baseline is not None else None
     judging = parse_judging(judge, compared=compare is not None, answers=not retrieval_only)
-    session = open_session(store, config, set_, json)
+    session = open_session(store, config, within(collection, where, at, set_), json)
     asked = sample(find_cases(session.store, cases), limit)
     several = compare is not None and compare != _RIVAL
     if several and (retrieval_only or no_retrieval):

@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from fti.app.options import (
+    AtOption,
     CollectionOption,
     ConfigOption,
     JsonOption,
     SetOption,
     StoreOption,
+    WhereOption,
     in_collection,
     open_session,
 )
@@ -32,18 +34,8 @@ def search(
         Literal["hybrid", "vector", "text"],
         typer.Option("--mode", help="Vectors, words (BM25), or both fused."),
     ] = "hybrid",
-    where: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--where",
-            help="Only passages for which this holds: K=V, K!=V, K<V, 'K in A, B', 'K in 3..7'. "
-            "Repeatable.",
-        ),
-    ] = None,
-    at: Annotated[
-        str,
-        typer.Option("--at", help="Search an earlier version of the features: a number or a tag."),
-    ] = "",
+    where: WhereOption = None,
+    at: AtOption = "",
     collection: CollectionOption = "",
     store: StoreOption = None,
     config: ConfigOption = None,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from pydantic import SecretStr
@@ -18,6 +18,7 @@ from fti.store.errors import (
     RateLimitExceeded,
     ReadOnlyKey,
 )
+from fti.store.features.filters import Condition, conditions, parse
 from fti.store.logs.keys import ApiKey, KeyStore, match
 from fti.store.types import Answer, now, sha256_hex
 
@@ -64,6 +65,34 @@ class Caller:
         if not self.key:
             return True
         return answer.key == self.key or not (answer.key or self.collections)
+
+    def within(
+        self, collection: str, where: Mapping[str, str] | Sequence[str]
+    ) -> tuple[tuple[str, ...], tuple[Condition, ...]]:
+        """The collections and conditions that a request of this caller is kept within.
+
+        Raises:
+            OutsideCollections: it asks for a collection that its key is not for.
+            InvalidFilter: a condition is none.
+        """
+        if self.collections and collection and collection not in self.collections:
+            raise OutsideCollections(
+                f"This key is for {', '.join(self.collections)} alone, not for {collection!r}."
+            )
+        given = conditions(where) if isinstance(where, Mapping) else parse(where)
+        return ((collection,) if collection else self.collections), given
+
+    def require_any_version(self, at: str) -> None:
+        """Refuse earlier versions to who is kept within collections: then others were in them.
+
+        Raises:
+            OutsideCollections: the caller's key is for certain collections.
+        """
+        if at and self.collections:
+            raise OutsideCollections(
+                f"This key is for {', '.join(self.collections)} as they are now, not for earlier "
+                "versions."
+            )
 
 
 ANYBODY = Caller()

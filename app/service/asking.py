@@ -8,7 +8,7 @@ reads is for an ``AnswerForm``; ``routes.chat`` and ``routes.responses`` have on
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -37,6 +37,9 @@ class Question:
         history: the turns before it, oldest first.
         model: name of what shall answer; None: the default.
         sampling: how tokens are chosen, given how that is configured.
+        collection: only from passages of this one; empty: of all that the caller may ask.
+        where: only from passages for which these conditions hold.
+        at: an earlier version of the features to answer from, or a tag; empty: the one of now.
         system: what the caller would have the model told; only the plain model is.
         previous: id of the answer that this one goes on from.
         kept: turns to keep with the answer, so that another can go on from it; None: none can.
@@ -47,6 +50,9 @@ class Question:
     history: tuple[Message, ...]
     model: str | None
     sampling: Callable[[Sampling], Sampling]
+    collection: str = ""
+    where: Mapping[str, str] | Sequence[str] = ()
+    at: str = ""
     system: str = ""
     previous: str = ""
     kept: tuple[Message, ...] | None = None
@@ -95,16 +101,27 @@ async def respond(
 
     Raises:
         EmptyQuestion: there is none.
+        OutsideCollections: it asks for what the caller's key is not for.
         FtiError: it cannot be answered, and nothing was sent yet.
     """
     if not question.text.strip():
         raise EmptyQuestion("The last message is no question of a user.", hint=question.hint)
+    collections, where = caller.within(question.collection, question.where)
+    if question.collection:
+        features = worker.answerers.first.retriever.features
+        features.require_collection(question.collection, among=caller.collections)
+    caller.require_any_version(question.at)
+    if where:
+        given = where
+        where = await worker.aside(lambda: names.meant(given))
     events = worker.events(
         question.text,
         question.history,
         model=question.model,
         sampling=question.sampling,
-        collections=caller.collections,
+        collections=collections,
+        where=where,
+        at=question.at,
         key=caller.key,
         system=question.system,
         previous=question.previous,

@@ -20,7 +20,7 @@ from typing import Any
 from fti.pipelines.inference.tracing.answer_lineage import AnswerLineage
 from fti.store.features.filters import Condition
 from fti.store.store import Store
-from fti.store.types import Answer, Passage, nfc
+from fti.store.types import Answer, Passage, RetrievalContract, nfc
 
 #: A path in quotes, or one by itself; addresses have a slash or a colon before theirs.
 _PATH = re.compile(
@@ -69,6 +69,8 @@ class PublicNames:
         """An answer whose passages and citations are under their documents' names."""
         return answer.model_copy(
             update={
+                "where": tuple(map(self.told, answer.where)),
+                "warnings": tuple(map(self.told, answer.warnings)),
                 "passages": tuple(map(self.passage, answer.passages)),
                 "citations": tuple(
                     c.model_copy(update={"source": self.of(c.source)}) for c in answer.citations
@@ -91,9 +93,22 @@ class PublicNames:
             damaged = self.told(model.dataset.damaged)
             named = {"made_from": made_from, "damaged": damaged}
             facts["dataset"] = model.dataset.model_copy(update=named)
+        told = {
+            "where": tuple(map(self.told, lineage.where)),
+            "warnings": tuple(map(self.told, lineage.warnings)),
+            "engine": self.told_all(lineage.engine),
+            "retrieval": lineage.retrieval and self._retrieval(lineage.retrieval),
+        }
         return lineage.model_copy(
-            update={"passages": passages, "model": model.model_copy(update=facts)}
+            update={"passages": passages, "model": model.model_copy(update=facts), **told}
         )
+
+    def _retrieval(self, contract: RetrievalContract) -> RetrievalContract:
+        reranker = contract.reranker
+        if reranker is not None:
+            reranker = reranker.model_copy(update={"id": self.told(reranker.id)})
+        where = tuple(map(self.told, contract.where))
+        return contract.model_copy(update={"reranker": reranker, "where": where})
 
     def sources(self, name: str) -> Sequence[str]:
         """The sources of the documents that have this name, or of that which has this source."""

@@ -149,6 +149,21 @@ class ResponseFormat(Lenient):
         return kind
 
 
+def _as_conditions(where: Any) -> Any:
+    """Pairs that are equal or a list of conditions, checked as far as their form goes."""
+    if where is None:
+        return {}
+    if isinstance(where, dict):
+        for key, value in where.items():
+            if not isinstance(value, str):
+                raise ValueError(f"the value of {key!r} is no text")
+        return where
+    if not isinstance(where, list):
+        raise ValueError("is neither an object of pairs nor a list of conditions")
+    _require_texts(where, most=_MOST_CONDITIONS, longest=_LONGEST_TEXT, what="conditions")
+    return where
+
+
 class ChatRequest(SamplingFields):
     """Body of ``POST /v1/chat/completions``.
 
@@ -175,6 +190,18 @@ class ChatRequest(SamplingFields):
     stop: StopStrings | None = Field(
         default=None, description="The answer ends before the first of these."
     )
+    collection: str = Field(
+        default="", max_length=64, description="Answer only from passages of it."
+    )
+    where: dict[str, str] | list[str] = Field(
+        default_factory=dict,
+        description="Answer only from passages for which all hold; as in /v1/search.",
+    )
+    at: str = Field(
+        default="",
+        max_length=64,
+        description="Answer from an earlier version of the features: a number or a tag.",
+    )
     stream: bool | None = False
     stream_options: StreamOptions | None = None
     response_format: ResponseFormat | None = None
@@ -188,6 +215,8 @@ class ChatRequest(SamplingFields):
     presence_penalty: float | None = None
     frequency_penalty: float | None = None
     modalities: list[Literal["text"]] | None = None
+
+    _conditions = field_validator("where", mode="before")(_as_conditions)
 
     @field_validator("messages", mode="before")
     @classmethod
@@ -296,20 +325,7 @@ class SearchRequest(Lenient):
         "`fti search --where` takes them.",
     )
 
-    @field_validator("where", mode="before")
-    @classmethod
-    def _conditions(cls, where: Any) -> Any:
-        if where is None:
-            return {}
-        if isinstance(where, dict):
-            for key, value in where.items():
-                if not isinstance(value, str):
-                    raise ValueError(f"the value of {key!r} is no text")
-            return where
-        if not isinstance(where, list):
-            raise ValueError("is neither an object of pairs nor a list of conditions")
-        _require_texts(where, most=_MOST_CONDITIONS, longest=_LONGEST_TEXT, what="conditions")
-        return where
+    _conditions = field_validator("where", mode="before")(_as_conditions)
 
 
 class EmbeddingsRequest(Lenient):

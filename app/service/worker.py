@@ -20,6 +20,7 @@ from fti.app.service.counters import Metrics
 from fti.app.service.service_config import ServiceConfig
 from fti.pipelines.inference.answering.answer import AnswerEvent, AnswerStream
 from fti.store.errors import InputError, Overloaded, TimedOut
+from fti.store.features.filters import Where
 from fti.store.types import Message, Sampling
 
 _T = TypeVar("_T")
@@ -64,6 +65,8 @@ class Worker:
         model: str | None = None,
         sampling: Callable[[Sampling], Sampling] = lambda configured: configured,
         collections: Sequence[str] = (),
+        where: Where | None = None,
+        at: str = "",
         key: str = "",
         system: str = "",
         previous: str = "",
@@ -77,6 +80,8 @@ class Worker:
             model: name of what shall answer; None: the default.
             sampling: how tokens are chosen, given how that is configured.
             collections: all that may be answered from; none: the whole store.
+            where: only passages for which these conditions hold.
+            at: an earlier version of the features to answer from.
             key: id of the API key that asks.
             system: what the caller would have the model told; only the plain model is.
             previous: id of the answer that this one goes on from.
@@ -98,6 +103,8 @@ class Worker:
             history,
             sampling=sampling(held.assistant.sampling),
             collections=collections,
+            where=where,
+            at=at,
             key=key,
             system=system,
             previous=previous,

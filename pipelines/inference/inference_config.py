@@ -65,6 +65,15 @@ class RetrievalConfig(Value):
     collection: str = Field(
         default="", description="Only passages of this collection; empty: of every one and none."
     )
+    where: tuple[str, ...] = Field(
+        default=(),
+        description="Only passages for which all of these conditions hold, such as lang=en.",
+    )
+    at: str = Field(
+        default="",
+        description="An earlier version of the features to answer from, a number or a tag; empty: "
+        "what the store holds now.",
+    )
     min_similarity: float = Field(
         default=0.25,
         ge=-1,

@@ -84,6 +84,13 @@ class Condition:
             return False
         return _ORDER[self.operator](mine, asked)
 
+    def __str__(self) -> str:
+        """As ``parse`` reads it."""
+        quoted = ", ".join(json.dumps(value, ensure_ascii=False) for value in self.values)
+        if self.operator == "in":
+            return f"{self.key} in {quoted}"
+        return f"{self.key}{self.operator}{quoted}"
+
 
 Where = Mapping[str, str] | Sequence[Condition]
 """Conditions that must all hold; a mapping holds pairs that must be equal."""

@@ -305,7 +305,7 @@ def evaluate_systems(
 
 
 def _retriever(settings: Settings, store: Store, system: System, engines: Engines) -> Retriever:
-    from fti.pipelines.inference.answering.retrieve import Retriever
+    from fti.pipelines.inference.answering.retrieve import Retriever, searched
 
     if system.rerank and engines.reranker is None:
         raise ConfigError(
@@ -314,7 +314,7 @@ def _retriever(settings: Settings, store: Store, system: System, engines: Engine
         )
     require_documents(store)
     return Retriever(
-        store.features,
+        searched(store.features, settings.inference.retrieval),
         engines.embedder,
         engines.reranker if system.rerank else None,
         _with_mode(settings, system.mode).inference.retrieval,

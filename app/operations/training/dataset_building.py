@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from fti.pipelines.feature.dataset.sources.writer import QuestionWriter
     from fti.pipelines.inference.answering.retrieve import Retriever
     from fti.store.features.feature_store import FeatureStore
+    from fti.store.features.filters import Condition
     from fti.store.progress import Progress
     from fti.store.store import Store
 
@@ -33,15 +34,21 @@ def make_dataset(
     writer: QuestionWriter | None = None,
     engines: Engines | None = None,
 ) -> DatasetVersion:
-    """Build a dataset version whose rows show what the profile's own retriever finds."""
-    from fti.pipelines.feature.dataset.instructions import build_dataset
-    from fti.pipelines.inference.answering.retrieve import Retriever
+    """Build a dataset version whose rows show what the profile's own retriever finds.
 
-    engines = engines or Engines(settings)
+    It is made of the documents that the profile's retrieval searches: of its collection, of its
+    conditions, at its version of the features.
+    """
+    from fti.pipelines.feature.dataset.instructions import build_dataset
+    from fti.pipelines.inference.answering.retrieve import Retriever, searched
+
+    engines, retrieval = engines or Engines(settings), settings.inference.retrieval
 
     def serving(features: FeatureStore) -> Retriever:
-        return Retriever(features, embedder, engines.reranker, settings.inference.retrieval)
+        return Retriever(features, embedder, engines.reranker, retrieval)
 
+    if retrieval.collection:
+        searched(store.features, retrieval).require_collection(retrieval.collection)
     counter, tokenizer = token_counter(settings, embedder)
     return build_dataset(
         name,
@@ -56,8 +63,19 @@ def make_dataset(
         writer=writer,
         counter=counter,
         tokenizer=tokenizer,
+        at=store.features.history.resolve(retrieval.at) if retrieval.at else None,
+        where=documents_of(retrieval.collection, retrieval.where),
         progress=progress,
     )
+
+
+def documents_of(collection: str, where: Sequence[str]) -> tuple[Condition, ...]:
+    """The conditions that keep a retrieval within a collection and what is to hold besides."""
+    from fti.store.features.filters import Condition, parse
+    from fti.store.lance.shapes import COLLECTION
+
+    inside = (Condition(COLLECTION, "=", (collection,)),) if collection else ()
+    return (*parse(where), *inside)
 
 
 def make_pairs(

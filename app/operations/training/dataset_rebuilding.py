@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from fti.pipelines.feature.dataset.sources.writer import QuestionWriter
     from fti.pipelines.inference.answering.retrieve import Retriever
     from fti.store.features.feature_store import FeatureStore
+    from fti.store.features.filters import Condition
     from fti.store.progress import Progress
     from fti.store.store import Store
     from fti.store.types import DatasetVersion, Run
@@ -91,6 +92,7 @@ def rebuild_dataset(settings: Settings, store: Store, ref: str, *, progress: Pro
             imports=list(json.loads(run.inputs["imports_digests"])),
             writer=writer,
             at=version.features_version,
+            where=_where(version),
             frozen_sets=[name for name in run.inputs["frozen_cases"].split(", ") if name],
             progress=progress,
         )
@@ -204,6 +206,13 @@ def _writer(
         version, "writer", json.loads(run.inputs["writer"]), writer.identity.model_dump(mode="json")
     )
     return writer
+
+
+def _where(version: DatasetVersion) -> tuple[Condition, ...]:
+    from fti.app.operations.training.dataset_building import documents_of
+
+    agreed = version.retrieval
+    return () if agreed is None else documents_of(agreed.collection, agreed.where)
 
 
 def _retriever(version: DatasetVersion, engines: Engines) -> Callable[[FeatureStore], Retriever]:

@@ -35,6 +35,9 @@ async def chat(
         history=history,
         model=asked.model,
         sampling=asked.sampling,
+        collection=asked.collection,
+        where=asked.where,
+        at=asked.at,
         system=asked.system(),
         hint='End messages with {"role": "user", "content": "..."}.',
     )

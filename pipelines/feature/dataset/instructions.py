@@ -31,6 +31,7 @@ from fti.store.contracts.conditions import PipelineContract
 from fti.store.contracts.prompt_contract import PromptForm, TokenCounter
 from fti.store.errors import EmbedderMismatch, InputError, PostconditionFailed, StoreEmpty
 from fti.store.features.feature_store import FeatureStore
+from fti.store.features.filters import Where
 from fti.store.progress import Progress, quiet
 from fti.store.store import Store
 from fti.store.types import SPLITS, Case, DatasetVersion, sha256_hex
@@ -105,6 +106,7 @@ def build_dataset(
     counter: TokenCounter | None = None,
     tokenizer: str = "",
     at: int | None = None,
+    where: Where | None = None,
     frozen_sets: Sequence[str] | None = None,
     progress: Progress = quiet,
 ) -> DatasetVersion:
@@ -127,6 +129,8 @@ def build_dataset(
         counter: counts tokens for the statistics, as the model to train does; None: none are kept.
         tokenizer: which tokenizer that is.
         at: the version of the features to build from; None: what the store holds now.
+        where: build from the passages alone for which these conditions hold; the retriever should
+            search no others either.
         frozen_sets: versions of case sets that nothing to learn from may ask; None: all there are.
         progress: told as questions become rows.
 
@@ -162,6 +166,11 @@ def build_dataset(
         features = store.features.checkout(version) if store.features.exists() else store.features
         documents = list(features.documents()) if features.exists() else []
         chunks = features.chunks()
+        if where and chunks:
+            inside = set(features.to_arrow(["id"], where)["id"].to_pylist())
+            chunks = [chunk for chunk in chunks if chunk.id in inside]
+            named = {chunk.document_id for chunk in chunks}
+            documents = [document for document in documents if document.id in named]
         tally = Tally()
         # Before anything that takes long: it may refuse.
         chats = [c for source in imports for c in load_chats(source, tally)]

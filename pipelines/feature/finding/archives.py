@@ -14,9 +14,9 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
 
-from fti.pipelines.feature.reading.cleaning import clean_line
 from fti.pipelines.feature.reading.readers.base import SourcesConfig
 from fti.store.errors import ExtractionError
+from fti.store.plain_text import clean_line
 
 #: Suffixes of the archives that are opened.
 ARCHIVES = frozenset({".zip"})

@@ -21,11 +21,11 @@ from fti.pipelines.feature.finding.unread import (
     kind_never_read,
     left_behind,
 )
-from fti.pipelines.feature.reading.cleaning import clean_line
 from fti.pipelines.feature.reading.parsing import Parser, parse
 from fti.pipelines.feature.reading.readers import READERS, Extracted, SourcesConfig
 from fti.pipelines.feature.reading.readers.pages.pictures import PICTURES
 from fti.store.errors import ExtractionError
+from fti.store.plain_text import clean_line
 from fti.store.types import sha256_hex
 
 

@@ -17,12 +17,12 @@ from fti.pipelines.feature.finding.sources import (
     SkippedSource,
     SourceFile,
 )
-from fti.pipelines.feature.reading.cleaning import clean
 from fti.pipelines.feature.reading.parsing import Parser
 from fti.pipelines.feature.reading.readers import SourcesConfig
 from fti.pipelines.feature.splitting.chunking import ChunkingConfig, chunk
 from fti.store.errors import ExtractionError
 from fti.store.features.indexed_text import embedding_text
+from fti.store.plain_text import clean
 from fti.store.types import Chunk, Document, document_id, sha256_hex
 
 

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from fti.pipelines.feature.reading.cleaning import clean_line
+from fti.store.plain_text import clean_line
 
 MARKDOWN = "text/markdown"
 HTML = "text/html"

@@ -11,7 +11,6 @@ import re
 from bisect import bisect_right
 from dataclasses import dataclass
 
-from fti.pipelines.feature.reading.cleaning import clean_line
 from fti.pipelines.feature.reading.headings import (
     ROW_TEXTS,
     Line,
@@ -19,6 +18,7 @@ from fti.pipelines.feature.reading.headings import (
     lines,
     plain_heading,
 )
+from fti.store.plain_text import clean_line
 
 _MAX_CHARACTERS = 400
 _MAX_NAME = 120  # of the row, and of the column, that a piece goes on with

@@ -20,13 +20,13 @@ from typing import Literal, Self
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from fti.pipelines.feature.finding.sources import RawDocument
-from fti.pipelines.feature.reading.cleaning import clean_line
 from fti.pipelines.feature.reading.parsing import Parser
 from fti.pipelines.feature.reading.readers import READERS
 from fti.pipelines.feature.reading.readers.base import MAX_METADATA_KEYS, facts
 from fti.store.errors import ExtractionError
 from fti.store.moments import in_utc
 from fti.store.page_starts import PAGE, PAGE_STARTS
+from fti.store.plain_text import clean_line
 from fti.store.types import Value, sha256_hex
 
 #: Key of a document's metadata that says when its record happened, in ISO 8601.

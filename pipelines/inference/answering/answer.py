@@ -31,7 +31,12 @@ from fti.pipelines.engines.generator import (
 )
 from fti.pipelines.inference.answering.citations import attribution, citations
 from fti.pipelines.inference.answering.followup import retrieval_query, standalone
-from fti.pipelines.inference.answering.retrieve import Retriever, plain, retrieval_contract
+from fti.pipelines.inference.answering.retrieve import (
+    Retriever,
+    plain,
+    retrieval_contract,
+    searched,
+)
 from fti.pipelines.inference.answering.shown_text import ShownText
 from fti.pipelines.inference.answering.spans import note, span
 from fti.pipelines.inference.inference_config import InferenceConfig
@@ -47,6 +52,7 @@ from fti.store.errors import (
     PostconditionFailed,
     QuestionTooLong,
 )
+from fti.store.features.filters import Condition, Where, conditions
 from fti.store.logs.answers import new_answer_id
 from fti.store.logs.runs import code_version
 from fti.store.store import Store
@@ -143,6 +149,8 @@ class _Draft:
     timings: dict[str, float] = field(default_factory=dict)
     span: Span = INVALID_SPAN
     collections: tuple[str, ...] = ()
+    where: tuple[Condition, ...] = ()
+    at: str = ""
     key: str = ""  # of whoever asks
     previous: str = ""  # the answer that this one goes on from
     kept: tuple[Message, ...] | None = None  # turns that are logged with it
@@ -326,7 +334,8 @@ class Assistant:
         self.use_retrieval = use_retrieval
         self.engine = dict(engine or {})
         self.sampling = Sampling(temperature=config.temperature, seed=config.seed)
-        self.retriever = Retriever(store.features, embedder, reranker, config.retrieval)
+        features = searched(store.features, config.retrieval)
+        self.retriever = Retriever(features, embedder, reranker, config.retrieval)
         self.warnings = self._warnings() if use_retrieval else ()
         self.evidence_embedder = Remembering(embedder)
 
@@ -395,6 +404,8 @@ class Assistant:
         run_id: str = "",
         sampling: Sampling | None = None,
         collections: Sequence[str] = (),
+        where: Where | None = None,
+        at: str = "",
         key: str = "",
         system: str = "",
         previous: str = "",
@@ -414,6 +425,8 @@ class Assistant:
             run_id: the run (a batch, an evaluation) that asks; empty for a person.
             sampling: how tokens are chosen; None means as configured.
             collections: all that may be answered from; none: the whole store.
+            where: only from passages for which these conditions hold, besides the configured ones.
+            at: an earlier version of the features to answer from, a number or a tag.
             key: id of the API key that asks, for the log; empty where none does.
             system: what the caller would have the model told. It is not: the wording around a
                 question is the contract's. See ``plain_model.PlainAssistant``.
@@ -424,12 +437,15 @@ class Assistant:
         Raises, at the first event:
             EmptyQuestion, QuestionTooLong: the question cannot be answered.
             StoreEmpty: nothing was ever ingested.
+            InvalidFilter, VersionNotFound: ``where`` or ``at`` name nothing.
         """
         assistant = self._told_by(plain(system)) if system else self
         cancel = threading.Event()
         turns = [m.model_copy(update={"content": plain(m.content)}) for m in history]
         draft = self._draft(plain(question), turns, run_id, sampling)
         draft.collections = tuple(collections)
+        draft.where = conditions(where)
+        draft.at = at
         draft.key = key
         draft.previous = previous
         draft.kept = None if kept is None else tuple(kept)
@@ -639,7 +655,12 @@ class Assistant:
             if vector is None:
                 (vector,) = self.retriever.embed([query])
             draft.vector = vector if query == draft.asked else None
-            found = self.retriever.retrieve(query, k, vector=vector, collections=draft.collections)
+            retriever = self.retriever
+            if draft.at:
+                retriever = retriever.over(self.store.features.checkout(draft.at))
+            found = retriever.retrieve(
+                query, k, where=draft.where, vector=vector, collections=draft.collections
+            )
             note(searching, fti__passages=len(found.passages))
         draft.timings["retrieve_s"] = time.perf_counter() - started
         draft.features_version = found.features_version
@@ -785,6 +806,7 @@ class Assistant:
             features_version=draft.features_version,
             run_id=draft.run_id,
             collections=self._within(draft),
+            where=(*self.config.retrieval.where, *map(str, draft.where)),
             retrieval=self.retriever.contract if self.use_retrieval else None,
             thresholds=self._thresholds() if self.use_retrieval else None,
             engine=self.engine,

@@ -16,7 +16,7 @@ from fti.pipelines.engines.embedders.embedding import Embedder
 from fti.pipelines.inference.answering.citations import folded_words
 from fti.pipelines.inference.inference_config import RetrievalConfig
 from fti.store.errors import EmptyQuestion
-from fti.store.features.filters import Condition, Where, conditions
+from fti.store.features.filters import Condition, Where, conditions, parse
 from fti.store.lance.shapes import COLLECTION
 from fti.store.page_starts import passage_metadata
 from fti.store.types import Chunk, Passage, RetrievalContract, SearchMode
@@ -49,6 +49,7 @@ class Retriever:
 
     Raises:
         EmbedderMismatch: the store's vectors come from another embedder.
+        InvalidFilter: the configured conditions are none.
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class Retriever:
         self.embedder = embedder
         self.reranker = reranker
         self.config = config or RetrievalConfig()
+        self._where = parse(self.config.where)
         features.require_identity(embedder.identity)
 
     @property
@@ -108,15 +110,16 @@ class Retriever:
             raise EmptyQuestion("The query is empty.", hint="Search with words.")
         self.features.require_identity(self.embedder.identity)
         k, mode = k or self.config.k, mode or self.config.mode
+        where = (*self._where, *conditions(where))
         if self.config.collection:
             self.features.require_collection(self.config.collection, among=collections)
             inside = Condition(COLLECTION, "=", (self.config.collection,))
-            where = (*conditions(where), inside)
+            where = (*where, inside)
         if collections:
             there = tuple(c for c in collections if c in self.features.collections())
             if not there:
                 return []  # nothing was put into them yet
-            where = (*conditions(where), Condition(COLLECTION, "in", there, limits=True))
+            where = (*where, Condition(COLLECTION, "in", there, limits=True))
         # The fetch does not depend on k, so that a short list begins every longer one.
         found = self._candidates(query, max(k, self.config.candidates), mode, where, vector, keep)
         distinct = without_copies(found, resemblance=self.config.near_copies)
@@ -141,6 +144,7 @@ class Retriever:
         query: str,
         k: int | None = None,
         *,
+        where: Where | None = None,
         vector: NDArray[np.float32] | None = None,
         collections: Sequence[str] = (),
         keep: Callable[[Passage], bool] | None = None,
@@ -151,7 +155,9 @@ class Retriever:
         """
         for _ in range(_STABLE_TRIES):
             version = self.features.version()
-            found = self.search(query, k, vector=vector, collections=collections, keep=keep)
+            found = self.search(
+                query, k, where=where, vector=vector, collections=collections, keep=keep
+            )
             passages = self.in_context(found)
             if self.features.version() == version:
                 break
@@ -230,6 +236,15 @@ class Retriever:
         return [known[i] for i in order]
 
 
+def searched(features: FeatureStore, config: RetrievalConfig) -> FeatureStore:
+    """The version of the features that a configuration searches.
+
+    Raises:
+        VersionNotFound: there is no such version or tag.
+    """
+    return features.checkout(config.at) if config.at else features
+
+
 def retrieval_contract(config: RetrievalConfig, reranker: Reranker | None) -> RetrievalContract:
     """What a retriever of these settings and with this reranker would be agreed upon as."""
     return RetrievalContract(
@@ -244,6 +259,7 @@ def retrieval_contract(config: RetrievalConfig, reranker: Reranker | None) -> Re
         reranker=None if reranker is None else reranker.identity,
         min_similarity=config.min_similarity,
         collection=config.collection,
+        where=config.where,
     )
 
 

@@ -156,16 +156,16 @@ def answer_all(
         "questions_digest": sha256_hex(to_json(asked)),
         "model": assistant.model,
         "contract": assistant.contract.digest,
-        "features_version": str(store.features.version()),
+        "features_version": str(assistant.retriever.features.version()),
         "out": out.identity,
-        "made_under": made_under(assistant, store.features.content_digest()),
+        "made_under": made_under(assistant, assistant.retriever.features.content_digest()),
     }
     settings = assistant.shaped_by() | {"batch": config.model_dump(mode="json")}
     with (
         writer_lock(lock, timeout_s=1.0, what=f"batch into {out.name}"),
         store.runs.running("batch", inputs=inputs, settings=settings) as run,
     ):
-        work = _Batch(assistant, store, out, config, run.id)
+        work = _Batch(assistant, out, config, run.id)
         due = _due(asked, out.kept(), "" if keep_outdated else work.made_under)
         now = list(due)[:limit]
         out.begin([key for key in now if due[key] != "new"])
@@ -225,11 +225,9 @@ def made_under(assistant: Assistant, features: str) -> str:
 class _Batch:
     """One run: what answers, and what it has come to so far."""
 
-    def __init__(
-        self, assistant: Assistant, store: Store, out: Output, config: BatchConfig, run_id: str
-    ) -> None:
+    def __init__(self, assistant: Assistant, out: Output, config: BatchConfig, run_id: str) -> None:
         self.assistant = assistant
-        self.features = store.features
+        self.features = assistant.retriever.features
         self.out = out
         self.config = config
         self.run_id = run_id

@@ -35,6 +35,7 @@ from fti.pipelines.inference.evaluating.scoring import (
 from fti.pipelines.inference.evaluating.selection import Excluded, Selection, select
 from fti.store.contracts.conditions import PipelineContract
 from fti.store.errors import InputError, InvalidCases, PostconditionFailed
+from fti.store.features.feature_store import FeatureStore
 from fti.store.progress import Progress, ProgressEvent, quiet
 from fti.store.proof.gate import bootstrap_interval
 from fti.store.proof.significance import Difference, differences
@@ -223,7 +224,8 @@ def evaluate(
             assistant.retriever, cases, store=store, progress=progress, resume=resume
         )
     chosen = select(cases, store, () if include_trained else (assistant.model, *unseen_by))
-    version = store.features.version()
+    features = assistant.retriever.features
+    version = features.version()
     oracle = isinstance(assistant.retriever, OracleRetriever)
     settings = assistant.shaped_by() | {"oracle": oracle}
     kept = None
@@ -233,7 +235,7 @@ def evaluate(
             | {
                 "generator": assistant.generator.identity.model_dump(mode="json"),
                 "model": assistant.model,
-                **_circumstances(assistant.retriever, store, version),
+                **_circumstances(assistant.retriever, version),
             }
         )
     reused = 0
@@ -273,6 +275,7 @@ def evaluate(
         chosen,
         measure,
         store=store,
+        features=features,
         progress=progress,
         base=EvaluationReport(
             cases=len(chosen.scored),
@@ -315,11 +318,12 @@ def evaluate_retrieval(
     Questions are embedded in batches; a case's time is its search and its share of the embedding.
     """
     chosen = select(cases, store, unseen_by)
-    version = store.features.version()
+    features = retriever.features
+    version = features.version()
     settings = {"retrieval": retriever.config.model_dump(mode="json"), "retrieval_only": True}
     kept = None
     if resume:
-        kept = store.results.under(settings | _circumstances(retriever, store, version))
+        kept = store.results.under(settings | _circumstances(retriever, version))
     reused = 0
 
     def measure(run_id: str) -> Iterator[dict[str, Any]]:
@@ -345,7 +349,7 @@ def evaluate_retrieval(
                     reused += 1
                 yield row
             # Unless the features moved on while the batch was searched.
-            if kept is not None and store.features.version() == version:
+            if kept is not None and features.version() == version:
                 kept.keep_all((key, row) for key in new if (row := rows[key]) is not None)
 
     report = _run(
@@ -353,6 +357,7 @@ def evaluate_retrieval(
         chosen,
         measure,
         store=store,
+        features=features,
         progress=progress,
         base=EvaluationReport(
             cases=len(chosen.scored),
@@ -406,13 +411,13 @@ def case_rows(store: Store, run_id: str) -> list[dict[str, Any]]:
     return list(store.runs.attached(run_id, ROWS))
 
 
-def _circumstances(retriever: Retriever, store: Store, version: int) -> dict[str, Any]:
+def _circumstances(retriever: Retriever, version: int) -> dict[str, Any]:
     """What a search's result depends on besides question and settings."""
     reranker = retriever.reranker
     return {
         "embedder": retriever.embedder.identity.model_dump(mode="json"),
         "reranker": None if reranker is None else reranker.identity.model_dump(mode="json"),
-        "features": [version, store.features.content_digest()],
+        "features": [version, retriever.features.content_digest()],
         "code": _code_digest(),
     }
 
@@ -432,6 +437,7 @@ def _run(
     measure: Callable[[str], Iterable[dict[str, Any]]],
     *,
     store: Store,
+    features: FeatureStore,
     progress: Progress,
     base: EvaluationReport,
     settings: Mapping[str, Any],
@@ -476,7 +482,7 @@ def _run(
         )
         run.outputs["cases"] = ROWS
         # A gate compares only what saw the same passages from its first case to its last.
-        run.outputs["features_version"] = str(store.features.version())
+        run.outputs["features_version"] = str(features.version())
         run.metrics.update(
             report.model_dump(mode="json", include={"cases", "retrieval", "answers", "latency"})
         )

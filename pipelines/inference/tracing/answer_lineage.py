@@ -116,6 +116,7 @@ class AnswerLineage(Value):
     asked_by: str = ""
     key: str = ""
     collections: tuple[str, ...] = ()
+    where: tuple[str, ...] = ()
     code_version: str = ""
     warnings: tuple[str, ...] = ()
     features_version: int
@@ -155,6 +156,7 @@ def trace_answer(store: Store, answer_id: str, *, visible: Visible = everybodys)
         asked_by=answer.run_id,
         key=answer.key,
         collections=answer.collections,
+        where=answer.where,
         code_version=answer.code_version,
         warnings=answer.warnings,
         features_version=answer.features_version,

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from pydantic import Field
 
-from fti.pipelines.feature.reading.cleaning import clean_line
+from fti.store.plain_text import clean_line
 from fti.store.types import Value
 
 _MIB = 1 << 20

@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from fti.pipelines.feature.reading.cleaning import clean, clean_line
 from fti.pipelines.feature.reading.readers.base import (
     MAX_METADATA_KEYS,
     Extracted,
@@ -22,6 +21,7 @@ from fti.pipelines.feature.reading.readers.charsets import decode
 from fti.pipelines.feature.reading.readers.plain import encoding_fact
 from fti.store.errors import ExtractionError
 from fti.store.page_starts import PAGE_STARTS
+from fti.store.plain_text import clean, clean_line
 
 _TITLES = ("title", "name", "heading", "subject", "question", "headline")
 _TEXTS = ("text", "content", "body", "abstract", "answer", "description", "summary")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
-from fti.pipelines.feature.reading.cleaning import clean_line
+from fti.store.plain_text import clean_line
 
 _MAX_HEADING = 1000
 _FENCE = re.compile(r"[ \t>]*(?P<mark>`{3,}|~{3,})(?P<info>[^\n]*)")

@@ -14,10 +14,10 @@ from pathlib import PurePosixPath
 from posixpath import normpath
 from typing import Any
 
-from fti.pipelines.feature.reading.cleaning import clean_line
 from fti.pipelines.feature.reading.readers.base import SourcesConfig
 from fti.pipelines.feature.reading.readers.web.xml import parse_xml
 from fti.store.errors import ExtractionError
+from fti.store.plain_text import clean_line
 
 OLD_OFFICE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 _MAX_PARTS = 20_000

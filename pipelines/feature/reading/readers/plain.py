@@ -6,7 +6,6 @@ import re
 from collections.abc import Callable
 from itertools import islice
 
-from fti.pipelines.feature.reading.cleaning import clean, clean_line
 from fti.pipelines.feature.reading.headings import MARKDOWN, PLAIN, RST, find_headings
 from fti.pipelines.feature.reading.readers.base import (
     MAX_METADATA_CHARACTERS,
@@ -18,6 +17,7 @@ from fti.pipelines.feature.reading.readers.charsets import decode
 from fti.pipelines.feature.reading.readers.markdown import without_comments
 from fti.pipelines.feature.reading.readers.rst_tables import with_plain_tables
 from fti.store.page_starts import PAGE_STARTS
+from fti.store.plain_text import clean, clean_line
 
 _FRONT_MATTER = re.compile(r"---[ \t]*\n(?P<body>.*?)^(?:---|\.\.\.)[ \t]*(?:\n|\Z)", re.S | re.M)
 _FRONT_MATTER_CHARACTERS = 1 << 16

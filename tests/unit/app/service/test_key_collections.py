@@ -220,3 +220,46 @@ def test_a_collection_without_documents_answers_nothing(client: Client, store: S
     assert caller.search().json()["passages"] == []
     with pytest.raises(InvalidName, match="not a name for a collection"):
         store.keys.create("x", collections=["../x"])
+
+
+def test_a_chat_is_kept_within_what_it_names_and_its_key_may_see(
+    client: Client, store: Store
+) -> None:
+    asked = "What of the workshop on Saturdays?"
+
+    def shown(caller: Caller, **fields: Any) -> set[str]:
+        answer = caller.ask(asked, **fields).json()
+        return {name for s in answer["sources"] for name, t in TEXTS.items() if t in s["text"]}
+
+    whole, both = Caller(client, store), Caller(client, store, "public", "staff")
+    assert shown(whole) == {"public", "staff", ""}
+    assert shown(whole, collection="staff") == {"staff"}
+    assert shown(whole, where=["collection in public, staff"]) == {"public", "staff"}
+    assert shown(whole, where={"collection": "public"}) == {"public"}
+    (kept,) = store.answers.list(limit=1)
+    assert (kept.where, kept.collections) == (('collection="public"',), ())
+    assert shown(both) == {"public", "staff"}
+    assert shown(both, collection="public") == {"public"}
+    (kept,) = store.answers.list(limit=1)
+    assert kept.collections == ("public",)
+    assert shown(Caller(client, store, "public"), where={"collection": "staff"}) == set()
+    outside = Caller(client, store, "public").ask(asked, collection="staff")
+    assert (outside.status_code, outside.json()["error"]["code"]) == (403, "outside_collections")
+    assert whole.ask(asked, collection="barns").status_code == 404
+    assert whole.ask(asked, where=["nonsense"]).status_code == 400
+    assert whole.ask(asked, where=[1]).status_code == 400
+
+
+def test_a_chat_may_be_about_an_earlier_version_but_not_by_a_key_of_collections(
+    client: Client, store: Store
+) -> None:
+    first = min(v.version for v in store.features.history.versions())
+    asked = "What of the workshop on Saturdays?"
+    whole = Caller(client, store)
+    answer = whole.ask(asked, at=str(first)).json()
+    assert [TEXTS["public"] in s["text"] for s in answer["sources"]] == [True]
+    (kept,) = store.answers.list(limit=1)
+    assert kept.features_version == first
+    assert whole.ask(asked, at="no-tag").status_code == 404
+    refused = Caller(client, store, "public").ask(asked, at=str(first))
+    assert (refused.status_code, refused.json()["error"]["code"]) == (403, "outside_collections")

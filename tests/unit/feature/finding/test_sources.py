@@ -13,11 +13,11 @@ import pytest
 from fti.pipelines.feature.finding.discovering import discover
 from fti.pipelines.feature.finding.opening import read
 from fti.pipelines.feature.finding.sources import RawDocument, SourceFile, fingerprint
-from fti.pipelines.feature.reading.cleaning import clean
 from fti.pipelines.feature.reading.readers import READERS, SourcesConfig
 from fti.pipelines.feature.reading.readers.pages.pictures import PICTURES
 from fti.pipelines.feature.splitting.chunking import ChunkingConfig, chunk
 from fti.store.errors import ExtractionError, SourceNotFound
+from fti.store.plain_text import clean
 from fti.store.types import Document, document_id
 from tests.support.documents import a_pdf, encrypted
 

@@ -5,7 +5,7 @@ import unicodedata
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fti.pipelines.feature.reading.cleaning import clean, clean_line
+from fti.store.plain_text import clean, clean_line
 
 any_text = st.text(st.characters(exclude_categories=[]), max_size=300)
 

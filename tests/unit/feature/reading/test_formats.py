@@ -14,9 +14,9 @@ from fti.pipelines.feature.finding.sources import (
     RawDocument,
     SourceFile,
 )
-from fti.pipelines.feature.reading.cleaning import clean
 from fti.pipelines.feature.reading.headings import MARKDOWN_TEXTS
 from fti.pipelines.feature.reading.readers import READERS
+from fti.store.plain_text import clean
 from tests.support.documents import an_epub, an_odt, an_xlsx, zipped
 
 PAGE = Path(__file__).parents[4] / "docs" / "ingesting.md"

@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from fti.pipelines.engines.embedders.hashing_embedder import HashingEmbedder
 from fti.pipelines.feature.feature_config import FeatureConfig
 from fti.pipelines.feature.ingesting.ingest import ingest
-from fti.pipelines.feature.reading.cleaning import clean
 from fti.pipelines.feature.reading.readers import Extracted, SourcesConfig
 from fti.pipelines.feature.reading.readers.pages.margins import without_running_lines
 from fti.pipelines.feature.reading.readers.pages.pdf import read_pdf
 from fti.store.page_starts import PAGE_STARTS
+from fti.store.plain_text import clean
 from fti.store.store import Store
 from tests.support.documents import a_pdf
 

@@ -11,10 +11,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from fti.pipelines.feature.reading.cleaning import clean
 from fti.pipelines.feature.reading.headings import CSV, MARKDOWN, PLAIN
 from fti.pipelines.feature.splitting.chunking import ChunkingConfig, chunk
 from fti.store.features.indexed_text import embedding_text
+from fti.store.plain_text import clean
 from fti.store.types import Chunk, Document, document_id
 
 SMALL = ChunkingConfig(max_tokens=40, overlap_tokens=8, min_tokens=6)

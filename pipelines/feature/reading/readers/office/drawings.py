@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from fti.pipelines.feature.reading.cleaning import clean_line
 from fti.pipelines.feature.reading.readers.markdown import item, table
+from fti.store.plain_text import clean_line
 
 A = "{http://schemas.openxmlformats.org/drawingml/2006/main}"
 CHART = "{http://schemas.openxmlformats.org/drawingml/2006/chart}"

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
-from fti.pipelines.feature.reading.cleaning import clean, clean_line
 from fti.pipelines.feature.reading.readers.base import Extracted, SourcesConfig, facts
 from fti.pipelines.feature.reading.readers.markdown import heading, item, join_blocks, table
 from fti.pipelines.feature.reading.readers.numerals import numeral
@@ -26,6 +25,7 @@ from fti.pipelines.feature.reading.readers.office.titles import stated_title
 from fti.pipelines.feature.reading.readers.package import inspect_package, not_whole
 from fti.pipelines.feature.reading.readers.web.xml import local_name, parse_xml
 from fti.store.errors import ExtractionError
+from fti.store.plain_text import clean, clean_line
 
 _MAX_WARNED = 5
 _MAX_GROUPS = 20

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from fti.pipelines.feature.reading.cleaning import clean_line
+from fti.store.plain_text import clean_line
 
 # What programs write where nobody said anything.
 _MADE_UP = re.compile(

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Sequence, Set
 from itertools import groupby
 
-from fti.pipelines.feature.reading.cleaning import clean
+from fti.store.plain_text import clean
 
 _LIST_ITEM = re.compile(r"\s*(?:[-*+•‣▪◦·–—]\s|\(?\d{1,3}[.)]\s|\(?[a-zA-Z][.)]\s|\[\d+\])")
 _SENTENCE_END = re.compile(r"[.!?:;。！？…][\"')\]”’»]*$")

@@ -18,7 +18,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
-from fti.pipelines.feature.reading.cleaning import clean, clean_line
 from fti.pipelines.feature.reading.readers.base import Extracted, SourcesConfig, facts
 from fti.pipelines.feature.reading.readers.charsets import silenced
 from fti.pipelines.feature.reading.readers.pages.legible import judge
@@ -35,6 +34,7 @@ from fti.pipelines.feature.reading.readers.pages.page_text import (
 from fti.pipelines.feature.reading.readers.pages.positions import PdfiumPages
 from fti.store.errors import ExtractionError
 from fti.store.page_starts import PAGE_STARTS, encode_page_starts
+from fti.store.plain_text import clean, clean_line
 
 _SCAN = "no text on its pages (a scan?)"
 _MAX_WARNED = 5

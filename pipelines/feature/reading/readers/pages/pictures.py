@@ -7,7 +7,6 @@ import struct
 import warnings
 from typing import Any
 
-from fti.pipelines.feature.reading.cleaning import clean
 from fti.pipelines.feature.reading.readers.base import Extracted, SourcesConfig, facts
 from fti.pipelines.feature.reading.readers.pages.ocr import Ocr, Recognised, mean_confidence
 from fti.pipelines.feature.reading.readers.pages.page_text import (
@@ -19,6 +18,7 @@ from fti.pipelines.feature.reading.readers.pages.page_text import (
 from fti.pipelines.feature.reading.readers.pages.positions import MAX_PIXELS, Picture
 from fti.store.errors import ExtractionError
 from fti.store.page_starts import PAGE_STARTS, encode_page_starts
+from fti.store.plain_text import clean
 
 #: Suffixes of pictures.
 PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp", ".gif")

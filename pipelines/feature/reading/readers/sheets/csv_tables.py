@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from fti.pipelines.feature.reading.cleaning import clean_line
 from fti.pipelines.feature.reading.readers.base import Extracted, SourcesConfig, facts
 from fti.pipelines.feature.reading.readers.charsets import decode
 from fti.pipelines.feature.reading.readers.plain import encoding_fact
@@ -16,6 +15,7 @@ from fti.pipelines.feature.reading.readers.sheets.grid import (
     record_blocks,
 )
 from fti.store.delimited import Dialect, find_dialect, rows_of
+from fti.store.plain_text import clean_line
 
 
 def read_csv(data: bytes, config: SourcesConfig) -> list[Extracted]:

@@ -16,11 +16,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from fti.pipelines.feature.reading.cleaning import clean_line
 from fti.pipelines.feature.reading.readers.package import Package, not_whole
 from fti.pipelines.feature.reading.readers.sheets import numberformats
 from fti.pipelines.feature.reading.readers.sheets.grid import Kind
 from fti.store.errors import ExtractionError
+from fti.store.plain_text import clean_line
 
 _WORKBOOK = "xl/workbook.xml"
 _REFERENCE = re.compile(r"([A-Z]{1,3})([1-9][0-9]{0,6})")

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-from fti.pipelines.feature.reading.cleaning import clean_line
 from fti.pipelines.feature.reading.readers.base import Extracted, SourcesConfig, facts
 from fti.pipelines.feature.reading.readers.markdown import heading
 from fti.pipelines.feature.reading.readers.package import Package, inspect_package, not_whole
@@ -21,6 +20,7 @@ from fti.pipelines.feature.reading.readers.sheets.grid import (
 )
 from fti.pipelines.feature.reading.readers.sheets.workbook import Cell, Row, Sheet, Workbook
 from fti.store.errors import ExtractionError
+from fti.store.plain_text import clean_line
 
 _DAMAGE = (
     AttributeError, AssertionError, EOFError, IndexError, KeyError, NotImplementedError, OSError,

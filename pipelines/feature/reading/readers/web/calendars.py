@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 
-from fti.pipelines.feature.reading.cleaning import clean, clean_line
+from fti.store.plain_text import clean, clean_line
 
 _MAX_LINES = 200_000
 _MAX_ENTRIES = 500

@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from typing import Any
 from urllib.parse import unquote
 
-from fti.pipelines.feature.reading.cleaning import clean, clean_line
 from fti.pipelines.feature.reading.readers.base import Extracted, SourcesConfig, facts
 from fti.pipelines.feature.reading.readers.package import Package
 from fti.pipelines.feature.reading.readers.web.html import render_html
 from fti.pipelines.feature.reading.readers.web.xml import parse_xml
 from fti.store.errors import ExtractionError
+from fti.store.plain_text import clean, clean_line
 
 _CONTAINER = "META-INF/container.xml"
 _OPF = "{http://www.idpf.org/2007/opf}"

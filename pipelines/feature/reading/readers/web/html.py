@@ -12,7 +12,6 @@ import warnings
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from fti.pipelines.feature.reading.cleaning import clean_line
 from fti.pipelines.feature.reading.readers.base import Extracted, SourcesConfig, facts
 from fti.pipelines.feature.reading.readers.charsets import decode
 from fti.pipelines.feature.reading.readers.plain import encoding_fact
@@ -21,6 +20,7 @@ from fti.pipelines.feature.reading.readers.web.html_content import content
 from fti.pipelines.feature.reading.readers.web.html_furniture import drop_furniture
 from fti.pipelines.feature.reading.readers.web.html_scripts import keep_scripts
 from fti.store.errors import ExtractionError
+from fti.store.plain_text import clean_line
 
 if TYPE_CHECKING:
     from bs4 import BeautifulSoup, Tag

@@ -7,10 +7,10 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING
 
-from fti.pipelines.feature.reading.cleaning import clean, clean_line
 from fti.pipelines.feature.reading.readers import markdown
 from fti.pipelines.feature.reading.readers.web.html_lists import Numbering, integer
 from fti.pipelines.feature.reading.readers.web.html_tables import Cell, Row, unfold
+from fti.store.plain_text import clean, clean_line
 
 if TYPE_CHECKING:
     from bs4 import Tag

@@ -13,9 +13,9 @@ import re
 from collections.abc import Collection, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from fti.pipelines.feature.reading.cleaning import clean_line
 from fti.pipelines.feature.reading.readers.web.html_blocks import BLOCKS, HEADINGS, class_names
 from fti.pipelines.feature.reading.readers.web.html_content import letters, links_share
+from fti.store.plain_text import clean_line
 
 if TYPE_CHECKING:
     from bs4 import BeautifulSoup, Tag

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from fti.pipelines.feature.reading.cleaning import clean_line
+from fti.store.plain_text import clean_line
 
 if TYPE_CHECKING:
     from bs4 import Tag

@@ -8,13 +8,13 @@ from collections.abc import Sequence
 from email.message import EmailMessage
 from pathlib import PurePosixPath
 
-from fti.pipelines.feature.reading.cleaning import clean, clean_line
 from fti.pipelines.feature.reading.readers.base import Attachment, Extracted, SourcesConfig, facts
 from fti.pipelines.feature.reading.readers.charsets import decode
 from fti.pipelines.feature.reading.readers.markdown import heading
 from fti.pipelines.feature.reading.readers.web.calendars import read_calendar
 from fti.pipelines.feature.reading.readers.web.html import render_html
 from fti.store.errors import ExtractionError
+from fti.store.plain_text import clean, clean_line
 
 _HEADERS = ("From", "To", "Cc", "Date")
 _MAX_PARTS = 1000

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from fti.pipelines.feature.reading.cleaning import clean, clean_line
 from fti.pipelines.feature.reading.readers.base import Extracted, SourcesConfig, facts
 from fti.pipelines.feature.reading.readers.markdown import heading, join_blocks
 from fti.pipelines.feature.reading.readers.web.html import read_html
 from fti.store.errors import ExtractionError
+from fti.store.plain_text import clean, clean_line
 
 _MAX_DEPTH = 200
 _TITLES = frozenset({"title", "head", "heading", "subject"})
