@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -30,7 +31,14 @@ def register(app: typer.Typer) -> None:
 
 
 def ask(
-    question: Annotated[str, typer.Argument(help="The question.")],
+    question: Annotated[str | None, typer.Argument(help="The question.")] = None,
+    conversation: Annotated[
+        bool,
+        typer.Option(
+            "--conversation",
+            help="Go on asking, a line each; earlier turns count. /help lists the commands.",
+        ),
+    ] = False,
     model: ModelOption = None,
     no_retrieval: Annotated[
         bool, typer.Option("--no-retrieval", help="Answer from the model alone, without passages.")
@@ -45,15 +53,29 @@ def ask(
 ) -> None:
     """Answer from the documents, or say that they do not hold the answer.
 
-    Example: fti ask "When is the workshop open on Sundays?"
+    Examples: fti ask "When is the workshop open on Sundays?"    fti ask --conversation
     """
     from fti.app.build import build_assistant
+    from fti.app.operations.conversing import converse, typed
+    from fti.store.errors import InputError
 
+    if question is None and not conversation:
+        raise InputError(
+            "There is no question.",
+            hint='Write one: fti ask "When is it open?", or begin a chat: fti ask --conversation',
+        )
     session = open_session(store, config, within(collection, where, at, set_), json)
     assistant = build_assistant(
         session.settings, session.store, model=model, use_retrieval=not no_retrieval
     )
-    answer = assistant.answer(question)
+    if conversation:
+        begun = [] if question is None else [question]
+        answers = converse(
+            assistant, session.report, itertools.chain(begun, typed()), show=show_answer
+        )
+        session.report.result({"turns": [answer_json(each) for each in answers]})
+        return
+    answer = assistant.answer(str(question))
     session.report.result(answer_json(answer))
     show_answer(session.report, answer)
 

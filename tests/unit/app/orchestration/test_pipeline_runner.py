@@ -135,9 +135,13 @@ def test_a_change_that_changes_nothing_for_the_next_step_ends_there(works: Works
 
 def test_settings_count_for_the_steps_that_they_bear_on(works: Works) -> None:
     works.run()
-    other = works.run("inference.retrieval.k=3")
+    other = works.run("generator.min_similarity=0.2")
     assert became(other) == {**ALL_SKIPPED, "batch": "done"}
     assert why(other, "batch") == "changed: settings"
+    # A dataset's rows show what retrieval finds.
+    found = works.run("generator.min_similarity=0.2", "inference.retrieval.k=3")
+    assert became(found) == {**ALL_SKIPPED, "dataset": "done", "batch": "done"}
+    assert why(found, "dataset") == "changed: settings"
 
 
 def test_a_run_goes_on_at_the_step_that_failed(works: Works) -> None:
