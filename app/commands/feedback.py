@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from fti.app.operations.corrections import correction_json
 from fti.app.options import ConfigOption, JsonOption, SetOption, StoreOption, open_session
 
 if TYPE_CHECKING:
-    from fti.store.types import Correction
+    pass
 
 State = Literal["pending", "accepted", "rejected", "all"]
 
@@ -23,24 +24,6 @@ group = typer.Typer(
 def register(app: typer.Typer) -> None:
     """Add the command group."""
     app.add_typer(group, name="feedback")
-
-
-def correction_json(correction: Correction) -> dict[str, Any]:
-    """A correction as commands print it."""
-    review = correction.review
-    return {
-        "answer_id": correction.answer.id,
-        "state": correction.state,
-        "question": correction.answer.asked or correction.answer.question,
-        "answered": correction.answer.text,
-        "correction": correction.feedback.correction,
-        "comment": correction.feedback.comment,
-        "given_at": correction.feedback.created_at.isoformat(),
-        "model": correction.answer.model,
-        "sources": list(dict.fromkeys(p.source for p in correction.answer.passages)),
-        "answer": review.answer if review else None,
-        "reason": review.reason if review else "",
-    }
 
 
 AnswerArgument = Annotated[str, typer.Argument(help="The answer that was corrected.")]

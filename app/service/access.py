@@ -23,7 +23,7 @@ from fti.store.logs.keys import ApiKey, KeyStore, match
 from fti.store.types import Answer, now, sha256_hex
 
 _READING = ("GET", "HEAD", "OPTIONS")
-_KEPT = ("/v1/documents", "/v1/feedback")  # what is given there lasts
+_KEPT = ("/v1/documents", "/v1/feedback", "/v1/corrections")  # what is given there lasts
 #: What a key for certain collections may use; each of these keeps to them itself.
 _WITHIN_COLLECTIONS = (
     "/v1/chat/completions",

@@ -33,6 +33,7 @@ from fti.store.errors import (
     DocumentNotFound,
     ExtractionError,
     FtiError,
+    InputError,
     InvalidName,
     JobNotFound,
     Overloaded,
@@ -40,6 +41,7 @@ from fti.store.errors import (
     UploadTooLarge,
 )
 from fti.store.files.atomic import write_errors_named
+from fti.store.lance.shapes import STREAM
 from fti.store.progress import ProgressEvent
 from fti.store.store import Store
 from fti.store.types import SourceRecord, Value, document_id, now
@@ -70,6 +72,7 @@ class Job(Value):
     collection: str | None = Field(
         default=None, description="The collection that it is put into, where one was named."
     )
+    retries: bool = Field(default=False, description="Whether it is tried again, unchanged.")
     created_at: datetime
     finished_at: datetime | None = None
 
@@ -144,14 +147,7 @@ class Documents:
             collection=collection,
             created_at=now(),
         )
-        with self._lock:
-            waiting = sum(j.state == "queued" for j in self._jobs.values())
-            if waiting >= self._limits.max_queue:
-                raise Overloaded(
-                    f"{waiting} documents wait to be ingested.", hint="Try again in a minute."
-                )
-            self._forget_oldest()
-            self._jobs[job.id] = job
+        self._enqueue(job)
         try:
             aside = path.with_name(f".{job.id}.tmp")
             with write_errors_named(path):
@@ -166,8 +162,51 @@ class Documents:
             with self._lock:
                 del self._jobs[job.id]
             raise
-        self._thread.submit(self._run, job.id, path)
+        self._thread.submit(self._run, job.id, str(path))
         return job
+
+    def retry(self, identifier: str) -> Job:
+        """Try a document again that could not be taken, in the background, though it is unchanged.
+
+        Raises:
+            DocumentNotFound: there is none with this id.
+            InputError: it has not failed, or came from a stream, which has nothing to read again.
+            Overloaded: too many wait already.
+        """
+        record = self.record(identifier)
+        if record.state != "failed":
+            raise InputError(
+                f"{record.source!r} has not failed; it is {record.state}.",
+                hint="GET /v1/documents?state=failed lists those that have.",
+            )
+        entries = self._store.features.ledger()
+        file = next((e.file for e in entries if e.record.id == identifier), record.source)
+        if file == STREAM:
+            raise InputError(
+                f"{record.source!r} came from a stream, which is not read again.",
+                hint="Send its record once more.",
+            )
+        job = Job(
+            id=f"j-{secrets.token_hex(6)}",
+            name=file.rsplit("/", 1)[-1],
+            document_id=identifier,
+            state="queued",
+            retries=True,
+            created_at=now(),
+        )
+        self._enqueue(job)
+        self._thread.submit(self._run, job.id, file)
+        return job
+
+    def _enqueue(self, job: Job) -> None:
+        with self._lock:
+            waiting = sum(j.state == "queued" for j in self._jobs.values())
+            if waiting >= self._limits.max_queue:
+                raise Overloaded(
+                    f"{waiting} documents wait to be ingested.", hint="Try again in a minute."
+                )
+            self._forget_oldest()
+            self._jobs[job.id] = job
 
     def job(self, job_id: str) -> Job:
         """How an upload is doing.
@@ -230,15 +269,15 @@ class Documents:
 
     # The background
 
-    def _run(self, job_id: str, path: Path) -> None:
+    def _run(self, job_id: str, file: str) -> None:
         began = time.monotonic()
         self._change(job_id, state="running")
         try:
-            self._ingest(job_id, path)
+            self._ingest(job_id, file)
         except _SetAsideError:
             self._change(job_id, state="queued", stage="waiting for others")
             with contextlib.suppress(RuntimeError):  # the service stops
-                self._thread.submit(self._run, job_id, path)
+                self._thread.submit(self._run, job_id, file)
             return
         except FtiError as error:
             self._fail(job_id, str(error), code=error.code)
@@ -255,7 +294,7 @@ class Documents:
             seconds=round(time.monotonic() - began, 3),
         )
 
-    def _ingest(self, job_id: str, path: Path) -> None:
+    def _ingest(self, job_id: str, file: str) -> None:
         from fti.pipelines.feature.ingesting.ingest import ingest
 
         spent = self._spent.pop(job_id, Spent())
@@ -277,25 +316,26 @@ class Documents:
         while True:
             try:
                 report = ingest(
-                    [str(path)],
+                    [file],
                     store=self._store,
                     embedder=self._embedder(),
                     config=self._config,
                     collection=self.job(job_id).collection,
+                    retry_failed=self.job(job_id).retries,
                     progress=note,
                 )
                 break
             except StoreLocked:  # fti ingest or watch is at work; each wait is bounded by the lock
                 if time.monotonic() > deadline:
                     raise
-        found = [e.record for e in self._store.features.ledger() if e.file == str(path)]
+        found = [e.record for e in self._store.features.ledger() if e.file == file]
         # Of an archive or a table some may be taken and some not, as the command reports it.
         nothing = report.failed and not (report.added + report.updated + report.unchanged)
         self._change(
             job_id,
             state="failed" if nothing else "done",
             stage="",
-            reason=self._why(str(path), (*report.failed, *report.empty)),
+            reason=self._why(file, (*report.failed, *report.empty)),
             documents=tuple(r.id for r in found if r.chunks),
             chunks=sum(r.chunks for r in found),
             finished_at=now(),

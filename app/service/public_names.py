@@ -18,9 +18,10 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from fti.pipelines.inference.tracing.answer_lineage import AnswerLineage
+from fti.pipelines.inference.tracing.document_lineage import DocumentLineage
 from fti.store.features.filters import Condition
 from fti.store.store import Store
-from fti.store.types import Answer, Passage, RetrievalContract, nfc
+from fti.store.types import Answer, Correction, Passage, RetrievalContract, nfc
 
 #: A path in quotes, or one by itself; addresses have a slash or a colon before theirs.
 _PATH = re.compile(
@@ -109,6 +110,15 @@ class PublicNames:
             reranker = reranker.model_copy(update={"id": self.told(reranker.id)})
         where = tuple(map(self.told, contract.where))
         return contract.model_copy(update={"reranker": reranker, "where": where})
+
+    def document(self, lineage: DocumentLineage) -> DocumentLineage:
+        """What came of a document, by its name."""
+        told = {"source": self.of(lineage.source), "cause": self.told(lineage.cause)}
+        return lineage.model_copy(update=told)
+
+    def correction(self, correction: Correction) -> Correction:
+        """A correction of an answer whose documents are under their names."""
+        return correction.model_copy(update={"answer": self.answer(correction.answer)})
 
     def sources(self, name: str) -> Sequence[str]:
         """The sources of the documents that have this name, or of that which has this source."""

@@ -312,6 +312,22 @@ class FeedbackRequest(Lenient):
         )
 
 
+class ReviewRequest(Lenient):
+    """Body of ``POST /v1/corrections/ID``: whether a correction may teach a model."""
+
+    decision: Literal["accepted", "rejected"]
+    number: int | None = Field(
+        default=None, ge=1, description="Which of the answer's corrections; the newest without."
+    )
+    answer: str | None = Field(
+        default=None,
+        max_length=8000,
+        description="What to teach, where it is not the correction word for word; empty where the "
+        "documents hold no answer.",
+    )
+    reason: str = Field(default="", max_length=4000)
+
+
 class SearchRequest(Lenient):
     """Body of ``POST /v1/search``."""
 

@@ -8,7 +8,8 @@ from fastapi import APIRouter, Form, Query, UploadFile
 
 from fti.app.service.documents import Documents, Job
 from fti.app.service.public_names import PublicNames
-from fti.app.service.routes.parts import DocumentsPart, NamesPart
+from fti.app.service.routes.parts import CallerPart, DocumentsPart, NamesPart, StorePart
+from fti.pipelines.inference.tracing.document_lineage import DocumentLineage, trace_document
 from fti.store.types import SourceRecord, SourceState
 
 router = APIRouter(prefix="/v1/documents", tags=["documents"])
@@ -54,6 +55,20 @@ def get_job(job_id: str, documents: DocumentsPart) -> Job:
 def get_document(document_id: str, documents: DocumentsPart, names: NamesPart) -> dict[str, Any]:
     """One document."""
     return _body(documents, names, documents.record(document_id))
+
+
+@router.post("/{document_id}/retry", status_code=202)
+def retry_document(document_id: str, documents: DocumentsPart) -> Job:
+    """Try a document again that could not be taken, although it has not changed."""
+    return documents.retry(document_id)
+
+
+@router.get("/{document_id}/lineage")
+def document_lineage(
+    document_id: str, store: StorePart, caller: CallerPart, names: NamesPart
+) -> DocumentLineage:
+    """What came of a document: chunks, datasets, models, and the caller's answers."""
+    return names.document(trace_document(store, document_id, visible=caller.may_see))
 
 
 @router.delete("/{document_id}")

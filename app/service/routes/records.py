@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import FileResponse
 
+from fti.app.operations.corrections import correction_json
 from fti.app.service import schemas, within
 from fti.app.service.routes.parts import CallerPart, NamesPart, StorePart
 from fti.app.service.static_pages import WEB, wants_page
@@ -42,6 +43,39 @@ def lineage(
 ) -> AnswerLineage:
     """How an answer came to be. One that another key asked is not found."""
     return names.lineage(trace_answer(store, answer_id, visible=caller.may_see))
+
+
+@router.get("/corrections")
+def corrections(
+    store: StorePart,
+    caller: CallerPart,
+    names: NamesPart,
+    state: Annotated[
+        Literal["pending", "accepted", "rejected"] | None, Query(description="All without.")
+    ] = None,
+) -> dict[str, Any]:
+    """Corrections that people gave, oldest first, with what was decided on each.
+
+    Those of answers that another key asked are not listed.
+    """
+    found = [c for c in store.answers.corrections(state) if caller.may_see(c.answer)]
+    return {"object": "list", "data": [correction_json(names.correction(c)) for c in found]}
+
+
+@router.post("/corrections/{answer_id}")
+def review(
+    answer_id: str,
+    given: schemas.ReviewRequest,
+    store: StorePart,
+    caller: CallerPart,
+    names: NamesPart,
+) -> dict[str, Any]:
+    """Decide whether a correction may teach a model; deciding again replaces the decision."""
+    store.answers.get(answer_id, visible=caller.may_see)
+    done = store.answers.review(
+        answer_id, given.decision, number=given.number, answer=given.answer, reason=given.reason
+    )
+    return correction_json(names.correction(done))
 
 
 @router.post("/feedback", status_code=201)

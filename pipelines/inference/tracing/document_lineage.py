@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from fti.store.errors import DocumentNotFound
+from fti.store.logs.answers import Visible, everybodys
 from fti.store.types import (
     Case,
     Split,
@@ -84,13 +85,16 @@ class DocumentLineage(Value):
     rebuild: tuple[Rebuild, ...] = ()
 
 
-def trace_document(store: Store, reference: str) -> DocumentLineage:
+def trace_document(
+    store: Store, reference: str, *, visible: Visible = everybodys
+) -> DocumentLineage:
     """Follow a document to its chunks, datasets, models and answers.
 
     Args:
         store: the store.
         reference: source, id or the end of the path. A deleted document is found by its exact
             source or id, or by the source as an answer names it.
+        visible: which answers there are for whoever looks; others are not named.
 
     Raises:
         DocumentNotFound: nothing is known of such a document, or several match.
@@ -121,6 +125,7 @@ def trace_document(store: Store, reference: str) -> DocumentLineage:
             run=a.run_id,
         )
         for a in store.answers.by_document(identity)
+        if visible(a)
     ]
     models = [
         ModelUse(

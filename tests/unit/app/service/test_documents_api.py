@@ -82,6 +82,53 @@ def test_an_upload_comes_into_the_collection_that_it_names(client: Client, store
     assert "../x" in refused.json()["error"]["message"]
 
 
+def test_a_failed_document_is_tried_again(client: Client, store: Store) -> None:
+    job = settled(client, upload(client, "shed.json", b"{broken").json())
+    assert job["state"] == "failed"
+    path = f"/v1/documents/{job['document_id']}"
+    (failed,) = client.get("/v1/documents", params={"state": "failed"}).json()["data"]
+    assert failed["id"] == job["document_id"]
+    attempts = {r.id: r.attempts for r in store.features.records()}[failed["id"]]
+    again = settled(client, client.post(f"{path}/retry").json())
+    assert (again["state"], again["retries"], again["document_id"]) == (
+        "failed",
+        True,
+        failed["id"],
+    )
+    assert {r.id: r.attempts for r in store.features.records()}[failed["id"]] == attempts + 1
+    (store.layout.uploads / "shed.json").write_text('{"text": "The shed is turquoise."}', "utf-8")
+    assert settled(client, client.post(f"{path}/retry").json())["state"] == "done"
+    refused = client.post(f"{path}/retry")
+    assert refused.status_code == 400
+    assert "has not failed" in refused.json()["error"]["message"]
+    assert client.post("/v1/documents/d-none/retry").status_code == 404
+
+
+def test_a_document_leads_to_what_came_of_it(client: Client, store: Store) -> None:
+    job = settled(client, upload(client, "shed.md", SHED).json())
+    answer = ask(client)
+    found = client.get(f"/v1/documents/{job['document_id']}/lineage").json()
+    assert (found["document_id"], found["state"]) == (job["document_id"], "indexed")
+    assert [a["answer"] for a in found["answers"]] == [answer["id"]]
+    assert len(found["chunks"]) == 1
+
+
+def test_corrections_are_listed_and_decided_on(client: Client, store: Store) -> None:
+    answer = ask(client)["id"]
+    given = {"answer_id": answer, "rating": -1, "correction": "It is green."}
+    assert client.post("/v1/feedback", json=given).status_code == 201
+    (pending,) = client.get("/v1/corrections", params={"state": "pending"}).json()["data"]
+    assert (pending["answer_id"], pending["correction"]) == (answer, "It is green.")
+    body = {"decision": "accepted", "answer": "green", "reason": "seen"}
+    done = client.post(f"/v1/corrections/{answer}", json=body).json()
+    assert (done["state"], done["answer"], done["reason"]) == ("accepted", "green", "seen")
+    assert client.get("/v1/corrections", params={"state": "pending"}).json()["data"] == []
+    assert [c.text for c in store.answers.corrections("accepted")] == ["green"]
+    assert client.post(f"/v1/corrections/{answer}", json={"decision": "maybe"}).status_code == 400
+    unknown = client.post("/v1/corrections/a-20260101-000000000000", json=body)
+    assert unknown.status_code == 404
+
+
 def test_an_uploaded_document_is_answered_from_and_deleted_again(
     client: Client, store: Store
 ) -> None:

@@ -201,6 +201,10 @@ def test_sources_open_within_the_collections_only(client: Client, store: Store) 
         ("DELETE", "/v1/documents/x"),
         ("GET", "/v1/answers/a-20260101-000000000000"),
         ("GET", "/v1/registry/runs"),
+        ("GET", "/v1/corrections"),
+        ("POST", "/v1/corrections/a-20260101-000000000000"),
+        ("GET", "/v1/documents/x/lineage"),
+        ("POST", "/v1/documents/x/retry"),
         ("GET", "/metrics"),
     ],
 )
@@ -263,3 +267,21 @@ def test_a_chat_may_be_about_an_earlier_version_but_not_by_a_key_of_collections(
     assert whole.ask(asked, at="no-tag").status_code == 404
     refused = Caller(client, store, "public").ask(asked, at=str(first))
     assert (refused.status_code, refused.json()["error"]["code"]) == (403, "outside_collections")
+
+
+def test_another_keys_answers_are_not_shown_to_who_reviews_or_traces(
+    client: Client, store: Store
+) -> None:
+    mine, other = Caller(client, store), Caller(client, store)
+    answer = mine.ask("What of the workshop on Saturdays?").json()
+    given = {"answer_id": answer["id"], "rating": -1, "correction": "At ten."}
+    assert mine("POST", "/v1/feedback", json=given).status_code == 201
+    assert answer["id"] in mine("GET", "/v1/corrections").text
+    assert answer["id"] not in other("GET", "/v1/corrections").text
+    path = f"/v1/corrections/{answer['id']}"
+    assert other("POST", path, json={"decision": "accepted"}).status_code == 404
+    reader = Caller(client, store, read_only=True)
+    assert reader("POST", path, json={"decision": "accepted"}).status_code == 403
+    document = answer["sources"][0]["document_id"]
+    seen = [c("GET", f"/v1/documents/{document}/lineage").text for c in (mine, other)]
+    assert [answer["id"] in text for text in seen] == [True, False]
