@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from fti.app.operations.training.rebuilding import Difference, Rebuild, other_versions
 from fti.store.errors import ContractError, IntegrityError, StoreError
-from fti.store.types import SPLITS, Case, RetrievalContract
+from fti.store.types import SPLITS, Case, ModelIdentity, RetrievalContract
 
 if TYPE_CHECKING:
     from fti.app.build import Engines
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from fti.store.progress import Progress
     from fti.store.store import Store
     from fti.store.types import DatasetVersion, Run
+
+_NO_RERANKER = ModelIdentity(id="none")
 
 
 def rebuild_dataset(settings: Settings, store: Store, ref: str, *, progress: Progress) -> Rebuild:
@@ -227,8 +229,8 @@ def _retriever(version: DatasetVersion, engines: Engines) -> Callable[[FeatureSt
         _require_same(
             version,
             "reranker",
-            agreed.reranker.model_dump() if agreed.reranker else {"id": "none"},
-            loaded.identity.model_dump() if loaded else {"id": "none"},
+            (agreed.reranker or _NO_RERANKER).model_dump(),
+            (loaded.identity if loaded else _NO_RERANKER).model_dump(),
         )
         held = agreed.model_dump(exclude={"reranker"})
         config = RetrievalConfig(**held)
