@@ -23,7 +23,7 @@ from fti.pipelines.training.builtin.recipe import Recipe
 from fti.store.errors import FtiError, TrainingError
 
 if TYPE_CHECKING:
-    from fti.pipelines.training.builtin.evaluate import Case
+    from fti.pipelines.training.builtin.evaluate import Case, Said
 
 
 def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -127,8 +127,9 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     from fti.pipelines.training.builtin.evaluate import (
         AS_SERVED,
         REFUSE_ABOVE,
-        answers,
+        by_threshold,
         evaluate,
+        outright,
         repeat_nearest,
         samples,
         timing,
@@ -137,16 +138,22 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     from fti.store.files.atomic import write_json
 
     embedder = load_embedder(EmbedderConfig())
-    generator = load_generator(
+    generator: Any = load_generator(
         GeneratorConfig(engine="transformers", id="builtin", device=options.device),
         embedder=embedder,
     )
-    ways: dict[str, Callable[[Sequence[Case]], list[str]]] = {
-        "built-in": lambda asked: answers(generator, asked),
-        "nearest sentence": lambda asked: repeat_nearest(asked, embedder),
-    }
     count = options.questions
     asked = samples(options.data, embedder, count)
+    said: dict[int, list[Said]] = {}
+
+    def read(sample: Sequence[Case]) -> list[str]:
+        said[id(sample)] = outright(generator, sample)
+        return [each.above(REFUSE_ABOVE) for each in said[id(sample)]]
+
+    ways: dict[str, Callable[[Sequence[Case]], list[str]]] = {
+        "built-in": read,
+        "nearest sentence": lambda asked: repeat_nearest(asked, embedder),
+    }
     models = {name: evaluate(ask, asked) for name, ask in ways.items()}
     seconds = timing(generator, asked[AS_SERVED])
     models["built-in"] |= {
@@ -162,6 +169,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         f"at least {REFUSE_ABOVE}, as the default profile has it. Medians of 20 on "
         f"{torch.get_num_threads()} CPU threads. F1 and exact match count a refusal as 0.",
         "models": models,
+        "thresholds": by_threshold({w: said[id(sample)] for w, sample in asked.items()}, asked),
     }
     write_json(options.out / MEASURED, figures)
     write_card(options.out)

@@ -17,6 +17,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+from fti.pipelines.engines.causal_lm.transformers_generator import TransformersGenerator
 from fti.pipelines.engines.encoding import encode_prompt, encode_text
 from fti.pipelines.engines.evidence import nearest_sentences
 from fti.pipelines.engines.extractive import ExtractiveGenerator
@@ -45,7 +46,9 @@ FUSION = Fusion(method="weighted", vector_weight=0.4)
 
 GOLD, AS_SERVED = "gold paragraph", "as served"
 
-REFUSE_ABOVE = 0.2
+THRESHOLDS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.7, 1.0)
+
+REFUSE_ABOVE = 0.4
 """How likely a refusal must be to stand: what the default profile says."""
 
 
@@ -210,17 +213,48 @@ def generate(
     return texts
 
 
-def answers(generator: Generator, asked: Sequence[Case]) -> list[str]:
-    """What the built-in model says to each case, by the code that serves it."""
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What the built-in model answers if it must, and how likely it thinks a refusal."""
+
+    text: str
+    refusal: float
+
+    def above(self, threshold: float) -> str:
+        """Its response where refusals stand from a chance on."""
+        return FORM.response("") if self.refusal >= threshold else self.text
+
+
+def outright(generator: TransformersGenerator, asked: Sequence[Case]) -> list[Said]:
+    """What the built-in model says to each case, by the code that serves it, refusals apart."""
     requests = [
         GenerationRequest(
             messages=FORM.messages(c.question, c.passages), max_new_tokens=NEW_TOKENS,
             question=c.question, passages=c.passages, refusal=FORM.response(""),
-            refuse_above=REFUSE_ABOVE,
+            refuse_above=1.0,
         )
         for c in asked
     ]  # fmt: skip
-    return [made.text for made in generator.generate(requests)]
+    texts = [made.text for made in generator.generate(requests)]
+    loaded = generator.loaded
+    chances = refusal_chances(loaded.model, loaded.tokenizer, asked)
+    return [Said(text, chance) for text, chance in zip(texts, chances, strict=True)]
+
+
+def by_threshold(
+    said: Mapping[str, Sequence[Said]], asked: Mapping[str, Sequence[Case]]
+) -> list[dict[str, float]]:
+    """What each threshold of refusals makes of the same answers, in percent: means alone."""
+    table = []
+    for threshold in THRESHOLDS:
+        row = {"refuse_above": threshold}
+        for where, sample in asked.items():
+            found = scored([each.above(threshold) for each in said[where]], sample)
+            row[f"{where}: refused"] = round(found["refused"].mean, 1)
+            if any(case.answers for case in sample):
+                row[f"{where}: F1"] = round(found["f1"].mean, 1)
+        table.append(row)
+    return table
 
 
 def scored(texts: Sequence[str], sample: Sequence[Case]) -> dict[str, Interval]:

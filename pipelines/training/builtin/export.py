@@ -81,6 +81,18 @@ def table(measured: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def thresholds(measured: dict[str, Any]) -> str:
+    """What each threshold of refusals makes of the same answers, as a Markdown table."""
+    rows: list[dict[str, float]] = measured.get("thresholds", [])
+    if not rows:
+        return ""
+    names = list(rows[0])
+    lines = ["", "`prompt.refuse_above`, means in percent:", ""]
+    lines += ["| " + " | ".join(names) + " |", "|---" * len(names) + "|"]
+    lines += ["| " + " | ".join(f"{row[name]:g}" for name in names) + " |" for row in rows]
+    return "\n".join([*lines, ""])
+
+
 def curve(log: Sequence[Mapping[str, float]]) -> str:
     """The learning curve as an SVG picture: loss a response token over tokens seen."""
     width, height, left, bottom = 640, 320, 50, 40
@@ -133,7 +145,7 @@ def write_card(folder: Path) -> None:
     results = "Not measured yet: run the module with `--evaluate`."
     if measured.exists():
         figures = json.loads(measured.read_text(encoding="utf-8"))
-        results = f"{figures['what']}\n\n{table(figures)}"
+        results = f"{figures['what']}\n\n{table(figures)}\n{thresholds(figures)}"
     rows = "\n".join(
         f"| {e['step']} | {e['tokens']:,} | {e['dev_whole_f1']:.1f} | {e['dev_served_f1']:.1f} "
         f"| {e['dev_served_refused']:.0f} % | {e['dev_foreign_refused']:.0f} % |"

@@ -465,3 +465,25 @@ def test_the_answer_is_located_as_the_passage_spells_it() -> None:
         "240 kilometres"
     )
     assert rows.located(["Nobody"], PARAGRAPH) == ""
+
+
+def test_a_threshold_refuses_what_is_as_likely_and_answers_the_rest() -> None:
+    from fti.pipelines.training.builtin.export import thresholds
+
+    shown = rows.shown([Text("Lorvel", PARAGRAPH)], random.Random(0))
+    asked = {
+        "found": [evaluate.Case("Who?", ("Anna Weller",), shown, 1)] * 2,
+        "foreign": [evaluate.Case("Who?", (), shown, 1)],
+    }
+    said = {
+        "found": [evaluate.Said(" Anna Weller [1]", 0.1), evaluate.Said(" Anna Weller [1]", 0.45)],
+        "foreign": [evaluate.Said(" Anna Weller [1]", 0.6)],
+    }
+    table = {row["refuse_above"]: row for row in evaluate.by_threshold(said, asked)}
+    assert table[0.4] == {
+        "refuse_above": 0.4, "found: refused": 50.0, "found: F1": 50.0, "foreign: refused": 100.0,
+    }  # fmt: skip
+    assert table[0.5]["found: F1"] == 100.0
+    assert table[0.7]["foreign: refused"] == 0.0
+    assert "| 0.4 | 50 | 50 | 100 |" in thresholds({"thresholds": list(table.values())})
+    assert thresholds({}) == ""
