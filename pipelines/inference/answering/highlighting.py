@@ -24,8 +24,6 @@ _ENDING = 3  # characters by which two forms of a word may differ ("open", "open
 _STEM = 4
 _SENTENCE_WORDS = 4
 _BRIDGED = 3  # words between two that carry an answer, and are marked with them
-_WRAPPED_LINE = 45  # characters; shorter lines end where they mean to
-_FIELD = re.compile(r"[^:\n]{1,60}: ")
 _SPACELESS = re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff]")
 
 
@@ -236,7 +234,7 @@ def _content(found: Sequence[Word]) -> set[str]:
 
 def _sentences(passage: Passage) -> list[_Sentence]:
     text = passage.text
-    spans = _unwrapped(text, sentence_spans(text))
+    spans = sentence_spans(text)
     if not spans and text.strip():  # a heading, or a line without words
         start = len(text) - len(text.lstrip())
         spans = [(start, len(text.rstrip()))]
@@ -251,28 +249,6 @@ def _sentences(passage: Passage) -> list[_Sentence]:
         )
         for start, end in spans
     ]
-
-
-def _unwrapped(text: str, lines: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Sentences whole, where a document breaks its lines within them."""
-    whole: list[tuple[int, int]] = []
-    for start, end in lines:
-        if whole and _goes_on(text, whole[-1], start):
-            whole[-1] = (whole[-1][0], end)
-        else:
-            whole.append((start, end))
-    return whole
-
-
-def _goes_on(text: str, before: tuple[int, int], start: int) -> bool:
-    line = text[text.rfind("\n", 0, before[1]) + 1 : before[1]]
-    return (
-        text[before[1] : start].strip(" ") == "\n"  # no list mark and no empty line between
-        and len(line) >= _WRAPPED_LINE
-        and text[start].islower()
-        and not line.endswith((".", "!", "?", ":", "|"))
-        and not (_FIELD.match(line) and _FIELD.match(text, start))  # of a record
-    )
 
 
 def _evidence(passage: Passage, sentence: _Sentence, stretches: Sequence[Span]) -> Evidence:

@@ -108,10 +108,47 @@ def test_passages_without_a_sentence_come_back_as_they_are() -> None:
 @given(st.text(alphabet="ab. !?\n#-*1)\t"))
 def test_spans_are_where_the_sentences_stand(text: str) -> None:
     spans = sentence_spans(text)
-    assert [text[a:b] for a, b in spans] == split_sentences(text)
+    assert [" ".join(text[a:b].split("\n")) for a, b in spans] == split_sentences(text)
     assert all(a < b for a, b in spans)
     assert all(first[1] <= second[0] for first, second in pairwise(spans))
     assert all(text[a:b] == text[a:b].strip() for a, b in spans)
+
+
+WRAPPED = """\
+Please don't, if you can help it. The yard has no public parking besides the bays for
+disabled people. The Weir Lane car park is 300 metres away and costs 1.20 an hour, or
+nothing after 18:00. Vans may stop in the loading bay.
+
+If you find a fire
+\u2022 Shout "fire" and break the nearest glass, which rings the bell of the whole house and
+of the neighbours'.
+\u2022 Leave by the nearest exit.
+
+name: The long name of a record that is written in lines of about one and the same width
+place: The yard behind the house, where the bins are, beside the bays for the bicycles
+"""
+
+
+def test_a_sentence_goes_on_where_its_paragraph_is_broken_into_lines() -> None:
+    assert split_sentences(WRAPPED) == [
+        "Please don't, if you can help it.",
+        "The yard has no public parking besides the bays for disabled people.",
+        "The Weir Lane car park is 300 metres away and costs 1.20 an hour, or nothing after 18:00.",
+        "Vans may stop in the loading bay.",
+        "If you find a fire",
+        'Shout "fire" and break the nearest glass, which rings the bell of the whole house and '
+        "of the neighbours'.",
+        "Leave by the nearest exit.",
+        "name: The long name of a record that is written in lines of about one and the same width",
+        "place: The yard behind the house, where the bins are, beside the bays for the bicycles",
+    ]
+
+
+def test_lines_that_were_broken_on_purpose_stay_apart() -> None:
+    text = "Monday nine to five in the small hall upstairs\nTuesday closed\nFriday ten to four"
+    assert split_sentences(text) == text.split("\n")
+    table = "| kiln | a long description of what it is used for here | 40 |\n| wheel | clay | 5 |"
+    assert len(split_sentences(table)) == 2
 
 
 class Counting(HashingEmbedder):

@@ -140,7 +140,7 @@ def test_the_better_response_becomes_likelier_in_bfloat16_too(
     base: LoadedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # A CPU without the instructions emulates them: slow, and the same numbers.
-    monkeypatch.setattr(methods, "_has_bfloat16", lambda device: True)
+    monkeypatch.setattr(methods, "has_bfloat16", lambda device: True)
     pairs = objective(max_steps=10, dropout=0.0)
     config = FAST.model_copy(update={"max_steps": 10, "dropout": 0.0, "precision": "bfloat16"})
     with trainable(base, config) as model:

@@ -189,7 +189,7 @@ def test_products_in_bfloat16_train_to_nearly_the_same(
         store, run(store, base, data, config.model_copy(update={"precision": "float32"}))
     )
     # A CPU without the instructions emulates them: slow, and the same numbers.
-    monkeypatch.setattr(methods, "_has_bfloat16", lambda device: True)
+    monkeypatch.setattr(methods, "has_bfloat16", lambda device: True)
     version = run(store, base, data, config.model_copy(update={"precision": "auto"}))
     rounded = losses(store, version)
 
@@ -201,7 +201,7 @@ def test_products_in_bfloat16_train_to_nearly_the_same(
 def test_bfloat16_is_refused_where_it_would_be_emulated(
     store: Store, base: LoadedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(methods, "_has_bfloat16", lambda device: False)
+    monkeypatch.setattr(methods, "has_bfloat16", lambda device: False)
 
     with pytest.raises(TrainingError, match="not something that this 'cpu' computes in") as caught:
         run(store, base, dataset(store), FAST.model_copy(update={"precision": "bfloat16"}))
