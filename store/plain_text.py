@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Iterator
+from itertools import pairwise
 
 # Code points that are invisible and carry no meaning in running text. The zero-width joiner and
 # non-joiner (U+200C, U+200D) stay: Persian, the Indic scripts and emoji need them.
@@ -53,3 +55,56 @@ def clean_line(text: str, *, max_characters: int = 300) -> str:
         return line
     cut = line[:max_characters]
     return (cut.rsplit(" ", 1)[0] if " " in cut[max_characters // 2 :] else cut[:-1]) + "…"
+
+
+LINE_MARKS = re.compile(r"^(?:[-*+>|\u2022\u2023\u25aa\u25e6\u2013]|\d+[.)])\s+")
+"""What stands before an item of a list, or a quoted line."""
+
+_BLANK = re.compile(r"\n[^\S\n]*\n")
+_FIELD = re.compile(r"[^\W\d][\w .()/-]{0,40}:\s")  # "name: value", a line of a record
+_UNDERLINE = re.compile(r"[=~^_-]{3,}\s*")
+_NEARLY = 0.8  # of the width of a paragraph's lines
+_SHORTEST_WRAP = 40  # characters; no paragraph is broken into shorter lines
+
+
+def unwrapped(text: str) -> str:
+    """The text with a space in place of each soft break; every character keeps its place."""
+    soft = set(soft_breaks(text))
+    return "".join(" " if at in soft else sign for at, sign in enumerate(text)) if soft else text
+
+
+def soft_breaks(text: str) -> Iterator[int]:
+    """Where the line breaks stand over which a sentence goes on.
+
+    A paragraph may be broken into lines of one width: then a break is soft whose next word would
+    not have fitted into the line.
+    """
+    at = 0
+    for paragraph in _BLANK.split(text):
+        start = text.index(paragraph, at)
+        at = start + len(paragraph)
+        lines = paragraph.split("\n")
+        width = max(map(len, lines))
+        if width < _SHORTEST_WRAP:
+            continue
+        # One long line proves no width; where the next begins small, it goes on all the same.
+        proven = sum(len(line) > _NEARLY * width for line in lines) > 1
+        for line, after in pairwise(lines):
+            start += len(line) + 1
+            if _goes_on(line, after, width) and (proven or after.lstrip()[:1].islower()):
+                yield start - 1
+
+
+def _goes_on(line: str, after: str, width: int) -> bool:
+    first = after.split(maxsplit=1)[:1]
+    return (
+        bool(first)
+        and len(line) + 1 + len(first[0]) > width
+        and "|" not in line + after
+        and not line.lstrip().startswith("#")
+        and not _UNDERLINE.fullmatch(after.strip())
+        and not LINE_MARKS.match(after.lstrip())
+        and not after.lstrip().startswith(("#", "```"))
+        and not line.rstrip().endswith((":", "  ", "\\"))
+        and not _FIELD.match(after)
+    )

@@ -12,12 +12,13 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Sequence
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 from weakref import WeakKeyDictionary
 
 from pydantic import Field
 
 from fti.store.errors import EmptyQuestion, QuestionTooLong
+from fti.store.plain_text import unwrapped
 from fti.store.types import (
     EmbedderIdentity,
     Message,
@@ -77,6 +78,7 @@ class PromptForm(Value):
     them knowing what is asked. ``system`` may be empty for models trained on this one task.
     ``response_lead`` is what a response begins with: after a space a byte-pair tokenizer spells a
     word with the very tokens that it has in the passage, so that a small model can copy it.
+    ``unwrap`` shows a passage's paragraphs without the line breaks within their sentences.
     """
 
     system: str = (
@@ -86,12 +88,13 @@ class PromptForm(Value):
     )
     question_position: Literal["last", "both"] = "last"
     response_lead: Literal["", " "] = ""
+    unwrap: bool = False
     abstention: str = Field(default=DEFAULT_ABSTENTION, min_length=1)
 
     @property
     def digest(self) -> str:
-        """sha256 over all fields."""
-        return sha256_hex(self.model_dump_json())
+        """sha256 over all fields; what was made before some of them were there keeps its own."""
+        return sha256_hex(self.model_dump_json(exclude=None if self.unwrap else {"unwrap"}))
 
     def messages(
         self,
@@ -115,7 +118,8 @@ class PromptForm(Value):
         asked = f"Question: {question}"
         parts = [asked] if self.question_position == "both" and passages else []
         for number, passage in enumerate(passages, start=1):
-            parts.append(f"[{number}] {passage.heading}\n{passage.text.strip()}")
+            text = unwrapped(passage.text) if self.unwrap else passage.text
+            parts.append(f"[{number}] {passage.heading}\n{text.strip()}")
         parts.append(asked)
         turns = [m for m in history if m.role != "system"]
         system = [Message(role="system", content=self.system)] if self.system else []
@@ -161,6 +165,7 @@ BUILTIN_FORM = PromptForm(
     system="Answer from the passages and cite them like [1].",
     question_position="last",
     response_lead=" ",
+    unwrap=True,
     abstention="None of the passages answers this question.",
 )
 """The wording that the built-in model was trained on.
@@ -208,9 +213,11 @@ class Contract(Value):
     @property
     def digest(self) -> str:
         """sha256 over all fields; what was made before some of them were there keeps its own."""
-        absent = {"retrieval"} if self.retrieval is None else set()
+        absent: dict[str, Any] = {"retrieval": True} if self.retrieval is None else {}
         if self.evidence_choice == "similarity":  # as sentences were chosen before one could say
-            absent.add("evidence_choice")
+            absent["evidence_choice"] = True
+        if not self.form.unwrap:
+            absent["form"] = {"unwrap"}
         return sha256_hex(self.model_dump_json(exclude=absent))
 
     def fit(

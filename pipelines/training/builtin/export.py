@@ -179,7 +179,8 @@ The adapter is an ordinary one: PEFT loads this folder on that base too. `tokeni
 ## Prompt
 
 `PromptForm(system="Answer from the passages and cite them like [1].", question_position="last",
-response_lead=" ", abstention="None of the passages answers this question.")` composes it. The user
+response_lead=" ", unwrap=True, abstention="None of the passages answers this question.")` composes
+it. The user
 message is:
 
 ```

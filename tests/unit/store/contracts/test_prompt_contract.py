@@ -422,3 +422,15 @@ def test_the_longest_question_that_fits_is_let_in_and_one_word_more_is_not(posit
     contract.require_room("why " * words + "?", counter=counter)
     with pytest.raises(QuestionTooLong, match="121"):
         contract.require_room("why " * (words + 1) + "?", counter=counter)
+
+
+def test_a_form_may_show_sentences_without_the_line_breaks_within_them() -> None:
+    text = (
+        "The yard has no public parking besides the bays for\ndisabled people, which lie near the "
+        "ramp at\nthe back.\n- a list\n- stays"
+    )
+    (message,) = PromptForm(system="", unwrap=True).messages("Where?", [a_passage(text=text)])
+    assert "besides the bays for disabled people" in message.content
+    assert "- a list\n- stays" in message.content
+    (kept,) = PromptForm(system="").messages("Where?", [a_passage(text=text)])
+    assert "bays for\ndisabled" in kept.content, "versions that were trained so see line breaks"
