@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +19,7 @@ from fti.pipelines.engines.embedders.hashing_embedder import HashingEmbedder
 from fti.pipelines.feature.feature_config import FeatureConfig
 from fti.pipelines.feature.ingesting.ingest import ingest
 from fti.store.features.filters import Condition
+from fti.store.progress import ProgressEvent
 from fti.store.store import Store
 from tests.support.service import Client, assistant_over
 from tests.unit.app.service.test_documents_api import settled, upload
@@ -167,6 +169,23 @@ def test_no_answer_of_the_api_shows_a_path_of_the_server(
         client.get("/v1/models").json(),
         client.post("/v1/search", json={"query": "x", "where": {"colour": "x"}}).json(),
         client.get("/readyz").json(),
+    ]
+    started, handle = store.jobs.start("dataset", {"kind": "dataset", "name": "handbook"})
+    with store.jobs.noting(started) as note:
+        note(ProgressEvent("read", 1, 2, detail=str(folder / "hours.md")))
+    why = f"{folder / 'hours.md'} cannot be read."
+    store.jobs.text_file(started.id).write_text(f'File "{Path.cwd()}/x.py"\n{why}\n', "utf-8")
+    log = client.get(f"/v1/jobs/{started.id}/log").text
+    assert "handbook/hours.md cannot be read." in log
+    running = client.get(f"/v1/jobs/{started.id}").json()
+    assert running["progress"]["detail"] == "handbook/hours.md"
+    store.jobs.finish(started, "failed", error=why, summary=why, outputs={"report": str(folder)})
+    os.close(handle)
+    said += [
+        log,
+        running,
+        client.get(f"/v1/jobs/{started.id}").json(),
+        client.get("/v1/jobs").json(),
     ]
     job = settled(client, upload(client, "bad.pdf", b"%PDF-1.7 nothing").json())
     assert job["state"] == "failed"
