@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 def _plain_name(name: str) -> str:
     try:
-        return check_name(name, "name")
+        return check_name(name, "new version")
     except InvalidName as error:
         raise ValueError(str(error)) from error
 

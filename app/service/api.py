@@ -6,6 +6,7 @@ import asyncio
 import difflib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
+from typing import Any
 
 import structlog
 from fastapi import FastAPI, Request, Response
@@ -183,21 +184,33 @@ async def _invalid(request: Request, error: Exception) -> Response:
             named = f"as {sent[:60]!r}" if sent else "without a Content-Type"
             what = f"The body was sent {named}; send it as Content-Type: application/json."
         return _error(400, what, "invalid_request")
-    where = _openai_path(first["loc"])
+    where = _openai_path(first["loc"], error.body)
     what = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "extra_forbidden":
+        what = "is not known here; leave it out"
     return _error(400, f"{where or 'body'}: {what}", "invalid_request", param=where or None)
 
 
 _NO_OBJECT = ("missing", "model_attributes_type", "model_type", "dict_type")
 
 
-def _openai_path(location: Sequence[str | int]) -> str:
-    """Where in a request something is, as OpenAI's errors say it: ``messages[0].content``."""
+def _openai_path(location: Sequence[str | int], body: Any) -> str:
+    """Where in a request something is, as OpenAI's errors say it: ``messages[0].content``.
+
+    Pydantic's location also names the types that it tried, which the client never wrote.
+    """
     path = ""
-    for part in location[1:] if location[:1] in (("body",), ("query",), ("path",)) else location:
+    place = body if location[:1] == ("body",) else None
+    parts = location[1:] if location[:1] in (("body",), ("query",), ("path",)) else location
+    for number, part in enumerate(parts, start=1):
         if isinstance(part, int):
             path += f"[{part}]"
-        elif part.isidentifier():  # others name a type that pydantic tried
+            place = place[part] if isinstance(place, list) and part < len(place) else None
+        elif isinstance(place, Mapping):
+            if part in place or number == len(parts):
+                path += f".{part}" if path else part
+                place = place.get(part)
+        elif place is None and part.isidentifier():
             path += f".{part}" if path else part
     return path
 
