@@ -17,12 +17,14 @@ from fastapi import Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 from starlette.requests import ClientDisconnect
 
+from fti.app.service import within
 from fti.app.service.access import Caller
 from fti.app.service.http_errors import DEFECT, body_of
 from fti.app.service.public_names import PublicNames
 from fti.app.service.worker import Worker, unless_gone
 from fti.pipelines.inference.answering.answer import AnswerEvent
 from fti.store.errors import EmptyQuestion, FtiError
+from fti.store.features.filters import Condition
 from fti.store.types import Answer, Message, Sampling
 
 log = structlog.get_logger("fti.api")
@@ -106,14 +108,9 @@ async def respond(
     """
     if not question.text.strip():
         raise EmptyQuestion("The last message is no question of a user.", hint=question.hint)
-    collections, where = caller.within(question.collection, question.where)
-    if question.collection:
-        features = worker.answerers.first.retriever.features
-        features.require_collection(question.collection, among=caller.collections)
-    caller.require_any_version(question.at)
-    if where:
-        given = where
-        where = await worker.aside(lambda: names.meant(given))
+    collections, where = await kept_within(
+        worker, caller, names, collection=question.collection, where=question.where, at=question.at
+    )
     events = worker.events(
         question.text,
         question.history,
@@ -140,6 +137,24 @@ async def respond(
         _streamed(first, events, form, names),
         media_type="text/event-stream",
         headers={"X-Accel-Buffering": "no"},  # proxies shall pass each piece on
+    )
+
+
+async def kept_within(
+    worker: Worker,
+    caller: Caller,
+    names: PublicNames,
+    *,
+    collection: str,
+    where: Mapping[str, str] | Sequence[str],
+    at: str,
+) -> tuple[Sequence[str], Sequence[Condition]]:
+    """What ``within.bounds`` says of a question, without waiting where nothing is asked for."""
+    if not (collection or where or at):
+        return caller.collections, ()
+    features = worker.answerers.first.retriever.features
+    return await worker.aside(
+        lambda: within.bounds(features, caller, names, collection=collection, where=where, at=at)
     )
 
 

@@ -12,6 +12,7 @@ from fti.app.service.schemas import (
     Lenient,
     ResponseFormat,
     SamplingFields,
+    WithinFields,
     content_text,
     refuse_tools,
     require_text_parts,
@@ -68,7 +69,7 @@ class ResponseText(Lenient):
     format: ResponseFormat | None = None
 
 
-class ResponseRequest(SamplingFields):
+class ResponseRequest(SamplingFields, WithinFields):
     """Body of ``POST /v1/responses``.
 
     ``instructions`` and ``system`` turns are accepted; only the plain model is told them: the

@@ -164,7 +164,33 @@ def _as_conditions(where: Any) -> Any:
     return where
 
 
-class ChatRequest(SamplingFields):
+class WithinFields(Lenient):
+    """Which passages a request is kept within."""
+
+    collection: str = Field(default="", max_length=64, description="Only passages of it.")
+    where: dict[str, str] | list[str] = Field(
+        default_factory=dict,
+        description="Only passages for which all hold: pairs that are equal, or conditions as "
+        "`fti search --where` takes them.",
+    )
+    at: str = Field(
+        default="",
+        max_length=64,
+        description="Of an earlier version of the features: a number or a tag.",
+    )
+
+    @field_validator("collection", "at", mode="before")
+    @classmethod
+    def _left_out(cls, given: Any) -> Any:
+        return "" if given is None else given
+
+    @field_validator("where", mode="before")
+    @classmethod
+    def _conditions(cls, where: Any) -> Any:
+        return _as_conditions(where)
+
+
+class ChatRequest(SamplingFields, WithinFields):
     """Body of ``POST /v1/chat/completions``.
 
     ``system`` turns are accepted, and only the plain model is told them: the wording around a
@@ -190,18 +216,6 @@ class ChatRequest(SamplingFields):
     stop: StopStrings | None = Field(
         default=None, description="The answer ends before the first of these."
     )
-    collection: str = Field(
-        default="", max_length=64, description="Answer only from passages of it."
-    )
-    where: dict[str, str] | list[str] = Field(
-        default_factory=dict,
-        description="Answer only from passages for which all hold; as in /v1/search.",
-    )
-    at: str = Field(
-        default="",
-        max_length=64,
-        description="Answer from an earlier version of the features: a number or a tag.",
-    )
     stream: bool | None = False
     stream_options: StreamOptions | None = None
     response_format: ResponseFormat | None = None
@@ -216,14 +230,14 @@ class ChatRequest(SamplingFields):
     frequency_penalty: float | None = None
     modalities: list[Literal["text"]] | None = None
 
-    _conditions = field_validator("where", mode="before")(_as_conditions)
-
     @field_validator("messages", mode="before")
     @classmethod
     def _latest(cls, messages: Any) -> Any:
         if not isinstance(messages, list):
             return messages
         used = [m for m in messages if not (isinstance(m, dict) and m.get("role") in _UNUSED_ROLES)]
+        if not used:
+            raise ValueError("holds no turn of a user")
         return used[-MOST_MESSAGES:]
 
     @field_validator("max_tokens", "max_completion_tokens", mode="before")
@@ -328,20 +342,12 @@ class ReviewRequest(Lenient):
     reason: str = Field(default="", max_length=4000)
 
 
-class SearchRequest(Lenient):
+class SearchRequest(WithinFields):
     """Body of ``POST /v1/search``."""
 
     query: str = Field(min_length=1, max_length=8000)
     k: int | None = Field(default=None, ge=1, le=100, description="As configured without.")
     mode: SearchMode | None = Field(default=None, description="As configured without.")
-    collection: str = Field(default="", max_length=64, description="Only passages of it.")
-    where: dict[str, str] | list[str] = Field(
-        default_factory=dict,
-        description="Only passages for which all hold: pairs that are equal, or conditions as "
-        "`fti search --where` takes them.",
-    )
-
-    _conditions = field_validator("where", mode="before")(_as_conditions)
 
 
 class EmbeddingsRequest(Lenient):

@@ -13,11 +13,14 @@ from fti.app.service.access import Caller
 from fti.app.service.public_names import PublicNames
 from fti.pipelines.inference.answering.retrieve import Retriever
 from fti.pipelines.inference.tracing.cited_source import SourceView, trace_source
-from fti.store.errors import DocumentNotFound, NotFoundError, OutsideCollections
-from fti.store.features import filters
-from fti.store.lance.shapes import COLLECTION
+from fti.store.errors import DocumentNotFound, NotFoundError
+from fti.store.features.feature_store import FeatureStore
+from fti.store.features.filters import Condition
 from fti.store.store import Store
 from fti.store.types import Passage, SearchMode, SourceRecord
+
+#: Conditions as a request has them: pairs that are equal, or as ``fti search --where`` takes them.
+Asked = Mapping[str, str] | Sequence[str]
 
 
 def search(
@@ -28,8 +31,9 @@ def search(
     *,
     k: int | None = None,
     mode: SearchMode | None = None,
-    where: Mapping[str, str] | Sequence[str] = (),
+    where: Asked = (),
     collection: str = "",
+    at: str = "",
 ) -> Sequence[Passage]:
     """The passages that a caller's query finds, best first. Slow: called in a thread.
 
@@ -43,23 +47,58 @@ def search(
         where: only passages for which all hold: pairs that are equal, or conditions as
             ``fti search --where`` takes them.
         collection: only passages of it; empty: of all that the caller may see.
+        at: an earlier version of the features to search, or a tag; empty: the one of now.
 
     Raises:
         InvalidFilter: a condition cannot be read, or names what passages lack.
-        OutsideCollections: the collection is not one of the caller's.
+        OutsideCollections: the collection is not one of the caller's, or only versions of now are.
         CollectionNotFound: no document is in it.
+        VersionNotFound: there is no such version or tag.
     """
-    given = where if isinstance(where, Mapping) else filters.parse(where)
-    conditions = names.meant(filters.conditions(given))
-    among = caller.collections
-    if among and collection and collection not in among:
-        raise OutsideCollections(
-            f"This key is for {', '.join(among)} alone, not for {collection!r}."
-        )
+    collections, conditions, features = _kept(
+        retriever.features, caller, names, collection=collection, where=where, at=at
+    )
+    if at:
+        retriever = retriever.over(features)
+    return retriever.search(query, k, mode, conditions, collections=collections)
+
+
+def bounds(
+    features: FeatureStore,
+    caller: Caller,
+    names: PublicNames,
+    *,
+    collection: str = "",
+    where: Asked = (),
+    at: str = "",
+) -> tuple[Sequence[str], Sequence[Condition]]:
+    """The collections (none: the whole store) and conditions that a request is kept within.
+
+    Slow where something is asked for: called in a thread. Arguments and errors are those of
+    ``search``.
+    """
+    collections, conditions, _ = _kept(
+        features, caller, names, collection=collection, where=where, at=at
+    )
+    return collections, conditions
+
+
+def _kept(
+    features: FeatureStore,
+    caller: Caller,
+    names: PublicNames,
+    *,
+    collection: str,
+    where: Asked,
+    at: str,
+) -> tuple[Sequence[str], Sequence[Condition], FeatureStore]:
+    collections, given = caller.within(collection, where)
+    caller.require_any_version(at)
+    if at:
+        features = features.checkout(at)
     if collection:
-        retriever.features.require_collection(collection, among=among)
-        conditions = (*conditions, filters.Condition(COLLECTION, "=", (collection,)))
-    return retriever.search(query, k, mode, conditions, collections=among)
+        features.require_collection(collection, among=caller.collections)
+    return collections, names.meant(given), features
 
 
 def open_source(

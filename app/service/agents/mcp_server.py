@@ -156,10 +156,11 @@ def _faults(name: str, tool: Tool, error: ValidationError) -> str:
         where = ".".join(map(str, fault["loc"]))
         known = fault["type"] != "extra_forbidden"
         faults.append(f"{where}: {fault['msg']}" if known else f"{where[:40]!r} is no argument")
-    return f"{name} cannot be called so: {'; '.join(faults)}. It takes: " + ", ".join(
-        field if info.is_required() else f"{field} (optional)"
-        for field, info in tool.takes.model_fields.items()
-    )
+    fields = tool.takes.model_fields.items()
+    needed = [field for field, info in fields if info.is_required()]
+    optional = [f"{field} (optional)" for field, info in fields if not info.is_required()]
+    takes = ", ".join([*needed, *optional])
+    return f"{name} cannot be called so: {'; '.join(faults)}. It takes: {takes}"
 
 
 def _described(name: str, tool: Tool) -> types.Tool:

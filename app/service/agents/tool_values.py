@@ -32,7 +32,25 @@ class Result(BaseModel):
     model_config = ConfigDict(frozen=True)
 
 
-class SearchArguments(Arguments):
+class WithinArguments(Arguments):
+    """Which passages a tool is kept within."""
+
+    collection: str = Field(
+        default="", max_length=64, description="Only passages of this collection."
+    )
+    where: list[str] = Field(
+        default_factory=list,
+        max_length=_MOST_CONDITIONS,
+        description="Only passages for which all hold: K=V, K!=V, K<V, K in A, B, K in 3..7.",
+    )
+    at: str = Field(
+        default="",
+        max_length=64,
+        description="Of an earlier version of the documents: a number or a tag.",
+    )
+
+
+class SearchArguments(WithinArguments):
     """Of ``search``."""
 
     query: str = Field(
@@ -45,17 +63,9 @@ class SearchArguments(Arguments):
         default=None,
         description="vector: by meaning, text: by words, hybrid: both; as configured without.",
     )
-    collection: str = Field(
-        default="", max_length=64, description="Only passages of this collection."
-    )
-    where: list[str] = Field(
-        default_factory=list,
-        max_length=_MOST_CONDITIONS,
-        description="Only passages for which all hold: K=V, K!=V, K<V, K in A, B, K in 3..7.",
-    )
 
 
-class AskArguments(Arguments):
+class AskArguments(WithinArguments):
     """Of ``ask``."""
 
     question: str = Field(

@@ -29,6 +29,7 @@ from fti.app.service.agents.tool_values import (
     listed,
     ranked,
 )
+from fti.app.service.asking import kept_within
 from fti.app.service.documents import Documents, Job
 from fti.app.service.public_names import PublicNames
 from fti.app.service.service_config import ServiceConfig
@@ -94,6 +95,7 @@ async def _search(asked: SearchArguments, call: Call) -> SearchResult:
             mode=asked.mode,
             where=asked.where,
             collection=asked.collection,
+            at=asked.at,
         )
     )
     return SearchResult(
@@ -104,12 +106,22 @@ async def _search(asked: SearchArguments, call: Call) -> SearchResult:
 async def _ask(asked: AskArguments, call: Call) -> AskResult:
     if not asked.question.strip():
         raise EmptyQuestion("There is no question in the question.", hint="Ask one in words.")
+    collections, where = await kept_within(
+        call.parts.worker,
+        call.caller,
+        call.parts.names,
+        collection=asked.collection,
+        where=asked.where,
+        at=asked.at,
+    )
     answer, pieces, told = None, 0, 0.0
     await call.tell(0, None, "waiting for the model")
     events = call.parts.worker.events(
         asked.question,
         model=asked.model or None,
-        collections=call.caller.collections,
+        collections=collections,
+        where=where,
+        at=asked.at,
         key=call.caller.key,
     )
     async with aclosing(events) as stream:

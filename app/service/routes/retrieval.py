@@ -34,6 +34,7 @@ async def search(
             mode=asked.mode,
             where=asked.where,
             collection=asked.collection,
+            at=asked.at,
         )
     )
     base_url = str(request.base_url)

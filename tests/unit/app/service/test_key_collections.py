@@ -269,6 +269,40 @@ def test_a_chat_may_be_about_an_earlier_version_but_not_by_a_key_of_collections(
     assert (refused.status_code, refused.json()["error"]["code"]) == (403, "outside_collections")
 
 
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/responses", "/v1/search"])
+def test_every_way_of_asking_is_kept_within_what_it_names(
+    client: Client, store: Store, path: str
+) -> None:
+    asked = "What of the workshop on Saturdays?"
+    body = {"query": asked, "input": asked, "messages": [{"role": "user", "content": asked}]}
+    whole, public = Caller(client, store), Caller(client, store, "public")
+    first = min(v.version for v in store.features.history.versions())
+
+    def shown(caller: Caller, **fields: Any) -> set[str]:
+        got = caller("POST", path, json={**body, **fields}).json()
+        found = got["passages"] if path == "/v1/search" else got["sources"]
+        return {name for s in found for name, t in TEXTS.items() if t in s["text"]}
+
+    def refused(caller: Caller, **fields: Any) -> tuple[int, str]:
+        got = caller("POST", path, json={**body, **fields})
+        return got.status_code, got.json()["error"]["code"]
+
+    assert shown(whole) == set(TEXTS)
+    assert shown(whole, collection="staff") == {"staff"}
+    assert shown(whole, where=["collection in public, staff"]) == {"public", "staff"}
+    assert shown(whole, where={"document": "staff.md"}) == {"staff"}
+    assert shown(whole, at=str(first)) == {"public"}
+    assert shown(whole, collection=None, where=None, at=None) == set(TEXTS)
+    assert shown(public, where={"collection": "staff"}) == set()
+    assert refused(public, collection="staff") == (403, "outside_collections")
+    assert refused(public, at=str(first)) == (403, "outside_collections")
+    assert refused(whole, collection="barns") == (404, "collection_not_found")
+    assert refused(whole, collection="staff", at=str(first)) == (404, "collection_not_found")
+    assert refused(whole, at="no-tag") == (404, "version_not_found")
+    assert refused(whole, where=["nonsense"]) == (400, "invalid_filter")
+    assert refused(whole, where=3) == (400, "invalid_request")
+
+
 def test_another_keys_answers_are_not_shown_to_who_reviews_or_traces(
     client: Client, store: Store
 ) -> None:

@@ -91,7 +91,7 @@ def test_an_agent_asks_and_opens_the_source_of_the_answer(store: Store, mode: st
         (mark,) = answer["citations"]
         assert answer["answer"][mark["start"] : mark["end"]] == "[1]"
         (source,) = [s for s in answer["sources"] if s["cited"]]
-        assert source["document"] == "/handbook/hours.md"
+        assert source["document"] == "handbook/hours.md"
         assert source["quotes"] == ["The workshop opens at nine on Saturdays"]
         assert (source["start"], source["end"]) == (0, len(source["text"]))
         opened = given(
@@ -132,17 +132,17 @@ def test_a_search_gives_passages_with_their_places(store: Store) -> None:
     async def work(client: Client) -> None:
         found = given(await client.call_tool("search", {"query": "kiln stoneware", "k": 2}))
         best = found["passages"][0]
-        assert (best["rank"], best["document"]) == (1, "/handbook/kiln.md")
+        assert (best["rank"], best["document"]) == (1, "handbook/kiln.md")
         assert len(found["passages"]) == 2
         only = given(
             await client.call_tool(
                 "search", {"query": "kiln", "where": ["document=/handbook/fees.md"]}
             )
         )
-        assert {p["document"] for p in only["passages"]} == {"/handbook/fees.md"}
+        assert {p["document"] for p in only["passages"]} == {"handbook/fees.md"}
         listed = given(await client.call_tool("list_documents", {"containing": "KILN"}))
         assert [(d["document"], d["state"]) for d in listed["documents"]] == [
-            ("/handbook/kiln.md", "indexed")
+            ("handbook/kiln.md", "indexed")
         ]
         paged = given(await client.call_tool("list_documents", {"limit": 1, "offset": 1}))
         assert (paged["total"], len(paged["documents"])) == (3, 1)
@@ -219,7 +219,7 @@ def test_what_cannot_be_done_is_said_in_words(store: Store) -> None:
             return words(await client.call_tool(name, dict(arguments)))
 
         assert "query: Field required; 'q' is no argument" in await fault("search", {"q": "kiln"})
-        assert "It takes: query, k (optional)" in await fault("search", {})
+        assert "It takes: query, collection (optional)" in await fault("search", {})
         assert "k: Input should be" in await fault("search", {"query": "kiln", "k": 0})
         assert "There are: search, ask" in await fault("sing", {})
         assert "no question" in await fault("ask", {"question": "  "})
@@ -318,6 +318,46 @@ def test_a_key_of_a_collection_stays_in_it(collections: Store) -> None:
     over(create_app(assistant_over(store)), as_staff, key=staff_key)
     over(create_app(assistant_over(store)), as_public, key=key)
     assert store.answers.list(limit=1)[0].key == made.id
+
+
+def test_questions_and_searches_are_kept_within_what_they_name(collections: Store) -> None:
+    store = collections
+    first = str(min(v.version for v in store.features.history.versions()))
+    _, key = store.keys.create("public", collections=["public"])
+
+    def seen(result: dict[str, Any]) -> set[str]:
+        found = result["passages"] if "passages" in result else result["sources"]
+        return {passage["document"] for passage in found}
+
+    calls: tuple[tuple[str, dict[str, Any]], ...] = (
+        ("ask", {"question": "What of the workshop on Saturdays?"}),
+        ("search", {"query": "workshop on Saturdays"}),
+    )
+
+    async def as_all(client: Client) -> None:
+        for name, asked in calls:
+
+            async def call(_name: str = name, _asked: Any = asked, **fields: Any) -> Any:
+                return await client.call_tool(_name, {**_asked, **fields})
+
+            assert seen(given(await call())) == {"public.md", "staff.md"}
+            assert seen(given(await call(collection="staff"))) == {"staff.md"}
+            assert seen(given(await call(where=["document=staff.md"]))) == {"staff.md"}
+            assert seen(given(await call(at=first))) == {next(iter(TEXTS)) + ".md"}
+            assert "no collection 'barns'" in words(await call(collection="barns"))
+            assert "no tag 'x'" in words(await call(at="x"))
+
+    async def as_public(client: Client) -> None:
+        for name, asked in calls:
+            got = await client.call_tool(name, {**asked, "where": ["collection=staff"]})
+            assert seen(given(got)) == set()
+            refused = await client.call_tool(name, {**asked, "at": first})
+            assert "not for earlier versions" in words(refused)
+
+    over(create_app(assistant_over(store)), as_public, key=key)
+    store.keys.revoke(store.keys.list()[0].id)
+    _, whole = store.keys.create("whole")
+    over(create_app(assistant_over(store)), as_all, key=whole)
 
 
 def test_a_read_only_key_adds_nothing(store: Store) -> None:
