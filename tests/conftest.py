@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 import tempfile
 
 # Before anything imports torch or a hub client: they read these once.
@@ -24,6 +25,7 @@ from typing import Any
 import pytest
 
 from fti.pipelines.engines.embedders.hashing_embedder import HashingEmbedder
+from tests.support.copies import remove_originals
 from tests.support.tiny_embedder import make_tiny_embedder
 from tests.support.tiny_model import make_tiny_lm
 
@@ -35,6 +37,16 @@ SERVICES = {
     "chromium": ("chromium", "the pages, in a browser"),
     "tesseract": ("tesseract-ocr", "reading scanned pages"),
 }
+
+
+def pytest_configure() -> None:
+    """Keep bytecode, in folders that git ignores, even where a container image forbids it.
+
+    Without it each worker would compile all tests, and each of the hundreds of processes that
+    they start the whole program.
+    """
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    sys.dont_write_bytecode = False
 
 
 def pytest_report_header() -> list[str]:
@@ -56,6 +68,19 @@ def offline() -> Iterator[None]:
                 patch.delenv(name)
         yield
     shutil.rmtree(HUB_CACHE, ignore_errors=True)
+    remove_originals()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_flushing() -> Iterator[None]:
+    """Files are written, and not waited for until they are on the disk.
+
+    Only a power cut tells the difference, and a flush of a small file takes as long as ten tests
+    of what is in it. What a failing flush does is tested by one that fails.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", os.fstat)  # which refuses what is no open file, as fsync does
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -25,7 +25,19 @@ from tests.support.processes import start_python
 FTI = str(Path(sys.executable).parent / "fti")
 
 #: What every command that opens a store imports, and what those with models do besides.
-LIGHT = ("lance_namespace", "pandas", "pyarrow.dataset", "fti.app.cli")
+LIGHT = (
+    "lance_namespace",
+    "langchain_text_splitters",
+    "pandas",
+    "pyarrow.dataset",
+    "fti.app.build",
+    "fti.app.cli",
+    "fti.app.operations.ingestion",
+    "fti.app.operations.measuring.evaluating",
+    "fti.app.operations.promoting.promotion",
+    "fti.app.operations.training.dataset_building",
+    "fti.app.operations.training.finetuning",
+)
 MODELS = (
     "torch",
     "sentence_transformers",
@@ -37,6 +49,7 @@ SERVER = """
 import gc, importlib, json, os, sys
 for name in sys.argv[1:]:
     importlib.import_module(name)
+os.fsync = os.fstat  # as in tests/conftest.py
 gc.collect()
 gc.freeze()  # a collection in a child would copy every page of what is shared
 for line in sys.stdin:

@@ -41,6 +41,7 @@ from fti.store.types import (
     document_id,
     sha256_hex,
 )
+from tests.support.copies import copied_store
 
 HANDBOOK = {
     "/handbook/hours.md": ("Opening hours", "The workshop opens at nine on Saturdays."),
@@ -115,11 +116,13 @@ def add_document(
 
 
 def filled_store(root: Path) -> Store:
-    """A store with the handbook in it."""
-    store = Store(root)
+    """A store with the handbook in it: a copy of one that is filled once for all tests."""
+    return copied_store("handbook", root, _fill)
+
+
+def _fill(store: Store) -> None:
     for source, (title, text) in HANDBOOK.items():
         add_document(store, source, title, text)
-    return store
 
 
 @dataclass

@@ -35,6 +35,7 @@ from fti.store.types import (
     now,
     sha256_hex,
 )
+from tests.support.copies import copied_store
 from tests.support.values import a_contract
 
 DOCUMENTS = {
@@ -156,9 +157,10 @@ class World:
     """The store, the embedder, and what is built on them."""
 
     def __init__(self, root: Path) -> None:
-        self.store = Store(root)
         self.embedder = HashingEmbedder()
-        put(self.store, self.embedder, DOCUMENTS)
+        self.store = copied_store(
+            "workshop and library", root, lambda store: put(store, self.embedder, DOCUMENTS)
+        )
 
     def put(self, documents: Mapping[str, str]) -> None:
         put(self.store, self.embedder, documents)
