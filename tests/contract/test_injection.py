@@ -87,9 +87,21 @@ def test_a_document_or_question_with_an_injection_stays_inside_the_users_turn(
     assert_cites_only_what_was_given(answer)
 
 
+@pytest.fixture(scope="module")
+def prompts(store: Store) -> dict[str, tuple[Message, ...]]:
+    """What is asked of the model for each injection: the same whatever its tokenizer."""
+    generator = Scripted()
+    assistant = assistant_over(store, generator)
+    for name, injected in INJECTIONS.items():
+        assistant.answer(f"What does the {page_word(name)} page say? {injected}")
+    return {
+        name: request.messages for name, request in zip(INJECTIONS, generator.requests, strict=True)
+    }
+
+
 @pytest.mark.parametrize("family", TOKENIZERS)
 def test_no_injection_becomes_a_control_token(
-    assistant: Assistant, generator: Scripted, family: str
+    prompts: dict[str, tuple[Message, ...]], family: str
 ) -> None:
     tokenizer = TOKENIZERS[family]()
     encoder = PromptEncoder(tokenizer)
@@ -98,9 +110,8 @@ def test_no_injection_becomes_a_control_token(
     def controls(messages: tuple[Message, ...]) -> list[int]:
         return [index for index in encoder.encode(messages) if index in special]
 
-    for name, injected in INJECTIONS.items():
-        assistant.answer(f"What does the {page_word(name)} page say? {injected}")
-        messages = generator.requests[-1].messages
+    for name, messages in prompts.items():
+        assert any(page_word(name) in message.content for message in messages), name
         harmless = tuple(m.model_copy(update={"content": "x"}) for m in messages)
         assert controls(messages) == controls(harmless), name
 

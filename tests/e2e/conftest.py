@@ -74,10 +74,16 @@ class Fti:
             text=True,
         )
 
-    def kill_when(
+    def kill_when(self, ready: Callable[[], bool], *args: str, timeout: float = 90) -> None:
+        """Run, and SIGKILL the process as soon as ``ready`` says so."""
+        self.command.kill_when(
+            args, cwd=self.home, env=self.environment(), ready=ready, timeout=timeout
+        )
+
+    def kill_started_when(
         self, process: subprocess.Popen[str], ready: Callable[[], bool], timeout: float = 90
     ) -> None:
-        """SIGKILL the process as soon as ``ready`` says so."""
+        """The same with a process that ``start`` gave."""
         deadline = time.monotonic() + timeout
         while not ready():
             assert process.poll() is None, ("ended before the kill", process.communicate())

@@ -72,8 +72,7 @@ def test_a_batch_killed_in_the_middle_goes_on_and_has_every_key_once(
 ) -> None:
     where, some_are_there, rows = KINDS[kind]
     args = ("batch", str(questions), *where, "--set", "batch.group=1")
-    process = fti.start(*args)
-    fti.kill_when(process, lambda: some_are_there(fti))
+    fti.kill_when(lambda: some_are_there(fti), *args)
 
     # A third of the rest now, and what the others would take.
     some = fti.run(*args, "--limit", "5")

@@ -116,8 +116,7 @@ def test_kill_in_the_middle_of_an_ingest_loses_and_doubles_nothing(
         # The second commit of chunks has happened: some documents are in, most are not.
         return len(list(tables.glob("chunks.lance/_versions/*"))) >= 3
 
-    process = fti.start("ingest", str(folder))
-    fti.kill_when(process, half_written)
+    fti.kill_when(half_written, "ingest", str(folder))
 
     healed = fti.run("ingest", str(folder))
     assert healed["failed"] == []

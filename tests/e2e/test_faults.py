@@ -40,7 +40,7 @@ def test_a_killed_service_leaves_no_half_written_answer_and_none_that_was_given_
         threads = [threading.Thread(target=keep_asking, args=(address,)) for _ in range(4)]
         for thread in threads:
             thread.start()
-        fti.kill_when(server, lambda: len(given) >= 12)
+        fti.kill_started_when(server, lambda: len(given) >= 12)
         for thread in threads:
             thread.join(30)
         log = Store(fti.home / "store").answers

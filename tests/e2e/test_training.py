@@ -106,8 +106,7 @@ def test_kill_in_the_middle_of_a_finetune_resumes_and_registers_once(workshop: F
     args = ("finetune", "handbook", "--name", "reader", *settings)
     checkpoints = workshop.home / "store" / "checkpoints"
 
-    process = workshop.start(*args)
-    workshop.kill_when(process, lambda: bool(list(checkpoints.glob(f"**/{MARKER}"))))
+    workshop.kill_when(lambda: bool(list(checkpoints.glob(f"**/{MARKER}"))), *args)
     assert workshop.run("models", "list")["models"] == []
 
     resumed = workshop.run(*args)

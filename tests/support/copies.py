@@ -21,9 +21,13 @@ def copied_store(name: str, root: Path, fill: Callable[[Store], object]) -> Stor
 
     Args:
         name: of the content; the same name must always come with the same ``fill``.
-        root: where the store is to be; nothing is there yet.
+        root: where the store is to be. Where one is already, it is filled as it stands.
         fill: fills the store that the copies are made of, once.
     """
+    if root.exists():
+        store = Store(root)
+        fill(store)
+        return store
     original = _originals() / name
     if not original.exists():
         unfinished = original.with_suffix(".unfinished")
