@@ -16,7 +16,7 @@ setup: .venv/.ready                ## make .venv with everything pinned in const
 demo: setup                        ## the whole loop on the documents that ship, in minutes
 	$(BIN)/fti demo
 test: check                        ## lint, types, import rules and every test
-	$(BIN)/python -m pytest -n 2 -p no:benchmark
+	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist worksteal -p no:benchmark
 check: setup                       ## lint, formatting, types and import rules
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports \
 	  && $(BIN)/python -m tests.support.house
