@@ -48,9 +48,8 @@ def monitor(
     """
     from fti.app.build import build_embedder
     from fti.app.commands.trace import show_tree
-    from fti.app.reports.monitoring_report import as_html
+    from fti.app.reports.monitoring_report import write_report
     from fti.pipelines.feature.monitoring.system_report import monitor as run
-    from fti.store.files.atomic import write_bytes
 
     session = open_session(store, config, set_, json)
     found = run(
@@ -64,9 +63,7 @@ def monitor(
     result = found.model_dump(mode="json")
     if report is not None:
         path = report if report.suffix == ".html" else report / "monitor.html"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        page = as_html(found, store=str(session.store.layout.root))
-        write_bytes(path, page.encode("utf-8"))
+        write_report(found, path, store=str(session.store.layout.root))
         result["report"] = str(path)
     session.report.result(result)
     show_tree(session.report, result)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 group = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="markdown",
-    help="Run ingest, dataset, finetune, evaluate and promote as one, as far as something changed.",
+    help="Run commands from ingest to monitor as one, as far as something changed.",
 )
 
 

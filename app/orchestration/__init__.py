@@ -1,5 +1,5 @@
 """Several commands as one: a YAML file of steps, each run as far as something changed.
 
-May import ``operations``, ``build``, ``settings``, ``pipelines`` and ``store``.
+May import ``reports``, ``operations``, ``build``, ``settings``, ``pipelines`` and ``store``.
 Read first: ``plan.py`` and ``runner.py``.
 """

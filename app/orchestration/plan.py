@@ -19,7 +19,8 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from fti.app.orchestration.steps import STEPS, Step
+from fti.app.orchestration.step import Step
+from fti.app.orchestration.steps import STEPS
 from fti.app.settings import Settings, profiles_folder
 from fti.store.errors import ConfigError, InvalidName
 from fti.store.versioned.versions import check_name
@@ -159,6 +160,15 @@ def _explain(line: Any, step: type[Step]) -> str:
     return f"{where}: {line['msg']}, got {line['input']!r}"
 
 
+#: What several steps may write: each puts its documents in, or makes all vectors anew.
+_SHARED = ("features", "documents")
+
+
+def _goes_on(later: Step, earlier: Step) -> bool:
+    """Whether a step makes more of what another made, as a calibration does of a training."""
+    return any(r.overlaps(made) for r in later.reads() for made in earlier.writes())
+
+
 def _needs(steps: Sequence[Step], where: str) -> dict[str, tuple[str, ...]]:
     """Which steps each step comes after, by what it reads.
 
@@ -166,9 +176,13 @@ def _needs(steps: Sequence[Step], where: str) -> dict[str, tuple[str, ...]]:
         ConfigError: two steps write one thing, or one reads what a later one writes.
     """
     written = [(resource, step.name) for step in steps for resource in step.writes()]
+    by_name = {step.name: step for step in steps}
     for number, (resource, writer) in enumerate(written):
         other = next((w for r, w in written[:number] if r == resource), None)
-        if other is not None and resource.kind != "features":  # several may ingest
+        if other is None or resource.kind in _SHARED:
+            continue
+        pair = by_name[writer], by_name[other]
+        if not _goes_on(*pair) and not _goes_on(*reversed(pair)):  # their order is looked at below
             raise ConfigError(
                 f"The steps {other!r} and {writer!r} of {where!r} both write {str(resource)!r}.",
                 hint="Give one of them another name to write to.",

@@ -16,11 +16,15 @@ if TYPE_CHECKING:
     from fti.app.settings import Settings
     from fti.store.progress import Progress
     from fti.store.store import Store
+    from fti.store.versioned.model_version import ModelVersion
 
 
 ResourceKind = Literal[
-    "files", "features", "dataset", "cases", "model", "evaluation", "alias", "answers"
-]
+    "files", "documents", "features", "dataset", "cases", "model", "trained", "evaluation",
+    "alias", "answers", "report",
+]  # fmt: skip
+#: Without a name, all there are.
+_MANY: tuple[ResourceKind, ...] = ("cases", "answers")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +45,7 @@ class Resource:
 
     def __str__(self) -> str:
         """As the graph shows it."""
-        return f"{self.kind} {self.name or ('(all)' if self.kind == 'cases' else '')}".strip()
+        return f"{self.kind} {self.name or ('(all)' if self.kind in _MANY else '')}".strip()
 
     def overlaps(self, other: Resource) -> bool:
         """Whether the two are the same thing, or one is a part of the other."""
@@ -54,6 +58,8 @@ class Resource:
             match self.kind:
                 case "files":
                     return _files_digest(self.name.split("\n"), context)
+                case "documents":
+                    return store.features.documents_digest() if store.features.exists() else ""
                 case "features":
                     return store.features.content_digest() if store.features.exists() else ""
                 case "dataset":
@@ -63,18 +69,47 @@ class Resource:
                 case "cases":
                     return store.cases.get(self.name).digest
                 case "model":
-                    version = store.models.get(f"{self.name}/latest")
-                    files = (f"{f.path} {f.sha256}" for f in version.files)
-                    return sha256_hex("\n".join([version.ref, *files]))
+                    return _version_digest(newest(store, self.name))
+                case "trained":
+                    return _version_digest(newest_trained(store, self.name))
                 case "evaluation":
                     return _newest_evaluation(store, self.name)
                 case "alias":
                     name, _, alias = self.name.partition("@")
                     return str(store.models.aliases(name).get(alias, ""))
+                case "answers" if not self.name:  # given to anybody: the newest
+                    return "".join(answer.id for answer in store.answers.list(1))
                 case "answers":
                     return _answers_digest(store, self.name)
+                case "report":
+                    return file_sha256(Path(self.name)) if Path(self.name).is_file() else ""
         except NotFoundError:
             return ""
+
+
+def newest(store: Store, name: str) -> ModelVersion:
+    """The newest version of a model.
+
+    Raises:
+        ModelNotFound: there is none.
+    """
+    return store.models.get(f"{name}/latest")
+
+
+def newest_trained(store: Store, name: str) -> ModelVersion:
+    """The newest version of a model that a training made, and not a calibration of it.
+
+    Raises:
+        ModelNotFound: there is none.
+    """
+    versions = sorted(store.models.list(name), key=lambda version: version.version)
+    trained = [version for version in versions if "calibration" not in version.metrics]
+    return trained[-1] if trained else newest(store, name)
+
+
+def _version_digest(version: ModelVersion) -> str:
+    files = (f"{file.path} {file.sha256}" for file in version.files)
+    return sha256_hex("\n".join([version.ref, *files]))
 
 
 def _files_digest(sources: Sequence[str], context: Context) -> str:
@@ -99,7 +134,7 @@ def _files_digest(sources: Sequence[str], context: Context) -> str:
 
 def _newest_evaluation(store: Store, name: str) -> str:
     model, _, cases = name.partition(" on ")
-    ref = store.models.get(f"{model}/latest").ref
+    ref = newest(store, model).ref
     digest = store.cases.get(cases).digest
     for run in store.runs.list("evaluate"):
         asked = run.inputs.get("model"), run.inputs.get("case_set")

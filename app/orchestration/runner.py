@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from fti.app.orchestration.plan import Pipeline
 from fti.app.orchestration.resources import Context
-from fti.app.orchestration.steps import Step
+from fti.app.orchestration.step import Step
 from fti.store.errors import FtiError, InputError
 from fti.store.logs.step_states import StepState
 from fti.store.types import Value, now
@@ -150,6 +150,8 @@ def reason_to_run(
         return "it never ran"
     if state.status in ("failed", "running"):
         return "it failed before" if state.status == "failed" else "it was interrupted"
+    if step.always:
+        return step.always
     changed = [_plain(name) for name in inputs if state.inputs.get(name) != inputs[name]]
     if changed:
         return f"changed: {', '.join(changed)}"

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fti.app.reports.markup import Markup, el, table
 from fti.app.reports.page import card, page, section
+from fti.store.files.atomic import write_bytes
 
 if TYPE_CHECKING:
     from fti.pipelines.feature.monitoring.drift import Shift
@@ -33,6 +35,18 @@ def as_html(report: MonitorReport, *, store: str) -> str:
         el("footer", "Stability index (PSI): below 0.1 nothing changed, above 0.25 a lot did. "
            "Distance: one minus the cosine of the mean vectors."),
     )  # fmt: skip
+
+
+def write_report(report: MonitorReport, path: Path, *, store: str) -> None:
+    """Write the report as one HTML file, with the folders that lead there.
+
+    Args:
+        report: what was found.
+        path: of the file, which is replaced.
+        store: whose report it is, for the title.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_bytes(path, as_html(report, store=store).encode("utf-8"))
 
 
 def _cards(report: MonitorReport) -> Markup:

@@ -190,6 +190,11 @@ class LedgerReader(OpenedFeatures):
         known = sorted(f"{r.id} {r.content_hash} {r.settings_digest}" for r in served)
         return sha256_hex("\n".join(known))
 
+    def documents_digest(self) -> str:
+        """sha256 over which documents can be found with what content, however they are indexed."""
+        served = (r for r in self.records() if r.chunks)
+        return sha256_hex("\n".join(sorted(f"{r.id} {r.content_hash}" for r in served)))
+
     def collections(self) -> dict[str, tuple[int, int]]:
         """The number of documents and of chunks of each collection, in order of name."""
         found: dict[str, tuple[int, int]] = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from fti.store.errors import ConfigError
 
 INGEST = {"ingest": {"sources": ["docs"]}}
 DATASET = {"dataset": {"dataset": "handbook"}}
+CALIBRATE = {"calibrate": {"model": "reader", "cases": "training.jsonl"}}
 FINETUNE = {"finetune": {"dataset": "handbook", "model": "reader"}}
 
 
@@ -24,13 +26,30 @@ def test_the_pipeline_that_ships_holds_the_whole_round_in_order() -> None:
     assert list(shipped()) == ["nightly"]
     nightly = load_pipeline("nightly")
     assert nightly.needs == {
+        "verify": (),
         "ingest": (),
         "freeze": (),
         "dataset": ("ingest", "freeze"),
         "finetune": ("dataset",),
-        "evaluate": ("finetune", "freeze", "ingest"),
-        "promote": ("evaluate", "finetune"),
+        "calibrate": ("finetune", "ingest"),
+        "evaluate": ("finetune", "calibrate", "freeze", "ingest"),
+        "promote": ("evaluate", "finetune", "calibrate"),
+        "batch": ("ingest",),
+        "monitor": ("ingest", "batch", "freeze"),
     }
+
+
+def test_what_the_round_that_ships_offers_in_comments_fits_into_it(tmp_path: Path) -> None:
+    text = shipped()["nightly"].read_text("utf-8")
+    offered, found = re.subn(r"(?m)^  # ((?:- |    )[a-z-]+:.*)$", r"  \1", text)
+    assert found == 14
+    (tmp_path / "all.yaml").write_text(offered, "utf-8")
+    needs = load_pipeline(str(tmp_path / "all.yaml")).needs
+    assert needs["finetune-embedder"] == ("ingest",)
+    assert needs["promote-embedder"] == ("finetune-embedder", "freeze")
+    assert needs["dataset"] == ("ingest", "promote-embedder", "freeze")
+    assert needs["pairs"] == ("dataset",)
+    assert needs["prefer"] == ("pairs", "finetune")
 
 
 def test_steps_are_found_by_what_they_read_and_write() -> None:
@@ -70,6 +89,34 @@ def test_steps_are_found_by_what_they_read_and_write() -> None:
             [DATASET, {"freeze": {"cases": "quiz", "file": "q.jsonl"}}],
             r"reads 'cases \(all\)', which the step 'freeze' after it writes",
         ),
+        (
+            [FINETUNE, {"evaluate": {"model": "reader", "cases": "quiz"}}, CALIBRATE],
+            "'evaluate' .*reads 'model reader', which the step 'calibrate' after it writes",
+        ),
+        ([CALIBRATE, FINETUNE], "'calibrate' .*reads 'trained reader'.*'finetune' after it"),
+        (
+            [FINETUNE, {"finetune": {"dataset": "other", "model": "reader", "id": "again"}}],
+            "'finetune' and 'again' .*both write 'model reader'",
+        ),
+        (
+            [{"finetune": {"dataset": "d", "model": "reader", "start": "reader"}}],
+            "'start' is 'model'",
+        ),
+        ([{"finetune-embedder": {"model": "finder"}}], "'cases' or 'dataset', one of the two"),
+        (
+            [{"finetune-embedder": {"model": "finder", "cases": "c.jsonl", "dataset": "d"}}],
+            "'cases' or 'dataset', one of the two",
+        ),
+        (
+            [
+                DATASET,
+                {"finetune-embedder": {"model": "finder", "dataset": "handbook"}},
+                {"promote-embedder": {"model": "finder", "cases": "quiz"}},
+            ],
+            "Put 'promote-embedder' before 'dataset'",
+        ),
+        ([{"monitor": {"days": 0}}], "days: .*got 0"),
+        ([{"calibrate": {**CALIBRATE["calibrate"], "limit": 1}}], "limit: .*got 1"),
         ([], "has no steps"),
     ],
 )
@@ -111,7 +158,8 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
 
 def test_every_kind_of_step_names_what_it_reads_and_writes() -> None:
     assert set(STEPS) == {
-        "ingest", "dataset", "freeze", "finetune", "evaluate", "promote", "batch",
+        "ingest", "verify", "freeze", "finetune-embedder", "promote-embedder", "dataset", "pairs",
+        "finetune", "calibrate", "evaluate", "promote", "batch", "monitor",
     }  # fmt: skip
     for step in STEPS.values():
         assert step.__doc__
