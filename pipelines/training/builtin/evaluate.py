@@ -46,9 +46,9 @@ FUSION = Fusion(method="weighted", vector_weight=0.4)
 
 GOLD, AS_SERVED = "gold paragraph", "as served"
 
-THRESHOLDS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.7, 1.0)
+THRESHOLDS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 1.0)
 
-REFUSE_ABOVE = 0.4
+REFUSE_ABOVE = 0.6
 """How likely a refusal must be to stand: what the default profile says."""
 
 
