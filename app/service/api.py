@@ -186,7 +186,9 @@ async def _invalid(request: Request, error: Exception) -> Response:
         return _error(400, what, "invalid_request")
     where = _openai_path(first["loc"], error.body)
     what = first["msg"].removeprefix("Value error, ")
-    if first["type"] == "extra_forbidden":
+    if where == "file" and isinstance(first.get("input"), str):
+        what = "is a text and no file; send it with a filename"
+    elif first["type"] == "extra_forbidden":
         what = "is not known here; leave it out"
     return _error(400, f"{where or 'body'}: {what}", "invalid_request", param=where or None)
 

@@ -84,9 +84,17 @@ async def serve_stdio(server: Server[Any]) -> None:
     """Speak MCP over standard input and output, until the input ends.
 
     What anything else writes to standard output meanwhile goes to standard error.
+
+    Raises:
+        BrokenPipeError: the agent's program ended while it was being told something.
     """
-    async with stdio_server() as (incoming, outgoing):
-        await server.run(incoming, outgoing, server.create_initialization_options())
+    try:
+        async with stdio_server() as (incoming, outgoing):
+            await server.run(incoming, outgoing, server.create_initialization_options())
+    except BaseExceptionGroup as errors:
+        if errors.split(BrokenPipeError)[1] is None:
+            raise BrokenPipeError("the agent's program has ended") from errors
+        raise
 
 
 class AgentEndpoint:

@@ -356,3 +356,10 @@ def test_the_log_names_no_document(client: Client, logged: list[Any]) -> None:
     assert any(line["event"] == "document_ingested" for line in logged)
     assert "secret-plans" not in str(logged)
     assert "turquoise" not in str(logged)
+
+
+def test_a_text_in_place_of_a_file_is_told_so(client: Client) -> None:
+    sent = client.post("/v1/documents", data={"file": "no file"})
+    error = sent.json()["error"]
+    assert (sent.status_code, error["param"]) == (400, "file")
+    assert error["message"] == "file: is a text and no file; send it with a filename"

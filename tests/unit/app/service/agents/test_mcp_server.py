@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import subprocess
+import sys
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
@@ -231,6 +234,33 @@ def test_what_cannot_be_done_is_said_in_words(store: Store) -> None:
         )
 
     over(create_app(assistant_over(store)), work)
+
+
+def test_an_agent_that_dies_is_a_broken_pipe_and_no_defect() -> None:
+    speak = (
+        "import asyncio; from mcp.server.lowlevel import Server; "
+        "from fti.app.service.agents.mcp_server import serve_stdio; "
+        "asyncio.run(serve_stdio(Server('x')))"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", speak],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.close()  # as when the program that reads it is killed
+    with process.stdin as told, process.stderr as errors:
+        told.write(json.dumps(INITIALIZE) + "\n")
+        told.close()
+        said = errors.read()
+    process.wait()
+    # It may see that nothing more comes before it has answered.
+    last = said.strip().splitlines()[-1:]
+    assert last in ([], ["BrokenPipeError: the agent's program has ended"]), said
 
 
 def test_a_defect_is_logged_and_not_told(store: Store) -> None:
