@@ -26,6 +26,7 @@ _FORMATS = ("PNG", "JPEG", "TIFF", "WEBP", "BMP", "GIF")
 _SMALL = 1_500_000  # pixels: a photograph of a screen, whose letters are few pixels high
 _PAGE_INCHES = 8.3
 _FEW = 24  # pixels a side: no letter is so small
+_SIGNATURES = (b"\x89PNG", b"\xff\xd8", b"II*\0", b"MM\0*", b"RIFF", b"BM", b"GIF8")
 _LEAST_BYTES = 26  # of a file that holds a picture: a GIF of one pixel
 
 
@@ -42,7 +43,8 @@ def read_picture(data: bytes, config: SourcesConfig) -> list[Extracted]:
         OSError, ValueError, SyntaxError, TypeError, KeyError, IndexError, AttributeError,
         EOFError, OverflowError, ZeroDivisionError, NotImplementedError, struct.error,
     )  # fmt: skip
-    if len(data) < _LEAST_BYTES:  # as an upload that broke off, or a stand-in, leaves it
+    # As an upload that broke off, or a stand-in, leaves it.
+    if len(data) < _LEAST_BYTES and data.startswith(_SIGNATURES):
         return [Extracted("", empty_reason="the file is too short to hold a picture")]
     ocr = Ocr(config)
     texts: list[str] = []
