@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from fti.pipelines.engines.causal_lm import decoding
+from fti.pipelines.engines.causal_lm import batching, decoding
 from fti.pipelines.engines.causal_lm.batching import Batcher
 from fti.pipelines.engines.causal_lm.decoding import Job, TextStream
 from fti.pipelines.engines.causal_lm.loading import (
@@ -179,21 +179,26 @@ def test_generation_ends_at_a_stop_id_which_is_no_part_of_the_text(
     assert stopping.generate([request(max_new_tokens=12)]) == [stopped]
 
 
-def test_a_set_cancel_stops_a_stream_within_two_tokens(generator: TransformersGenerator) -> None:
-    cancel = threading.Event()
-    one = request(max_new_tokens=200, cancel=cancel)
-    pieces = []
+def test_a_set_cancel_stops_a_stream_within_two_tokens(
+    generator: TransformersGenerator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Set while the eighth token is computed, not by a reader that may lag behind the model."""
+    cancel, steps = threading.Event(), []
 
-    for delta in generator.stream(one):
-        pieces.append(delta)
-        if len(pieces) == 3:
+    def step(*given: Any) -> Any:
+        steps.append(1)
+        if len(steps) == 8:
             cancel.set()
-            seen = generator.loaded.tokenizer("".join(p.text for p in pieces))["input_ids"]
+        return decoding.forward(*given)
 
-    last = pieces[-1]
+    monkeypatch.setattr(batching, "forward", step)
+
+    *_, last = generator.stream(request(max_new_tokens=200, cancel=cancel))
+
     assert last.finish_reason == "cancelled"
     assert last.usage is not None
-    assert last.usage.completion_tokens <= len(seen) + 2
+    assert last.usage.completion_tokens <= 8 + 2
+    assert len(steps) <= 8 + 2
 
 
 def test_a_cancelled_answer_leaves_the_others_of_its_batch_alone(
