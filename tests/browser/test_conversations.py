@@ -116,7 +116,7 @@ def test_a_conversation_is_renamed_exported_and_deleted(
         assert exported.startswith("# Opening \\*hours\\*\n")
         assert f"## {QUESTION}" in exported
         assert "The workshop opens at nine on Saturdays. \\[1\\]" in exported
-        assert "[1] Opening hours, /handbook/hours.md" in exported
+        assert "[1] Opening hours, handbook/hours.md" in exported
         assert "> The workshop opens at **nine** on Saturdays." in exported
 
         opened.click()
