@@ -69,8 +69,10 @@ _SHORTEST_WRAP = 40  # characters; no paragraph is broken into shorter lines
 
 def unwrapped(text: str) -> str:
     """The text with a space in place of each soft break; every character keeps its place."""
-    soft = set(soft_breaks(text))
-    return "".join(" " if at in soft else sign for at, sign in enumerate(text)) if soft else text
+    signs = list(text)
+    for at in soft_breaks(text):
+        signs[at] = " "
+    return "".join(signs)
 
 
 def soft_breaks(text: str) -> Iterator[int]:
