@@ -139,7 +139,15 @@ class BatchConfig(Value):
 
 
 class EvaluationConfig(Value):
-    """Models that take part in evaluations only; none unless the profile names them."""
+    """How cases are asked, and models that take part in evaluations only: none unless named."""
+
+    group: int = Field(
+        default=1,
+        ge=1,
+        le=256,
+        description="Cases asked together. More take less time; a latency is then a case's share "
+        "of it, and no first token is timed.",
+    )
 
     judge: JudgeConfig = JudgeConfig()
     entailment: EntailmentConfig = EntailmentConfig()

@@ -274,6 +274,7 @@ def evaluate_systems(
             unseen_by=unseen_by,
             system=system.name,
             resume=resume,
+            group=settings.evaluation.group,
             entailment=engines.entailment,
             judge=judge if judging in ("scores", "both") else None,
         )

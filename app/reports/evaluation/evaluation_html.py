@@ -28,6 +28,7 @@ _OUTCOME_COLOURS = {
 _FAULT_COLOURS = {
     "right": "#0072b2",
     "retrieval_miss": "#e69f00",
+    "evidence_cut": "#f0e442",
     "reader_miss": "#d55e00",
     "wrong_refusal": "#cc79a7",
     "wrong_answer": "#7f3b08",
@@ -169,7 +170,8 @@ def _faults(document: EvaluationDocument) -> Markup:
     return charts.figure(
         charts.stacks("What went wrong, by system", counts, _FAULT_COLOURS),
         "Cases by what went wrong. right: F1 of 0.5 or more, or a refusal where the documents hold "
-        f"no answer; {meanings}. A system without retrieval has no retrieval_miss.",
+        f"no answer; {meanings}. A system without retrieval has neither retrieval_miss nor "
+        "evidence_cut.",
     )
 
 

@@ -471,6 +471,14 @@ class Assistant:
         Raises:
             StoreError: the store or the disk fails.
         """
+        return [outcome for outcome, _ in self.answers_and_passages(questions, run_id=run_id)]
+
+    def answers_and_passages(
+        self, questions: Sequence[str], *, run_id: str = ""
+    ) -> list[tuple[Answer | InputError | EngineError, tuple[Passage, ...]]]:
+        """As ``answer_many``, and beside each what was retrieved, of which an answer was shown a
+        part: what a measurement of the search needs.
+        """
         found: list[Answer | InputError | EngineError | None] = [None] * len(questions)
         drafts: dict[int, _Draft] = {}
         for place, question in enumerate(map(plain, questions)):
@@ -480,7 +488,8 @@ class Assistant:
             except (InputError, EngineError) as error:
                 found[place] = error
         evidence: dict[int, tuple[Passage, ...]] = {}
-        for place, retrieved in self._retrieve_many(drafts).items():
+        retrieved_for = self._retrieve_many(drafts)
+        for place, retrieved in retrieved_for.items():
             draft, reason = drafts[place], self._reason_to_abstain(retrieved)
             if reason is None:
                 evidence[place] = retrieved
@@ -510,7 +519,11 @@ class Assistant:
                 finish=generated.finish_reason,
             )
         self.store.answers.append_all([each for each in found if isinstance(each, Answer)])
-        return [each for each in found if each is not None]
+        return [
+            (each, retrieved_for.get(place, ()))
+            for place, each in enumerate(found)
+            if each is not None
+        ]
 
     def _draft(
         self,

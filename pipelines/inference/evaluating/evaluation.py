@@ -29,6 +29,7 @@ from fti.pipelines.inference.evaluating.oracle import OracleRetriever
 from fti.pipelines.inference.evaluating.scoring import (
     ScoredCase,
     answer_row,
+    answer_rows,
     passages_needed,
     retrieval_row,
 )
@@ -191,6 +192,7 @@ def evaluate(
     unseen_by: Sequence[str] = (),
     system: str = "",
     resume: bool = False,
+    group: int = 1,
     entailment: Entailment | None = None,
     judge: Judge | None = None,
 ) -> EvaluationReport:
@@ -212,6 +214,8 @@ def evaluate(
         system: what a comparison calls this assistant; empty where there is none.
         resume: take over the scores of cases that were asked under the very same circumstances
             (contract, model, settings, features version, code), and keep those that are made now.
+        group: cases asked together, which takes less time; a latency is then a case's share of it,
+            and no first token is timed.
         entailment: model of inference that measures groundedness.
         judge: language model that scores answers by its rubric.
 
@@ -240,25 +244,34 @@ def evaluate(
         )
     reused = 0
 
+    def measured(some: Sequence[ScoredCase], run_id: str) -> list[dict[str, Any]]:
+        if len(some) > 1 and not oracle and not any(scored.judged for scored in some):
+            return answer_rows(assistant, some, run_id)
+        return [one_by_one(scored, run_id) for scored in some]
+
+    def one_by_one(scored: ScoredCase, run_id: str) -> dict[str, Any]:
+        if scored.judged:
+            return _search_row(assistant.retriever, scored, None)
+        if isinstance(assistant.retriever, OracleRetriever):
+            assistant.retriever.aim(scored)
+        return answer_row(assistant, scored, run_id)
+
     def measure(run_id: str) -> Iterator[dict[str, Any]]:
         nonlocal reused
-        for scored in chosen.scored:
-            key = cases_digest([scored.case])
-            row = kept.get(key) if kept is not None else None
-            if row is not None:
-                reused += 1
+        for at in range(0, len(chosen.scored), group):
+            some = chosen.scored[at : at + group]
+            keys = [cases_digest([scored.case]) for scored in some]
+            known = [kept.get(key) if kept is not None else None for key in keys]
+            reused += sum(row is not None for row in known)
+            asked = [s for s, row in zip(some, known, strict=True) if row is None]
+            new = iter(measured(asked, run_id) if asked else ())
+            for key, row in zip(keys, known, strict=True):
+                if row is None:
+                    row = next(new)
+                    # 0: no passages took part, or the features moved on while the case was asked.
+                    if kept is not None and row.get("features_version", version) in (0, version):
+                        kept.keep(key, row)
                 yield row
-                continue
-            if scored.judged:
-                row = _search_row(assistant.retriever, scored, None)
-            else:
-                if isinstance(assistant.retriever, OracleRetriever):
-                    assistant.retriever.aim(scored)
-                row = answer_row(assistant, scored, run_id)
-            # 0: no passages took part, or the features moved on while the case was asked.
-            if kept is not None and row.get("features_version", version) in (0, version):
-                kept.keep(key, row)
-            yield row
 
     def grade(rows: list[dict[str, Any]]) -> dict[str, Any]:
         found: dict[str, Any] = {}

@@ -16,8 +16,9 @@ from fti.store.types import Value
 
 #: Faults in the order reports show them, each with what it means.
 FAULTS: Mapping[str, str] = {
-    "retrieval_miss": "no relevant passage was shown",
-    "reader_miss": "a relevant passage was shown, and the answer is wrong",
+    "retrieval_miss": "no relevant passage was found",
+    "evidence_cut": "a relevant passage was found, and the sentences shown of it do not answer",
+    "reader_miss": "what answers was shown, and the answer is wrong",
     "wrong_refusal": "refused although the passages hold the answer",
     "wrong_answer": "answered although the documents hold no answer",
     "bad_citation": "right, but no citation points at a relevant passage",

@@ -20,7 +20,13 @@ if TYPE_CHECKING:
 
 #: What can go wrong with a case; "" when nothing did.
 Fault = Literal[
-    "", "retrieval_miss", "reader_miss", "wrong_refusal", "wrong_answer", "bad_citation"
+    "",
+    "retrieval_miss",
+    "evidence_cut",
+    "reader_miss",
+    "wrong_refusal",
+    "wrong_answer",
+    "bad_citation",
 ]
 
 # Enough passages for ten distinct documents, where a ranking of documents is scored.
@@ -82,6 +88,30 @@ def answer_row(assistant: Assistant, scored: ScoredCase, run_id: str) -> dict[st
             retrieved = event.retrieved or retrieved
             answer = event.answer or answer
     assert answer is not None  # a stream ends with its answer
+    return _answer_row(assistant, scored, answer, retrieved)
+
+
+def answer_rows(
+    assistant: Assistant, group: Sequence[ScoredCase], run_id: str
+) -> list[dict[str, Any]]:
+    """Rows of several cases, asked together: see ``Assistant.answer_many``.
+
+    Raises:
+        InputError, EngineError: the first case that cannot be answered.
+    """
+    rows = []
+    found = assistant.answers_and_passages([s.case.question for s in group], run_id=run_id)
+    for scored, (outcome, retrieved) in zip(group, found, strict=True):
+        if isinstance(outcome, Exception):
+            raise outcome
+        rows.append(_answer_row(assistant, scored, outcome, retrieved))
+    return rows
+
+
+def _answer_row(
+    assistant: Assistant, scored: ScoredCase, answer: Answer, retrieved: Sequence[Passage]
+) -> dict[str, Any]:
+    case = scored.case
     text = "" if answer.abstained else plain_text(answer.text, answer.citations)
     row = {
         **_case_fields(case),
@@ -116,7 +146,7 @@ def answer_row(assistant: Assistant, scored: ScoredCase, run_id: str) -> dict[st
             if cited
             else 0.0
         )
-    row["fault"] = _fault(scored, answer, row)
+    row["fault"] = _fault(scored, answer, row, retrieved[: assistant.contract.max_passages])
     return row
 
 
@@ -148,13 +178,22 @@ def _best_similarity(passages: Sequence[Passage]) -> float | None:
     return max((p.similarity for p in passages if p.similarity is not None), default=None)
 
 
-def _fault(scored: ScoredCase, answer: Answer, row: Mapping[str, Any]) -> Fault:
-    """What went wrong with a case, in one word; empty when nothing did."""
+def _fault(
+    scored: ScoredCase, answer: Answer, row: Mapping[str, Any], found: Sequence[Passage]
+) -> Fault:
+    """What went wrong with a case, in one word; empty when nothing did.
+
+    Args:
+        scored: the case.
+        answer: what was said.
+        row: its scores.
+        found: the whole passages that the evidence shown was chosen from.
+    """
     if not scored.case.answerable:
         return "" if answer.abstained else "wrong_answer"
     if row["f1"] >= RIGHT:
         return "bad_citation" if row["citation_precision"] == 0.0 else ""
     retrieved = "retrieve_s" in answer.timings
     if retrieved and scored.documents and not any(map(scored.relevant, answer.passages)):
-        return "retrieval_miss"
+        return "evidence_cut" if any(map(scored.relevant, found)) else "retrieval_miss"
     return "wrong_refusal" if answer.abstained else "reader_miss"

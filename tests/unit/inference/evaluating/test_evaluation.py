@@ -184,6 +184,51 @@ def test_abstention_counts_wrong_refusals_and_wrong_answers(world: World) -> Non
     assert dumped["answers"]["abstention"]["wrongly_refused"] == 1
 
 
+def test_cases_asked_together_score_as_one_by_one(world: World) -> None:
+    said = {KILN.question: SAID[COLOUR.question], COLOUR.question: "red [1]"}
+    timed = {"retrieve_s", "first_token_s", "generate_s", "total_s", "select_s", "answer_id"}
+
+    def rows(group: int) -> list[dict[str, Any]]:
+        report = evaluate(
+            answering(world, said), [KILN, BOOKS, COLOUR], store=world.store, group=group
+        )
+        found = case_rows(world.store, report.run)
+        return [{k: v for k, v in row.items() if k not in timed} for row in found]
+
+    assert rows(2) == rows(8) == rows(1)
+    assert len(rows(2)) == 3
+
+
+def test_cases_asked_together_go_on_where_they_stopped(world: World) -> None:
+    assistant = answering(world)
+    evaluate(assistant, [BOOKS], store=world.store, resume=True)
+    asked = len(assistant.generator.requests)
+
+    report = evaluate(assistant, [KILN, BOOKS, COLOUR], store=world.store, resume=True, group=4)
+
+    assert report.reused == 1
+    assert len(assistant.generator.requests) == asked + 2
+    assert [row["id"] for row in case_rows(world.store, report.run)] == ["kiln", "books", "colour"]
+
+
+def test_sentences_cut_from_a_found_passage_are_no_miss_of_the_search(world: World) -> None:
+    generator = world.scripted("the yard [1]")
+    contract = world.contract(generator, evidence_sentences=1)
+    asked = KILN.model_copy(update={"question": "May members collect pots on Sundays at noon?"})
+    far = KILN.model_copy(update={"id": "far", "answers": ("never at all",)})
+
+    report = evaluate(
+        world.assistant(generator, contract=contract), [asked, far], store=world.store
+    )
+
+    rows = {row["id"]: row for row in case_rows(world.store, report.run)}
+    assert rows["kiln"]["rank"] <= 3
+    assert {name: row["fault"] for name, row in rows.items()} == {
+        "kiln": "evidence_cut",
+        "far": "retrieval_miss",
+    }
+
+
 def test_evaluation_logs_its_answers_under_its_run(world: World) -> None:
     report = evaluate(answering(world), [KILN, COLOUR], store=world.store)
     rows = case_rows(world.store, report.run)
