@@ -68,6 +68,12 @@ class TrainingConfig(Value):
         default="all-linear",
         description="Layers that get an adapter: all linear ones but the output head, or names.",
     )
+    last_layers: int | None = Field(
+        default=None,
+        ge=1,
+        description="Only so many of the last layers get an adapter; gradients stop below them, so "
+        "that a step takes less time and memory. None: every layer. Not for method full.",
+    )
     gradient_checkpointing: bool = Field(
         default=False, description="Compute activations twice to hold fewer in memory."
     )

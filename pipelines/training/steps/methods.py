@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -118,11 +119,40 @@ def trainable(base: LoadedModel, config: TrainingConfig) -> Iterator[Any]:
             torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
 
 
+_IN_LAYER = re.compile(r"(?:^|\.)(?:layers|h|blocks)\.(\d+)\.")
+
+
+def _within_last(model: Any, targets: str | Sequence[str], count: int) -> tuple[str, ...]:
+    """Names of the linear modules of the last ``count`` layers that are targeted.
+
+    Raises:
+        TrainingError: the model has no numbered layers.
+    """
+    from torch.nn import Linear
+
+    placed = {
+        name: int(found[1])
+        for name, module in model.named_modules()
+        if isinstance(module, Linear)
+        and (found := _IN_LAYER.search(name)) is not None
+        and (isinstance(targets, str) or name.rpartition(".")[2] in targets)
+    }
+    if not placed:
+        raise TrainingError(
+            "This model has no numbered layers with linear modules to put an adapter at.",
+            hint="Leave training.last_layers out.",
+        )
+    first = max(placed.values()) + 1 - count
+    return tuple(name for name, layer in placed.items() if layer >= first)
+
+
 @contextlib.contextmanager
 def _adapter(base: LoadedModel, config: TrainingConfig) -> Iterator[Any]:
     from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
 
     targets = config.target_modules
+    if config.last_layers is not None:
+        targets = _within_last(base.model, targets, config.last_layers)
     settings = LoraConfig(
         r=config.rank,
         lora_alpha=config.alpha,

@@ -87,6 +87,23 @@ def test_a_version_holds_what_it_takes_to_serve_it_and_nothing_that_runs(
     assert version.adapter.rank == 4
 
 
+def test_only_the_last_layers_learn_where_so_many_are_named(
+    store: Store, base: LoadedModel
+) -> None:
+    from safetensors import safe_open
+
+    config = FAST.model_copy(update={"max_steps": 4, "last_layers": 1})
+    version = run(store, base, dataset(store), config)
+
+    last = base.model.config.num_hidden_layers - 1
+    with safe_open(store.models.open(version.ref) / "adapter_model.safetensors", "pt") as file:
+        names = list(file.keys())
+        changed = [name for name in names if "lora_B" in name and file.get_tensor(name).any()]
+    assert last >= 1
+    assert changed
+    assert all(f".layers.{last}." in name for name in names)
+
+
 def test_the_adapter_can_be_put_on_the_base_again(store: Store, base: LoadedModel) -> None:
     import torch
 
