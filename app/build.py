@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from fti.pipelines.engines.cross_encoders.reranking import Reranker
     from fti.pipelines.engines.embedders.embedding import Embedder
     from fti.pipelines.engines.generator import Generator
+    from fti.pipelines.feature.dataset.round_trip import RoundTrip
     from fti.pipelines.feature.dataset.sources.writer import QuestionWriter
+    from fti.pipelines.feature.dataset.sources.writing import Writer
     from fti.pipelines.inference.answering.answer import Assistant
     from fti.pipelines.inference.answering.retrieve import Retriever
     from fti.pipelines.inference.evaluating.judging import Judge
@@ -290,6 +292,49 @@ def build_writer(settings: Settings, store: Store, embedder: Embedder) -> Questi
         )
     generator = load_generator(model, embedder=embedder)
     return QuestionWriter(generator, config, store.results, seed=settings.dataset.seed)
+
+
+def build_trained_writer(settings: Settings, store: Store, embedder: Embedder) -> Writer:
+    """The built-in question writer, under the machine settings of the profile's generator.
+
+    Raises:
+        ModelUnavailable: its weights are not on this machine.
+    """
+    from fti.pipelines.engines.generation import load_generator
+    from fti.pipelines.engines.generator import GeneratorConfig
+    from fti.pipelines.engines.weights import BUILTIN_WRITER
+    from fti.pipelines.feature.dataset.sources.trained_writer import TrainedWriter
+
+    own = settings.generator
+    config = GeneratorConfig(
+        id=BUILTIN_WRITER, device=own.device, batch_size=max(own.batch_size, 16)
+    )
+    return TrainedWriter(
+        load_generator(config, embedder=embedder),
+        settings.dataset.writer,
+        store.results,
+        seed=settings.dataset.seed,
+    )
+
+
+def build_round_trip(settings: Settings, store: Store, engines: Engines) -> RoundTrip | None:
+    """What asks the base model what a writer wrote; None where the profile has no language model.
+
+    Raises:
+        ModelUnavailable: its weights are not on this machine.
+    """
+    from fti.pipelines.feature.dataset.round_trip import RoundTrip
+
+    if settings.generator.engine == EXTRACTIVE or not settings.dataset.writer.round_trip:
+        return None
+    assistant = build_assistant(settings, store, model=BASE, engines=engines)
+    return RoundTrip(
+        assistant.generator,
+        assistant.contract,
+        engines.embedder,
+        store.results,
+        batch=settings.generator.batch_size,
+    )
 
 
 def token_counter(settings: Settings, embedder: Embedder) -> tuple[TokenCounter, str]:

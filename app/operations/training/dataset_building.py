@@ -12,8 +12,9 @@ if TYPE_CHECKING:
     from fti.app.settings import Settings
     from fti.pipelines.engines.embedders.embedding import Embedder
     from fti.pipelines.feature.dataset.dataset_config import DatasetConfig
+    from fti.pipelines.feature.dataset.round_trip import RoundTrip
     from fti.pipelines.feature.dataset.sources.reviewed import Review
-    from fti.pipelines.feature.dataset.sources.writer import QuestionWriter
+    from fti.pipelines.feature.dataset.sources.writing import Writer
     from fti.pipelines.inference.answering.retrieve import Retriever
     from fti.store.features.feature_store import FeatureStore
     from fti.store.features.filters import Condition
@@ -31,13 +32,16 @@ def make_dataset(
     progress: Progress,
     reviews: Sequence[Review] = (),
     imports: Sequence[str] = (),
-    writer: QuestionWriter | None = None,
+    writer: Writer | None = None,
+    round_trip: RoundTrip | None = None,
     engines: Engines | None = None,
 ) -> DatasetVersion:
     """Build a dataset version whose rows show what the profile's own retriever finds.
 
     It is made of the documents that the profile's retrieval searches: of its collection, of its
-    conditions, at its version of the features.
+    conditions, at its version of the features. ``writer`` is a language model that writes
+    questions, and ``round_trip`` reads them again; None: those that ``dataset.questions`` asks for,
+    if any.
     """
     from fti.pipelines.feature.dataset.instructions import build_dataset
     from fti.pipelines.inference.answering.retrieve import Retriever, searched
@@ -50,6 +54,8 @@ def make_dataset(
     if retrieval.collection:
         searched(store.features, retrieval).require_collection(retrieval.collection)
     counter, tokenizer = token_counter(settings, embedder)
+    if writer is None and writes(settings, cases):
+        writer, round_trip = writer_and_reader(settings, store, engines)
     return build_dataset(
         name,
         store=store,
@@ -61,12 +67,30 @@ def make_dataset(
         reviews=reviews,
         imports=imports,
         writer=writer,
+        round_trip=round_trip,
         counter=counter,
         tokenizer=tokenizer,
         at=store.features.history.resolve(retrieval.at) if retrieval.at else None,
         where=documents_of(retrieval.collection, retrieval.where),
         progress=progress,
     )
+
+
+def writes(settings: Settings, cases: Sequence[Case] | None) -> bool:
+    """Whether the profile's dataset is to have questions of the built-in question writer."""
+    config = settings.dataset
+    unwanted = config.synthetic == "never" or (config.synthetic == "without_cases" and cases)
+    return config.questions != "rules" and not unwanted
+
+
+def writer_and_reader(
+    settings: Settings, store: Store, engines: Engines
+) -> tuple[Writer, RoundTrip | None]:
+    """The built-in question writer, and what reads its questions again, if they are to be."""
+    from fti.app.build import build_round_trip, build_trained_writer
+
+    writer = build_trained_writer(settings, store, engines.embedder)
+    return writer, build_round_trip(settings, store, engines) if store.features.exists() else None
 
 
 def documents_of(collection: str, where: Sequence[str]) -> tuple[Condition, ...]:

@@ -22,8 +22,9 @@ from fti.store.types import SPLITS, Case, ModelIdentity, RetrievalContract
 if TYPE_CHECKING:
     from fti.app.build import Engines
     from fti.app.settings import Settings
+    from fti.pipelines.feature.dataset.round_trip import RoundTrip
     from fti.pipelines.feature.dataset.sources.reviewed import Review
-    from fti.pipelines.feature.dataset.sources.writer import QuestionWriter
+    from fti.pipelines.feature.dataset.sources.writing import Writer
     from fti.pipelines.inference.answering.retrieve import Retriever
     from fti.store.features.feature_store import FeatureStore
     from fti.store.features.filters import Condition
@@ -74,7 +75,7 @@ def rebuild_dataset(settings: Settings, store: Store, ref: str, *, progress: Pro
                   engines.embedder.identity.model_dump())  # fmt: skip
     _require_imports(version, run)
     cases, reviews = _cases(store, version, run), _reviews(store, version, run)
-    writer = _writer(settings, store, version, run, engines)
+    writer, reader = _writer(settings, store, version, run, engines)
     retriever = _retriever(version, engines)
     began = time.monotonic()
     store.layout.checkpoints.mkdir(parents=True, exist_ok=True)
@@ -93,6 +94,7 @@ def rebuild_dataset(settings: Settings, store: Store, ref: str, *, progress: Pro
             reviews=reviews,
             imports=list(json.loads(run.inputs["imports_digests"])),
             writer=writer,
+            round_trip=reader,
             at=version.features_version,
             where=_where(version),
             frozen_sets=[name for name in run.inputs["frozen_cases"].split(", ") if name],
@@ -111,8 +113,15 @@ def rebuild_dataset(settings: Settings, store: Store, ref: str, *, progress: Pro
             "seed": str(config.seed),
             **{
                 name: run.inputs[name]
-                for name in ("cases_digest", "reviews_digest", "imports", "frozen_cases", "writer")
-                if run.inputs[name]
+                for name in (
+                    "cases_digest",
+                    "reviews_digest",
+                    "imports",
+                    "frozen_cases",
+                    "writer",
+                    "reader",
+                )
+                if run.inputs.get(name)
             },
         },
         differences=differences,
@@ -196,18 +205,29 @@ def _reviews(store: Store, version: DatasetVersion, run: Run) -> list[Review]:
 
 def _writer(
     settings: Settings, store: Store, version: DatasetVersion, run: Run, engines: Engines
-) -> QuestionWriter | None:
+) -> tuple[Writer | None, RoundTrip | None]:
+    """What wrote questions then, and what read them again."""
     from fti.app.build import build_writer
+    from fti.app.operations.training.dataset_building import writer_and_reader
+    from fti.pipelines.engines.weights import BUILTIN_WRITER
     from fti.pipelines.feature.dataset.dataset_config import DatasetConfig
 
     if not run.inputs["writer"]:
-        return None
+        return None, None
     config = DatasetConfig.model_validate(dict(version.settings))
-    writer = build_writer(settings.model_copy(update={"dataset": config}), store, engines.embedder)
-    _require_same(
-        version, "writer", json.loads(run.inputs["writer"]), writer.identity.model_dump(mode="json")
-    )
-    return writer
+    settings = settings.model_copy(update={"dataset": config})
+    recorded = json.loads(run.inputs["writer"])
+    writer: Writer
+    reader = None
+    if recorded["id"] == BUILTIN_WRITER:
+        writer, reader = writer_and_reader(settings, store, engines)
+    else:
+        writer = build_writer(settings, store, engines.embedder)
+    _require_same(version, "writer", recorded, writer.identity.model_dump(mode="json"))
+    if reader is not None:
+        read_by = json.loads(run.inputs.get("reader") or "{}")
+        _require_same(version, "reader", read_by, reader.identity.model_dump(mode="json"))
+    return writer, reader
 
 
 def _where(version: DatasetVersion) -> tuple[Condition, ...]:

@@ -38,7 +38,12 @@ class WriterConfig(Value):
     requests_per_minute: float | None = Field(
         default=None, gt=0, description="Most requests sent per minute; null: no limit."
     )
-    batch: int = Field(default=4, ge=1, le=256, description="Passages written about together.")
+    batch: int = Field(default=8, ge=1, le=256, description="Passages written about together.")
+    round_trip: bool = Field(
+        default=True,
+        description="Keep a written question only where the model that serves, shown the passages "
+        "that serving would show, answers it as the writer did.",
+    )
     budget_tokens: int | None = Field(
         default=None,
         ge=1,
@@ -82,8 +87,13 @@ class DatasetConfig(Value):
     )
     synthetic: Literal["always", "without_cases", "never"] = Field(
         default="always",
-        description="Whether questions are written by rule: always, only when no cases are given, "
-        "or never.",
+        description="Whether questions are written about the documents: always, only when no cases "
+        "are given, or never.",
+    )
+    questions: Literal["rules", "model", "both"] = Field(
+        default="rules",
+        description="Who writes questions: rules; the built-in question writer, and rules for "
+        "tables and fields alone; or both.",
     )
     max_cloze_share: float = Field(
         default=0.15,

@@ -19,12 +19,13 @@ from fti.pipelines.feature.dataset.asked import Asked, Tally, sampled, with_shar
 from fti.pipelines.feature.dataset.dataset_config import DatasetConfig
 from fti.pipelines.feature.dataset.duplicates import FrozenQuestions, decontaminated, unique
 from fti.pipelines.feature.dataset.masking import masked_rows
+from fti.pipelines.feature.dataset.round_trip import RoundTrip
 from fti.pipelines.feature.dataset.rows import RowBuilder, ServingRetriever
 from fti.pipelines.feature.dataset.sources.chats import from_chats, load_chats, source_digest
 from fti.pipelines.feature.dataset.sources.given import from_cases
 from fti.pipelines.feature.dataset.sources.reviewed import Review, accepted
 from fti.pipelines.feature.dataset.sources.rules import from_chunks
-from fti.pipelines.feature.dataset.sources.writer import Estimate, QuestionWriter
+from fti.pipelines.feature.dataset.sources.writing import Estimate, Writer
 from fti.pipelines.feature.dataset.splits import apart, split_documents
 from fti.pipelines.feature.dataset.statistics import row_statistics
 from fti.store.contracts.conditions import PipelineContract
@@ -102,7 +103,8 @@ def build_dataset(
     cases: Sequence[Case] | None = None,
     reviews: Sequence[Review] = (),
     imports: Sequence[str] = (),
-    writer: QuestionWriter | None = None,
+    writer: Writer | None = None,
+    round_trip: RoundTrip | None = None,
     counter: TokenCounter | None = None,
     tokenizer: str = "",
     at: int | None = None,
@@ -126,6 +128,8 @@ def build_dataset(
         reviews: reviewed feedback; what was accepted becomes rows.
         imports: files, folders or Hub datasets of conversations.
         writer: the language model that writes questions too; None: only the rules do.
+        round_trip: asks a reader what the writer wrote, and keeps what it answers alike; None: what
+            is written is kept unread.
         counter: counts tokens for the statistics, as the model to train does; None: none are kept.
         tokenizer: which tokenizer that is.
         at: the version of the features to build from; None: what the store holds now.
@@ -154,6 +158,7 @@ def build_dataset(
         "frozen_cases": ", ".join(frozen.versions) if frozen else "",
         "embedder": embedder.identity.digest,
         "writer": "" if writer is None else writer.identity.model_dump_json(),
+        "reader": "" if round_trip is None else round_trip.identity.model_dump_json(),
     }
     settings = config.model_dump(mode="json")
     made_with = settings | {"form": form.model_dump(mode="json")}
@@ -202,6 +207,8 @@ def build_dataset(
         by_id = {c.id: c for c in chunks}
         serving = retriever(features) if features.exists() else None
         builder = RowBuilder(serving, config, form, split_of, by_id, documents, tally)
+        if round_trip is not None and serving is not None:
+            asked = round_trip.consistent(asked, builder.shown, tally, progress)
         rows = builder.build(asked, progress)
         tally.imported["used"] = sum(row.kind == "chat" for part in rows.values() for row in part)
         if config.mask:
@@ -256,7 +263,7 @@ def reviews_digest(reviews: Sequence[Review]) -> str:
     return sha256_hex("\n".join(review.model_dump_json() for review in reviews))
 
 
-def estimate_writing(store: Store, writer: QuestionWriter, config: DatasetConfig) -> Estimate:
+def estimate_writing(store: Store, writer: Writer, config: DatasetConfig) -> Estimate:
     """What a language model will take at most to write about the stored passages.
 
     Raises:

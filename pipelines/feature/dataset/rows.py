@@ -125,6 +125,11 @@ class RowBuilder:
             rows[row.split].append(row)
         return rows
 
+    def shown(self, one: Asked) -> list[Passage]:
+        """What serving would show for a question, were the store without what is held out."""
+        question = _with_title(one.question, one.title) if one.weak else one.question
+        return self._retrieved(question, one.split)[: self.config.max_passages]
+
     def _withheld(self, asked: Sequence[Asked]) -> set[int]:
         """Which questions lose their passage, so that the share of unanswerable rows is met."""
         want = round(self.config.unanswerable * sum(a.kind != "chat" for a in asked))

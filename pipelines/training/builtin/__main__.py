@@ -1,9 +1,10 @@
-"""Train the built-in reader's adapter from raw rows; resumable.
+"""Train the built-in reader's adapter, or the question writer's, from raw rows; resumable.
 
     python -m fti.pipelines.training.builtin --data DATA --out pipelines/engines/builtin_lm
     python -m fti.pipelines.training.builtin --data DATA --out FOLDER --minutes 10 --resume
     python -m fti.pipelines.training.builtin --data DATA --out FOLDER --from-adapter OTHER
     python -m fti.pipelines.training.builtin --data DATA --out FOLDER --evaluate
+    python -m fti.pipelines.training.builtin --writer --data DATA --out FOLDER --from-adapter READER
 
 DATA holds squad/train and reading; --evaluate reads squad/corpus and its questions, measures
 the model that `builtin` names and writes the figures to FOLDER. Checkpoints lie beside FOLDER, in
@@ -24,6 +25,7 @@ from fti.store.errors import FtiError, TrainingError
 
 if TYPE_CHECKING:
     from fti.pipelines.training.builtin.evaluate import Case, Said
+    from fti.pipelines.training.builtin.train import Develop, Rows
 
 
 def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -55,6 +57,9 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         type=Path,
         help="begin with the weights of this folder's adapter, not with the base's answers",
     )
+    parser.add_argument(
+        "--writer", action="store_true", help="train the question writer, not the reader"
+    )
     parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
     parser.add_argument(
         "--export", action="store_true", help="only write the adapter of the last checkpoint"
@@ -74,12 +79,10 @@ def train(options: argparse.Namespace) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     from fti.pipelines.engines.builtin_model import base_model
-    from fti.pipelines.engines.embedders.embedder_loading import load_embedder
-    from fti.pipelines.engines.embedders.embedding import EmbedderConfig
     from fti.pipelines.engines.weights import has_bfloat16
     from fti.pipelines.training.builtin.export import write_adapter
-    from fti.pipelines.training.builtin.reading_rows import read_corpus
     from fti.pipelines.training.builtin.train import Trainer, with_adapter
+    from fti.pipelines.training.builtin.writer_card import write_writer
 
     beside = options.out.with_name(options.out.name + ".training")
     checkpoint = beside / "checkpoint"
@@ -95,25 +98,57 @@ def train(options: argparse.Namespace) -> None:
         model = AutoModelForCausalLM.from_pretrained(
             base, local_files_only=True, dtype=torch.float32
         )
+        bfloat16 = (
+            has_bfloat16(options.device)
+            if options.precision == "auto"
+            else options.precision == "bfloat16"
+        )
+        stream, develop = _rows(options, recipe, tokenizer, bfloat16)
         trainer = Trainer(
             with_adapter(model, recipe, seed=options.seed),
             tokenizer,
-            read_corpus(options.data),
+            stream,
             recipe,
-            load_embedder(EmbedderConfig()),
             seed=options.seed,
             device=options.device,
             workers=options.threads,
-            bfloat16=has_bfloat16(options.device)
-            if options.precision == "auto"
-            else options.precision == "bfloat16",
+            bfloat16=bfloat16,
+            develop=develop,
         )
         if checkpoint.exists():
             trainer.load(checkpoint)
         elif options.from_adapter:
             trainer.begin_with(options.from_adapter)
         trainer.run(checkpoint, minutes=options.minutes)
-    write_adapter(checkpoint, base, options.out)
+    if options.writer:
+        write_writer(checkpoint, options.out)
+    else:
+        write_adapter(checkpoint, base, options.out)
+
+
+def _rows(
+    options: argparse.Namespace, recipe: Recipe, tokenizer: Any, bfloat16: bool
+) -> tuple[Rows, Develop]:
+    """Where the rows come from, and what the held-out articles say of the model now and then."""
+    from functools import partial
+
+    from fti.pipelines.engines.embedders.embedder_loading import load_embedder
+    from fti.pipelines.engines.embedders.embedding import EmbedderConfig
+    from fti.pipelines.engines.evidence import Remembering
+    from fti.pipelines.training.builtin.evaluate import development
+    from fti.pipelines.training.builtin.reading_rows import read_corpus
+    from fti.pipelines.training.builtin.recipe import Stream
+    from fti.pipelines.training.builtin.writing_rows import WritingStream, held_out_loss
+
+    corpus = read_corpus(options.data)
+    if options.writer:
+        return WritingStream(corpus, options.seed), partial(
+            held_out_loss, tokenizer=tokenizer, corpus=corpus, bfloat16=bfloat16
+        )
+    embedder = Remembering(load_embedder(EmbedderConfig()))
+    return Stream(corpus, options.seed, embedder, recipe), partial(
+        development, tokenizer=tokenizer, corpus=corpus, embedder=embedder, bfloat16=bfloat16
+    )
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from fti.pipelines.engines.encoding import encode_prompt, encode_text, end_ids
 from fti.pipelines.training.builtin.reading_rows import FORM, Row
+from fti.store.types import Message
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -38,19 +39,24 @@ class Encoded:
 
 def encode_row(tokenizer: Any, row: Row) -> Encoded:
     """Ids of a row; prefix and branch together are the ids that ``encode_example`` gives."""
-    prompts = [
-        encode_prompt(tokenizer, FORM.messages(turn.question, row.passages)) for turn in row.turns
-    ]
+    return encode_turns(
+        tokenizer, [(FORM.messages(t.question, row.passages), t.response) for t in row.turns]
+    )
+
+
+def encode_turns(tokenizer: Any, turns: Sequence[tuple[Sequence[Message], str]]) -> Encoded:
+    """Ids of prompts that begin alike, each with its response."""
+    prompts = [encode_prompt(tokenizer, messages) for messages, _ in turns]
     # A branch has at least one id of its prompt, which predicts its response's first.
     most = min(map(len, prompts)) - 1
     together = (len(set(column)) == 1 for column in zip(*prompts, strict=False))
     shared = next((at for at, same in enumerate(together) if not same or at == most), most)
     branches = [
         Branch(
-            [*prompt[shared:], *encode_text(tokenizer, turn.response), *end_ids(tokenizer)],
+            [*prompt[shared:], *encode_text(tokenizer, response), *end_ids(tokenizer)],
             len(prompt) - shared,
         )
-        for prompt, turn in zip(prompts, row.turns, strict=True)
+        for prompt, (_, response) in zip(prompts, turns, strict=True)
     ]
     return Encoded(prompts[0][:shared], branches)
 

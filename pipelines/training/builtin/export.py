@@ -19,13 +19,27 @@ _SETTINGS = ("config.json", "generation_config.json")
 
 
 def write_adapter(checkpoint: Path, base: Path, folder: Path) -> None:
-    """Write the adapter of a checkpoint as PEFT reads it, with the base's settings and tokenizer.
+    """Write the reader's adapter of a checkpoint, with the base's settings and tokenizer.
 
     Args:
         checkpoint: what ``Trainer.save`` wrote.
         base: the folder of the base that it was trained on, whose settings and tokenizer go along.
         folder: where the adapter goes.
     """
+    write_weights(checkpoint, folder)
+    for name in (*_SETTINGS, *_TOKENIZER):
+        shutil.copyfile(base / name, folder / name)
+    # A line a token would be 200,000 lines.
+    tokens = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
+    write_bytes(
+        folder / "tokenizer.json",
+        json.dumps(tokens, ensure_ascii=False, separators=(",", ":")).encode("utf-8"),
+    )
+    write_card(folder)
+
+
+def write_weights(checkpoint: Path, folder: Path) -> None:
+    """Write the adapter of a checkpoint as PEFT reads it, and its training log."""
     import torch
     from safetensors.torch import load_file, save_file
 
@@ -52,14 +66,6 @@ def write_adapter(checkpoint: Path, base: Path, folder: Path) -> None:
             "task_type": "CAUSAL_LM",
         },
     )
-    for name in (*_SETTINGS, *_TOKENIZER):
-        shutil.copyfile(base / name, folder / name)
-    # A line a token would be 200,000 lines.
-    tokens = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
-    write_bytes(
-        folder / "tokenizer.json",
-        json.dumps(tokens, ensure_ascii=False, separators=(",", ":")).encode("utf-8"),
-    )
     write_json(
         folder / LOG,
         {
@@ -67,7 +73,6 @@ def write_adapter(checkpoint: Path, base: Path, folder: Path) -> None:
             for key in ("seed", "step", "tokens", "turns", "seconds", "taken", "recipe", "log")
         },
     )
-    write_card(folder)
 
 
 def table(measured: dict[str, Any]) -> str:

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from fti.pipelines.engines.asked_for import wants_sentence
 from fti.pipelines.engines.sentences import sentence_spans
 from fti.store.contracts.prompt_contract import BUILTIN_FORM
 from fti.store.types import Passage
@@ -320,28 +321,6 @@ def _denied(question: str, others: str, rng: random.Random) -> str:
 
 # Responses
 
-QUANTITY = re.compile(
-    r"how (?:many|much|long|old|often|far|large|big|high|tall|deep|wide|fast|few|close|heavy|small|"
-    r"late|early|soon|hot|cold|strong|common|populous)\b"
-)
-MANNER = re.compile(r"\b(?:how|describe|explain)\b")
-HAPPENS = re.compile(
-    r"\bwhat (?:\w+ ){0,2}?(?:happens?|happened)\b|\bwhat (?:should|must|can) \w+ do\b"
-)
-
-
-def wants_sentence(asked: Asked) -> bool:
-    """Whether a person asking so wants a sentence, not a phrase: how, why, what happens.
-
-    A reason that was annotated in four words or more ("to avoid paying the tax") is answer enough.
-    """
-    low = asked.question.lower()
-    if "why" in low or "for what reason" in low:
-        return len(asked.answer.split()) < 4
-    if HAPPENS.search(low):
-        return True
-    return bool(MANNER.search(low)) and not QUANTITY.search(low)
-
 
 def sentence_with(text: str, answer: str) -> str:
     """The sentence of a text in which an answer stands; empty where none holds the whole of it."""
@@ -354,7 +333,7 @@ def sentence_with(text: str, answer: str) -> str:
 
 def in_words(asked: Asked, text: str) -> str:
     """What to reply to a question from the text that answers it: a phrase, or its sentence."""
-    if wants_sentence(asked):
+    if wants_sentence(asked.question, asked.answer):
         sentence = sentence_with(text, asked.answer)
         if sentence and len(sentence) <= MAX_SENTENCE_CHARS:
             return sentence
@@ -450,7 +429,7 @@ def paired_reply(question: str, sentence: str) -> str:
     The whole sentence where it was asked how, why or what happens; a phrase where there is no
     doubt which; else nothing.
     """
-    if wants_sentence(Asked(question, "")):
+    if wants_sentence(question):
         return sentence
     return obvious_answer(question, sentence)
 

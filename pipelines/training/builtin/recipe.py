@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from fti.pipelines.engines.sentences import sentence_spans
+from fti.pipelines.training.builtin.branches import Encoded, encode_row
 from fti.pipelines.training.builtin.evidence_rows import Selection, evidence_row
 from fti.pipelines.training.builtin.reading_rows import (
     Corpus,
@@ -78,34 +79,19 @@ class Recipe:
         return asdict(self)
 
 
-class Stream:
-    """Rows without end; each source is gone through in a shuffled order before any repeats.
+class Shuffled:
+    """Goes through each source in a shuffled order before any of it repeats.
 
-    ``taken`` is the whole state: how many items of each source were used. A row depends on the
-    seed, the generator given and ``taken`` only, which is what makes resuming exact.
+    ``taken`` is the whole state: how many items of each source were used.
     """
 
-    def __init__(
-        self,
-        corpus: Corpus,
-        seed: int,
-        embedder: Embedder,
-        recipe: Recipe,
-        taken: dict[str, int] | None = None,
-    ) -> None:
-        self.corpus = corpus
-        self.embedder = embedder
+    def __init__(self, seed: int, taken: dict[str, int] | None = None) -> None:
         self.seed = seed
-        self.recipe = recipe
         self.taken = dict(taken or {})
         self._orders: dict[tuple[str, int], list[int]] = {}
-        self._pairs = [pair for pair in corpus.pairs if paired_reply(*pair)]
-        self._groups: dict[str, list[Text]] = {}
-        for texts in corpus.reading.values():
-            for text in texts:
-                self._groups.setdefault(text.group, []).append(text)
 
-    def _next(self, source: str, size: int) -> int:
+    def next(self, source: str, size: int) -> int:
+        """The index of the next of ``size`` items of a source."""
         count = self.taken.get(source, 0)
         self.taken[source] = count + 1
         turn, place = divmod(count, size)
@@ -116,6 +102,37 @@ class Stream:
             self._orders[source, turn] = order
         return self._orders[source, turn][place]
 
+
+class Stream(Shuffled):
+    """Rows for the reader without end.
+
+    A row depends on the seed, the generator given and ``taken`` only, which is what makes resuming
+    exact.
+    """
+
+    def __init__(
+        self,
+        corpus: Corpus,
+        seed: int,
+        embedder: Embedder,
+        recipe: Recipe,
+        taken: dict[str, int] | None = None,
+    ) -> None:
+        super().__init__(seed, taken)
+        self.corpus = corpus
+        self.embedder = embedder
+        self.recipe = recipe
+        self._pairs = [pair for pair in corpus.pairs if paired_reply(*pair)]
+        self._groups: dict[str, list[Text]] = {}
+        for texts in corpus.reading.values():
+            for text in texts:
+                self._groups.setdefault(text.group, []).append(text)
+
+    def encoded(self, tokenizer: Any, rng: random.Random, progress: float) -> Encoded | None:
+        """The next row as ids; None where it came without any turn."""
+        row = self.row(rng, progress)
+        return encode_row(tokenizer, row) if row.turns else None
+
     def row(self, rng: random.Random, progress: float) -> Row:
         """The next row, for a point of the run between 0 and 1. It may come without any turn."""
         recipe = self.recipe
@@ -123,10 +140,10 @@ class Stream:
         if source == SENTENCES:
             count = rng.randint(3, 6)
             return sentence_row(
-                [self._pairs[self._next(source, len(self._pairs))] for _ in range(count)], rng
+                [self._pairs[self.next(source, len(self._pairs))] for _ in range(count)], rng
             )
         texts = self.corpus.reading[source]
-        text = texts[self._next(source, len(texts))]
+        text = texts[self.next(source, len(texts))]
         group = self._groups[text.group]
         near = [t for t in rng.sample(group, min(len(group), _CANDIDATES + 2)) if t is not text]
         spare, near = near[:2], near[2:]

@@ -7,29 +7,28 @@ import random
 import shutil
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
-from fti.pipelines.engines.evidence import Remembering
 from fti.pipelines.engines.model_files import ADAPTER_WEIGHTS
 from fti.pipelines.engines.weights import (
     quiet_loading,
 )
-from fti.pipelines.training.builtin.branches import Batch, Encoded, batches, collate, encode_row
-from fti.pipelines.training.builtin.reading_rows import Corpus
-from fti.pipelines.training.builtin.recipe import Recipe, Stream
+from fti.pipelines.training.builtin.branches import Batch, Encoded, batches, collate
+from fti.pipelines.training.builtin.recipe import Recipe
 
 if TYPE_CHECKING:
     from peft import PeftModel
     from torch import Tensor
     from transformers import LlamaForCausalLM
 
-    from fti.pipelines.engines.embedders.embedding import Embedder
-
 MODEL, OPTIMIZER, STATE = "adapter.safetensors", "optimizer.safetensors", "state.json"
 LOG = "training_log.json"
+Develop = Callable[["PeftModel"], dict[str, float]]
+"""Figures on what is held out."""
+
 LINEAR = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 
 
@@ -72,6 +71,16 @@ def losses(
     return cross_entropy(logits, targets, reduction="none"), logits.detach().argmax(-1) == targets
 
 
+class Rows(Protocol):
+    """Where rows come from: reading rows or writing rows, without end."""
+
+    taken: dict[str, int]
+
+    def encoded(self, tokenizer: Any, rng: random.Random, progress: float) -> Encoded | None:
+        """The next row as ids; None where nothing could be made of it."""
+        ...
+
+
 class Trainer:
     """A model in training with all that is needed to go on after an interruption."""
 
@@ -79,14 +88,14 @@ class Trainer:
         self,
         model: PeftModel,
         tokenizer: Any,
-        corpus: Corpus,
+        stream: Rows,
         recipe: Recipe,
-        embedder: Embedder,
         *,
         seed: int,
         device: str,
         workers: int = 2,
         bfloat16: bool = False,
+        develop: Develop | None = None,
     ) -> None:
         import torch
 
@@ -100,9 +109,7 @@ class Trainer:
             seed,
             device,
         )
-        self.embedder = Remembering(embedder)
-        self.stream = Stream(corpus, seed, self.embedder, recipe)
-        self.corpus = corpus
+        self.stream, self.develop = stream, develop
         self.step, self.tokens, self.turns, self.seconds = 0, 0, 0, 0.0
         self.taken: dict[str, int] = {}
         self.log: list[dict[str, float]] = []
@@ -126,11 +133,8 @@ class Trainer:
         rng = random.Random(f"{self.seed} step {step}")
         rows: list[Encoded] = []
         while sum(map(len, rows)) < self.recipe.tokens_per_step:
-            row = self.stream.row(rng, progress)
-            if not row.turns:
-                continue
-            encoded = encode_row(self.tokenizer, row)
-            if len(encoded) <= self.recipe.row_tokens:
+            encoded = self.stream.encoded(self.tokenizer, rng, progress)
+            if encoded is not None and len(encoded) <= self.recipe.row_tokens:
                 rows.append(encoded)
         return rows, dict(self.stream.taken)
 
@@ -267,8 +271,6 @@ class Trainer:
 
         Saves on the way and at the end.
         """
-        from fti.pipelines.training.builtin.evaluate import development
-
         began = saved = judged = time.monotonic()
         recent: list[dict[str, float]] = []
         while self.progress < 1.0 and (minutes is None or time.monotonic() - began < minutes * 60):
@@ -276,11 +278,9 @@ class Trainer:
             if self.step % 5 == 0 or self.progress >= 1.0:
                 self._note(recent, {})
                 recent = []
-            if time.monotonic() - judged > dev_minutes * 60:
+            if self.develop is not None and time.monotonic() - judged > dev_minutes * 60:
                 start = judged = time.monotonic()
-                found = development(
-                    self.model, self.tokenizer, self.corpus, self.embedder, bfloat16=self.bfloat16
-                )
+                found = self.develop(self.model)
                 self.seconds += time.monotonic() - start
                 self._note(recent, found)
                 recent = []

@@ -30,6 +30,8 @@ _PREFERENCE: tuple[Style, ...] = (
     "quantity", "date", "name", "list", "reason", "condition", "place", "definition", "rule",
     "object", "table", "field", "subject", "heading", "section", "cloze",
 )  # fmt: skip
+# What rules do better than a model: the cells of tables and the fields of records.
+_TABULAR: tuple[Style, ...] = ("table", "field")
 _ROUNDS: tuple[tuple[Style, ...], ...] = (
     ("quantity", "date", "name", "reason", "condition", "rule"),
     ("list", "place", "definition", "object"),
@@ -76,6 +78,8 @@ def from_chunks(
                 english=english,
                 context=chunk.context,
             )
+            if config.questions == "model":
+                found = [question for question in found if question.style in _TABULAR]
             written += len(found)
             kept = []
             for question in found:

@@ -27,10 +27,11 @@ from fti.pipelines.feature.asking.quality import (
     rejection,
     words,
 )
-from fti.pipelines.feature.dataset.asked import Asked, Tally, order
+from fti.pipelines.feature.dataset.asked import Asked, Tally
 from fti.pipelines.feature.dataset.dataset_config import WriterConfig
 from fti.pipelines.feature.dataset.rows import passage_of
-from fti.store.errors import FtiError, GenerationFailed, InputError, QuestionTooLong
+from fti.pipelines.feature.dataset.sources.writing import Estimate, chosen, require_budget
+from fti.store.errors import FtiError, GenerationFailed, QuestionTooLong
 from fti.store.logs.results import CaseResults, KeptRows
 from fti.store.progress import Progress, ProgressEvent
 from fti.store.types import (
@@ -40,7 +41,6 @@ from fti.store.types import (
     ModelIdentity,
     Passage,
     Split,
-    Value,
     sha256_hex,
 )
 
@@ -59,26 +59,6 @@ _CHECKS = ("quote_not_in_passage", "answer_not_supported")
 
 Clock = Callable[[], float]
 Sleep = Callable[[float], None]
-
-
-class Estimate(Value):
-    """What writing will take at most, before anything is asked.
-
-    ``kept`` passages were written about before and cost nothing. ``reply_tokens`` is the bound that
-    the settings put on replies; a retry of each would double it.
-    """
-
-    model: str
-    passages: int
-    kept: int
-    prompt_tokens: int
-    reply_tokens: int
-    cost: float
-
-    @property
-    def tokens(self) -> int:
-        """Prompts and replies together."""
-        return self.prompt_tokens + self.reply_tokens
 
 
 class QuestionWriter:
@@ -125,22 +105,10 @@ class QuestionWriter:
         )
         self._pace = _Pace(config.requests_per_minute, clock, sleep)
 
-    def chosen(self, chunks: Sequence[Chunk]) -> list[Chunk]:
-        """The passages that are written about: each text once, at most ``max_passages``."""
-        by_text: dict[str, Chunk] = {}
-        for chunk in chunks:
-            by_text.setdefault(chunk.content_hash, chunk)
-        once = list(by_text.values())
-        if self._config.max_passages is None or len(once) <= self._config.max_passages:
-            return once
-        drawn = sorted(once, key=lambda c: order(self._seed, c.id))[: self._config.max_passages]
-        ids = {c.id for c in drawn}
-        return [c for c in once if c.id in ids]
-
     def estimate(self, chunks: Sequence[Chunk], documents: Mapping[str, Document]) -> Estimate:
         """What writing about these passages will take at most."""
-        chosen = self.chosen(chunks)
-        prompts = [self.messages(passage_of(c, documents)) for c in chosen]
+        some = chosen(chunks, self._config, self._seed)
+        prompts = [self.messages(passage_of(c, documents)) for c in some]
         open_ = [m for m in prompts if self._kept.get(_key(m)) is None]
         prompt = sum(self._generator.counter.count(m) for m in open_)
         reply = len(open_) * self._config.max_new_tokens
@@ -149,24 +117,9 @@ class QuestionWriter:
             + reply * self._config.price_per_million_reply
         ) / 1e6
         return Estimate(
-            model=self._generator.identity.id, passages=len(chosen), kept=len(chosen) - len(open_),
+            model=self._generator.identity.id, passages=len(some), kept=len(some) - len(open_),
             prompt_tokens=prompt, reply_tokens=reply, cost=round(cost, 6),
         )  # fmt: skip
-
-    def require_budget(self, estimate: Estimate) -> None:
-        """Refuse before anything is asked.
-
-        Raises:
-            InputError: the estimate exceeds ``budget_tokens``.
-        """
-        budget = self._config.budget_tokens
-        if budget is not None and estimate.tokens > budget:
-            raise InputError(
-                f"Writing about {estimate.passages - estimate.kept} passages may take "
-                f"{estimate.tokens} tokens, and the budget is {budget}.",
-                hint="Raise dataset.writer.budget_tokens, or lower dataset.writer.max_passages or "
-                "max_new_tokens.",
-            )
 
     def messages(self, passage: Passage) -> tuple[Message, ...]:
         """What the model is asked about a passage; one turn, as not every model has a system's."""
@@ -188,13 +141,13 @@ class QuestionWriter:
             ModelUnavailable: the model cannot be reached; what was written is kept.
             EngineError: no passage at all could be written about.
         """
-        self.require_budget(self.estimate(chunks, documents))
-        chosen = self.chosen(chunks)
+        require_budget(self.estimate(chunks, documents), self._config)
+        some = chosen(chunks, self._config, self._seed)
         replies: dict[str, str] = {}
         failures: list[FtiError] = []
         done = 0
-        for at in range(0, len(chosen), self._config.batch):
-            batch = chosen[at : at + self._config.batch]
+        for at in range(0, len(some), self._config.batch):
+            batch = some[at : at + self._config.batch]
             prompts = {c.id: self.messages(passage_of(c, documents)) for c in batch}
             for chunk_id, outcome in self._replies(prompts, tally):
                 if isinstance(outcome, FtiError):
@@ -205,11 +158,11 @@ class QuestionWriter:
                     replies[chunk_id] = outcome
             done += len(batch)
             progress(
-                ProgressEvent("write", done, len(chosen), documents[batch[-1].document_id].title)
+                ProgressEvent("write", done, len(some), documents[batch[-1].document_id].title)
             )
         if failures and not replies:
             raise failures[0]
-        return self._read(chosen, replies, documents, split_of, tally)
+        return self._read(some, replies, documents, split_of, tally)
 
     def _replies(
         self, prompts: Mapping[str, tuple[Message, ...]], tally: Tally

@@ -274,7 +274,9 @@ def test_a_model_behind_a_server_writes_after_an_estimate(filled: Store, tmp_pat
 
 
 def test_builds_that_cannot_be_are_refused(filled: Store, tmp_path: Path) -> None:
-    refused(InputError, "--estimate says what --write will take", "build", "x", "--estimate")
+    refused(
+        InputError, "--estimate says what a model.s writing will take", "build", "x", "--estimate"
+    )
     refused(ConfigError, "'extractive' is no language model", "build", "x", "--write")
     refused(InvalidCases, "'acme/chats' is not pinned", "build", "x", "--import", "acme/chats")
     refused(InputError, "Nobody has said anything", "feedback", "--out", str(tmp_path / "r.jsonl"))

@@ -19,6 +19,7 @@ from fti.pipelines.feature.dataset.asked import Asked, Tally
 from fti.pipelines.feature.dataset.dataset_config import WriterConfig
 from fti.pipelines.feature.dataset.rows import passage_of
 from fti.pipelines.feature.dataset.sources.writer import QuestionWriter
+from fti.pipelines.feature.dataset.sources.writing import chosen
 from fti.store.errors import GenerationFailed, InputError, ModelUnavailable
 from fti.store.files.layout import Layout
 from fti.store.logs.results import CaseResults
@@ -238,11 +239,11 @@ def test_requests_are_spread_over_the_minute(server: Server, corpus: Corpus) -> 
     assert waited == [pytest.approx(4.0)]  # two at once, then two seconds for each of them
 
 
-def test_passages_are_drawn_by_the_seed_and_each_text_once(server: Server, corpus: Corpus) -> None:
+def test_passages_are_drawn_by_the_seed_and_each_text_once(corpus: Corpus) -> None:
     twice = [*corpus.chunks, corpus.chunks[0].model_copy(update={"id": "copy"})]
 
-    assert remote(server, corpus).chosen(twice) == corpus.chunks
-    drawn = {remote(server, corpus, max_passages=1, seed=s).chosen(twice)[0].id for s in range(9)}
+    assert chosen(twice, WriterConfig(), 0) == corpus.chunks
+    drawn = {chosen(twice, WriterConfig(max_passages=1), seed)[0].id for seed in range(9)}
     assert 1 < len(drawn) <= 3
 
 

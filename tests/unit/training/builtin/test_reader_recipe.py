@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 from collections import Counter
 from dataclasses import replace
@@ -21,99 +20,10 @@ from fti.pipelines.training.builtin.branches import batches, collate, encode_row
 from fti.pipelines.training.builtin.evidence_rows import evidence_row
 from fti.pipelines.training.builtin.reading_rows import Asked, Mix, Text
 from fti.pipelines.training.builtin.recipe import Recipe, Stream
-from tests.support.tiny_model import chatml_tokenizer
+from tests.support.reading_data import OTHER, PARAGRAPH, SENTINEL, fresh_model
 
 RECIPE = Recipe(tokens_per_step=600, tokens_per_batch=400, row_tokens=1000, rank=2, alpha=4.0)
 EMBEDDER = HashingEmbedder()
-PARAGRAPH = (
-    "The river Lorvel rises in the hills of Tamnor and reaches the sea after 240 kilometres. "
-    "In 1871 the engineer Anna Weller built a bridge of iron across it near Oldport. "
-    "Every spring the lower fields are flooded, and farmers move their cattle to higher ground."
-)
-OTHER = "The river Sund is short. In 1950 Carl Benz drew maps of it. Nobody fishes there."
-SENTINEL = "Zzyzx forbidden test sentence."
-
-
-def dump(path: Path, lines: list[dict[str, Any]]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("data")
-    train = root / "squad" / "train"
-    asked = [
-        ("Who built the bridge?", ["Anna Weller"]),
-        ("How long is the Lorvel?", ["240 kilometres"]),
-        ("Where does the river rise?", ["in the hills of Tamnor"]),
-    ]
-    (train / "articles").mkdir(parents=True)
-    for name in ("Lorvel", "Kenya"):
-        text = f"# {name}\n\n{PARAGRAPH}\n\n{PARAGRAPH.replace('Lorvel', 'Sund')}\n"
-        (train / "articles" / f"{name}.md").write_text(text, encoding="utf-8")
-    place = {"document": "articles/Lorvel.md", "paragraph": 0}
-    held = {"document": "articles/Kenya.md", "paragraph": 1}
-    dump(
-        train / "questions.jsonl",
-        [{"id": q, "question": q, "answers": a, **p} for q, a in asked for p in (place, held)],
-    )
-    dump(
-        train / "unanswerable.jsonl", [{"id": "u", "question": "Who sank?", "answers": [], **place}]
-    )
-    dump(train / "paragraphs.jsonl", [{"id": "p1", "text": PARAGRAPH}])
-    dump(
-        train / "paragraph_questions.jsonl",
-        [{"id": q, "question": q, "answers": a, "paragraph_id": "p1"} for q, a in asked],
-    )
-    dump(
-        train / "sentence_pairs.jsonl",
-        [
-            {
-                "id": str(n),
-                "question": f"When was tower {n} built?",
-                "answer_sentence": f"Tower {n} rose in {1800 + n}.",
-            }
-            for n in range(12)
-        ],
-    )
-    for name in ("fairytale_qa", "policy_qa", "covid_qa", "qed_nq"):
-        context = PARAGRAPH.replace(".", " .") if name == "qed_nq" else PARAGRAPH
-        dump(
-            root / "reading" / f"{name}.jsonl",
-            [{"id": q, "question": q, "answers": a, "context": context} for q, a in asked],
-        )
-    (root / "squad" / "corpus").mkdir()
-    (root / "squad" / "corpus" / "Test.md").write_text(f"# Test\n\n{SENTINEL}\n", encoding="utf-8")
-    test_row = {"id": "t", "question": SENTINEL, "answers": [SENTINEL]}
-    test_row |= {"document": "corpus/Test.md", "paragraph": 0}
-    dump(root / "squad" / "questions.jsonl", [test_row])
-    dump(root / "squad" / "unanswerable.jsonl", [{**test_row, "answers": []}])
-    return root
-
-
-@pytest.fixture(scope="module")
-def corpus(data: Path) -> rows.Corpus:
-    return rows.read_corpus(data)
-
-
-@pytest.fixture(scope="module")
-def tokenizer() -> Any:
-    return chatml_tokenizer()
-
-
-def fresh_model(tokenizer: Any) -> Any:
-    import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=len(tokenizer), hidden_size=32, intermediate_size=64, num_hidden_layers=2,
-        num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=2048,
-        tie_word_embeddings=True, initializer_range=0.3, bos_token_id=None,
-        eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
-    )  # fmt: skip
-    return LlamaForCausalLM(config)
 
 
 def all_rows(corpus: rows.Corpus, count: int = 150) -> list[rows.Row]:
@@ -301,7 +211,7 @@ def test_the_same_seed_gives_the_same_rows(corpus: rows.Corpus) -> None:
 
 def test_each_source_is_used_up_before_it_repeats(corpus: rows.Corpus) -> None:
     stream = Stream(corpus, 3, EMBEDDER, RECIPE)
-    taken = [stream._next("sentences", 12) for _ in range(24)]
+    taken = [stream.next("sentences", 12) for _ in range(24)]
     assert sorted(taken[:12]) == sorted(taken[12:]) == list(range(12))
 
 
@@ -383,7 +293,8 @@ def test_resuming_gives_the_weights_of_an_uninterrupted_run(
 
     def trainer() -> Trainer:
         model = with_adapter(fresh_model(tokenizer), RECIPE, seed=0)
-        return Trainer(model, tokenizer, corpus, RECIPE, EMBEDDER, seed=0, device="cpu")
+        stream = Stream(corpus, 0, Remembering(EMBEDDER), RECIPE)
+        return Trainer(model, tokenizer, stream, RECIPE, seed=0, device="cpu")
 
     whole = trainer()
     start = {name: p.detach().clone() for name, p in whole.named.items()}
@@ -422,7 +333,8 @@ def test_the_adapter_loads_with_peft_and_can_be_gone_on_from(
 
     def trainer() -> Trainer:
         model = with_adapter(fresh_model(tokenizer), RECIPE, seed=0)
-        return Trainer(model, tokenizer, corpus, RECIPE, EMBEDDER, seed=0, device="cpu")
+        stream = Stream(corpus, 0, Remembering(EMBEDDER), RECIPE)
+        return Trainer(model, tokenizer, stream, RECIPE, seed=0, device="cpu")
 
     one = trainer()
     for _ in range(2):
