@@ -25,6 +25,7 @@ def test_the_demo_goes_round_the_whole_loop_and_prints_one_object(fti_default: F
         "reader/1, without retrieval", "reader/1, with retrieval",
         "extractive, with retrieval",
     }  # fmt: skip
+    assert facts["gain"]["low"] <= facts["gain"]["mean"] <= facts["gain"]["high"]
     assert facts["promotion"]["reason"]
     assert facts["lineage"]["answer"] == facts["served"]["id"]
     assert facts["served"]["sources"]
