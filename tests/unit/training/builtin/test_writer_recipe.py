@@ -32,7 +32,7 @@ TEXT = Text(
     (
         Asked("In what year was the bridge of iron built?", "1871"),
         Asked("Which engineer built the bridge near Oldport?", "Anna Weller"),
-        Asked("Why do farmers move their cattle to higher ground?", "flooded"),
+        Asked("Why do farmers move cattle to higher ground?", "flooded"),
         Asked("Who was Anna Weller's teacher in Paris?", "Oldport"),
         Asked("Who did he marry?", "Anna Weller"),
     ),
