@@ -110,3 +110,8 @@ def _goes_on(line: str, after: str, width: int) -> bool:
         and not line.rstrip().endswith((":", "  ", "\\"))
         and not _FIELD.match(after)
     )
+
+
+def utf8(text: str) -> str:
+    """Text that Arrow and JSON can hold: a lone surrogate becomes its escape."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")

@@ -7,9 +7,11 @@ from pathlib import Path
 
 from fti.store.features.feature_store import FeatureStore
 from fti.store.features.history import PruneReport, RetentionConfig
+from fti.store.features.ledger_table import LedgerTable
 from fti.store.files.layout import Layout
 from fti.store.logs.answers import AnswerLog
 from fti.store.logs.answertables import AnswerTables
+from fti.store.logs.evaluations import Evaluations
 from fti.store.logs.jobs import JobLog
 from fti.store.logs.keys import KeyStore
 from fti.store.logs.rejected import RejectedLog
@@ -38,11 +40,13 @@ class Store:
     ) -> None:
         self.layout = Layout(Path(root), migrating=migrating)
         self.features = FeatureStore(self.layout, read_consistency_s=read_consistency_s)
+        self.ledger = LedgerTable(self.features)
         self.datasets = DatasetStore(self.layout)
-        self.cases = CaseSets(self.layout)
+        self.cases = self.casesets = CaseSets(self.layout)
         self.models = ModelRegistry(self.layout)
         self.runs = RunLog(self.layout)
         self.features.recording = self.runs.running
+        self.evaluations = Evaluations(self.runs)
         self.results = CaseResults(self.layout)
         self.answers = AnswerLog(self.layout)
         self.rejected = RejectedLog(self.layout)

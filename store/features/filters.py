@@ -1,177 +1,36 @@
-"""Conditions on passages: what a person writes, as a typed value, and as LanceDB's expression.
+"""Conditions on passages as LanceDB's expression; ``tabular.where`` says how they are written.
 
-    tag=news                equal, to the letter          tag!=news        anything else, or nothing
-    page>=3   price<9.5     numbers, or dates             date<2026-04-01
-    tag in news, "a, b"     one of a list                 page in 3..7     both ends included
-
-A text that holds operators, commas or edge spaces is written as a JSON string: ``tag="a, b"``.
 Values become literals of an expression and never a part of its text.
 """
 
 from __future__ import annotations
 
-import json
-import math
-import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from functools import reduce
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING
 
 from fti.store.errors import InvalidFilter
-from fti.store.lance.shapes import decode_metadata, metadata_pair, utf8
-from fti.store.moments import read_moment
+from fti.store.lance.shapes import decode_metadata, metadata_pair
+from fti.store.tabular.where import (
+    ORDERING,
+    Condition,
+    Where,
+    conditions,
+    limits_of,
+    ordered,
+    parse,
+)
 
 if TYPE_CHECKING:
     from lancedb.expr import Expr
 
-Operator = Literal["=", "!=", "<", "<=", ">", ">=", "in"]
-_ORDER: Mapping[str, Callable[[Any, Any], bool]] = {
-    "<": lambda a, b: bool(a < b),
-    "<=": lambda a, b: bool(a <= b),
-    ">": lambda a, b: bool(a > b),
-    ">=": lambda a, b: bool(a >= b),
-}
+__all__ = ["Condition", "Where", "conditions", "expression", "holds", "limits_of", "parse"]
 
 #: What a condition may name besides the documents' own metadata keys.
 FILTER_COLUMNS = ("document", "source", "title", "media_type", "ingested_at")
 _PLAIN = ("source", "title", "media_type")
-_COMPARED = re.compile(r"\s*([^=!<>]*?)\s*(<=|>=|!=|=|<|>)(.*)", re.DOTALL)
-_LISTED = re.compile(r"\s*([^=!<>\s]+)\s+in\s+(\S.*)", re.DOTALL)
-_ITEM = re.compile(r'\s*("(?:[^"\\]|\\.)*"|[^,"][^,]*?)\s*(,|$)', re.DOTALL)
-_NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d{1,3})?", re.ASCII)
-_SPAN = re.compile(r"(\d{1,9})-(\d{1,9})", re.ASCII)
-_HELP = "Write for example tag=news, page>=3, page in 3..7, or tag in news, blog"
 _MANY = 64  # values of one key; an expression that names more is slower than a list of ids
-
-
-@dataclass(frozen=True, slots=True)
-class Condition:
-    """One condition: the key's value stands in this relation to the values (one, but for "in").
-
-    ``limits``: for whoever searches, there is nothing for which it does not hold; an error names
-    nothing beyond it either.
-    """
-
-    key: str
-    operator: Operator
-    values: tuple[str, ...]
-    limits: bool = False
-
-    def __post_init__(self) -> None:
-        # As the tables hold them: half a surrogate pair is no UTF-8.
-        object.__setattr__(self, "key", utf8(self.key))
-        object.__setattr__(self, "values", tuple(map(utf8, self.values)))
-        if self.operator in _ORDER and _ordered(self.values[0]) is None:
-            raise InvalidFilter(
-                f"{self.values[0]!r} after {self.key} {self.operator} is neither a number nor a "
-                "date.",
-                hint="Write dates like 2026-04-01 or 2026-04-01T12:00; compare texts by =.",
-            )
-
-    def matches(self, value: str | None) -> bool:
-        """Whether it holds for this value; None: the passage has no such key."""
-        if self.operator == "!=":
-            return value != self.values[0]
-        if value is None:
-            return False
-        if self.operator in ("=", "in"):
-            return value in self.values
-        asked = _ordered(self.values[0])
-        mine = _ordered(_end_of_span(value, last=self.operator in (">", ">=")))
-        if mine is None or asked is None or isinstance(mine, float) != isinstance(asked, float):
-            return False
-        return _ORDER[self.operator](mine, asked)
-
-    def __str__(self) -> str:
-        """As ``parse`` reads it."""
-        quoted = ", ".join(json.dumps(value, ensure_ascii=False) for value in self.values)
-        if self.operator == "in":
-            return f"{self.key} in {quoted}"
-        return f"{self.key}{self.operator}{quoted}"
-
-
-Where = Mapping[str, str] | Sequence[Condition]
-"""Conditions that must all hold; a mapping holds pairs that must be equal."""
-
-
-def conditions(where: Where | None) -> tuple[Condition, ...]:
-    """The conditions of either form."""
-    if isinstance(where, Mapping):
-        return tuple(Condition(key, "=", (value,)) for key, value in where.items())
-    return tuple(where or ())
-
-
-def limits_of(where: Where | None) -> tuple[Condition, ...]:
-    """Those of the conditions beyond which there is nothing for whoever searches."""
-    return tuple(condition for condition in conditions(where) if condition.limits)
-
-
-def parse(texts: Sequence[str]) -> tuple[Condition, ...]:
-    """The conditions that the texts write, all of which must hold.
-
-    Raises:
-        InvalidFilter: a text is no condition; says how one is written.
-    """
-    return tuple(found for text in texts for found in _parse(text))
-
-
-def _parse(text: str) -> list[Condition]:
-    if listed := _LISTED.fullmatch(text):
-        key, rest = listed.groups()
-        items = _items(rest)
-        low, dots, high = (part.strip() for part in rest.partition(".."))
-        # Of a path with dots neither end is a number or a date.
-        if dots and len(items) == 1 and (_ordered(low) or _ordered(high)) is not None:
-            return [Condition(key, ">=", (low,)), Condition(key, "<=", (high,))]
-        if not items:
-            raise InvalidFilter(f"The list in the filter {text!r} cannot be read.", hint=_HELP)
-        return [Condition(key, "in", tuple(items))]
-    compared = _COMPARED.fullmatch(text)
-    if compared is None or not compared[1]:
-        raise InvalidFilter(f"The filter {text!r} has no key and operator.", hint=_HELP)
-    key, operator, value = compared.groups()
-    return [Condition(key, operator, (_text(value),))]  # type: ignore[arg-type]  # by the pattern
-
-
-def _items(text: str) -> list[str]:
-    """The items of a list; none where it cannot be read."""
-    found, at = [], 0
-    while at < len(text):
-        item = _ITEM.match(text, at)
-        if item is None:
-            return []
-        found.append(_text(item[1]))
-        at = item.end()
-        if item[2] == "," and at >= len(text):  # nothing behind the last comma
-            return []
-    return found
-
-
-def _text(written: str) -> str:
-    """A value as it is meant: a JSON string's content, or the text without spaces at its edges."""
-    written = written.strip()
-    if written.startswith('"'):
-        try:
-            return str(json.loads(written))
-        except ValueError:
-            return written
-    return written
-
-
-def _ordered(text: str) -> float | datetime | None:
-    """A number, or a moment in UTC (a day begins it), that the text writes; None for neither."""
-    if _NUMBER.fullmatch(text):
-        number = float(text)
-        return number if math.isfinite(number) else None
-    return read_moment(text)
-
-
-def _end_of_span(text: str, *, last: bool) -> str:
-    """Of pages such as ``3-4`` the last or the first; any other text as it is."""
-    span = _SPAN.fullmatch(text)
-    return span[2 if last else 1] if span and int(span[1]) <= int(span[2]) else text
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,7 +68,7 @@ def _expression(condition: Condition, facts: Facts) -> Expr:
     from lancedb.expr import col
 
     key, operator = condition.key, condition.operator
-    if key in ("document", *_PLAIN) and operator in _ORDER:
+    if key in ("document", *_PLAIN) and operator in ORDERING:
         raise InvalidFilter(f"{key!r} is not compared by {operator}.", hint=f"Use {key}=VALUE.")
     if key == "document":
         ids = [i for value in condition.values for i in facts.documents(value)]
@@ -219,7 +78,7 @@ def _expression(condition: Condition, facts: Facts) -> Expr:
         among = col(key).isin(list(condition.values))
         return ~among if operator == "!=" else among
     if key == "ingested_at":
-        if operator not in _ORDER or isinstance(_ordered(condition.values[0]), float):
+        if operator not in ORDERING or isinstance(ordered(condition.values[0]), float):
             raise InvalidFilter(
                 "'ingested_at' is compared with a date by <, <=, > or >=.",
                 hint="Write like ingested_at>=2026-04-01",

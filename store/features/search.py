@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from fti.store.errors import EmbedderMismatch, EngineError
 from fti.store.lance import indexing
-from fti.store.lance.shapes import PASSAGE_COLUMNS, decode_metadata, matrix, utf8
+from fti.store.lance.shapes import PASSAGE_COLUMNS, decode_metadata, matrix
+from fti.store.plain_text import utf8
 from fti.store.types import RRF_K, Fusion, Passage
 
 if TYPE_CHECKING:

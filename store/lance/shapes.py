@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from fti.store.errors import StoreError
 from fti.store.page_starts import passage_metadata
+from fti.store.plain_text import utf8
 from fti.store.types import CONTEXT, Chunk, Document, EmbedderIdentity, SourceRecord, sha256_hex
 
 if TYPE_CHECKING:
@@ -87,11 +88,6 @@ class DocumentUpdate:
     vectors: NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, 0), np.float32))
     search_texts: tuple[str, ...] = ()
     signature: bytes = b""
-
-
-def utf8(text: str) -> str:
-    """Text that Arrow and JSON can hold: a lone surrogate becomes its escape."""
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def documents_schema() -> pa.Schema:

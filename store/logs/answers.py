@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 from fti.store.errors import AnswerNotFound
 from fti.store.files.atomic import (
@@ -25,7 +25,13 @@ from fti.store.files.atomic import (
 )
 from fti.store.files.combining import Combining
 from fti.store.files.layout import Layout
+from fti.store.tabular.value_tables import data_frame, table_of_values
+from fti.store.tabular.where import Where
 from fti.store.types import Answer, Correction, Feedback, Message, Review, Value, now
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
 
 _ID = re.compile(r"a-([0-9]{8})-[0-9a-f]{12}")
 _Line = TypeVar("_Line", bound=Value)
@@ -33,6 +39,18 @@ _LOOKED_THROUGH = 200  # newest answers, for the hint that names some
 
 #: Whether an answer is there for somebody.
 Visible = Callable[[Answer], bool]
+
+
+class JudgedAnswer(Answer):
+    """An answer with what people said of it last, None where nobody did.
+
+    ``correction`` is the answer as they wanted it, ``review`` what was decided on that.
+    """
+
+    rating: Literal["up", "down"] | None = None
+    comment: str | None = None
+    correction: str | None = None
+    review: Literal["pending", "accepted", "rejected"] | None = None
 
 
 def everybodys(answer: Answer) -> bool:
@@ -160,6 +178,55 @@ class AnswerLog:
     def by_model(self, ref: str) -> Sequence[Answer]:
         """Answers by one model version (``name/number``, or ``base``), newest first."""
         return self._where(ref, lambda a: a.model == ref)
+
+    # Data frames
+
+    def to_arrow(
+        self,
+        columns: Sequence[str] | None = None,
+        where: Where | None = None,
+        *,
+        since: datetime | None = None,
+    ) -> pa.Table:
+        """The answers as an Arrow table, newest first, with what people said of each.
+
+        Args:
+            columns: some of the fields of ``JudgedAnswer``; all without.
+            where: only answers for which these conditions hold, as ``model=reader/1`` or
+                ``usage.prompt_tokens>1000``; see ``tabular.value_tables``.
+            since: only those of that moment and after, so that older days are not read.
+
+        Raises:
+            InputError, InvalidFilter: a column or a condition does not exist.
+        """
+        return table_of_values(self._judged(since), JudgedAnswer, columns=columns, where=where)
+
+    def to_pandas(
+        self,
+        columns: Sequence[str] | None = None,
+        where: Where | None = None,
+        *,
+        since: datetime | None = None,
+    ) -> pd.DataFrame:
+        """The answers as a pandas data frame; see ``to_arrow``."""
+        return data_frame(self.to_arrow(columns, where, since=since))
+
+    def _judged(self, since: datetime | None) -> Iterator[JudgedAnswer]:
+        said = {one.answer_id: one for one in self.all_feedback()}
+        corrected = {one.answer.id: one for one in self.corrections()}
+        for path in self._days():
+            if since is not None and path.stem < f"{since.astimezone(UTC):%Y-%m-%d}":
+                return
+            day = [a for a in self._answers(path) if since is None or a.created_at >= since]
+            for answer in sorted(day, key=lambda one: one.created_at, reverse=True):
+                verdict, correction = said.get(answer.id), corrected.get(answer.id)
+                yield JudgedAnswer.model_construct(
+                    **dict(answer),
+                    rating=verdict.rating if verdict else None,
+                    comment=verdict.comment if verdict else None,
+                    correction=correction.text if correction else None,
+                    review=correction.state if correction else None,
+                )
 
     def feedback(self, feedback: Feedback, *, visible: Visible = everybodys) -> None:
         """Keep a verdict; several on one answer are all kept.

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic_core import to_jsonable_python
 
@@ -33,8 +33,14 @@ from fti.store.files.atomic import (
 )
 from fti.store.files.layout import Layout
 from fti.store.files.liveness import hold, is_held
+from fti.store.tabular.value_tables import data_frame, table_of_values
+from fti.store.tabular.where import Where
 from fti.store.types import Run, RunKind, RunStatus, now
 from fti.store.versioned.versions import check_name
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
 
 _ID = re.compile(r"r-[0-9]{8}-[0-9]{6}-[0-9a-f]{6}")
 _DIED = "the process died"
@@ -194,6 +200,28 @@ class RunLog:
                 return None
 
         return self._newest(kind, limit, load), damaged
+
+    def to_arrow(
+        self, columns: Sequence[str] | None = None, where: Where | None = None
+    ) -> pa.Table:
+        """The runs as an Arrow table, newest first; settings and metrics are JSON texts there.
+
+        Args:
+            columns: some of the fields of ``Run``; all without.
+            where: only runs for which these conditions hold, as ``kind=finetune`` or
+                ``metrics.validation_loss<1``; see ``tabular.value_tables``.
+
+        Raises:
+            InputError, InvalidFilter: a column or a condition does not exist.
+            IntegrityError: the record of a run cannot be read.
+        """
+        return table_of_values(self.list(), Run, columns=columns, where=where)
+
+    def to_pandas(
+        self, columns: Sequence[str] | None = None, where: Where | None = None
+    ) -> pd.DataFrame:
+        """The runs as a pandas data frame, settings and metrics as dicts; see ``to_arrow``."""
+        return data_frame(self.to_arrow(columns, where))
 
     def _newest(
         self, kind: RunKind | None, limit: int | None, load: Callable[[str], Run | None]

@@ -11,15 +11,21 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, ValidationError
 
 from fti.store.errors import CaseSetNotFound, IntegrityError, InvalidCases
 from fti.store.files.atomic import dump_line, iter_lines
 from fti.store.files.layout import Layout
+from fti.store.tabular.value_tables import data_frame, table_of_values
+from fti.store.tabular.where import Where
 from fti.store.types import Case, FileEntry, Value, now, sha256_hex
 from fti.store.versioned.versions import VersionedFolders, file_sha256, readable
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
 
 _FILE = "cases.jsonl"
 
@@ -152,6 +158,38 @@ class CaseSets:
                 hint=f"Restore {str(path)!r} from a backup, or freeze the set anew.",
             )
         return [Case.model_validate(json.loads(line)) for line in iter_lines(path)]
+
+    def to_arrow(
+        self,
+        ref: str | None = None,
+        columns: Sequence[str] | None = None,
+        where: Where | None = None,
+    ) -> pa.Table:
+        """The cases of a version as an Arrow table, or all versions.
+
+        Args:
+            ref: of a version, as ``get`` takes it. Without, a row is a version.
+            columns: some of the fields of ``Case`` or ``CaseSetVersion``; all without.
+            where: only rows for which these conditions hold, as ``tags=prices``; see
+                ``tabular.value_tables``.
+
+        Raises:
+            CaseSetNotFound: there is no such version; says what there is.
+            InputError, InvalidFilter: a column or a condition does not exist.
+            IntegrityError: the cases are not as frozen.
+        """
+        if ref is None:
+            return table_of_values(self.list(), CaseSetVersion, columns=columns, where=where)
+        return table_of_values(self.cases(ref), Case, columns=columns, where=where)
+
+    def to_pandas(
+        self,
+        ref: str | None = None,
+        columns: Sequence[str] | None = None,
+        where: Where | None = None,
+    ) -> pd.DataFrame:
+        """The same as a pandas data frame; see ``to_arrow``."""
+        return data_frame(self.to_arrow(ref, columns, where))
 
     def with_digest(self, digest: str) -> CaseSetVersion | None:
         """The first frozen set that holds the cases of this digest, if one does."""

@@ -6,13 +6,15 @@ import json
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import ValidationError
 
 from fti.store.errors import DatasetNotFound, InputError, IntegrityError, StoreError
 from fti.store.files.atomic import dump_line, iter_lines
 from fti.store.files.layout import Layout
+from fti.store.tabular.value_tables import data_frame, table_of_values
+from fti.store.tabular.where import Where
 from fti.store.types import (
     SPLITS,
     DatasetKind,
@@ -27,6 +29,10 @@ from fti.store.types import (
     sha256_hex,
 )
 from fti.store.versioned.versions import VersionedFolders, check_name, file_sha256, readable
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
 
 Example = InstructionExample | PreferenceExample
 _Row = TypeVar("_Row", InstructionExample, PreferenceExample)
@@ -194,6 +200,42 @@ class DatasetStore:
         if self.get(ref).kind == "preference":
             return self.pairs(ref, split)
         return self.rows(ref, split)
+
+    def to_arrow(
+        self,
+        ref: str | None = None,
+        columns: Sequence[str] | None = None,
+        where: Where | None = None,
+    ) -> pa.Table:
+        """The examples of a version as an Arrow table, split after split, or all versions.
+
+        Args:
+            ref: of a version, as ``get`` takes it. Without, a row is a version.
+            columns: some of the fields of ``InstructionExample``, ``PreferenceExample`` or
+                ``DatasetVersion``; all without.
+            where: only rows for which these conditions hold, as ``split=test``; see
+                ``tabular.value_tables``.
+
+        Raises:
+            DatasetNotFound: there is no such version; says what there is.
+            InputError, InvalidFilter: a column or a condition does not exist.
+            IntegrityError: files are not as published.
+        """
+        if ref is None:
+            return table_of_values(self.list(), DatasetVersion, columns=columns, where=where)
+        version = self.get(ref)
+        kind = PreferenceExample if version.kind == "preference" else InstructionExample
+        rows = (row for split in SPLITS for row in self.examples(version.ref, split))
+        return table_of_values(rows, kind, columns=columns, where=where)
+
+    def to_pandas(
+        self,
+        ref: str | None = None,
+        columns: Sequence[str] | None = None,
+        where: Where | None = None,
+    ) -> pd.DataFrame:
+        """The same as a pandas data frame; see ``to_arrow``."""
+        return data_frame(self.to_arrow(ref, columns, where))
 
     def _examples(
         self, ref: str, split: Split, kind: DatasetKind, form: type[_Row]

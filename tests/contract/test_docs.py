@@ -13,6 +13,7 @@ import pytest
 import structlog.testing
 
 from fti.app.settings import Settings, setting_names
+from fti.store.store import Store
 from tests.support.command import found, parse
 from tests.support.command import tree as commands
 from tests.support.service import assistant_over, filled_store, serving
@@ -156,8 +157,9 @@ def test_the_table_of_commands_names_each_of_them() -> None:
 
 
 @each_page
-def test_every_setting_named_is_one(page: Path) -> None:
+def test_every_setting_named_is_one(page: Path, tmp_path: Path) -> None:
     known = {*setting_names(), "model.encode"}  # the latter is sentence-transformers'
+    known |= {f"store.{part}" for part in vars(Store(tmp_path / "store"))}  # of a Python store
     for text in inline(page):
         name = text.partition("=")[0].partition(":")[0]
         if re.fullmatch(r"[a-z_]+(\.[a-z0-9_]+)+", name):

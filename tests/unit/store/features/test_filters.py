@@ -12,7 +12,7 @@ from fti.store.errors import InvalidFilter
 from fti.store.features.feature_store import FeatureStore
 from fti.store.features.filters import Condition, conditions, parse
 from fti.store.files.layout import Layout
-from fti.store.lance.shapes import utf8
+from fti.store.plain_text import utf8
 from tests.support.features import IDENTITY, an_update, axis
 
 INJECTIONS = [
