@@ -23,6 +23,8 @@ from fti.app.options import (
 if TYPE_CHECKING:
     from fti.pipelines.inference.batch.answer_table import BatchReport
 
+_REDIS = "Redis streams (with --follow)"
+
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
@@ -31,11 +33,19 @@ def register(app: typer.Typer) -> None:
 
 def batch(
     questions: Annotated[
-        Path, typer.Argument(help="Rows with id and question: .jsonl, .csv, .tsv or .parquet.")
-    ],
+        str | None,
+        typer.Argument(
+            help="Rows with id and question: .jsonl, .csv, .tsv or .parquet. With --follow: "
+            "nothing or - for standard input, or the address of a Redis."
+        ),
+    ] = None,
     out: Annotated[
-        Path | None,
-        typer.Option("--out", help="File for the answers, a row per id: .jsonl or .parquet."),
+        str | None,
+        typer.Option(
+            "--out",
+            help="File for the answers, a row per id: .jsonl or .parquet. With --follow: .jsonl, "
+            "- for standard output, or the address of a Redis.",
+        ),
     ] = None,
     table: Annotated[
         str | None,
@@ -56,6 +66,39 @@ def batch(
             help="Let answers stand that another model, other settings or other documents made.",
         ),
     ] = False,
+    follow: Annotated[
+        bool,
+        typer.Option(
+            "--follow",
+            help="Answer questions as they come, one JSON object a line, until the stream ends: "
+            '{"id": ..., "question": ..., "at": ...}',
+        ),
+    ] = False,
+    stream: Annotated[
+        str,
+        typer.Option("--stream", help="Key of the stream of questions.", rich_help_panel=_REDIS),
+    ] = "questions",
+    group: Annotated[
+        str,
+        typer.Option(
+            "--group",
+            help="Consumer group; its consumers share the questions.",
+            rich_help_panel=_REDIS,
+        ),
+    ] = "fti",
+    consumer: Annotated[
+        str | None,
+        typer.Option(
+            "--consumer",
+            help="Name in the group; under the same name it goes on where it was killed.",
+            show_default="this machine's name",
+            rich_help_panel=_REDIS,
+        ),
+    ] = None,
+    answers: Annotated[
+        str,
+        typer.Option("--answers", help="Key of the stream of answers.", rich_help_panel=_REDIS),
+    ] = "answers",
     model: ModelOption = None,
     where: WhereOption = None,
     collection: CollectionOption = "",
@@ -68,17 +111,45 @@ def batch(
     """Answer a table of questions, each once under its id; run again to go on or to catch up.
 
     Asked are new and changed questions, those that failed, and all when the model or the documents
-    changed. Example: fti batch questions.csv --out answers.parquet --model reader@champion
+    changed. With --follow questions are taken as they come, each answered once, and a line is
+    printed per group; Ctrl-C and SIGTERM answer what was read and end.
+
+    Examples:
+
+    \b
+    fti batch questions.csv --out answers.parquet --model reader@champion
+    fti batch --follow redis://localhost:6379/0 --stream questions --table answers
     """
     from fti.app.operations.batch_answering import run_batch
+    from fti.app.operations.following import follow_for_answers
+    from fti.store.errors import InputError
 
+    if follow:
+        if limit is not None or keep_outdated:
+            raise InputError(
+                "--limit and --keep-outdated are about tables; a stream is answered as it comes.",
+                hint="Leave them out: a question that has its answer is not asked again.",
+            )
+        session = open_session(store, config, within(collection, where, at, set_), json)
+        code = follow_for_answers(
+            session, questions, stream, group, consumer,
+            out=out, table=table, answers=answers, model=model,
+        )  # fmt: skip
+        if code:
+            raise typer.Exit(code)
+        return
+    if questions is None:
+        raise InputError(
+            "There are no questions.",
+            hint="Name a file of them, or take them as they come: fti batch --follow",
+        )
     session = open_session(store, config, within(collection, where, at, set_), json)
     with session.report.progress() as progress:
         result = run_batch(
             session.settings,
             session.store,
-            questions,
-            out=out,
+            Path(questions),
+            out=Path(out) if out is not None else None,
             table=table,
             model=model,
             limit=limit,

@@ -17,12 +17,13 @@ def contracts() -> tuple[PipelineContract, ...]:
     from fti.pipelines.feature.streaming.watch import WATCH
     from fti.pipelines.inference.answering.answer import ANSWER, ASK, SERVE
     from fti.pipelines.inference.batch.answer_table import BATCH
+    from fti.pipelines.inference.batch.follow_questions import QUESTIONS
     from fti.pipelines.inference.evaluating.evaluation import EVALUATE, EVALUATE_RETRIEVAL
     from fti.pipelines.training.finetune_contract import FINETUNE
 
     return (
         INGEST, WATCH, FOLLOW, DATASET, FINETUNE, EVALUATE, EVALUATE_RETRIEVAL, PROMOTE, SERVE, ASK,
-        ANSWER, BATCH, MONITOR,
+        ANSWER, BATCH, QUESTIONS, MONITOR,
     )  # fmt: skip
 
 

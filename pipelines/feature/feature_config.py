@@ -12,38 +12,12 @@ from fti.pipelines.feature.splitting.chunking import ChunkingConfig
 from fti.store.features.history import RetentionConfig
 from fti.store.features.validation import ValidationConfig
 from fti.store.lance.indexing import ANN_THRESHOLD
+from fti.store.streams.stream_config import StreamConfig
 from fti.store.types import EmbedderIdentity, Value, sha256_hex
 
 #: Raised whenever reading, cleaning, chunking or ``embedding_text`` gives something else for the
 #: same file: the next ingest then takes every document again.
 READING_VERSION = 3
-
-
-class StreamConfig(Value):
-    """How records of a stream become documents (``fti ingest --follow``)."""
-
-    linger_s: float = Field(
-        default=0.2,
-        ge=0,
-        le=60,
-        description="How long to wait for more records before committing those that came.",
-    )
-    buffer_records: int = Field(
-        default=256,
-        ge=1,
-        le=100_000,
-        description="Records read and not committed yet; when so many wait, no more are read.",
-    )
-    max_record_bytes: int = Field(default=1 << 20, ge=1, description="A larger record is rejected.")
-    claim_idle_s: float = Field(
-        default=60,
-        gt=0,
-        description="Records that another consumer of the group was given so long ago and did "
-        "not acknowledge are taken over.",
-    )
-    reconnect_s: float = Field(
-        default=30, ge=0, description="How long a lost connection is tried again."
-    )
 
 
 class FeatureConfig(Value):

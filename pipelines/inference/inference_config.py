@@ -8,6 +8,7 @@ from pydantic import Field
 
 from fti.pipelines.engines.cross_encoders.entailment import EntailmentConfig
 from fti.pipelines.inference.evaluating.judge_config import JudgeConfig
+from fti.store.streams.stream_config import StreamConfig
 from fti.store.types import Fusion, SearchMode, Value
 
 
@@ -122,6 +123,13 @@ class BatchConfig(Value):
         default=0.0, ge=0, description="Price of an hour of the machine; 0: none."
     )
     currency: str = Field(default="USD", description="Of the prices, for people.")
+    stream: StreamConfig = StreamConfig()
+    remember_s: int = Field(
+        default=7 * 86_400,
+        ge=60,
+        description="How long a Redis stream of answers remembers which questions it has answers "
+        "to; a question that comes again later is answered again.",
+    )
 
     @property
     def priced(self) -> bool:

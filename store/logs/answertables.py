@@ -192,13 +192,19 @@ class AnswerTables:
         table = self._lance.open(check_name(name, "table"))
         return int(table.version) if table is not None else 0
 
-    def kept(self, name: str) -> dict[str, Kept]:
-        """What is known of every row of a table, by key; empty when there is no table.
+    def kept(self, name: str, keys: Sequence[str] | None = None) -> dict[str, Kept]:
+        """What is known of the rows of a table, by key; empty when there is no table.
+
+        Args:
+            name: of the table.
+            keys: only rows of these; every row without.
 
         Raises:
             InvalidName: ``name`` is not a plain name.
             InputError: the table holds something else.
         """
+        from lancedb.expr import col
+
         table = self._lance.open(check_name(name, "table"))
         if table is None:
             return {}
@@ -210,8 +216,10 @@ class AnswerTables:
             )
         found: dict[str, Kept] = {}
         with self._lance.reading():
-            columns = [*_KEPT_COLUMNS, "answer"]
-            for batch in table.search().select(columns).to_batches(8192):
+            query = table.search().select([*_KEPT_COLUMNS, "answer"])
+            if keys is not None:
+                query = query.where(col("id").isin(list(keys)))
+            for batch in query.to_batches(8192):
                 found.update(kept_row(row) for row in batch.to_pylist())
         return found
 

@@ -17,8 +17,8 @@ from fti.pipelines.engines.embedders.embedding import EmbedderConfig
 from fti.pipelines.feature.feature_config import FeatureConfig
 from fti.pipelines.feature.streaming.follow import follow
 from fti.pipelines.feature.streaming.follow_report import FollowReport
-from fti.pipelines.feature.streaming.streams import LineStream
 from fti.store.store import Store
+from fti.store.streams.record_streams import LineStream
 
 RATE, SECONDS = 10, 20
 

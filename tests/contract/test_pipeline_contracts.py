@@ -26,7 +26,7 @@ from fti.app.settings import Settings
 from fti.pipelines.engines.embedders.hashing_embedder import HashingEmbedder
 from fti.pipelines.feature.dataset.dataset_config import DatasetConfig
 from fti.pipelines.feature.dataset.instructions import DATASET, build_dataset
-from fti.pipelines.feature.feature_config import FeatureConfig, StreamConfig
+from fti.pipelines.feature.feature_config import FeatureConfig
 from fti.pipelines.feature.finding.sources import Discovery
 from fti.pipelines.feature.ingesting.ingest import (
     INGEST,
@@ -47,12 +47,14 @@ from fti.pipelines.feature.streaming.follow import (
     follow,
 )
 from fti.pipelines.feature.streaming.follow_report import FollowReport
-from fti.pipelines.feature.streaming.streams import LineStream
 from fti.pipelines.feature.streaming.watch import watch
 from fti.pipelines.inference.answering import answer
 from fti.pipelines.inference.answering.retrieve import Retriever, retrieval_contract
 from fti.pipelines.inference.batch import answer_table as batch
+from fti.pipelines.inference.batch.answer_sinks import PipeSink
+from fti.pipelines.inference.batch.follow_questions import QUESTIONS, follow_questions
 from fti.pipelines.inference.batch.outputs import JsonLines
+from fti.pipelines.inference.batch.question_report import QuestionsReport
 from fti.pipelines.inference.evaluating import evaluation
 from fti.pipelines.inference.inference_config import BatchConfig, RetrievalConfig
 from fti.pipelines.training.finetune import finetune
@@ -63,6 +65,8 @@ from fti.store.contracts.prompt_contract import PromptForm
 from fti.store.errors import FtiError
 from fti.store.progress import quiet
 from fti.store.store import Store
+from fti.store.streams.record_streams import LineStream
+from fti.store.streams.stream_config import StreamConfig
 from fti.store.types import Case, Citation, ModelIdentity
 from tests.support.values import EMBEDDER, a_contract, a_passage, a_row, an_answer
 from tests.unit.inference.conftest import World
@@ -137,6 +141,16 @@ class Works(World):
             "progress": quiet,
         }
         return arguments | how
+
+    def asking(self, result: Any = None, **how: Any) -> Any:
+        arguments = {
+            "assistant": self.assistant(),
+            "store": self.store,
+            "out": PipeSink(str),
+            "config": BatchConfig(),
+            "stop": threading.Event(),
+        }
+        return self.under(QUESTIONS, result, LineStream(0, StreamConfig()), **(arguments | how))
 
     def promoting(self, **changes: Any) -> dict[str, Any]:
         return {"settings": Settings(), "store": self.store, "alias": "champion"} | changes
@@ -325,6 +339,8 @@ VIOLATIONS: dict[str, Violate] = {
         [], assistant=w.assistant(), store=Store(w.root / "empty"),
         out=JsonLines(w.root / "a.jsonl"),
     ),
+    "questions.same_store": lambda w: w.asking(store=Store(w.root / "other")),
+    "questions.questions_add_up": lambda w: w.asking(QuestionsReport(records=2, answered=1)),
     "batch.every_question_has_its_row": lambda w: w.under(
         batch.BATCH, batch.BatchReport(done=1, failed=0, skipped=0, seconds=0.1, run="r"),
         {"1": "When?"}, **w.batch(),
@@ -388,6 +404,7 @@ def test_each_contract_is_around_the_function_that_everybody_calls() -> None:
         "evaluate": evaluation.evaluate,
         "evaluate-retrieval": evaluation.evaluate_retrieval,
         "batch": batch.answer_all,
+        "questions": follow_questions,
     }
     assert {c.pipeline: c for c in contracts()} == {
         name: function.__contract__

@@ -20,11 +20,12 @@ from typing import Any
 
 from fti.pipelines.engines.embedders.hashing_embedder import HashingEmbedder
 from fti.pipelines.engines.extractive import ExtractiveGenerator
-from fti.pipelines.feature.feature_config import FeatureConfig, StreamConfig
+from fti.pipelines.feature.feature_config import FeatureConfig
 from fti.pipelines.inference.inference_config import InferenceConfig, RetrievalConfig
 from fti.store.errors import FtiError, StoreEmpty, StoreLocked
 from fti.store.features import history
 from fti.store.store import Store
+from fti.store.streams.stream_config import StreamConfig
 
 WORDS = "kiln glaze wheel clay shelf locker bench lathe saw drill anvil forge loom dye".split()
 QUESTIONS = 40
@@ -143,7 +144,7 @@ class Work:
         import threading
 
         from fti.pipelines.feature.streaming.follow import follow
-        from fti.pipelines.feature.streaming.streams import RedisStream
+        from fti.store.streams.record_streams import RedisStream
 
         stop = threading.Event()
         signal.signal(signal.SIGTERM, lambda number, frame: stop.set())

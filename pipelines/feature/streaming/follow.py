@@ -9,7 +9,6 @@ up the others. While the store is busy nothing more is read than the buffer hold
 
 from __future__ import annotations
 
-import queue
 import threading
 import time
 from collections import Counter
@@ -21,17 +20,16 @@ from fti.pipelines.feature.ingesting.executors import InProcess
 from fti.pipelines.feature.ingesting.ingest_report import NotTaken
 from fti.pipelines.feature.reading.parsing import Parser
 from fti.pipelines.feature.streaming.follow_report import FollowReport, StreamBatch
-from fti.pipelines.feature.streaming.freshness import Lags
-from fti.pipelines.feature.streaming.gathering import gather
 from fti.pipelines.feature.streaming.record_batch import RecordBatch
-from fti.pipelines.feature.streaming.streams import Delivery, RecordStream
 from fti.store.contracts.conditions import PipelineContract
 from fti.store.errors import EmbedderMismatch, PostconditionFailed, StoreLocked
 from fti.store.progress import Progress, ProgressEvent, quiet
 from fti.store.store import Store
+from fti.store.streams.buffered import Buffered
+from fti.store.streams.freshness import Lags
+from fti.store.streams.record_streams import Delivery, RecordStream
 from fti.store.versioned.versions import check_name
 
-_WAIT_S = 0.2
 _MAINTAIN_S = 10.0  # rows that no index covers yet are found all the same
 _SHOWN = 100  # failures that the report of a whole session lists
 
@@ -145,54 +143,21 @@ class _Session:
         with self.store.layout.writing("ingest --follow"):
             self.store.features.create(self.embedder.identity)
             self.broken = self.store.features.heal().broken
-        items: queue.Queue[Delivery | Exception | None] = queue.Queue(
-            self.config.stream.buffer_records
-        )
-        abandoned = threading.Event()
-        reader = threading.Thread(
-            target=self._read, args=(items, abandoned), name="fti-stream", daemon=True
-        )
-        reader.start()
-        ended, dirty = False, False
-        try:
-            while not ended:
-                taken = gather(
-                    items,
-                    wait_s=_WAIT_S,
-                    linger_s=self.config.stream.linger_s,
-                    limit=self.config.batch_documents,
-                )
-                deliveries = [item for item in taken if isinstance(item, Delivery)]
+        dirty = False
+        with Buffered(self.stream, self.config.stream, self.stop) as buffered:
+            for deliveries in buffered.groups(self.config.batch_documents):
                 if deliveries:
                     batch = self._store_batch(deliveries, parser)
                     self.stream.acknowledge([d.position for d in deliveries])
                     self._count(batch)
                     on_batch(batch)
                     dirty = True
-                for item in taken:
-                    if isinstance(item, Exception):
-                        raise item
-                    ended = ended or item is None
-                if dirty and (ended or time.monotonic() - maintained > _MAINTAIN_S):
-                    self._maintain(last=ended)
+                if dirty and time.monotonic() - maintained > _MAINTAIN_S:
+                    self._maintain(last=False)
                     maintained, dirty = time.monotonic(), False
-        finally:
-            abandoned.set()
-        reader.join()
+        if dirty:
+            self._maintain(last=True)
         return self._report(began)
-
-    def _read(
-        self, items: queue.Queue[Delivery | Exception | None], abandoned: threading.Event
-    ) -> None:
-        """Into the buffer, which makes us wait when it is full; last None, or what went wrong."""
-        last: Exception | None = None
-        try:
-            for delivery in self.stream.deliveries(self.stop):
-                if not _put(items, delivery, abandoned):
-                    return
-        except Exception as error:  # raised where somebody listens
-            last = error
-        _put(items, last, abandoned)
 
     def _store_batch(self, deliveries: Sequence[Delivery], parser: Parser) -> StreamBatch:
         while True:
@@ -247,18 +212,3 @@ class _Session:
             seconds=round(time.monotonic() - began, 3),
             features_version=stats.version,
         )
-
-
-def _put(
-    items: queue.Queue[Delivery | Exception | None],
-    item: Delivery | Exception | None,
-    abandoned: threading.Event,
-) -> bool:
-    """Wait for room, unless nobody will make any."""
-    while not abandoned.is_set():
-        try:
-            items.put(item, timeout=_WAIT_S)
-        except queue.Full:
-            continue
-        return True
-    return False

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Literal
 
 from fti.pipelines.feature.ingesting.ingest_report import NotTaken
-from fti.pipelines.feature.streaming.freshness import Freshness
+from fti.store.streams.freshness import Freshness
 from fti.store.types import Value
 
 

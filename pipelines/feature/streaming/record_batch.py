@@ -10,7 +10,6 @@ from datetime import UTC, datetime
 from fti.pipelines.feature.ingesting.ingest_run import Ingest
 from fti.pipelines.feature.reading.parsing import Parser
 from fti.pipelines.feature.streaming.follow_report import StreamBatch
-from fti.pipelines.feature.streaming.freshness import summary
 from fti.pipelines.feature.streaming.stream_records import (
     AT,
     Record,
@@ -18,10 +17,11 @@ from fti.pipelines.feature.streaming.stream_records import (
     parse_record,
     raw_document,
 )
-from fti.pipelines.feature.streaming.streams import Delivery
 from fti.store.errors import ExtractionError
 from fti.store.lance.shapes import STREAM, Held
 from fti.store.moments import read_moment
+from fti.store.streams.freshness import summary
+from fti.store.streams.record_streams import Delivery
 from fti.store.types import now, sha256_hex
 
 

@@ -23,11 +23,11 @@ from fti.pipelines.feature.finding.sources import Discovery
 from fti.pipelines.feature.ingesting.ingest import take
 from fti.pipelines.feature.ingesting.ingest_report import IngestReport
 from fti.pipelines.feature.reading.parsing import Parser
-from fti.pipelines.feature.streaming.gathering import gather
 from fti.store.contracts.conditions import PipelineContract
 from fti.store.errors import EmbedderMismatch, InputError, SourceNotFound, StoreLocked
 from fti.store.progress import Progress, quiet
 from fti.store.store import Store
+from fti.store.streams.gathering import gather
 from fti.store.types import now
 
 _POLL_MS = 200

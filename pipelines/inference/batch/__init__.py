@@ -1,5 +1,5 @@
-"""The assistant that is served, asked a table of questions, each once under its key.
+"""The assistant that is served, asked a table of questions or a stream, each once under its key.
 
 May import ``answering``, ``evaluating.cases`` (which reads JSON lines) and ``store``.
-Read first: ``answer_table.py`` and ``outputs.py``.
+Read first: ``answer_table.py`` and ``follow_questions.py``.
 """

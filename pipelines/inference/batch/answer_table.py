@@ -18,7 +18,7 @@ from pydantic import Field
 from pydantic_core import to_json
 
 from fti.pipelines.inference.answering.answer import Assistant
-from fti.pipelines.inference.batch.outputs import Output
+from fti.pipelines.inference.batch.outputs import Output, RowKeeper
 from fti.pipelines.inference.batch.question_tables import read_questions
 from fti.pipelines.inference.inference_config import BatchConfig
 from fti.store.contracts.conditions import PipelineContract
@@ -165,7 +165,7 @@ def answer_all(
         writer_lock(lock, timeout_s=1.0, what=f"batch into {out.name}"),
         store.runs.running("batch", inputs=inputs, settings=settings) as run,
     ):
-        work = _Batch(assistant, out, config, run.id)
+        work = AskedInGroups(assistant, out, run.id)
         due = _due(asked, out.kept(), "" if keep_outdated else work.made_under)
         now = list(due)[:limit]
         out.begin([key for key in now if due[key] != "new"])
@@ -222,14 +222,13 @@ def made_under(assistant: Assistant, features: str) -> str:
     return sha256_hex(to_json(parts))
 
 
-class _Batch:
+class AskedInGroups:
     """One run: what answers, and what it has come to so far."""
 
-    def __init__(self, assistant: Assistant, out: Output, config: BatchConfig, run_id: str) -> None:
+    def __init__(self, assistant: Assistant, out: RowKeeper, run_id: str) -> None:
         self.assistant = assistant
         self.features = assistant.retriever.features
         self.out = out
-        self.config = config
         self.run_id = run_id
         self._seen = self.features.version()
         self.made_under = made_under(assistant, self.features.content_digest())
@@ -237,15 +236,23 @@ class _Batch:
 
     def answer(self, group: Mapping[str, str]) -> None:
         """Ask a group of questions and keep their rows."""
+        rows = self.ask(group)
+        self.out.put(rows)
+        self.count(rows)
+
+    def ask(self, group: Mapping[str, str]) -> list[AnswerRow]:
+        """The rows of a group of questions, which are kept nowhere yet."""
         began_at = self._current()
         found = self.assistant.answer_many(list(group.values()), run_id=self.run_id)
         # Documents that changed meanwhile may stand behind some of these answers and not others.
         label = began_at if self._current() == began_at else ""
-        rows = [
+        return [
             self._row(key, question, answer, label)
             for (key, question), answer in zip(group.items(), found, strict=True)
         ]
-        self.out.put(rows)
+
+    def count(self, rows: Sequence[AnswerRow]) -> None:
+        """Count rows that are kept."""
         self.asked += len(rows)
         self.failed += sum(row.error is not None for row in rows)
         self.prompt_tokens += sum(row.prompt_tokens for row in rows)

@@ -29,7 +29,15 @@ if TYPE_CHECKING:
 _ROWS = 1024  # of a Parquet file, held at a time
 
 
-class Output(Protocol):
+class RowKeeper(Protocol):
+    """What keeps rows of answers."""
+
+    def put(self, rows: Sequence[AnswerRow]) -> None:
+        """Keep rows, durably, in the place of those with their keys."""
+        ...
+
+
+class Output(RowKeeper, Protocol):
     """Rows by key, kept durably."""
 
     @property
@@ -52,10 +60,6 @@ class Output(Protocol):
 
     def begin(self, redo: Collection[str]) -> None:
         """Get ready; the rows of these keys are about to be replaced. ``kept`` was asked before."""
-        ...
-
-    def put(self, rows: Sequence[AnswerRow]) -> None:
-        """Keep rows, durably, in the place of those with their keys."""
         ...
 
     def finish(self) -> None:

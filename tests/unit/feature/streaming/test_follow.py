@@ -13,16 +13,17 @@ from typing import Any
 import pytest
 
 from fti.pipelines.engines.embedders.hashing_embedder import HashingEmbedder
-from fti.pipelines.feature.feature_config import FeatureConfig, StreamConfig
+from fti.pipelines.feature.feature_config import FeatureConfig
 from fti.pipelines.feature.ingesting.ingest import ingest
 from fti.pipelines.feature.streaming import follow as module
 from fti.pipelines.feature.streaming.follow import follow
 from fti.pipelines.feature.streaming.follow_report import FollowReport, StreamBatch
-from fti.pipelines.feature.streaming.freshness import Lags
-from fti.pipelines.feature.streaming.streams import Delivery, LineStream
 from fti.store.errors import EmbedderMismatch, InvalidName, SourceNotFound, StoreLocked
 from fti.store.features import history
 from fti.store.store import Store
+from fti.store.streams.freshness import Lags
+from fti.store.streams.record_streams import Delivery, LineStream
+from fti.store.streams.stream_config import StreamConfig
 from fti.store.types import now
 
 WAIT_S = 30.0

@@ -11,15 +11,16 @@ from typing import Any
 import pytest
 
 from fti.pipelines.engines.embedders.hashing_embedder import HashingEmbedder
-from fti.pipelines.feature.feature_config import FeatureConfig, StreamConfig
+from fti.pipelines.feature.feature_config import FeatureConfig
 from fti.pipelines.feature.streaming.follow import follow
 from fti.pipelines.feature.streaming.follow_report import (
     FollowReport,
     StreamBatch,
 )
-from fti.pipelines.feature.streaming.streams import RedisStream
 from fti.store.errors import ConfigError, InputError, SourceNotFound
 from fti.store.store import Store
+from fti.store.streams.record_streams import RedisStream
+from fti.store.streams.stream_config import StreamConfig
 from fti.store.types import now
 from tests.support.redis import redis_server
 
@@ -157,7 +158,7 @@ def test_two_consumers_share_the_records(address: str, client: Any, store: Store
 
 def test_a_key_that_is_no_stream_is_refused(address: str, client: Any) -> None:
     client.set("docs", "text")
-    with pytest.raises(InputError, match=r"'docs'.*cannot be read: WRONGTYPE"):
+    with pytest.raises(InputError, match=r"'docs'.*cannot be used: WRONGTYPE"):
         a_stream(address)
 
 

@@ -13,20 +13,16 @@ import os
 import select
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol
-from urllib.parse import urlsplit, urlunsplit
+from typing import Any, Protocol
 
-from fti.pipelines.feature.feature_config import StreamConfig
-from fti.store.errors import ConfigError, InputError, SourceNotFound
 from fti.store.moments import from_epoch_ms
+from fti.store.streams.redis_connection import RedisConnection
+from fti.store.streams.stream_config import StreamConfig
 from fti.store.types import now
-
-if TYPE_CHECKING:
-    import redis
 
 _POLL_S = 0.2
 _READ_BYTES = 1 << 16
@@ -35,11 +31,15 @@ _COUNT = 64  # records asked of Redis at once
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """A record as it came. ``at`` is when the stream got it, ``position`` where it stands there."""
+    """A record as it came. ``at`` is when the stream got it, ``position`` where it stands there.
+
+    ``name`` is the record's for ever, wherever reading begins; empty where the stream gives none.
+    """
 
     position: str
     data: bytes
     at: datetime
+    name: str = ""
 
 
 class RecordStream(Protocol):
@@ -111,39 +111,14 @@ class RedisStream:
     def __init__(
         self, url: str, *, stream: str, group: str, consumer: str, config: StreamConfig
     ) -> None:
-        try:
-            import redis
-            from redis.backoff import ExponentialBackoff
-            from redis.retry import Retry
-        except ImportError as error:
-            raise ConfigError(
-                "Reading a Redis stream needs the package redis, which is not installed.",
-                hint="pip install 'fti-llm[stream]'",
-            ) from error
-        self._redis = redis
+        self._connection = RedisConnection(url, what=stream)
+        self._client = self._connection.client
+        self._ask = self._connection.ask
         self._stream, self._group, self._consumer = stream, group, consumer
         self._config = config
-        self._shown = _without_password(url)
-        self.name = f"{self._shown} {stream} as {group}/{consumer}"
-        # Waits of 0.1, 0.2, ... 2 s between attempts, for about as long as the settings say.
-        attempts = 5 + round(config.reconnect_s / 2)
-        retry = Retry(ExponentialBackoff(cap=2.0, base=0.1), 0)
-        try:
-            self._client: redis.Redis = redis.Redis.from_url(url, retry=retry)
-        except ValueError as error:
-            raise InputError(
-                f"{self._shown!r} is no address of a Redis: {error}.",
-                hint="Write it like redis://localhost:6379/0",
-            ) from error
+        self.name = f"{self._connection.shown} {stream} as {group}/{consumer}"
         self._ask(self._make_group)
-        if config.reconnect_s:
-            self._client.set_retry(
-                Retry(
-                    ExponentialBackoff(cap=2.0, base=0.1),
-                    attempts,
-                    supported_errors=(redis.ConnectionError, redis.TimeoutError),
-                )
-            )
+        self._connection.try_again_for(config.reconnect_s)
 
     def deliveries(self, stop: threading.Event) -> Iterator[Delivery]:
         """What this consumer was given before and did not acknowledge, then what is new."""
@@ -171,9 +146,11 @@ class RedisStream:
             self._ask(lambda: self._client.xack(self._stream, self._group, *positions))
 
     def _make_group(self) -> None:
+        from redis import ResponseError
+
         try:
             self._client.xgroup_create(self._stream, self._group, id="0", mkstream=True)
-        except self._redis.ResponseError as error:
+        except ResponseError as error:
             if "BUSYGROUP" not in str(error):  # it is there
                 raise
 
@@ -210,21 +187,7 @@ class RedisStream:
                 continue
             # Whoever adds an entry may give its id; not every one is a moment.
             at = from_epoch_ms(int(position.split("-")[0]))
-            yield Delivery(position, _as_json(fields), at or now())
-
-    def _ask(self, question: Callable[[], Any]) -> Any:
-        try:
-            return question()
-        except (self._redis.ConnectionError, self._redis.TimeoutError, OSError) as error:
-            raise SourceNotFound(
-                f"No Redis answers at {self._shown!r}: {error}.",
-                hint="Start it, or name another address. What was not acknowledged comes again.",
-            ) from error
-        except self._redis.RedisError as error:
-            raise InputError(
-                f"The Redis stream {self._stream!r} at {self._shown!r} cannot be read: {error}.",
-                hint="Name another stream with --stream, or mend its permissions.",
-            ) from error
+            yield Delivery(position, _as_json(fields), at or now(), name=position)
 
 
 def _as_json(fields: dict[bytes, bytes]) -> bytes:
@@ -234,10 +197,3 @@ def _as_json(fields: dict[bytes, bytes]) -> bytes:
         k.decode("utf-8", "replace"): v.decode("utf-8", "replace") for k, v in fields.items()
     }
     return json.dumps(readable, ensure_ascii=False).encode("utf-8")
-
-
-def _without_password(url: str) -> str:
-    parts = urlsplit(url)
-    if "@" not in parts.netloc:
-        return url
-    return urlunsplit(parts._replace(netloc="***@" + parts.netloc.rpartition("@")[2]))
