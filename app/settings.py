@@ -36,6 +36,7 @@ from fti.store.contracts.prompt_contract import BUILTIN_FORM, EvidenceChoice, Pr
 from fti.store.errors import ConfigError
 from fti.store.proof.gate import GateConfig
 from fti.store.types import Value
+from fti.store.upkeep.asked_questions import AnswersConfig
 
 #: Variables of the environment that are not settings: where settings come from, and where this
 #: machine has room for what can be made again.
@@ -110,6 +111,7 @@ class Settings(BaseSettings):
     gate: GateConfig = GateConfig()
     monitoring: MonitoringConfig = MonitoringConfig()
     service: ServiceConfig = ServiceConfig()
+    answers: AnswersConfig = AnswersConfig()
 
     @classmethod
     def settings_customise_sources(

@@ -14,11 +14,13 @@
     │   ├── InvalidApiKey          no API key, or none that lets in
     │   ├── ReadOnlyKey            the key may not change documents, nor judge answers
     │   ├── JobsNotAllowed         the caller may not start or stop jobs
+    │   ├── RoleNeeded             the key is for other things
     │   ├── OutsideCollections     the key may use certain collections only, and asked for more
     │   ├── UnknownHost            without keys: sent to a name that the service does not know
     │   ├── CrossSite              without keys: a page of another site wants to change something
     │   ├── BodyTooLarge           the request is larger than the service takes
     │   └── RateLimitExceeded      the key was used too often; says when to come again
+    │       └── QuotaExceeded      the key has used up the tokens of its day
     ├── ConfigError                a profile, option or FTI_ variable is unknown or out of range
     ├── NotFoundError              something named does not exist; says what there is
     │   ├── ModelNotFound
@@ -156,6 +158,10 @@ class JobsNotAllowed(AccessError):
     """The caller may not start or stop jobs."""
 
 
+class RoleNeeded(AccessError):
+    """The key is for other things."""
+
+
 class OutsideCollections(AccessError):
     """The key may use certain collections only, and asked for more."""
 
@@ -184,6 +190,10 @@ class RateLimitExceeded(AccessError):
     def __init__(self, message: str, *, hint: str = "", retry_after_s: int = 1) -> None:
         super().__init__(message, hint=hint)
         self.retry_after_s = retry_after_s
+
+
+class QuotaExceeded(RateLimitExceeded):
+    """The key has used up the tokens of its day."""
 
 
 class ConfigError(FtiError):

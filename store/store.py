@@ -18,6 +18,7 @@ from fti.store.logs.rejected import RejectedLog
 from fti.store.logs.results import CaseResults
 from fti.store.logs.runs import RunLog
 from fti.store.logs.step_states import PipelineStates
+from fti.store.logs.usage import UsageLog
 from fti.store.versioned.casesets import CaseSets
 from fti.store.versioned.datasets import DatasetStore
 from fti.store.versioned.registry import ModelRegistry
@@ -52,6 +53,7 @@ class Store:
         self.rejected = RejectedLog(self.layout)
         self.tables = AnswerTables(self.layout)
         self.keys = KeyStore(self.layout)
+        self.usage = UsageLog(self.layout)
         self.pipelines = PipelineStates(self.layout)
         self.jobs = JobLog(self.layout)
 

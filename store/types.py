@@ -427,6 +427,7 @@ class Answer(Value):
 
     ``asked`` is the question as it was understood without the conversation around it; empty where
     that is the question itself. ``key`` is the id of the API key that asked; empty where none did.
+    ``user`` stands for the person that the client said it asks for, by a digest (``user_digest``).
     ``history`` is what was said before, after the answer ``previous`` if it goes on from one; None
     where that was not to be kept, so that none can go on from this one.
     ``collections`` and the conditions ``where`` are what it was kept within; none: the whole store.
@@ -441,6 +442,7 @@ class Answer(Value):
     question: str
     asked: str = ""
     key: str = ""
+    user: str = ""
     previous: str = ""
     history: tuple[Message, ...] | None = None
     text: str
@@ -464,6 +466,11 @@ class Answer(Value):
     usage: Usage = Usage()
     timings: Mapping[str, float] = Field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+
+
+def user_digest(user: str) -> str:
+    """What is kept of a person whom a client names: enough to find what they asked; "" for none."""
+    return sha256_hex(user)[:32] if user else ""
 
 
 class Feedback(Value):

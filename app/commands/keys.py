@@ -48,6 +48,25 @@ def create(
         bool,
         typer.Option("--jobs", help="May start and stop jobs: datasets, training, promotions."),
     ] = False,
+    role: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--role",
+            help="All that it may do, in place of --read-only and --jobs: ask; write (documents); "
+            "review (see all answers, decide on corrections); operate (jobs, everybody's usage, "
+            "erasure). Repeatable.",
+            show_default="ask, write and review",
+        ),
+    ] = None,
+    tokens_per_day: Annotated[
+        int | None,
+        typer.Option(
+            "--tokens-per-day",
+            min=1,
+            help="Tokens it may use a day (UTC), read and written.",
+            show_default="service.tokens_per_day",
+        ),
+    ] = None,
     store: StoreOption = None,
     config: ConfigOption = None,
     set_: SetOption = None,
@@ -55,7 +74,7 @@ def create(
 ) -> None:
     """Make a key and print it: the only time, as the store keeps its digest alone.
 
-    Example: fti keys create "web team" --requests-per-minute 60
+    Example: fti keys create "web team" --role ask --tokens-per-day 200000
     """
     session = open_session(store, config, set_, json)
     key, text = session.store.keys.create(
@@ -64,6 +83,8 @@ def create(
         read_only=read_only,
         collections=collection or (),
         jobs=jobs,
+        roles=role or (),
+        tokens_per_day=tokens_per_day,
     )
     session.report.result(_shown(key) | {"key": text})
     session.report.say(text)
@@ -85,13 +106,14 @@ def list_(
         session.report.say("No key was made yet. Make one with: fti keys create NAME")
         return
     session.report.table(
-        ["key", "name", "made", "a minute", "may"],
+        ["key", "name", "made", "a minute", "tokens a day", "may"],
         [
             [
                 key.id,
                 key.name,
                 f"{key.created_at:%Y-%m-%d %H:%M}",
                 str(key.requests_per_minute or ""),
+                str(key.tokens_per_day or ""),
                 _may(key),
             ]
             for key in keys
@@ -114,11 +136,58 @@ def revoke(
     session.report.say(f"{revoked.id} ({revoked.name}) is revoked")
 
 
+@group.command("usage")
+def usage(
+    key: Annotated[
+        str | None,
+        typer.Argument(help="Its id, as fti keys list shows it.", show_default="every key"),
+    ] = None,
+    days: Annotated[
+        int, typer.Option("--days", min=1, max=366, help="How far back; today is one.")
+    ] = 30,
+    store: StoreOption = None,
+    config: ConfigOption = None,
+    set_: SetOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Say how many requests each key made, and how many tokens it used.
+
+    Example: fti keys usage --days 7
+    """
+    from fti.app.operations.usage_report import usage_json
+
+    session = open_session(store, config, set_, json)
+    if key is not None:
+        session.store.keys.get(key)
+    body = usage_json(session.store, days=days, keys=None if key is None else [key])
+    session.report.result(body)
+    if not body["keys"]:
+        session.report.say("Nothing was used through the service in these days.")
+        return
+    session.report.table(
+        ["key", "name", "requests", "tokens read", "tokens written", "today", "a day"],
+        [
+            [
+                each["key"] or "without a key",
+                each["name"],
+                str(each["requests"]),
+                str(each["prompt_tokens"]),
+                str(each["completion_tokens"]),
+                str(each["tokens_today"]),
+                str(each["tokens_per_day"] or ""),
+            ]
+            for each in body["keys"]
+        ],
+    )
+
+
 def _may(key: Any) -> str:
     if not key.active:
         return "nothing: revoked"
     if key.collections:
         return f"ask {', '.join(key.collections)}"
+    if key.roles is not None:
+        return ", ".join(key.roles)
     if key.jobs:
         return "all, and jobs"
     return "read" if key.read_only else "all"

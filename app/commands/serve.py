@@ -85,6 +85,7 @@ def serve(
         build=build,
         built_in=built_in(settings),
         features=settings.features,
+        answers=settings.answers,
         profile=Profile(config, (*(set_ or ()), f"model={name}")),
     )
     server = make_server(app, service, port=port)

@@ -39,18 +39,22 @@ from fti.app.service.routes import (
     registry,
     responses,
     retrieval,
+    usage,
 )
 from fti.app.service.service_config import ServiceConfig
-from fti.app.service.sites import require_named
+from fti.app.service.sites import is_loopback, require_named
 from fti.app.service.static_pages import PAGES, WEB
 from fti.app.service.worker import Worker
 from fti.pipelines.feature.feature_config import FeatureConfig
 from fti.pipelines.inference.answering.answer import Assistant
 from fti.store.errors import FtiError
+from fti.store.store import Store
+from fti.store.upkeep.asked_questions import AnswersConfig, expire_asked
 
 log = structlog.get_logger("fti.api")
+_DAY_S = 86_400.0
 _SHOWN = 100  # characters of a path that there is not
-_PARTS = (chat, responses, models, retrieval, records, documents, registry, jobs, health)
+_PARTS = (chat, responses, models, retrieval, records, documents, registry, jobs, usage, health)
 
 
 def create_app(
@@ -62,6 +66,7 @@ def create_app(
     built_in: Sequence[str] = ("base", "extractive"),
     features: FeatureConfig | None = None,
     profile: Profile | None = None,
+    answers: AnswersConfig | None = None,
 ) -> FastAPI:
     """The service around a loaded assistant and its store.
 
@@ -76,12 +81,13 @@ def create_app(
         built_in: what ``build`` knows beside the versions of the registry.
         features: how uploaded documents are read and split.
         profile: how the settings of jobs come about; None: it starts none.
+        answers: how long what people asked is kept; None: for ever.
 
     Raises:
         ConfigError: every page is to be let in although no key is asked for.
     """
     config = config or ServiceConfig()
-    access = Access(assistant.store.keys, config)
+    access = Access(assistant.store.keys, config, usage=assistant.store.usage)
     require_named(config.cors_origins, asks=access.asks)
     metrics = Metrics()
     answerers = Answerers(assistant, config, name=name, build=build, built_in=built_in)
@@ -103,6 +109,8 @@ def create_app(
         names,
     )
     app.state.jobs = Jobs(assistant.store, profile, config)
+    app.state.local = is_loopback(config.host)
+    app.state.answers = answers or AnswersConfig()
     app.state.agents = AgentEndpoint(Parts(app.state.worker, app.state.documents, config, names))
     app.add_exception_handler(FtiError, _refused)
     app.add_exception_handler(RequestValidationError, _invalid)
@@ -136,7 +144,9 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     worker: Worker = app.state.worker
     # What was ingested is read once; later, only what came since.
     await asyncio.to_thread(app.state.names.of, "/")
-    following = asyncio.create_task(worker.answerers.follow())
+    following = asyncio.gather(
+        worker.answerers.follow(), _expire(worker.answerers.store, app.state.answers)
+    )
     agents: AgentEndpoint = app.state.agents
     await asyncio.to_thread(app.state.jobs.resume_interrupted)
     try:
@@ -149,6 +159,19 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         await asyncio.to_thread(app.state.documents.close)
         await asyncio.to_thread(app.state.jobs.close)
         worker.close()
+        await asyncio.to_thread(worker.answerers.store.usage.flush)
+
+
+async def _expire(store: Store, config: AnswersConfig) -> None:
+    """Once a day, and at the start, remove what people asked too long ago."""
+    while config.retention_days is not None:
+        try:
+            gone = await asyncio.to_thread(expire_asked, store, config)
+        except FtiError as error:
+            log.error("not_expired", code=error.code)
+        else:
+            log.info("expired", answers=gone.answers, rejected=gone.rejected_questions)
+        await asyncio.sleep(_DAY_S)
 
 
 def _page(file: str) -> Callable[[], Awaitable[FileResponse]]:

@@ -25,7 +25,7 @@ from fti.app.service.worker import Worker, unless_gone
 from fti.pipelines.inference.answering.answer import AnswerEvent
 from fti.store.errors import EmptyQuestion, FtiError
 from fti.store.features.filters import Condition
-from fti.store.types import Answer, Message, Sampling
+from fti.store.types import Answer, Message, Sampling, user_digest
 
 log = structlog.get_logger("fti.api")
 
@@ -44,6 +44,7 @@ class Question:
         at: an earlier version of the features to answer from, or a tag; empty: the one of now.
         system: what the caller would have the model told; only the plain model is.
         previous: id of the answer that this one goes on from.
+        user: whom it is asked for, as the client names them.
         kept: turns to keep with the answer, so that another can go on from it; None: none can.
         hint: what to do where there is no question.
     """
@@ -57,6 +58,7 @@ class Question:
     at: str = ""
     system: str = ""
     previous: str = ""
+    user: str = ""
     kept: tuple[Message, ...] | None = None
     hint: str = ""
 
@@ -120,6 +122,7 @@ async def respond(
         where=where,
         at=question.at,
         key=caller.key,
+        user=user_digest(question.user),
         system=question.system,
         previous=question.previous,
         kept=question.kept,

@@ -12,6 +12,7 @@ from fti.app.service.schemas import (
     Lenient,
     ResponseFormat,
     SamplingFields,
+    UserFields,
     WithinFields,
     content_text,
     refuse_tools,
@@ -69,7 +70,7 @@ class ResponseText(Lenient):
     format: ResponseFormat | None = None
 
 
-class ResponseRequest(SamplingFields, WithinFields):
+class ResponseRequest(SamplingFields, WithinFields, UserFields):
     """Body of ``POST /v1/responses``.
 
     ``instructions`` and ``system`` turns are accepted; only the plain model is told them: the
@@ -98,7 +99,6 @@ class ResponseRequest(SamplingFields, WithinFields):
     stream: bool | None = False
     text: ResponseText | None = None
     truncation: Literal["auto", "disabled"] | None = None
-    user: str | None = None
     tool_choice: Any = None  # before what it decides about
     tools: list[Any] | None = None
     background: bool | None = None

@@ -190,7 +190,25 @@ class WithinFields(Lenient):
         return _as_conditions(where)
 
 
-class ChatRequest(SamplingFields, WithinFields):
+class UserFields(Lenient):
+    """Whom a request is made for, as OpenAI's clients say it."""
+
+    user: str | None = Field(
+        default=None,
+        max_length=512,
+        description="Whom it is asked for. A digest is kept, to forget what they asked by.",
+    )
+    safety_identifier: str | None = Field(
+        default=None, max_length=512, description="The newer name of user, before which it goes."
+    )
+
+    @property
+    def asked_for(self) -> str:
+        """The user, empty where none is named."""
+        return self.safety_identifier or self.user or ""
+
+
+class ChatRequest(SamplingFields, WithinFields, UserFields):
     """Body of ``POST /v1/chat/completions``.
 
     ``system`` turns are accepted, and only the plain model is told them: the wording around a
@@ -340,6 +358,14 @@ class ReviewRequest(Lenient):
         "documents hold no answer.",
     )
     reason: str = Field(default="", max_length=4000)
+
+
+class ForgetRequest(Lenient):
+    """Body of ``POST /v1/forget``: whose questions go; with both, those of one key's user."""
+
+    key: str = Field(default="", max_length=64, description="Id of an API key.")
+    user: str = Field(default="", max_length=512, description="As clients name them in user.")
+    dry_run: bool = False
 
 
 class SearchRequest(WithinFields):

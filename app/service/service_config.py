@@ -23,6 +23,12 @@ class ServiceConfig(Value):
     requests_per_minute: int | None = Field(
         default=None, ge=1, description="For each API key that has no limit of its own."
     )
+    tokens_per_day: int | None = Field(
+        default=None,
+        ge=1,
+        description="Tokens that each API key without a limit of its own may use a day (UTC), read "
+        "and written.",
+    )
     allow_anonymous: bool = Field(
         default=False, description="Listen beyond this machine although no key is asked for."
     )

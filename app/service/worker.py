@@ -41,6 +41,7 @@ class Worker:
         self.answerers = answerers
         self._config = config
         self._metrics = metrics
+        self._usage = answerers.store.usage
         self._turns = Turns(config.concurrency, config)
         self._aside = Turns(_ASIDE, config)
         # Threads of their own: asyncio's default has a handful, which loading models needs too.
@@ -68,6 +69,7 @@ class Worker:
         where: Where | None = None,
         at: str = "",
         key: str = "",
+        user: str = "",
         system: str = "",
         previous: str = "",
         kept: Sequence[Message] | None = None,
@@ -83,6 +85,7 @@ class Worker:
             where: only passages for which these conditions hold.
             at: an earlier version of the features to answer from.
             key: id of the API key that asks.
+            user: digest of the person that it is asked for.
             system: what the caller would have the model told; only the plain model is.
             previous: id of the answer that this one goes on from.
             kept: turns to keep with the answer; None: no other goes on from it.
@@ -106,22 +109,27 @@ class Worker:
             where=where,
             at=at,
             key=key,
+            user=user,
             system=system,
             previous=previous,
             kept=kept,
         )
-        made = self._made(held, answer)
+        made = self._made(held, answer, key)
         async with aclosing(made) as events:
             async for event in events:
                 yield event
 
-    async def _made(self, held: Held, answer: AnswerStream) -> AsyncGenerator[AnswerEvent, None]:
+    async def _made(
+        self, held: Held, answer: AnswerStream, key: str
+    ) -> AsyncGenerator[AnswerEvent, None]:
         loop = asyncio.get_running_loop()
         queue: asyncio.Queue[AnswerEvent | TimedOut | None] = asyncio.Queue()
 
         def work() -> None:
             with answer:
                 for event in answer:
+                    if event.answer is not None:  # whoever is still there to read it
+                        self._usage.add(key, event.answer.usage)
                     loop.call_soon_threadsafe(queue.put_nowait, event)
 
         def finished(ended: asyncio.Future[None]) -> None:

@@ -14,7 +14,7 @@ import re
 import shutil
 import uuid
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -214,6 +214,34 @@ def append_lines(path: Path, lines: Sequence[str]) -> None:
                 raise
         finally:
             os.close(handle)
+
+
+def blank_lines(path: Path, unwanted: Callable[[bytes], bool]) -> int:
+    """Write spaces over lines of a JSONL file, so that nothing of them stays; how many they were.
+
+    The others stay where they are: appending goes on beside it, and a crash leaves each line whole.
+    """
+    with write_errors_named(path):
+        handle = os.open(path, os.O_RDWR)
+        try:
+            _lock_append(handle)
+            found, at = 0, 0
+            for line in _whole_lines(handle):
+                if line.strip() and unwanted(line.strip()):
+                    os.pwrite(handle, b" " * len(line.rstrip(b"\n")), at)
+                    found += 1
+                at += len(line)
+            if found:
+                os.fsync(handle)
+            return found
+        finally:
+            os.close(handle)
+
+
+def _whole_lines(handle: int) -> Iterator[bytes]:
+    with os.fdopen(os.dup(handle), "rb") as file:
+        file.seek(0)
+        yield from file
 
 
 def _lock_append(handle: int) -> None:

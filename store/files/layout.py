@@ -12,6 +12,7 @@ uploads/                 documents that were given to the service, as they were 
 rejected/<day>.jsonl     records of streams that no document came of, as they were given
 downloads/               pages and objects as they were fetched; a cache, safe to delete
 keys.json                who may use the service: digests of API keys
+usage/<day>.jsonl        requests and tokens by key
 checkpoints/<digest>/    training in progress; safe to delete when nothing trains
 results/<digest>.jsonl   what models said of cases and passages; a cache, safe to delete
 tables/                  LanceDB: tables of answers that batches keep
@@ -266,6 +267,11 @@ class Layout:
     def keys(self) -> Path:
         """Digests of API keys."""
         return self.root / "keys.json"
+
+    @property
+    def usage(self) -> Path:
+        """Requests and tokens by key."""
+        return self.root / "usage"
 
     @property
     def checkpoints(self) -> Path:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
@@ -18,6 +18,7 @@ from fti.store.errors import AnswerNotFound
 from fti.store.files.atomic import (
     append_line,
     append_lines,
+    blank_lines,
     dump_line,
     dump_sealed,
     iter_lines,
@@ -319,7 +320,45 @@ class AnswerLog:
         verdicts = sum(line is None for line in _read(self._feedback_file, Feedback))
         return answers + verdicts + sum(line is None for line in _read(self._reviews_file, Review))
 
+    def erase(self, wanted: Callable[[Answer], bool]) -> Sequence[Answer]:
+        """Remove answers, and what people said of them; what was removed.
+
+        An answer that goes on from one of them goes too: what was said is part of it.
+        """
+        gone: dict[str, Answer] = {}
+        # Oldest first: an answer comes after the one that it goes on from.
+        for path in reversed(self._days()):
+            for answer in self._answers(path):
+                if wanted(answer) or answer.previous in gone:
+                    gone[answer.id] = answer
+            ids = {i for i in gone if self._day(i[2:10]) == path}
+            if ids:
+                blank_lines(path, lambda line, ids=ids: _names(line, "id", ids))  # type: ignore[misc]
+        self._unsay(lambda answer_id: answer_id in gone)
+        return list(gone.values())
+
+    def expire(self, before: datetime) -> int:
+        """Remove the days (UTC) that ended before then, and what people said of their answers.
+
+        How many answers that were.
+        """
+        first = f"{before.astimezone(UTC):%Y-%m-%d}"
+        count = 0
+        for path in self._days():
+            if path.stem < first:
+                count += sum(1 for _ in iter_lines(path))
+                path.unlink()
+        old = first.replace("-", "")
+        self._unsay(lambda answer_id: answer_id[2:10] < old)
+        return count
+
     # Inside
+
+    def _unsay(self, unwanted: Callable[[str], bool]) -> None:
+        """Remove verdicts and reviews of answers whose ids are unwanted."""
+        for path in (self._feedback_file, self._reviews_file):
+            if path.exists():
+                blank_lines(path, lambda line: unwanted(_named_in(line, "answer_id")))
 
     @property
     def _feedback_file(self) -> Path:
@@ -349,6 +388,18 @@ class AnswerLog:
                 reverse=True,
             )
         ]
+
+
+def _named_in(line: bytes, key: str) -> str:
+    """What a line says under a key; a stand-in that sorts last where it cannot be read."""
+    try:
+        return str(open_line(line)[key])
+    except (ValueError, KeyError, TypeError):
+        return "?" * 11
+
+
+def _names(line: bytes, key: str, ids: Collection[str]) -> bool:
+    return _named_in(line, key) in ids
 
 
 def _line(answer: Answer) -> tuple[str, str]:

@@ -14,6 +14,7 @@ import secrets
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
+from typing import Literal, get_args
 
 from pydantic import Field, ValidationError
 
@@ -23,6 +24,11 @@ from fti.store.files.layout import Layout
 from fti.store.types import Value, now, sha256_hex
 from fti.store.versioned.versions import check_name
 
+#: What a key may be for: to ask and search; to add and delete documents; to look at all answers
+#: and decide on corrections; to run jobs, see everybody's usage and erase what people asked.
+Role = Literal["ask", "write", "review", "operate"]
+ROLES: tuple[Role, ...] = get_args(Role)
+
 
 class ApiKey(Value):
     """A key as it is kept: everything but the key.
@@ -30,7 +36,8 @@ class ApiKey(Value):
     ``requests_per_minute`` None leaves the service's own limit; a ``read_only`` key may ask and
     look, but neither add nor delete documents, nor judge answers. A key with ``collections`` is
     answered from these and sees nothing else of the store. With ``jobs`` it may start and stop
-    training and what belongs to it.
+    training and what belongs to it. ``roles`` says in their place what it may do; None: they say.
+    ``tokens_per_day`` None leaves the service's own limit.
     """
 
     id: str
@@ -42,6 +49,18 @@ class ApiKey(Value):
     read_only: bool = False
     collections: tuple[str, ...] = ()
     jobs: bool = False
+    roles: tuple[Role, ...] | None = None
+    tokens_per_day: int | None = Field(default=None, ge=1)
+
+    @property
+    def may(self) -> frozenset[Role]:
+        """What it may do; of keys from before there were roles, what they might then."""
+        if self.roles is not None:
+            return frozenset(self.roles)
+        able: set[Role] = {"ask"}
+        if not self.read_only:
+            able |= {"write", "review"}
+        return frozenset(able | {"operate"} if self.jobs else able)
 
     @property
     def active(self) -> bool:
@@ -64,6 +83,8 @@ class KeyStore:
         read_only: bool = False,
         collections: Sequence[str] = (),
         jobs: bool = False,
+        roles: Sequence[str] = (),
+        tokens_per_day: int | None = None,
     ) -> tuple[ApiKey, str]:
         """Make a key; the text returned beside it is shown once and kept nowhere.
 
@@ -74,11 +95,16 @@ class KeyStore:
             collections: all that it may be answered from; empty: the whole store. They need not
                 exist yet.
             jobs: whether it may start and stop jobs.
+            roles: all that it may do, of ``ROLES``, in place of ``read_only`` and ``jobs``; none:
+                these say.
+            tokens_per_day: its own limit.
 
         Raises:
             InvalidName: no name says whose it is.
-            InputError: it is to start jobs, but only to read, or within collections.
+            InputError: it is to start jobs, but only to read, or within collections; or there is
+                no such role.
         """
+        chosen = _roles(roles, collections, flags=read_only or jobs)
         if jobs and (read_only or collections):
             raise InputError(
                 "A key that only reads, or is for collections alone, can start no jobs: these are "
@@ -100,6 +126,8 @@ class KeyStore:
             read_only=read_only,
             collections=tuple(sorted({check_name(each, "collection") for each in collections})),
             jobs=jobs,
+            roles=chosen,
+            tokens_per_day=tokens_per_day,
         )
         with self._changing("keys create"):
             self._write((*self.list(), key))
@@ -139,6 +167,21 @@ class KeyStore:
             self._read = (seen, _parse(self._path))
         return self._read[1]
 
+    def get(self, key_id: str) -> ApiKey:
+        """The key of an id, revoked or not.
+
+        Raises:
+            KeyNotFound: there is none; says what there is.
+        """
+        for key in self.list():
+            if key.id == key_id:
+                return key
+        there = ", ".join(key.id for key in self.list())
+        raise KeyNotFound(
+            f"There is no key {key_id!r}.",
+            hint=f"There are: {there}." if there else "Make one: fti keys create NAME",
+        )
+
     def find(self, text: str) -> ApiKey | None:
         """The active key that a caller's text is, compared in constant time."""
         return match(text, self.list())
@@ -150,6 +193,28 @@ class KeyStore:
     def _changing(self, what: str) -> Iterator[None]:
         with writer_lock(self._path.with_suffix(".lock"), timeout_s=10.0, what=what):
             yield
+
+
+def _roles(
+    roles: Sequence[str], collections: Sequence[str], *, flags: bool
+) -> tuple[Role, ...] | None:
+    if not roles:
+        return None
+    unknown = [role for role in roles if role not in ROLES]
+    if unknown:
+        raise InputError(f"There is no role {unknown[0]!r}.", hint=f"There is: {', '.join(ROLES)}.")
+    if flags:
+        raise InputError(
+            "Roles say all that a key may do; --read-only and --jobs say it too.",
+            hint="Name the roles alone: --role ask --role operate",
+        )
+    if collections and set(roles) != {"ask"}:
+        raise InputError(
+            "A key that is for collections alone may ask; the other roles are about the whole "
+            "store.",
+            hint="Make two keys.",
+        )
+    return tuple(role for role in ROLES if role in roles)
 
 
 def match(text: str, keys: Sequence[ApiKey]) -> ApiKey | None:

@@ -7,11 +7,12 @@ that it can be mended and sent again.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
 from fti.store.files.atomic import (
     append_line,
+    blank_lines,
     dump_sealed,
     iter_lines,
     open_line,
@@ -22,7 +23,10 @@ from fti.store.types import Value, now
 
 
 class Rejected(Value):
-    """A record with the reason against it. Bytes that are no UTF-8 stand escaped in ``record``."""
+    """A record with the reason against it. Bytes that are no UTF-8 stand escaped in ``record``.
+
+    ``question``: it came where questions are asked, not where documents come.
+    """
 
     at: datetime
     stream: str
@@ -30,6 +34,7 @@ class Rejected(Value):
     source: str
     reason: str
     record: str
+    question: bool = False
 
 
 class RejectedLog:
@@ -39,7 +44,14 @@ class RejectedLog:
         self._root = layout.rejected
 
     def append(
-        self, *, stream: str, position: str, source: str, reason: str, record: bytes
+        self,
+        *,
+        stream: str,
+        position: str,
+        source: str,
+        reason: str,
+        record: bytes,
+        question: bool = False,
     ) -> None:
         """Keep one, durably."""
         at = now()
@@ -50,6 +62,7 @@ class RejectedLog:
             source=source,
             reason=reason,
             record=record.decode("utf-8", "backslashreplace"),
+            question=question,
         )
         append_line(self._root / f"{at:%Y-%m-%d}.jsonl", dump_sealed(kept.model_dump(mode="json")))
 
@@ -80,8 +93,20 @@ class RejectedLog:
                 write_bytes(path, b"".join(line + b"\n" for line in kept))
         return count
 
+    def expire_questions(self, before: datetime) -> int:
+        """Remove questions of the days (UTC) that ended before then; how many there were."""
+        first = f"{before.astimezone(UTC):%Y-%m-%d}"
+        return sum(blank_lines(path, _is_question) for path in self._days() if path.stem < first)
+
     def _days(self) -> Sequence[Path]:
         return sorted(self._root.glob("????-??-??.jsonl"))
+
+
+def _is_question(line: bytes) -> bool:
+    try:
+        return bool(open_line(line).get("question"))
+    except (ValueError, AttributeError):
+        return False
 
 
 def _source(line: bytes) -> str:

@@ -169,7 +169,7 @@ async def _list_documents(asked: ListArguments, call: Call) -> ListResult:
 
 async def _add_document(asked: AddArguments, call: Call) -> AddResult:
     caller, documents = call.caller, call.parts.documents
-    if caller.read_only:
+    if caller.read_only or "write" not in caller.roles:
         raise ReadOnlyKey("This caller may not add documents.")
     if caller.collections:
         raise OutsideCollections(

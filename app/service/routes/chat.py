@@ -39,6 +39,7 @@ async def chat(
         where=asked.where,
         at=asked.at,
         system=asked.system(),
+        user=asked.asked_for,
         hint='End messages with {"role": "user", "content": "..."}.',
     )
     form = _Completion(str(request.base_url), usage=asked.includes_usage)

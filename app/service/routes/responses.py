@@ -48,6 +48,7 @@ async def respond_to(
         at=asked.at,
         system=asked.system(),
         previous=asked.previous_response_id or "",
+        user=asked.asked_for,
         kept=None if asked.store is False else sent,
         hint='Send input as a text, or end it with {"role": "user", "content": "..."}.',
     )

@@ -11,6 +11,7 @@ from fti.app.service import schemas, within
 from fti.app.service.routes.parts import CallerPart, NamesPart, WorkerPart
 from fti.pipelines.engines.embedders.embedding import Vectors
 from fti.store.errors import InputError, ModelNotFound
+from fti.store.types import Usage
 
 router = APIRouter(prefix="/v1", tags=["retrieval"])
 
@@ -52,7 +53,9 @@ async def search(
 
 
 @router.post("/embeddings")
-async def embeddings(asked: schemas.EmbeddingsRequest, worker: WorkerPart) -> dict[str, Any]:
+async def embeddings(
+    asked: schemas.EmbeddingsRequest, worker: WorkerPart, caller: CallerPart
+) -> dict[str, Any]:
     """Vectors of texts by the store's embedder, as unit vectors where it makes such."""
     embedder = worker.answerers.first.retriever.embedder
     identity = embedder.identity
@@ -73,6 +76,7 @@ async def embeddings(asked: schemas.EmbeddingsRequest, worker: WorkerPart) -> di
         return embed(texts), sum(len(embedder.token_spans(text)) for text in texts)
 
     vectors, tokens = await worker.aside(work)
+    worker.answerers.store.usage.add(caller.key, Usage(prompt_tokens=tokens))
     as_text = asked.encoding_format == "base64"
     return {
         "object": "list",

@@ -152,6 +152,7 @@ class _Draft:
     where: tuple[Condition, ...] = ()
     at: str = ""
     key: str = ""  # of whoever asks
+    user: str = ""
     previous: str = ""  # the answer that this one goes on from
     kept: tuple[Message, ...] | None = None  # turns that are logged with it
 
@@ -407,6 +408,7 @@ class Assistant:
         where: Where | None = None,
         at: str = "",
         key: str = "",
+        user: str = "",
         system: str = "",
         previous: str = "",
         kept: Sequence[Message] | None = None,
@@ -428,6 +430,7 @@ class Assistant:
             where: only from passages for which these conditions hold, besides the configured ones.
             at: an earlier version of the features to answer from, a number or a tag.
             key: id of the API key that asks, for the log; empty where none does.
+            user: digest of the person that it is asked for (``types.user_digest``), for the log.
             system: what the caller would have the model told. It is not: the wording around a
                 question is the contract's. See ``plain_model.PlainAssistant``.
             previous: id of the answer that this one goes on from, for the log.
@@ -447,6 +450,7 @@ class Assistant:
         draft.where = conditions(where)
         draft.at = at
         draft.key = key
+        draft.user = user
         draft.previous = previous
         draft.kept = None if kept is None else tuple(kept)
         return AnswerStream(assistant._events(draft, turns, cancel), cancel)
@@ -805,6 +809,7 @@ class Assistant:
             question=draft.question,
             asked="" if draft.asked == draft.question else draft.asked,
             key=draft.key,
+            user=draft.user,
             previous=draft.previous,
             history=draft.kept,
             text=parsed.text,

@@ -178,7 +178,7 @@ class _Session:
         for delivery, reason in bad:
             self.store.rejected.append(
                 stream=self.stream.name, position=delivery.position, source="", reason=reason,
-                record=delivery.data,
+                record=delivery.data, question=True,
             )  # fmt: skip
         failed = sum(row.error is not None for row in rows)
         return AnsweredGroup(

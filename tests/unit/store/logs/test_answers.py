@@ -243,3 +243,51 @@ def test_several_answers_are_found_at_once(log: AnswerLog) -> None:
     found = log.many([*(a.id for a in wanted), "a-20200101-000000000000", "no id"])
     assert found == {a.id: a for a in wanted}
     assert log.many([]) == {}
+
+
+def test_what_is_erased_leaves_no_byte_and_takes_what_goes_on_from_it(
+    log: AnswerLog, tmp_path: Path
+) -> None:
+    mine = _log(log, key="k-1", question="secret one")
+    others = _log(log, key="k-2", question="kept")
+    later = _log(log, NOON + timedelta(days=1), previous=mine.id, question="secret two")
+    for answer in (mine, others, later):
+        log.feedback(Feedback(answer_id=answer.id, rating="down", correction=f"of {answer.id}"))
+    log.review(mine.id, "accepted", answer="secret review")
+
+    gone = log.erase(lambda answer: answer.key == "k-1")
+
+    assert {answer.id for answer in gone} == {mine.id, later.id}
+    assert [answer.id for answer in log.list()] == [others.id]
+    assert [verdict.answer_id for verdict in log.all_feedback()] == [others.id]
+    assert log.broken_lines() == 0
+    held = b"".join(path.read_bytes() for path in (tmp_path / "answers").iterdir())
+    for word in (b"secret", mine.id.encode(), later.id.encode()):
+        assert word not in held
+    again = _log(log, key="k-1")
+    assert log.get(again.id) == again  # the log goes on
+
+
+def test_answers_that_are_logged_meanwhile_stay(log: AnswerLog) -> None:
+    for _ in range(20):
+        _log(log, key="k-1")
+    with ThreadPoolExecutor(3) as pool:
+        logged = [pool.submit(_log, log, key="k-2") for _ in range(50)]
+        erased = [pool.submit(log.erase, lambda a: a.key == "k-1") for _ in range(3)]
+        assert sum(len(done.result()) for done in erased) >= 20
+        kept = {done.result().id for done in logged}
+    assert {answer.id for answer in log.list()} == kept
+    assert log.broken_lines() == 0
+
+
+def test_days_that_are_too_old_go_with_what_was_said_of_them(
+    log: AnswerLog, tmp_path: Path
+) -> None:
+    old, new = _log(log), _log(log, NOON + timedelta(days=2))
+    for answer in (old, new):
+        log.feedback(Feedback(answer_id=answer.id, rating="up"))
+    assert log.expire(NOON) == 0  # the day is not over
+    assert log.expire(NOON + timedelta(days=1)) == 1
+    assert [answer.id for answer in log.list()] == [new.id]
+    assert [verdict.answer_id for verdict in log.all_feedback()] == [new.id]
+    assert not (tmp_path / "answers" / "2026-03-01.jsonl").exists()

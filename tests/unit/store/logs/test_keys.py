@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -87,3 +88,37 @@ def test_only_a_key_of_the_whole_store_that_may_write_can_start_jobs(keys: KeySt
     with pytest.raises(InputError, match="can start no jobs"):
         keys.create("both", jobs=True, collections=["public"])
     assert [key.name for key in keys.list()] == ["trainer", "other"]
+
+
+def test_roles_say_what_a_key_may_do(keys: KeyStore) -> None:
+    asking, _ = keys.create("page", roles=["ask"])
+    both, _ = keys.create("crew", roles=["operate", "write"], tokens_per_day=5)
+    assert (asking.may, asking.roles) == ({"ask"}, ("ask",))
+    assert (both.may, both.roles, both.tokens_per_day) == (
+        {"write", "operate"}, ("write", "operate"), 5,
+    )  # fmt: skip
+    assert keys.get(both.id) == both
+    with pytest.raises(KeyNotFound, match=both.id):
+        keys.get("k-0")
+
+
+def test_a_key_without_roles_may_what_such_keys_always_might(keys: KeyStore) -> None:
+    assert keys.create("old")[0].may == {"ask", "write", "review"}
+    assert keys.create("reader", read_only=True)[0].may == {"ask"}
+    assert keys.create("trainer", jobs=True)[0].may == {"ask", "write", "review", "operate"}
+
+
+@pytest.mark.parametrize(
+    ("how", "why"),
+    [
+        ({"roles": ["admin"]}, "no role 'admin'"),
+        ({"roles": ["ask"], "read_only": True}, "Roles say all"),
+        ({"roles": ["ask"], "jobs": True}, "Roles say all"),
+        ({"roles": ["ask", "write"], "collections": ["public"]}, "about the whole store"),
+    ],
+)
+def test_roles_that_contradict_are_refused(keys: KeyStore, how: Any, why: str) -> None:
+    with pytest.raises(InputError) as refused:
+        keys.create("x", **how)
+    assert why in str(refused.value)
+    assert keys.list() == ()
