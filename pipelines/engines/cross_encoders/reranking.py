@@ -41,7 +41,8 @@ class RerankerConfig(CrossEncoderConfig):
 
     @model_validator(mode="after")
     def _model_is_named(self) -> RerankerConfig:
-        if (self.engine == "cross-encoder") != bool(self.id):
+        # None may stand beside a model: so that one setting takes a profile's reranker out.
+        if self.engine != "none" and (self.engine == "cross-encoder") != bool(self.id):
             raise ValueError("reranker.id belongs to engine 'cross-encoder', which needs it")
         return self
 
