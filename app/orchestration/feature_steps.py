@@ -101,6 +101,11 @@ class DatasetStep(Step):
     dataset: PlainName = Field(description="Name of the dataset; a new version is published.")
     cases: Path | None = Field(default=None, description="CASES.jsonl to build from too.")
     feedback: Path | None = Field(default=None, description=_FEEDBACK)
+    imports: tuple[str, ...] = Field(
+        default=(),
+        description="Conversations to take in too, as --import names them: files, folders, or "
+        "OWNER/NAME@COMMIT of the Hub.",
+    )
     write: bool = Field(default=False, description="Let a language model write questions too.")
 
     def settings_read(self) -> tuple[str, ...]:
@@ -109,7 +114,9 @@ class DatasetStep(Step):
 
     def reads(self) -> tuple[Resource, ...]:
         """The features, the cases, and all frozen ones: what they ask is left out of training."""
-        return (Resource("features"), Resource("cases"), *files_of(self.cases, self.feedback))
+        chats = (Resource("chats", source) for source in self.imports)
+        files = files_of(self.cases, self.feedback)
+        return (Resource("features"), Resource("cases"), *files, *chats)
 
     def writes(self) -> tuple[Resource, ...]:
         """The dataset."""
@@ -132,6 +139,7 @@ class DatasetStep(Step):
             embedder=embedder,
             cases=cases,
             reviews=reviews,
+            imports=self.imports,
             writer=build_writer(settings, store, embedder) if self.write else None,
             progress=context.progress,
         )

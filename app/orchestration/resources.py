@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 ResourceKind = Literal[
     "files", "documents", "features", "dataset", "cases", "model", "trained", "evaluation",
-    "alias", "answers", "report",
+    "alias", "answers", "report", "chats",
 ]  # fmt: skip
 #: Without a name, all there are.
 _MANY: tuple[ResourceKind, ...] = ("cases", "answers")
@@ -81,6 +81,10 @@ class Resource:
                     return "".join(answer.id for answer in store.answers.list(1))
                 case "answers":
                     return _answers_digest(store, self.name)
+                case "chats":
+                    from fti.pipelines.feature.dataset.sources.chats import source_digest
+
+                    return source_digest(self.name)
                 case "report":
                     return file_sha256(Path(self.name)) if Path(self.name).is_file() else ""
         except NotFoundError:

@@ -247,3 +247,31 @@ def test_the_model_that_writes_questions_counts_for_a_dataset_that_it_writes(
     filters = remote.store.datasets.get("halls").statistics["filters"]
     replies = next(f for f in filters if f["filter"] == "written_quote_not_in_passage")
     assert replies["considered"] == replies["kept"] > 0
+
+
+def test_conversations_from_elsewhere_are_taken_in_and_a_change_of_them_counts(
+    tmp_path: Path, docs: Path
+) -> None:
+    chats = tmp_path / "chats.jsonl"
+
+    def write(count: int) -> None:
+        turns = (
+            [{"role": "user", "content": f"What is {n} and {n}?"},
+             {"role": "assistant", "content": f"It is {2 * n} altogether."}]
+            for n in range(count)
+        )  # fmt: skip
+        lines = (json.dumps({"messages": messages}) + "\n" for messages in turns)
+        chats.write_text("".join(lines), "utf-8")
+
+    where = context(tmp_path, *HASHING, "dataset.max_imported_share=0.9")
+    steps = (
+        {"ingest": {"sources": [str(docs)]}},
+        {"dataset": {"dataset": "halls", "imports": [str(chats)]}},
+    )
+    write(3)
+    assert became(run(where, *steps))["dataset"] == "done"
+    assert where.store.datasets.get("halls/1").statistics["sources"]["imported"]["answers"] == 3
+    assert became(run(where, *steps))["dataset"] == "skipped"
+    write(4)
+    assert became(run(where, *steps))["dataset"] == "done"
+    assert where.store.datasets.get("halls/2").statistics["sources"]["imported"]["answers"] == 4
