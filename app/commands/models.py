@@ -252,24 +252,31 @@ def export(
         Literal["adapter", "merged", "gguf"],
         typer.Option(
             "--format",
-            help="adapter: the version's own files; merged: a whole model; gguf: that with the "
-            "recipe for llama.cpp and Ollama.",
+            help="adapter: the version's own files; merged: a whole model; gguf: that as one file "
+            "for llama.cpp and Ollama.",
         ),
     ] = "adapter",
+    weights: Annotated[
+        Literal["f16", "q8_0"],
+        typer.Option(
+            "--weights", help="Of a gguf file: half precision, or eight bits and half the size."
+        ),
+    ] = "q8_0",
     store: StoreOption = None,
     config: ConfigOption = None,
     set_: SetOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Copy a verified version out of the registry: its own files, merged, or a GGUF recipe.
+    """Copy a verified version out of the registry: its own files, merged, or as a GGUF file.
 
     A merged model loads with transformers alone; vLLM and others serve it as it is. Its
-    contract.json says how a question and passages become the prompt. The recipe is a merged model
-    with the commands that convert it and an Ollama Modelfile, whose template is the chat template
-    that was trained with. Example: fti models export reader/2 --format gguf --out reader-gguf
+    contract.json says how a question and passages become the prompt. A GGUF file is the merged
+    model with its tokenizer and the chat template that was trained with, for llama.cpp; beside it
+    lies an Ollama Modelfile. Example: fti models export reader/2 --format gguf --out reader-gguf
     """
     session = open_session(store, config, set_, json)
     version = session.store.models.get(model)
+    result: dict[str, str] = {"ref": version.ref, "out": str(out), "format": format_}
     if format_ == "merged":
         from fti.app.operations.releasing.exporting import export_merged
 
@@ -278,10 +285,13 @@ def export(
     elif format_ == "gguf":
         from fti.app.operations.releasing.gguf import export_gguf
 
-        export_gguf(session.settings, session.store, version, out=out)
+        done = export_gguf(session.settings, session.store, version, out=out, kind=weights)
+        result["file"] = done.file
+        if done.no_modelfile:
+            session.report.note(f"no Modelfile: {done.no_modelfile}")
     else:
         session.store.models.export(version.ref, out)
-    session.report.result({"ref": version.ref, "out": str(out), "format": format_})
+    session.report.result(result)
     session.report.say(f"{version.ref} → {out}")
 
 

@@ -8,6 +8,9 @@ from pydantic import Field
 
 from fti.store.types import Value
 
+GgufType = Literal["f16", "q8_0"]
+"""Weights in a GGUF file: half precision; or in eight bits, of which 32 share a scale."""
+
 
 class ModelConfig(Value):
     """Which causal language model, and how it is held in memory."""

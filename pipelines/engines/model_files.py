@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 import threading
 from dataclasses import dataclass
 from pathlib import Path
 
-from fti.store.errors import ModelUnavailable
+from fti.store.errors import IntegrityError, ModelUnavailable
 from fti.store.types import sha256_hex
 
 ADAPTER_CONFIG = "adapter_config.json"
@@ -59,6 +60,26 @@ class ModelFolder:
             f"The model {self.id!r} has no *.safetensors files in {str(self.path)!r}.",
             hint=fetch_hint(self.id, self.revision) if COMMIT.fullmatch(self.revision) else "",
         )
+
+    def ends(self) -> list[int]:
+        """The ids at which its own settings end a text; several models have none there.
+
+        Raises:
+            IntegrityError: the settings cannot be read.
+        """
+        for name in ("generation_config.json", "config.json"):
+            path = self.path / name
+            if not path.is_file():
+                continue
+            try:
+                said = json.loads(path.read_text(encoding="utf-8")).get("eos_token_id")
+            except (ValueError, AttributeError) as error:
+                raise IntegrityError(
+                    f"The settings of {self.id!r} in {str(path)!r} cannot be read: {error}",
+                    hint="Fetch the model again.",
+                ) from error
+            return [said] if isinstance(said, int) else list(said or [])
+        return []
 
     def weights_sha256(self) -> str:
         """Hash of the weights: of the file when there is one, else over the shards' hashes; of

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from fti.store.errors import ContractError, InputError
 from fti.store.files.atomic import dump_line, staged_folder
-from fti.store.types import SPLITS, DatasetVersion, PreferenceExample
+from fti.store.types import SPLITS, DatasetVersion, ModelIdentity, PreferenceExample
 from fti.store.versioned.datasets import Example
 
 if TYPE_CHECKING:
@@ -87,13 +87,7 @@ def export_merged(settings: Settings, store: Store, version: ModelVersion, *, ou
         write_json(out / "contract.json", version.contract.model_dump(mode="json"))
         return
     base = load_causal_lm(settings.generator)
-    if base.identity != version.contract.base:
-        raise ContractError(
-            f"{version.ref} was trained on {version.contract.base.id!r} (weights "
-            f"{version.contract.base.weights_sha256[:12]}), and the profile's model is "
-            f"{base.identity.id!r} (weights {base.identity.weights_sha256[:12]}).",
-            hint="Export with the profile that it was trained with.",
-        )
+    require_base(version, base.identity)
     with staged_folder(out.absolute().parent) as folder:
         save_merged(base, adapter, folder)
         # What a server of the merged model must know to ask it as it was trained.
@@ -102,6 +96,22 @@ def export_merged(settings: Settings, store: Store, version: ModelVersion, *, ou
         if out.exists():
             out.rmdir()
         folder.rename(out)
+
+
+def require_base(version: ModelVersion, base: ModelIdentity) -> None:
+    """Refuse a base that a version was not trained on.
+
+    Raises:
+        ContractError: the profile's model is another.
+    """
+    trained_on = version.contract.base
+    if base != trained_on:
+        raise ContractError(
+            f"{version.ref} was trained on {trained_on.id!r} (weights "
+            f"{trained_on.weights_sha256[:12]}), and the profile's model is "
+            f"{base.id!r} (weights {base.weights_sha256[:12]}).",
+            hint="Export with the profile that it was trained with.",
+        )
 
 
 def require_new(out: Path) -> None:

@@ -40,6 +40,18 @@ def save_merged(loaded: LoadedModel, adapter: Path, out: Path) -> None:
     given is changed by this: it holds the merged weights afterwards.
 
     Raises:
+        ContractError, EngineError: as ``merged``.
+    """
+    whole = merged(loaded, adapter)
+    with quiet_loading():
+        whole.save_pretrained(str(out))
+        loaded.tokenizer.save_pretrained(str(out))
+
+
+def merged(loaded: LoadedModel, adapter: Path) -> Any:
+    """The transformers model with an adapter merged into its weights, which it then keeps.
+
+    Raises:
         ContractError: the adapter was made for another base, or does not fit this one.
         EngineError: the weights are quantized, or the merged ones are no numbers.
     """
@@ -57,10 +69,8 @@ def save_merged(loaded: LoadedModel, adapter: Path, out: Path) -> None:
         with quiet_loading():
             carrier = PeftModel.from_pretrained(loaded.model, str(adapter))
             try:
-                merged = carrier.merge_and_unload(safe_merge=True)
+                return carrier.merge_and_unload(safe_merge=True)
             except ValueError as error:
                 raise EngineError(
                     f"The adapter in {str(adapter)!r} cannot be merged: {error}"
                 ) from error
-            merged.save_pretrained(str(out))
-            loaded.tokenizer.save_pretrained(str(out))

@@ -1,112 +1,87 @@
-"""The Modelfile's template is the trained chat template, or there is none."""
+"""A version goes to llama.cpp as one file, with all that belongs to it beside it."""
 
 from __future__ import annotations
 
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
-from transformers import AutoTokenizer
 
-from fti.app.operations.releasing.exporting import export_merged
-from fti.app.operations.releasing.gguf import export_gguf, rendering, turn_template
-from fti.app.settings import load_settings
+from fti.app.operations.releasing.gguf import export_gguf
+from fti.app.settings import Settings, load_settings
 from fti.store.errors import ContractError, InputError
 from fti.store.store import Store
-from fti.store.types import Message
-from tests.support import tiny_model
-from tests.support.tiny_model import CHAT_TEMPLATE, CHATML_TEMPLATE, byte_level_tokenizer
+from fti.store.versioned.model_version import ModelVersion
+from tests.support.llama_cpp import metadata
+from tests.support.tiny_model import CHAT_TEMPLATE, make_adapter, make_tiny_lm
 from tests.support.values import a_contract, publish_adapter
 
-WITH_DEFAULT = (
-    "{% if messages[0]['role'] != 'system' %}<|im_start|>system\nBe good.<|im_end|>\n{% endif %}"
-    + CHATML_TEMPLATE
-)
-TALK = [
-    Message(role="user", content="When?"),
-    Message(role="assistant", content="At nine [1]"),
-    Message(role="user", content="And {{ .Content }} on Mondays?"),
-]
-SYSTEM = Message(role="system", content="Answer.")
+
+@pytest.fixture
+def version(tmp_path: Path, tiny_lm: Path, loaded_lm: Any) -> ModelVersion:
+    adapter = make_adapter(tiny_lm, tmp_path / "adapter")
+    (adapter / "README.md").write_text("# reader", "utf-8")
+    store = Store(tmp_path / "store")
+    return publish_adapter(store, adapter, a_contract(base=loaded_lm.identity))
 
 
-def found(template: str) -> Any:
-    tokenizer = byte_level_tokenizer()
-    tokenizer.chat_template = template
-    return turn_template(rendering(tokenizer), model="tiny"), rendering(tokenizer)
-
-
-@pytest.mark.parametrize("template", [CHAT_TEMPLATE, CHATML_TEMPLATE, WITH_DEFAULT])
-def test_what_is_found_renders_as_the_template_does(template: str) -> None:
-    turns, render = found(template)
-    for talk in (TALK, TALK[:1], [SYSTEM, *TALK]):
-        assert turns.render(talk) == render(talk, True)
-    assert turns.head == ("<|im_start|>system\nBe good.<|im_end|>\n" if "good" in template else "")
-
-
-def test_the_go_template_says_the_same() -> None:
-    turns, _ = found(WITH_DEFAULT)
-    assert turns.as_go() == (
-        "{{ if not .System }}<|im_start|>system\nBe good.<|im_end|>\n{{ end }}"
-        '{{ range .Messages }}{{ if eq .Role "system" }}<|im_start|>system\n{{ .Content }}'
-        '<|im_end|>\n{{ else if eq .Role "user" }}<|im_start|>user\n{{ .Content }}<|im_end|>\n'
-        '{{ else if eq .Role "assistant" }}<|im_start|>assistant\n{{ .Content }}<|im_end|>\n'
-        "{{ end }}{{ end }}<|im_start|>assistant\n"
-    )
-
-
-def test_the_template_of_the_model_that_ships_can_be_said() -> None:
-    from fti.pipelines.engines.builtin_model import SHIPPED
-
-    tokenizer = AutoTokenizer.from_pretrained(SHIPPED, local_files_only=True)
-    turns = turn_template(rendering(tokenizer), model="builtin")
-    assert turns.render(TALK) == rendering(tokenizer)(TALK, True)
-
-
-@pytest.mark.parametrize(
-    ("template", "why"),
-    [
-        ("{{ messages[0]['content'] | upper }}", "cannot be said"),
-        (CHAT_TEMPLATE + "{{ messages | length }}", "cannot be said in a Modelfile"),
-        ("{% for m in messages %}{{ m['role'] + m['content'] + loop.index|string }}{% endfor %}",
-         "cannot be said in a Modelfile"),
-        ('{% for m in messages %}"""{{ m["role"] }}: {{ m["content"] }}\n{% endfor %}', '"""'),
-    ],
-)  # fmt: skip
-def test_a_template_that_says_more_is_refused(template: str, why: str) -> None:
-    with pytest.raises(ContractError, match=why) as caught:
-        found(template)
-    assert "--format merged" in caught.value.hint
+def settings_of(folder: Path, model: Path) -> tuple[Settings, Store]:
+    profile = [f"generator.id={model}", "generator.device=cpu"]
+    return load_settings(store=folder, environment={}, overrides=profile), Store(folder)
 
 
 @pytest.mark.heavy
-def test_the_recipe_has_merged_weights_modelfile_and_commands(
-    tmp_path: Path, tiny_lm: Path, loaded_lm: Any
+def test_the_file_and_the_modelfile_stand_beside_one_another(
+    version: ModelVersion, tmp_path: Path, tiny_lm: Path
 ) -> None:
-    store = Store(tmp_path / "store")
-    adapter = tiny_model.make_adapter(tiny_lm, tmp_path / "adapter")
-    (adapter / "README.md").write_text("# reader", "utf-8")
-    version = publish_adapter(store, adapter, a_contract(base=loaded_lm.identity))
-    profile = [f"generator.id={tiny_lm}", "generator.device=cpu"]
-    settings = load_settings(store=store.layout.root, environment={}, overrides=profile)
-    out = tmp_path / "recipe"
-    export_gguf(settings, store, version, out=out)
-    assert (out / "model" / "model.safetensors").is_file()
-    assert (out / "model" / "contract.json").is_file()
+    settings, store = settings_of(tmp_path / "store", tiny_lm)
+    out = tmp_path / "out"
+    done = export_gguf(settings, store, version, out=out)
+    assert (done.file, done.no_modelfile) == ("reader-1-q8_0.gguf", "")
+    names = {"reader-1-q8_0.gguf", "Modelfile", "README.md", "contract.json"}
+    assert {path.name for path in out.iterdir()} == names
+    said = metadata(out / done.file)
+    assert said["general.name"] == "reader-1"
+    assert said["tokenizer.chat_template"] == CHAT_TEMPLATE
     modelfile = (out / "Modelfile").read_text("utf-8")
     assert modelfile.startswith('FROM ./reader-1-q8_0.gguf\nTEMPLATE """{{ range .Messages }}')
     assert '{{ else if eq .Role "user" }}<|user|>\n{{ .Content }}<|end|>\n' in modelfile
     assert 'SYSTEM """Answer the question from the numbered passages' in modelfile
     assert "PARAMETER num_ctx 232\nPARAMETER num_predict 32\n" in modelfile
     assert 'PARAMETER stop "<|end|>"' in modelfile
-    script = out / "convert.sh"
-    assert "convert_hf_to_gguf.py" in script.read_text("utf-8")
-    subprocess.run(["sh", "-n", str(script)], check=True)
-    refused = subprocess.run(["sh", str(script)], capture_output=True, text=True, check=False,
-                             env={"PATH": "/usr/bin:/bin"})  # fmt: skip
-    assert refused.returncode != 0
-    assert "Set LLAMA_CPP" in refused.stderr
-    for export in (export_gguf, export_merged):
-        with pytest.raises(InputError, match="is not empty"):
-            export(settings, store, version, out=out)
+    assert "ollama create reader-1 -f Modelfile" in (out / "README.md").read_text("utf-8")
+    with pytest.raises(InputError, match="is not empty"):
+        export_gguf(settings, store, version, out=out)
+
+
+@pytest.mark.heavy
+def test_a_template_that_a_modelfile_cannot_say_still_goes_into_the_file(
+    tmp_path: Path, loaded_lm: Any, tiny_lm: Path
+) -> None:
+    from fti.pipelines.engines.causal_lm.loading import load_causal_lm
+    from fti.pipelines.engines.model_config import ModelConfig
+
+    model = make_tiny_lm(tmp_path / "lm")
+    template = CHAT_TEMPLATE + "{{ messages | length }}"
+    (model / "chat_template.jinja").write_text(template, "utf-8")
+    adapter = make_adapter(model, tmp_path / "adapter")
+    store = Store(tmp_path / "store")
+    base = load_causal_lm(ModelConfig(id=str(model), device="cpu")).identity
+    version = publish_adapter(store, adapter, a_contract(base=base))
+    settings, store = settings_of(tmp_path / "store", model)
+    out = tmp_path / "out"
+    done = export_gguf(settings, store, version, out=out, kind="f16")
+    assert "cannot be said in a Modelfile" in done.no_modelfile
+    assert not (out / "Modelfile").exists()
+    assert "There is no Modelfile for Ollama" in (out / "README.md").read_text("utf-8")
+    assert metadata(out / "reader-1-f16.gguf")["tokenizer.chat_template"] == template
+
+
+def test_another_base_than_it_was_trained_on_is_refused(
+    version: ModelVersion, tmp_path: Path
+) -> None:
+    other = make_tiny_lm(tmp_path / "other-lm", seed=3)
+    settings, store = settings_of(tmp_path / "store", other)
+    with pytest.raises(ContractError, match="was trained on"):
+        export_gguf(settings, store, version, out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
