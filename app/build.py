@@ -46,6 +46,10 @@ class Engines:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
+        if settings.generator.engine == "llamacpp":
+            from fti.pipelines.engines.llama_cpp.native_server import wait_asleep
+
+            wait_asleep()  # before the embedder's torch is imported
 
     @cached_property
     def embedder(self) -> Embedder:
@@ -126,10 +130,14 @@ class Engines:
         from fti.pipelines.engines.causal_lm.transformers_generator import serve_here
 
         config = self.settings.generator
+        if config.engine == "llamacpp":
+            from fti.pipelines.engines.llama_cpp.llamacpp_generator import load_llamacpp
+
+            return load_llamacpp(config, whole=folder, base=version.contract.base)
         if config.engine != "transformers":
             raise ContractError(
                 f"The engine {config.engine!r} cannot load {version.ref}, which is a whole model.",
-                hint="Use a profile with generator.engine: transformers.",
+                hint="Use a profile with generator.engine: transformers or llamacpp.",
             )
         return serve_here(load_whole(folder, config, version.contract.base), config)
 

@@ -21,7 +21,7 @@ def fetch_models(settings: Settings) -> list[str]:
     named = []
     if settings.embedder.engine == "sentence-transformers":
         named.append((settings.embedder.id, settings.embedder.revision))
-    if settings.generator.engine == "transformers":
+    if settings.generator.engine in ("transformers", "llamacpp"):
         named.append((settings.generator.id, settings.generator.revision))
     if settings.reranker.engine == "cross-encoder":
         named.append((settings.reranker.id, settings.reranker.revision))

@@ -28,6 +28,9 @@ def engine_settings(config: GeneratorConfig) -> dict[str, Any]:
         assert config.server is not None  # the configuration's own check
         shown = {"context_tokens", "tokenizer", "tokenizer_revision"}
         return {"engine": config.engine, **config.server.model_dump(mode="json", include=shown)}
+    if config.engine == "llamacpp":
+        own = {"context_tokens", "gguf"}
+        return {"engine": config.engine, **config.model_dump(mode="json", include=own)}
     device = pick_device(config.device)
     dtype = str(pick_dtype(config.dtype, device)).removeprefix("torch.")
     precision = dtype
@@ -68,11 +71,15 @@ def load_generator(
     if config.engine == "transformers":
         loaded = loaded if loaded is not None else load_causal_lm(config)
         return serve_here(loaded, config, adapter)
+    if config.engine == "llamacpp":
+        from fti.pipelines.engines.llama_cpp.llamacpp_generator import load_llamacpp
+
+        return load_llamacpp(config, adapter=adapter)
     if adapter is not None:
         raise ContractError(
             f"The engine {config.engine!r} cannot carry the adapter in {str(adapter)!r}.",
-            hint="Use a profile with generator.engine: transformers, or let the server load the "
-            "adapter and name it in generator.id.",
+            hint="Use a profile with generator.engine: transformers or llamacpp, or let the server "
+            "load the adapter and name it in generator.id.",
         )
     if config.engine == "extractive":
         return ExtractiveGenerator(embedder, min_similarity=config.min_similarity)

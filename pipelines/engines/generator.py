@@ -1,7 +1,8 @@
 """Prompts in, text out: what every generator is, and what one is asked and says.
 
-``causal_lm.transformers_generator`` runs a model in this process, ``remote.openai_server`` asks an
-OpenAI-compatible server, ``extractive`` needs no language model. ``generation`` chooses.
+``causal_lm.transformers_generator`` and ``llama_cpp.llamacpp_generator`` run a model in this
+process, ``remote.openai_server`` asks an OpenAI-compatible server, ``extractive`` needs no language
+model. ``generation`` chooses.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Literal, Protocol
 
 from pydantic import Field, SecretStr, model_validator
 
-from fti.pipelines.engines.model_config import ModelConfig
+from fti.pipelines.engines.model_config import GgufType, ModelConfig
 from fti.store.contracts.prompt_contract import TokenCounter
 from fti.store.types import FinishReason, Message, ModelIdentity, Passage, Usage, Value
 
@@ -125,13 +126,21 @@ class ServerConfig(Value):
 class GeneratorConfig(ModelConfig):
     """Which generator, and how it runs.
 
-    ``id`` and the fields beside it name the model of the ``transformers`` engine; for ``openai``,
-    ``id`` is the name the server knows the model by, and ``server`` says where it is.
+    ``id`` and the fields beside it name the model of the engines ``transformers`` and ``llamacpp``;
+    for ``openai``, ``id`` is the name the server knows the model by, and ``server`` says where it
+    is.
     """
 
-    engine: Literal["transformers", "openai", "extractive"] = Field(
+    engine: Literal["transformers", "llamacpp", "openai", "extractive"] = Field(
         default="transformers",
-        description="``extractive`` needs no language model; it repeats the nearest sentence.",
+        description="``llamacpp`` runs the same model on llama.cpp and needs the extra "
+        "``fti-llm[llamacpp]``; ``extractive`` needs no language model; it repeats the nearest "
+        "sentence.",
+    )
+    gguf: GgufType = Field(
+        default="f16",
+        description="Weights of the engine ``llamacpp``: ``f16``, or ``q8_0`` of half the size, "
+        "which answers sooner and a little otherwise.",
     )
     batch_size: int = Field(
         default=8,
@@ -162,6 +171,11 @@ class GeneratorConfig(ModelConfig):
     def _server_is_named(self) -> GeneratorConfig:
         if (self.engine == "openai") != (self.server is not None):
             raise ValueError("generator.server belongs to engine 'openai', which needs it")
+        if self.engine == "llamacpp" and (self.quantization, self.dtype) != ("none", "auto"):
+            raise ValueError(
+                "generator.gguf is the format of engine 'llamacpp', whose dtype is "
+                "'auto' and quantization 'none'"
+            )
         if self.precision == "bfloat16" and not self.packed:
             raise ValueError("generator.precision 'bfloat16' needs generator.packed")
         return self
