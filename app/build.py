@@ -137,7 +137,9 @@ class Engines:
         if config.engine != "transformers":
             raise ContractError(
                 f"The engine {config.engine!r} cannot load {version.ref}, which is a whole model.",
-                hint="Use a profile with generator.engine: transformers or llamacpp.",
+                hint="Use a profile with generator.engine: transformers or llamacpp; or have the "
+                f"server serve it: fti models export {version.ref} --format merged --out FOLDER, "
+                "vllm serve FOLDER, and its name in generator.id.",
             )
         return serve_here(load_whole(folder, config, version.contract.base), config)
 

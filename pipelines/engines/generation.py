@@ -61,7 +61,7 @@ def load_generator(
     Args:
         config: which engine and model.
         embedder: what the extractive engine compares sentences with.
-        adapter: folder of a LoRA adapter to put on the model.
+        adapter: folder of a LoRA adapter to put on the model, which a server is told to load.
         loaded: the configuration's model, when it is in memory already.
 
     Raises:
@@ -75,15 +75,19 @@ def load_generator(
         from fti.pipelines.engines.llama_cpp.llamacpp_generator import load_llamacpp
 
         return load_llamacpp(config, adapter=adapter)
-    if adapter is not None:
-        raise ContractError(
-            f"The engine {config.engine!r} cannot carry the adapter in {str(adapter)!r}.",
-            hint="Use a profile with generator.engine: transformers or llamacpp, or let the server "
-            "load the adapter and name it in generator.id.",
-        )
     if config.engine == "extractive":
+        if adapter is not None:
+            raise ContractError(
+                f"The engine 'extractive' cannot carry the adapter in {str(adapter)!r}.",
+                hint="Use a profile with a language model: --set generator.engine=transformers",
+            )
         return ExtractiveGenerator(embedder, min_similarity=config.min_similarity)
     from fti.pipelines.engines.remote.openai_server import OpenAIGenerator
 
     assert config.server is not None  # the configuration's own check
-    return OpenAIGenerator(config.id, config.server)
+    if adapter is None:
+        return OpenAIGenerator(config.id, config.server)
+    from fti.pipelines.engines.remote.server_versions import serve_version
+
+    name = serve_version(config.server, config.id, adapter)
+    return OpenAIGenerator(name, config.server, base=config.id)

@@ -121,6 +121,11 @@ class ServerConfig(Value):
         description="Folder or Hub id of the model's tokenizer, to count exactly; empty: estimate.",
     )
     tokenizer_revision: str = Field(default="", description="Full commit of a Hub tokenizer.")
+    versions_path: str = Field(
+        default="",
+        description="Where the server sees the folder ``models`` of the store, to load tuned "
+        "versions from; empty: where it lies here.",
+    )
 
 
 class GeneratorConfig(ModelConfig):

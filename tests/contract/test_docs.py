@@ -23,7 +23,7 @@ README = ROOT / "README.md"
 PAGES = [README, ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 TOP = ("app", "store", "pipelines", "fti", "tests", "configs", "docs", ".ci")
 #: Programs that a shell block may call without our checking what follows.
-FOREIGN = {"source", "pip", "tail", "git", "docker", "opentelemetry-instrument"}
+FOREIGN = {"source", "pip", "env", "tail", "git", "docker", "opentelemetry-instrument"}
 #: Options that every command takes; where they stand in a group they are parsed by the command.
 COMMON = {"--help", "--json", "--store", "--config", "--set"}
 

@@ -51,29 +51,30 @@ class OpenAIGenerator:
         model: the name that the server knows the model by.
         server: where it is and how to reach it.
         section: of the settings that name it, for hints.
+        base: the name of what the model is an adapter of; none: itself.
     """
 
-    def __init__(self, model: str, server: ServerConfig, *, section: str = "generator") -> None:
+    def __init__(
+        self, model: str, server: ServerConfig, *, section: str = "generator", base: str = ""
+    ) -> None:
         self._model = model
         self._section = section
+        self._identity = ModelIdentity(id=base or model)
         self._server = server
         self._url = server.base_url.rstrip("/") + "/chat/completions"
         self._counter: TokenCounter = server_counter(server)
         self._circuit = Circuit(
             self._url, failures=server.circuit_failures, open_s=server.circuit_open_s
         )
-        key = server.api_key
-        self._client = httpx.Client(
-            headers={"Authorization": f"Bearer {key.get_secret_value()}"} if key else {},
-            timeout=httpx.Timeout(server.timeout_s, connect=server.connect_timeout_s),
-            # A server on this machine is never behind the proxy that the environment names.
-            trust_env=urlsplit(server.base_url).hostname not in _LOOPBACK,
-        )
+        self._client = server_client(server)
+        # A prompt that the server renders otherwise was never trained on; asked once.
+        self._unchecked = server.tokenizer != ""
+        self._checking = threading.Lock()
 
     @property
     def identity(self) -> ModelIdentity:
         """The model's name; a server does not show its files."""
-        return ModelIdentity(id=self._model)
+        return self._identity
 
     @property
     def counter(self) -> TokenCounter:
@@ -98,7 +99,9 @@ class OpenAIGenerator:
             QuestionTooLong: the server says that the prompt exceeds its context.
             TimedOut: it fell silent.
             GenerationFailed: it broke off, or sent what cannot be read.
+            ContractError: it renders prompts otherwise than the configured tokenizer.
         """
+        self._check_prompts()
         exchange = _Exchange(
             self._client, self._url, self._body(request), request.cancel, self._section
         )
@@ -120,6 +123,18 @@ class OpenAIGenerator:
         """Generate whole answers, several requests in flight at a time."""
         with ThreadPoolExecutor(max_workers=self._server.concurrency) as pool:
             return list(pool.map(self._whole, requests))
+
+    def _check_prompts(self) -> None:
+        with self._checking:
+            if not self._unchecked or not isinstance(self._counter, PromptEncoder):
+                return
+            from fti.pipelines.engines.remote.server_contract import same_prompts
+
+            try:
+                same_prompts(self._client, self._server, self._model, self._counter)
+            except httpx.HTTPError:
+                return  # the request itself will say what is wrong; asked again at the next
+            self._unchecked = False
 
     def _whole(self, request: GenerationRequest) -> Generation:
         deltas = list(self.stream(request))
@@ -190,6 +205,17 @@ class OpenAIGenerator:
                 prompt_tokens=self._counter.count(request.messages), completion_tokens=said
             )
         yield Delta("", finish, usage)
+
+
+def server_client(server: ServerConfig) -> httpx.Client:
+    """A client of a server, with its key and limits of time."""
+    key = server.api_key
+    return httpx.Client(
+        headers={"Authorization": f"Bearer {key.get_secret_value()}"} if key else {},
+        timeout=httpx.Timeout(server.timeout_s, connect=server.connect_timeout_s),
+        # A server on this machine is never behind the proxy that the environment names.
+        trust_env=urlsplit(server.base_url).hostname not in _LOOPBACK,
+    )
 
 
 class _TryAgain(Exception):

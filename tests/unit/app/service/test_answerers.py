@@ -17,14 +17,17 @@ from fti.app.service.api import create_app
 from fti.app.service.service_config import ServiceConfig
 from fti.app.settings import Settings, load_settings
 from fti.pipelines.engines.embedders.hashing_embedder import HashingEmbedder
+from fti.pipelines.engines.generator import GeneratorConfig
 from fti.pipelines.feature.feature_config import FeatureConfig
 from fti.pipelines.feature.ingesting.reembedding import re_embedded
 from fti.pipelines.inference.answering.answer import Assistant
+from fti.store.contracts.prompt_contract import Contract
 from fti.store.errors import ConfigError, IntegrityError
 from fti.store.store import Store
 from tests.support.service import HANDBOOK, Client, add_document, serving
 from tests.support.tiny_model import make_adapter
 from tests.support.values import publish_adapter
+from tests.support.vllm_server import vllm_like
 
 pytestmark = pytest.mark.heavy
 QUESTION = "When does the workshop open on Saturdays?"
@@ -53,9 +56,8 @@ class Service:
         for source, (title, text) in HANDBOOK.items():
             add_document(self.store, source, title, text)
         self.engines = Engines(self.settings)
-        contract = self.build("base").contract
         for adapter in adapters:
-            publish_adapter(self.store, adapter, contract)
+            publish_adapter(self.store, adapter, self.contract())
         self.store.models.promote("reader", 1, "champion", reason="a test")
         self.built: list[str] = []
         self.app = create_app(
@@ -68,6 +70,9 @@ class Service:
 
     def build(self, ref: str) -> Assistant:
         return build_assistant(self.settings, self.store, model=ref, engines=self.engines)
+
+    def contract(self) -> Contract:
+        return self.build("base").contract
 
     def build_noted(self, ref: str) -> Assistant:
         self.built.append(ref)
@@ -142,6 +147,42 @@ def test_a_moved_alias_is_served_at_once_and_rolled_back_as_fast(service: Servic
         eventually(lambda: ask(base).json()["model"] == "reader/1")
         assert text(ask(base)) == one
         assert service.built == ["reader/2"], "what is loaded is not loaded again"
+
+
+def test_a_server_is_told_to_load_what_an_alias_moves_to(
+    service: Service, tiny_lm: Path, adapters: list[Path], logged: list[Any]
+) -> None:
+    with vllm_like(tiny_lm.name) as vllm:
+        where = {"base_url": vllm.url, "retries": 0, "timeout_s": 10}
+        remote = {"engine": "openai", "id": tiny_lm.name, "server": where}
+        settings = service.settings.model_copy(
+            update={"generator": GeneratorConfig.model_validate(remote)}
+        )
+
+        def build(ref: str) -> Assistant:
+            return build_assistant(settings, service.store, model=ref)
+
+        app = create_app(
+            build("reader@champion"),
+            ServiceConfig(alias_poll_s=0.05),
+            name="reader@champion",
+            build=build,
+            built_in=built_in(settings),
+        )
+        with serving(app) as base:
+            assert text(ask(base)).startswith("asked reader-1-")
+            service.store.models.promote("reader", 2, "champion", reason="a test")
+            eventually(lambda: text(ask(base)).startswith("asked reader-2-"))
+            assert [name.rpartition("-")[0] for name in vllm.loaded] == ["reader-1", "reader-2"]
+            # Where the next cannot be loaded, the one that answered goes on, and the log says why.
+            vllm.loads = False
+            publish_adapter(service.store, adapters[0], service.contract())
+            vllm.adapters.clear()
+            service.store.models.promote("reader", 3, "champion", reason="a test")
+            eventually(lambda: any(line["event"] == "model_refused" for line in logged))
+            (refused,) = (line for line in logged if line["event"] == "model_refused")
+            assert "loads no versions while it runs" in refused["reason"]
+            assert ask(base).json()["error"]["message"].startswith("The server at")
 
 
 def test_a_switch_to_another_embedder_is_taken_up(
