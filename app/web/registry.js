@@ -1,6 +1,7 @@
 // What the store holds: jobs that make more of it, model versions, evaluations with plots, datasets, runs, and how
 // an answer came to be.
 
+import { showCorrections } from "./corrections.js";
 import { intervals, lineage } from "./drawing.js";
 import { offer, showJobs } from "./jobs.js";
 import { make } from "./passage.js";
@@ -154,7 +155,9 @@ addEventListener("popstate", () => asked() && showAnswer(asked()));
 
 async function start() {
   await showAll();
-  if ($("state").hidden) await showJobs(showAll).catch(() => {}); // its own notice says what is wrong
+  if (!$("state").hidden) return;
+  await showJobs(showAll).catch(() => {}); // its own notice says what is wrong
+  await showCorrections();
 }
 
 await start();

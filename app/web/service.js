@@ -92,15 +92,31 @@ export const documents = (offset, limit) =>
 
 export const job = (id) => read(`/v1/documents/jobs/${encodeURIComponent(id)}`);
 
+export const retry = (id) =>
+  read(`/v1/documents/${encodeURIComponent(id)}/retry`, { method: "POST" });
+
+export const cameOf = (id) => read(`/v1/documents/${encodeURIComponent(id)}/lineage`);
+
 export const remove = (id) =>
   call(`/v1/documents/${encodeURIComponent(id)}`, { method: "DELETE" });
 
-// Sends a file; `progress` hears of the share that has left. fetch cannot tell that yet.
-export function upload(file, progress) {
+// Corrections
+
+export const corrections = async (state) =>
+  (await read(`/v1/corrections${state ? `?state=${state}` : ""}`)).data;
+
+export const decide = (answerId, decision) =>
+  read(`/v1/corrections/${encodeURIComponent(answerId)}`, {
+    method: "POST", body: JSON.stringify(decision),
+  });
+
+// Sends a file, into a collection if one is named; `progress` hears of the share that has left. fetch cannot tell that yet.
+export function upload(file, collection, progress) {
   return new Promise((resolve, reject) => {
     const request = new XMLHttpRequest();
     const form = new FormData();
     form.append("file", file, file.name);
+    if (collection) form.append("collection", collection);
     request.open("POST", "/v1/documents");
     request.responseType = "json";
     if (key) request.setRequestHeader("Authorization", `Bearer ${key}`);

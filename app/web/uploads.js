@@ -19,7 +19,7 @@ export function setUp({ announce, added }) {
   let open = 0; // files that are not through yet
   let [taken, failed] = [0, 0];
 
-  function add(file) {
+  function add(file, collection) {
     const item = make("li", "document");
     const bar = make("progress");
     const state = make("p", "where", "Waiting to be sent…");
@@ -33,10 +33,10 @@ export function setUp({ announce, added }) {
     open += 1;
     const sent = sending.then(() => patiently(state, () => {
       state.textContent = "Sending…";
-      return upload(file, (share) => { bar.value = share; });
+      return upload(file, collection, (share) => { bar.value = share; });
     }));
     sending = sent.catch(() => {}); // the next one goes all the same
-    sent.then((doing) => read(file, doing, bar, state)).then(async (what) => {
+    sent.then((doing) => read(file.name, doing, bar, state)).then(async (what) => {
       taken += 1;
       item.classList.add("good");
       state.textContent = what;
@@ -47,7 +47,7 @@ export function setUp({ announce, added }) {
       state.textContent = said(error);
       const again = makeButton("Try again", "quiet", () => {
         item.remove();
-        add(file);
+        add(file, collection);
       });
       again.setAttribute("aria-label", `Try ${file.name} again`);
       item.append(again);
@@ -61,13 +61,13 @@ export function setUp({ announce, added }) {
     });
   }
 
-  return (files) => { for (const file of files) add(file); };
+  return (files, collection) => { for (const file of files) add(file, collection); };
 }
 
 // Follows a job to its end; what came of it in words.
-async function read(file, doing, bar, state) {
+export async function read(name, doing, bar, state) {
   bar.removeAttribute("value"); // how long this takes is not known
-  bar.setAttribute("aria-label", `Reading ${file.name}`);
+  bar.setAttribute("aria-label", `Reading ${name}`);
   while (doing.state === "queued" || doing.state === "running") {
     const queued = doing.stage || "Waiting for its turn…";
     state.textContent = doing.state === "queued" ? queued : STAGES[doing.stage] ?? "Being read…";

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +12,9 @@ import structlog.testing
 from playwright.sync_api import Page, Route, expect
 
 from fti.app.service.api import create_app
+from fti.pipelines.engines.embedders.hashing_embedder import HashingEmbedder
+from fti.pipelines.feature.feature_config import FeatureConfig
+from fti.pipelines.feature.ingesting.ingest import ingest
 from fti.store.store import Store
 from tests.browser.test_page import QUESTION, SHED, WIDTHS, a_file, ask, documents
 from tests.support.service import Scripted, assistant_over, serving
@@ -183,3 +187,51 @@ def test_the_model_chooser_says_what_an_alias_a_version_and_the_base_are(
             expect(picker).to_have_accessible_description(re.compile(meaning))
         picker.select_option("reader@champion")
         expect(ask(page, QUESTION)).to_contain_text("I am reader/2")
+
+
+def test_an_upload_goes_into_the_collection_that_is_named(
+    store: Store, open_page: OpenPage
+) -> None:
+    with serving(create_app(assistant_over(store))) as base:
+        page = open_page(base)
+        dialog = documents(page)
+        dialog.get_by_label("Into the collection").fill("staff")
+        dialog.get_by_label("Add documents").set_input_files([SHED])
+        expect(dialog.get_by_text("Added, 1 passage")).to_be_visible(timeout=60_000)
+        listed = dialog.get_by_role("list", name="Documents in the store").get_by_role("listitem")
+        expect(listed.filter(has_text="Shed")).to_contain_text("in staff")
+        expect(dialog.locator("#collections option")).to_have_attribute("value", "staff")
+    assert store.features.collections() == {"staff": (1, 1)}
+
+
+def test_a_document_that_failed_is_tried_again(
+    store: Store, open_page: OpenPage, tmp_path: Path
+) -> None:
+    bad = tmp_path / "notes.json"
+    bad.write_text("{", "utf-8")
+    embedder = HashingEmbedder()
+    ingest([str(bad)], store=store, embedder=embedder, config=FeatureConfig())
+    with serving(create_app(assistant_over(store))) as base:
+        page = open_page(base)
+        dialog = documents(page)
+        listed = dialog.get_by_role("list", name="Documents in the store").get_by_role("listitem")
+        expect(listed.filter(has_text="could not be read")).to_have_count(1)
+        again = dialog.get_by_role("button", name=re.compile("Try .* again"))
+        again.click()
+        expect(page.get_by_text(re.compile("failed again"))).to_be_attached(timeout=60_000)
+        bad.write_text('{"title": "Notes", "text": "The notes are whole now."}', "utf-8")
+        again.click()
+        expect(listed.filter(has_text="Notes")).to_contain_text("1 passage", timeout=60_000)
+        expect(again).to_have_count(0)
+
+
+def test_what_came_of_a_document_is_shown(store: Store, open_page: OpenPage) -> None:
+    with serving(create_app(assistant_over(store))) as base:
+        page = open_page(base)
+        answer = ask(page, QUESTION)
+        expect(answer.get_by_role("list", name="Sources")).to_be_visible()
+        dialog = documents(page)
+        dialog.get_by_label("What came of Opening hours").click()
+        expect(dialog.get_by_text("Cited in")).to_contain_text(QUESTION)
+        dialog.get_by_role("link", name=QUESTION).click()
+        expect(page.get_by_text("model base · stop")).to_be_visible()

@@ -13,7 +13,7 @@ from playwright.sync_api import Page, expect
 from fti.app.service.api import create_app
 from fti.pipelines.inference.evaluating.evaluation import evaluate
 from fti.store.store import Store
-from fti.store.types import Case
+from fti.store.types import Case, Feedback
 from tests.browser.test_page import HOSTILE, QUESTION, WIDTHS
 from tests.support.service import HANDBOOK, add_document, assistant_over, filled_store, serving
 from tests.support.values import a_contract, publish_files
@@ -97,3 +97,37 @@ def test_a_service_with_keys_asks_for_one(tmp_path: Path, open_page: OpenPage) -
         page.get_by_role("button", name="Continue").click()
         expect(page.get_by_text("No model is registered yet")).to_be_visible()
         expect(page.get_by_label("API key")).to_be_hidden()
+
+
+def test_a_correction_is_looked_at_and_decided_on(tmp_path: Path, open_page: OpenPage) -> None:
+    store = filled_store(tmp_path / "store")
+    assistant = assistant_over(store)
+    for correction in ("At ten.", HOSTILE):
+        answer = assistant.answer(QUESTION)
+        store.answers.feedback(
+            Feedback(answer_id=answer.id, rating="down", correction=correction, comment="No!")
+        )
+    with serving(create_app(assistant)) as base:
+        page = open_page(f"{base}/registry")
+        section = page.get_by_role("region", name="Corrections")
+        items = section.get_by_role("list", name="Corrections").get_by_role("listitem")
+        expect(items).to_have_count(2)
+        first = items.first
+        expect(first).to_contain_text(QUESTION)
+        expect(first).to_contain_text("“No!”")
+        box = first.get_by_label("It should have been")
+        expect(box).to_have_value("At ten.")
+        box.fill("At ten sharp.")
+        first.get_by_label("Reason").fill("as the sign says")
+        first.get_by_role("button", name="Accept").click()
+        expect(section.get_by_role("status")).to_contain_text("Accepted")
+        expect(items).to_have_count(1)
+        expect(items.get_by_label("It should have been")).to_have_value(HOSTILE)
+        items.get_by_role("button", name="Reject").click()
+        expect(items).to_have_count(0)
+        section.get_by_label("Show").select_option("accepted")
+        expect(items).to_have_count(1)
+        expect(items.get_by_label("Reason")).to_have_value("as the sign says")
+    accepted, rejected = store.answers.corrections()
+    assert (accepted.state, accepted.text) == ("accepted", "At ten sharp.")
+    assert rejected.state == "rejected"

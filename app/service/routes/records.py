@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request
@@ -58,8 +59,14 @@ def corrections(
 
     Those of answers that another key asked are not listed.
     """
-    found = [c for c in store.answers.corrections(state) if caller.may_see(c.answer)]
-    return {"object": "list", "data": [correction_json(names.correction(c)) for c in found]}
+    seen: Counter[str] = Counter()
+    data = []
+    for correction in store.answers.corrections():
+        seen[correction.answer.id] += 1
+        if state in (None, correction.state) and caller.may_see(correction.answer):
+            number = {"number": seen[correction.answer.id]}  # as a decision names it
+            data.append(correction_json(names.correction(correction)) | number)
+    return {"object": "list", "data": data}
 
 
 @router.post("/corrections/{answer_id}")
