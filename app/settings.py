@@ -32,6 +32,7 @@ from fti.pipelines.feature.feature_config import FeatureConfig, MonitoringConfig
 from fti.pipelines.inference.inference_config import BatchConfig, EvaluationConfig, InferenceConfig
 from fti.pipelines.training.embedder.embedder_config import EmbedderTrainingConfig
 from fti.pipelines.training.training_config import TrainingConfig
+from fti.store.contracts.promises import PromisesConfig
 from fti.store.contracts.prompt_contract import BUILTIN_FORM, EvidenceChoice, PromptForm
 from fti.store.errors import ConfigError
 from fti.store.proof.gate import GateConfig
@@ -110,6 +111,7 @@ class Settings(BaseSettings):
     embedder_training: EmbedderTrainingConfig = EmbedderTrainingConfig()
     gate: GateConfig = GateConfig()
     monitoring: MonitoringConfig = MonitoringConfig()
+    promises: PromisesConfig = PromisesConfig()
     service: ServiceConfig = ServiceConfig()
     answers: AnswersConfig = AnswersConfig()
 

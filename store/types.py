@@ -20,7 +20,10 @@ Role = Literal["system", "user", "assistant"]
 SearchMode = Literal["hybrid", "vector", "text"]
 SourceState = Literal["indexed", "empty", "failed"]
 DatasetKind = Literal["instruction", "preference"]
-RunKind = Literal["ingest", "dataset", "finetune", "evaluate", "calibrate", "batch", "pipeline"]
+RunKind = Literal[
+    "ingest", "dataset", "finetune", "evaluate", "calibrate", "batch", "pipeline", "repair",
+    "forget", "rebuild", "monitor", "validate",
+]  # fmt: skip
 RunStatus = Literal["running", "done", "partial", "failed"]
 AbstentionReason = Literal["nothing_retrieved", "nothing_relevant", "model"]
 FinishReason = Literal["stop", "length", "cancelled"]
@@ -354,12 +357,16 @@ class Interval(Value):
 class Run(Value):
     """What ran, from which inputs, with which settings, to which outputs.
 
-    ``libraries`` are the versions of what computes: two runs of the same inputs under the same
-    libraries, on the same kind of machine, agree.
+    ``pipeline`` is the one whose contract it ran under, where several keep runs of a kind; earlier
+    ones did not say. ``libraries`` are the versions of what computes: two runs of the same inputs
+    under the same libraries, on the same kind of machine, agree. ``memory_mb`` is the most that the
+    process had held by the end (resident, 2**20 bytes), whatever else it did before; None where it
+    is not known.
     """
 
     id: str
     kind: RunKind
+    pipeline: str = ""
     status: RunStatus
     started_at: datetime
     finished_at: datetime | None = None
@@ -369,6 +376,7 @@ class Run(Value):
     metrics: Mapping[str, Any] = Field(default_factory=dict)
     code_version: str = ""
     libraries: Mapping[str, str] = Field(default_factory=dict)
+    memory_mb: float | None = None
     error: str = ""
 
 

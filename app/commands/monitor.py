@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from fti.app.options import ConfigOption, JsonOption, SetOption, StoreOption, open_session
+
+if TYPE_CHECKING:
+    from fti.app.options import Session
 
 
 def register(app: typer.Typer) -> None:
@@ -37,33 +40,44 @@ def monitor(
     report: Annotated[
         Path | None, typer.Option("--report", help="HTML file to write, or a folder for it.")
     ] = None,
+    history: Annotated[
+        int | None,
+        typer.Option(
+            "--history", min=1, help="Print the figures of so many earlier runs, and look at none."
+        ),
+    ] = None,
     store: StoreOption = None,
     config: ConfigOption = None,
     set_: SetOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Report documents, index, answers and drift; exits with 3 when there are alerts.
+    """Report documents, index, answers, drift and promises; exits with 3 when there are alerts.
 
-    Questions that evaluations asked do not count. Example: fti monitor --days 30 --report out/
+    Where the profile names an NLI model or a judge, a sample of the answers is judged. Questions
+    that evaluations asked do not count. Each run is kept, and the report plots the figures of all.
+    Example: fti monitor --days 30 --report out/
     """
-    from fti.app.build import build_embedder
     from fti.app.commands.trace import show_tree
+    from fti.app.operations.observing.monitor_run import run_monitor
     from fti.app.reports.monitoring_report import write_report
-    from fti.pipelines.feature.monitoring.system_report import monitor as run
 
     session = open_session(store, config, set_, json)
-    found = run(
-        session.store,
-        days=days,
-        embedder=lambda: build_embedder(session.settings),
-        cases=cases,
-        reference=reference,
-        config=session.settings.monitoring,
-    )
-    result = found.model_dump(mode="json")
+    if history is not None:
+        _show_history(session, history)
+        return
+    with session.report.progress() as progress:
+        found = run_monitor(
+            session.settings,
+            session.store,
+            days=days,
+            cases=cases,
+            reference=reference,
+            progress=progress,
+        )
+    result = {**found.model_dump(mode="json"), "figures": found.figures()}
     if report is not None:
         path = report if report.suffix == ".html" else report / "monitor.html"
-        write_report(found, path, store=str(session.store.layout.root))
+        write_report(found, path, store=session.store)
         result["report"] = str(path)
     session.report.result(result)
     show_tree(session.report, result)
@@ -71,3 +85,20 @@ def monitor(
         session.report.note(f"alert: {alert.message}", style="bold red")
     if found.alerts:
         raise typer.Exit(3)
+
+
+def _show_history(session: Session, runs: int) -> None:
+    from fti.app.operations.observing.monitor_run import history
+
+    past = history(session.store, runs)
+    session.report.result({"history": [one.model_dump(mode="json") for one in past]})
+    names = list(dict.fromkeys(name for one in past for name in one.figures))
+    session.report.table(
+        ["figure", *(f"{one.at:%m-%d %H:%M}" for one in past)],
+        [
+            [name, *(f"{one.figures[name]:.4g}" if name in one.figures else "–" for one in past)]
+            for name in names
+        ],
+    )
+    if not past:
+        session.report.say("Nothing was monitored yet: fti monitor")

@@ -11,7 +11,7 @@ from fti.app.commands.models import ModelArgument, group
 from fti.app.options import ConfigOption, JsonOption, SetOption, StoreOption, open_session
 
 if TYPE_CHECKING:
-    from fti.app.operations.training.rebuilding import Rebuild
+    from fti.app.operations.training.rebuild_contract import Rebuild
     from fti.app.options import Session
 
 

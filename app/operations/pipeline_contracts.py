@@ -4,14 +4,21 @@ from __future__ import annotations
 
 from typing import Any
 
-from fti.store.contracts.conditions import PipelineContract
+from fti.store.contracts.conditions import PipelineContract, contract_of
 
 
 def contracts() -> tuple[PipelineContract, ...]:
     """The contracts, as the pipelines themselves enforce them."""
+    from fti.app.operations.measuring.calibrating import CALIBRATE
     from fti.app.operations.promoting.promotion import PROMOTE
+    from fti.app.operations.training.dataset_rebuilding import rebuild_dataset
+    from fti.app.operations.training.rebuilding import rebuild
     from fti.pipelines.feature.dataset.instructions import DATASET
+    from fti.pipelines.feature.dataset.negatives import NEGATIVES
+    from fti.pipelines.feature.dataset.pairs import PAIRS
     from fti.pipelines.feature.ingesting.ingest import INGEST
+    from fti.pipelines.feature.ingesting.reembedding import ADOPT, RE_EMBED
+    from fti.pipelines.feature.ingesting.repair import REPAIR
     from fti.pipelines.feature.monitoring.system_report import MONITOR
     from fti.pipelines.feature.streaming.follow import FOLLOW
     from fti.pipelines.feature.streaming.watch import WATCH
@@ -19,11 +26,17 @@ def contracts() -> tuple[PipelineContract, ...]:
     from fti.pipelines.inference.batch.answer_table import BATCH
     from fti.pipelines.inference.batch.follow_questions import QUESTIONS
     from fti.pipelines.inference.evaluating.evaluation import EVALUATE, EVALUATE_RETRIEVAL
-    from fti.pipelines.training.finetune_contract import FINETUNE
+    from fti.pipelines.inference.live.live_answers import MONITOR_ANSWERS
+    from fti.pipelines.training.embedder.train_embedder import FINETUNE_EMBEDDER
+    from fti.pipelines.training.finetune import finetune
+    from fti.store.features.feature_store import WRITE
+    from fti.store.upkeep.forgetting import FORGET
 
     return (
-        INGEST, WATCH, FOLLOW, DATASET, FINETUNE, EVALUATE, EVALUATE_RETRIEVAL, PROMOTE, SERVE, ASK,
-        ANSWER, BATCH, QUESTIONS, MONITOR,
+        INGEST, WATCH, FOLLOW, WRITE, RE_EMBED, ADOPT, REPAIR, FORGET, DATASET, PAIRS,
+        NEGATIVES, contract_of(rebuild_dataset), contract_of(finetune), FINETUNE_EMBEDDER,
+        contract_of(rebuild), CALIBRATE, EVALUATE, EVALUATE_RETRIEVAL, PROMOTE, SERVE, ASK, ANSWER,
+        BATCH, QUESTIONS, MONITOR, MONITOR_ANSWERS,
     )  # fmt: skip
 
 
@@ -44,5 +57,15 @@ def contract_json(contract: PipelineContract) -> dict[str, Any]:
                 "raises": condition.raises.__name__,
             }
             for condition in contract.conditions
+        ],
+        "requirements": [
+            {
+                "name": requirement.name,
+                "says": requirement.says,
+                "bound": requirement.bound,
+                "unit": requirement.unit,
+                "setting": requirement.setting,
+            }
+            for requirement in contract.requirements
         ],
     }

@@ -214,7 +214,9 @@ class MonitorStep(Step):
     """
 
     kind: ClassVar[str] = "monitor"
-    sections: ClassVar[tuple[str, ...]] = ("monitoring", "embedder")
+    sections: ClassVar[tuple[str, ...]] = (
+        "monitoring", "promises", "evaluation", "batch", "embedder",
+    )  # fmt: skip
     always: ClassVar[str] = "it looks back from now"
 
     days: int = Field(default=7, ge=1, description="How far back answers count.")
@@ -234,24 +236,23 @@ class MonitorStep(Step):
 
     def run(self, context: Context) -> Outcome:
         """Look, write the report, and tell the alerts."""
-        from fti.app.build import build_embedder
+        from fti.app.operations.observing.monitor_run import run_monitor
         from fti.app.reports.monitoring_report import write_report
-        from fti.pipelines.feature.monitoring.system_report import monitor
 
-        found = monitor(
+        found = run_monitor(
+            context.settings,
             context.store,
             days=self.days,
-            embedder=lambda: build_embedder(context.settings),
             cases=self.cases or "",
-            config=context.settings.monitoring,
+            progress=context.progress,
         )
         if self.report is not None:
-            write_report(found, self.report, store=str(context.store.layout.root))
+            write_report(found, self.report, store=context.store)
         counted = f"{found.answers.count} answers of {self.days} days"
         if found.alerts:
             told = " ".join(f"{alert.what}: {alert.message}" for alert in found.alerts)
-            return Outcome(status="partial", summary=f"{counted}; alerts: {told}")
-        return Outcome(summary=f"{counted}, nothing beyond its threshold")
+            return Outcome(status="partial", summary=f"{counted}; alerts: {told}", run=found.run)
+        return Outcome(summary=f"{counted}, nothing beyond its threshold", run=found.run)
 
 
 def _reviews(path: Path | None) -> list[Review]:

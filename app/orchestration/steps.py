@@ -26,7 +26,8 @@ from fti.app.orchestration.step import Step
 STEPS: Mapping[str, type[Step]] = {
     step.kind: step
     for step in (
-        IngestStep, VerifyStep, FreezeStep, FinetuneEmbedderStep, PromoteEmbedderStep, DatasetStep,
-        PairsStep, FinetuneStep, CalibrateStep, EvaluateStep, PromoteStep, BatchStep, MonitorStep,
+        IngestStep, VerifyStep, FreezeStep, FinetuneEmbedderStep,
+        PromoteEmbedderStep, DatasetStep, PairsStep, FinetuneStep, CalibrateStep, EvaluateStep,
+        PromoteStep, BatchStep, MonitorStep,
     )
 }  # fmt: skip

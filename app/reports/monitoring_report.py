@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fti.app.operations.observing.monitor_run import Past, history
+from fti.app.reports.charts import figure, lines
 from fti.app.reports.markup import Markup, el, table
 from fti.app.reports.page import card, page, section
 from fti.store.files.atomic import write_bytes
@@ -15,10 +18,17 @@ if TYPE_CHECKING:
         LanguageDrift,
         MonitorReport,
     )
+    from fti.store.store import Store
 
 
-def as_html(report: MonitorReport, *, store: str) -> str:
-    """The whole report as one file."""
+def as_html(report: MonitorReport, *, store: str, past: Sequence[Past] = ()) -> str:
+    """The whole report as one file.
+
+    Args:
+        report: what was found.
+        store: whose report it is, for the title.
+        past: monitorings up to this one, oldest first, to plot.
+    """
     title = f"How {store} is doing"
     alerts = [el("div", el("b", alert.what), f": {alert.message}", class_="alert")
               for alert in report.alerts]  # fmt: skip
@@ -30,6 +40,8 @@ def as_html(report: MonitorReport, *, store: str) -> str:
         *(alerts or [el("div", "Nothing is beyond its threshold.", class_="alert fine")]),
         _cards(report),
         section("What comes in against what was expected", _drift(report)),
+        section("Promised and measured", _promises(report)),
+        section("How it went", *_history(past)),
         section("Answers", _answers(report)),
         section("Documents", _documents(report)),
         el("footer", "Stability index (PSI): below 0.1 nothing changed, above 0.25 a lot did. "
@@ -37,16 +49,17 @@ def as_html(report: MonitorReport, *, store: str) -> str:
     )  # fmt: skip
 
 
-def write_report(report: MonitorReport, path: Path, *, store: str) -> None:
+def write_report(report: MonitorReport, path: Path, *, store: Store) -> None:
     """Write the report as one HTML file, with the folders that lead there.
 
     Args:
         report: what was found.
         path: of the file, which is replaced.
-        store: whose report it is, for the title.
+        store: whose report it is; its earlier monitorings are plotted.
     """
+    text = as_html(report, store=str(store.layout.root), past=history(store))
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_bytes(path, as_html(report, store=store).encode("utf-8"))
+    write_bytes(path, text.encode("utf-8"))
 
 
 def _cards(report: MonitorReport) -> Markup:
@@ -117,6 +130,52 @@ def _languages(found: LanguageDrift | None) -> str:
     return f"{' against '.join(sides)}; stability index {found.psi:.3f}"
 
 
+def _promises(report: MonitorReport) -> Markup:
+    rows: list[list[object]] = [
+        [one.key, one.says,
+         "" if one.promised is None else f"{one.bound} {one.promised:g} {one.unit}",
+         "" if one.measured is None else f"{one.measured:g}", one.n or "",
+         el("b", one.verdict) if one.verdict == "broken" else one.verdict]
+        for one in report.promises if one.promised is not None or one.measured is not None
+    ]  # fmt: skip
+    columns = ["promise", "in words", "promised", "measured", "of", "verdict"]
+    return el("div", table(columns, rows, text_columns=2), class_="wide")
+
+
+#: What is plotted together, as it has one scale; by the chart's title.
+_PLOTS = {
+    "Shares, and the similarity of the best passage": (
+        "refusal_rate", "thumbs_down_share", "groundedness", "similarity",
+    ),
+    "Seconds of an answer, 95th percentile": ("total_p95_s", "first_token_p95_s", "retrieve_p95_s"),
+    "Drift: distance of the means": ("questions_distance", "new_documents_distance"),
+    "Drift: stability indexes": (
+        "questions_length_psi", "questions_language_psi", "new_documents_length_psi",
+        "new_documents_language_psi", "similarity_psi",
+    ),
+    "Alerts of promises": ("promises_broken",),
+}  # fmt: skip
+
+
+def _history(past: Sequence[Past]) -> list[Markup]:
+    if len(past) < 2:
+        return [el("p", "This is the first that is kept; the next ones are plotted here.")]
+    last = past[-1].at
+    charts = []
+    for title, names in _PLOTS.items():
+        series = {
+            name: [
+                ((one.at - last).total_seconds() / 86_400, one.figures[name])
+                for one in past
+                if name in one.figures
+            ]
+            for name in names
+        }
+        if any(series.values()):
+            charts.append(figure(lines(title, series, across="days before this one"), title))
+    return charts
+
+
 def _answers(report: MonitorReport) -> Markup:
     answers, drift = report.answers, report.answer_drift
     rows: list[list[object]] = [
@@ -131,6 +190,11 @@ def _answers(report: MonitorReport) -> Markup:
                      f"{latency.p50:.2f}, {latency.p95:.2f}, {latency.p99:.2f} s", ""])  # fmt: skip
     rows += [[f"by {model}", count, ""] for model, count in answers.by_model.items()]
     rows += [[f"refused: {reason}", n, ""] for reason, n in answers.abstentions.items()]
+    if report.quality is not None:
+        quality = report.quality
+        found = quality.groundedness
+        rows.append([f"groundedness of {quality.sampled} answers, by {quality.by}",
+                     f"{found.mean:.2f} [{found.low:.2f}, {found.high:.2f}]", ""])  # fmt: skip
     return table(["what", "last days", "days before"], rows)
 
 

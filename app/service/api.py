@@ -35,6 +35,7 @@ from fti.app.service.routes import (
     health,
     jobs,
     models,
+    monitoring,
     records,
     registry,
     responses,
@@ -54,7 +55,10 @@ from fti.store.upkeep.asked_questions import AnswersConfig, expire_asked
 log = structlog.get_logger("fti.api")
 _DAY_S = 86_400.0
 _SHOWN = 100  # characters of a path that there is not
-_PARTS = (chat, responses, models, retrieval, records, documents, registry, jobs, usage, health)
+_PARTS = (
+    chat, responses, models, retrieval, records, documents, registry, monitoring, jobs,
+    usage, health,
+)  # fmt: skip
 
 
 def create_app(
@@ -89,7 +93,7 @@ def create_app(
     config = config or ServiceConfig()
     access = Access(assistant.store.keys, config, usage=assistant.store.usage)
     require_named(config.cors_origins, asks=access.asks)
-    metrics = Metrics()
+    metrics = Metrics(assistant.store)
     answerers = Answerers(assistant, config, name=name, build=build, built_in=built_in)
     app = FastAPI(
         title="fti",
@@ -183,7 +187,7 @@ def _page(file: str) -> Callable[[], Awaitable[FileResponse]]:
 
 async def _metrics(request: Request) -> Response:
     metrics: Metrics = request.app.state.metrics
-    return Response(metrics.text(), media_type=CONTENT_TYPE)
+    return Response(await asyncio.to_thread(metrics.text), media_type=CONTENT_TYPE)
 
 
 async def _refused(request: Request, error: Exception) -> Response:

@@ -9,6 +9,8 @@ from collections.abc import Callable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+from fti.app.service.monitored import Monitored
+from fti.store.store import Store
 from fti.store.types import Answer
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -18,8 +20,10 @@ _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120
 class Metrics:
     """Counters and histograms of one service."""
 
-    def __init__(self) -> None:
+    def __init__(self, store: Store | None = None) -> None:
         self._registry = CollectorRegistry()
+        if store is not None:
+            self._registry.register(Monitored(store))
         self._requests = self._counter(
             "fti_requests", "Requests by route and status.", "method", "route", "status"
         )

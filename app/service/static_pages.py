@@ -9,7 +9,12 @@ from pathlib import Path
 
 WEB = Path(__file__).parent.parent / "web"
 
-PAGES = {"/": "index.html", "/docs": "docs.html", "/registry": "registry.html"}
+PAGES = {
+    "/": "index.html",
+    "/docs": "docs.html",
+    "/registry": "registry.html",
+    "/monitoring": "monitoring.html",
+}
 """Paths and the files behind them."""
 
 SOURCES = "/v1/sources/"

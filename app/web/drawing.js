@@ -1,5 +1,5 @@
-// SVG by the DOM: a plot of means with intervals, a curve of losses, and an answer's lineage as
-// boxes and lines.
+// SVG by the DOM: a plot of means with intervals, figures over time, a curve of losses, and an answer's
+// lineage as boxes and lines.
 // All text is set as text.
 
 const SVG = "http://www.w3.org/2000/svg";
@@ -45,6 +45,46 @@ export function intervals(rows, label) {
       draw("text", { class: "soft", x: left + width + 8, y: y + 4 }, mean.toFixed(2)),
     );
   });
+  return svg;
+}
+
+// Figures over time: lines of {name, points of {at, value}}, the latest value beside each name.
+export function trend(lines, label) {
+  const [left, top, width, height] = [52, 10, 380, 130];
+  const svg = picture(left + width + 180, top + height + 26, label);
+  const points = lines.flatMap((line) => line.points);
+  const values = points.map(({ value }) => value);
+  const [low, high] = [Math.min(0, ...values), Math.max(...values, Math.min(0, ...values) + 1e-9)];
+  const times = points.map(({ at }) => at);
+  const [first, last] = [Math.min(...times), Math.max(...times)];
+  const x = (at) => left + (width * (at - first)) / (last - first || 1);
+  const y = (value) => top + (height * (high - value)) / (high - low || 1);
+  const day = (at) => new Date(at).toLocaleDateString("en", { month: "short", day: "numeric" });
+  for (const share of [0, 0.5, 1]) {
+    const value = low + share * (high - low);
+    svg.append(
+      draw("line", { class: "axis", x1: left, x2: left + width, y1: y(value), y2: y(value) }),
+      draw("text", { class: "soft", x: left - 8, y: y(value) + 4, "text-anchor": "end" },
+        String(Number(value.toPrecision(2)))),
+    );
+  }
+  svg.append(draw("text", { class: "soft", x: left, y: top + height + 20 }, day(first)),
+    draw("text", { class: "soft", x: left + width, y: top + height + 20, "text-anchor": "end" }, day(last)));
+  // Names are pushed apart, so that none covers another.
+  const order = lines.map((line, index) => ({ line, index, at: y(line.points.at(-1).value) }))
+    .sort((one, other) => one.at - other.at);
+  let free = 0;
+  for (const { line, index, at } of order) {
+    const dashes = ["none", "6 3", "2 2", "8 3 2 3"][index % 4];
+    const path = line.points.map((p) => `${x(p.at).toFixed(1)},${y(p.value).toFixed(1)}`).join(" ");
+    free = Math.max(at, free + 15);
+    svg.append(
+      draw("polyline", { class: "loss validation", points: path, "stroke-dasharray": dashes }),
+      ...line.points.map((p) => draw("circle", { class: "mean", cx: x(p.at), cy: y(p.value), r: 2.5 })),
+      draw("text", { x: left + width + 10, y: free + 4 },
+        `${cut(line.name.replaceAll("_", " "), 20)} ${Number(line.points.at(-1).value.toPrecision(3))}`),
+    );
+  }
   return svg;
 }
 

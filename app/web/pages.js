@@ -7,6 +7,7 @@ const PAGES = [
   ["/", "Chat"],
   ["/#documents", "Documents"],
   ["/registry", "Models and runs"],
+  ["/monitoring", "Monitoring"],
   ["/docs", "API"],
 ];
 

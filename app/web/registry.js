@@ -6,39 +6,12 @@ import { intervals, lineage } from "./drawing.js";
 import { offer, showJobs } from "./jobs.js";
 import { make } from "./passage.js";
 import { Refused, read, useKey } from "./service.js";
+import { table, tags, when } from "./tables.js";
 
 const $ = (id) => document.getElementById(id);
-const when = (iso) => (iso ? new Date(iso).toLocaleString("en", { dateStyle: "medium", timeStyle: "short" }) : "");
 const SHOWN = ["exact_match", "f1", "rouge_l", "abstention", "citation_precision", "citation_recall",
   "faithfulness"];
 
-function table(titles, rows, empty) {
-  if (!rows.length) return make("p", "soft", empty);
-  const head = make("tr");
-  head.append(...titles.map((title) => make("th", "", title)));
-  const top = make("thead");
-  top.append(head);
-  const body = make("tbody");
-  for (const row of rows) {
-    const line = make("tr");
-    for (const cell of row) {
-      const td = make("td", typeof cell === "string" && cell.length > 60 ? "long" : "");
-      td.append(...[cell ?? ""].flat());
-      line.append(td);
-    }
-    body.append(line);
-  }
-  const whole = make("table");
-  whole.append(top, body);
-  const box = make("div", "scroll");
-  box.tabIndex = 0; // wide tables are scrolled with the keyboard too
-  box.setAttribute("role", "region");
-  box.setAttribute("aria-label", titles.join(", "));
-  box.append(whole);
-  return box;
-}
-
-const tags = (names, kind = "") => names.map((name) => make("span", `tag ${kind}`, name));
 const size = (bytes) => `${(bytes / 1e6).toLocaleString("en", { maximumFractionDigits: 1 })} MB`;
 
 function showModels({ data, history }) {

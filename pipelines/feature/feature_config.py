@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from fti.pipelines.feature.reading.readers import SourcesConfig
 from fti.pipelines.feature.reading.readers.pages.ocr import is_installed
 from fti.pipelines.feature.splitting.chunking import ChunkingConfig
+from fti.store.errors import InvalidFilter
+from fti.store.features.filters import parse
 from fti.store.features.history import RetentionConfig
 from fti.store.features.validation import ValidationConfig
 from fti.store.lance.indexing import ANN_THRESHOLD
@@ -114,3 +116,34 @@ class MonitoringConfig(Value):
     unanswered_rise: float = Field(
         default=0.15, gt=0, le=1, description="Rise of that share against the days before."
     )
+    sample: int = Field(
+        default=50,
+        ge=0,
+        le=10_000,
+        description="Recent answers whose groundedness is judged, by the NLI model or else the "
+        "judge that the section evaluation names; 0: none.",
+    )
+    groundedness: float = Field(
+        default=0.6, ge=0, le=1, description="Mean groundedness of the sample that is too low."
+    )
+    thumbs_down: float = Field(
+        default=0.3, gt=0, le=1, description="Share of users' verdicts that are bad."
+    )
+    min_verdicts: int = Field(default=10, ge=1, description="Verdicts below which none is said.")
+    alert_when: tuple[str, ...] = Field(
+        default=(),
+        description="Further alerts: conditions on the figures that fti monitor --json shows, such "
+        "as generate_p95_s>5 or answers<100.",
+    )
+
+    @field_validator("alert_when")
+    @classmethod
+    def _conditions(cls, texts: tuple[str, ...]) -> tuple[str, ...]:
+        try:
+            found = parse(texts)
+        except InvalidFilter as error:  # pydantic collects ValueErrors
+            raise ValueError(str(error)) from error
+        for one in found:
+            if one.operator not in ("<", "<=", ">", ">="):
+                raise ValueError(f"{one} compares by {one.operator}; use <, <=, > or >=")
+        return texts

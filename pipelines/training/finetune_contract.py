@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from fti.pipelines.engines.causal_lm.loading import LoadedModel
-from fti.pipelines.training.preflight import require_as_published
 from fti.pipelines.training.steps.methods import require_trainable
 from fti.pipelines.training.training_config import TrainingConfig
 from fti.store.contracts.conditions import PipelineContract
 from fti.store.contracts.prompt_contract import Contract
+from fti.store.contracts.requirements import memory, worst
 from fti.store.contracts.retrieval_contract import passage_differences
 from fti.store.errors import ContractError, IntegrityError, PostconditionFailed, TrainingError
 from fti.store.store import Store
@@ -26,7 +26,7 @@ def can_be_trained(base: LoadedModel, config: TrainingConfig) -> None:
 @FINETUNE.invariant("The dataset's files are as published", raises=IntegrityError)
 def as_published(store: Store, dataset: DatasetVersion) -> None:
     """To the byte: before hours are spent on them, and after."""
-    require_as_published(store, dataset)
+    store.datasets.require_as_published(dataset)
 
 
 @FINETUNE.precondition("The contract names the base model that is loaded", raises=ContractError)
@@ -113,3 +113,9 @@ def names_its_dataset(dataset: DatasetVersion, result: ModelVersion) -> None:
         raise PostconditionFailed(
             f"{result.ref} names the dataset {result.dataset!r} and was trained on {dataset.ref!r}."
         )
+
+
+FINETUNE.requires(
+    "tokens_per_s", "at least", "per s", worst("finetune", "tokens_per_second", least=True)
+)
+FINETUNE.requires("memory_mb", "at most", "MB", memory("finetune"))

@@ -19,8 +19,7 @@ from fti.pipelines.training.steps.loss import bare
 from fti.pipelines.training.steps.ranks import world
 from fti.pipelines.training.steps.trainer import Objective, plan
 from fti.pipelines.training.training_config import TrainingConfig
-from fti.store.errors import IntegrityError, TrainingError
-from fti.store.store import Store
+from fti.store.errors import TrainingError
 from fti.store.types import DatasetVersion, InstructionExample, PreferenceExample
 
 _GIB = 1024**3
@@ -252,23 +251,6 @@ def _span(seconds: float) -> str:
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-
-
-def require_as_published(store: Store, dataset: DatasetVersion) -> None:
-    """Refuse a dataset whose files or manifest are not what was published.
-
-    Raises:
-        IntegrityError: says what differs.
-    """
-    found = store.datasets.get(dataset.ref)
-    faults = list(store.datasets.verify(dataset.ref))
-    if found.digest != dataset.digest:
-        faults.append(f"its digest is {found.digest[:12]}, not {dataset.digest[:12]}")
-    if faults:
-        raise IntegrityError(
-            f"Dataset {dataset.ref} is not as published: {'; '.join(faults)}.",
-            hint=f"Build it again with: fti dataset build {dataset.name}",
-        )
 
 
 def require_held_out(

@@ -10,11 +10,14 @@ postconditions after it. There is no second list: what ``fti contracts`` prints 
     @INGEST.precondition("The store's vectors are this embedder's", raises=EmbedderMismatch)
     def same_embedder(store: Store, embedder: Embedder) -> None: ...
 
+    INGEST.requires("failed_share", "at most", "", share("ingest", "failed", "added"))
+
     @INGEST.enforced
     def ingest(sources: ..., *, store: Store, embedder: Embedder) -> IngestReport: ...
 
-Design by contract (Meyer 1992). A condition raises the error that its caller is to see; one that a
-result breaks is a defect, and raises ``PostconditionFailed``.
+How well a pipeline is to do stands beside the conditions: see ``requirements``. Design by contract
+(Meyer 1992). A condition raises the error that its caller is to see; one that a result breaks is a
+defect, and raises ``PostconditionFailed``.
 """
 
 from __future__ import annotations
@@ -27,6 +30,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, ParamSpec, TypeVar
 
+from fti.store.contracts.requirements import Bound, Measure, Requirement
 from fti.store.errors import FtiError, PostconditionFailed
 
 P = ParamSpec("P")
@@ -79,10 +83,12 @@ class Port:
 
 @dataclass
 class PipelineContract:
-    """The conditions of one pipeline, and the function that they are enforced on."""
+    """The conditions of one pipeline, the function that they are enforced on, and how well it is to
+    do."""
 
     pipeline: str
     conditions: list[Condition] = field(default_factory=list)
+    requirements: list[Requirement] = field(default_factory=list)
     function: Callable[..., Any] | None = None
 
     def precondition(self, says: str, *, raises: type[FtiError]) -> Callable[[_Check], _Check]:
@@ -98,6 +104,17 @@ class PipelineContract:
     ) -> Callable[[_Check], _Check]:
         """Declare what holds of the ``result``."""
         return self._declaring("postcondition", says, raises)
+
+    def requires(self, name: str, bound: Bound, unit: str, measure: Measure) -> None:
+        """Declare a promise that is measured afterwards; the profile has its value.
+
+        Args:
+            name: of the setting in the pipeline's section of ``promises``.
+            bound: whether the value is the most or the least.
+            unit: of the value; empty for shares.
+            measure: gives the value from what the store keeps.
+        """
+        self.requirements.append(Requirement(self.pipeline, name, bound, unit, measure))
 
     def enforced(self, function: Callable[P, R]) -> Callable[P, R]:
         """The pipeline's function, with its contract around it.
@@ -175,6 +192,12 @@ class PipelineContract:
                 f"The pipeline {self.pipeline!r} takes or gives {name!r} as {hint}, and this is "
                 f"{type(value).__name__}."
             )
+
+
+def contract_of(function: Callable[..., Any]) -> PipelineContract:
+    """The contract that a function is enforced under."""
+    found: PipelineContract = function.__contract__  # type: ignore[attr-defined]
+    return found
 
 
 def conforms(value: Any, hint: Any) -> bool:

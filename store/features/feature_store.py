@@ -21,7 +21,15 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from fti.store.errors import EmbedderMismatch, InputError, StoreError
+from fti.store.contracts.conditions import PipelineContract
+from fti.store.contracts.requirements import memory, rate
+from fti.store.errors import (
+    EmbedderMismatch,
+    InputError,
+    InvalidName,
+    PostconditionFailed,
+    StoreError,
+)
 from fti.store.features import frames
 from fti.store.features.chunks import ChunkSample
 from fti.store.features.frames import WriteReport
@@ -73,6 +81,37 @@ class OpenRecord(Protocol):
     status: RunStatus
     outputs: dict[str, str]
     metrics: dict[str, Any]
+
+
+WRITE = PipelineContract("write")
+
+
+@WRITE.precondition("The collection has a plain name, where one is named", raises=InvalidName)
+def plain_collection(collection: str | None) -> None:
+    """As an ingest asks for."""
+    if collection is not None:
+        check_name(collection, "collection")
+
+
+@WRITE.postcondition("Each source of the frame is stored or refused")
+def sources_add_up(frame: Any, result: WriteReport) -> None:
+    """None disappears."""
+    sources = len({str(source) for source in list(frame["source"])})
+    if result.documents + len(result.refused) != sources:
+        raise PostconditionFailed(
+            f"The frame has {sources} sources; {result.documents} were stored and "
+            f"{len(result.refused)} refused."
+        )
+
+
+@WRITE.postcondition("What the report counts can be found")
+def can_be_found(self: FeatureStore, result: WriteReport) -> None:
+    """Readers see the version that the report names, or a later one."""
+    self.require_version(result.version)
+
+
+WRITE.requires("chunks_per_s", "at least", "per s", rate("write", "chunks"))
+WRITE.requires("memory_mb", "at most", "MB", memory("write"))
 
 
 class FeatureStore(FeatureUpkeep):
@@ -159,6 +198,7 @@ class FeatureStore(FeatureUpkeep):
 
     # Data frames
 
+    @WRITE.enforced
     def write(
         self,
         frame: Any,
@@ -187,8 +227,6 @@ class FeatureStore(FeatureUpkeep):
             EmbedderMismatch: the store's vectors come from another embedder.
             StoreLocked, StoreFull: as an ingest.
         """
-        if collection is not None:
-            check_name(collection, "collection")
         table = frames.table_of(frame)
         made_by = identity or frames.passport_of(table) or self.identity()
         if made_by is None:
@@ -239,7 +277,7 @@ class FeatureStore(FeatureUpkeep):
         """The run of a write, where the store that this is a part of keeps runs."""
         if self.recording is None:
             return nullcontext()
-        return self.recording("ingest", inputs=inputs, settings=settings)
+        return self.recording("ingest", pipeline="write", inputs=inputs, settings=settings)
 
     def write_anew(self, name: str) -> None:
         """Write a table anew from its rows, so that no file of its earlier versions stays.

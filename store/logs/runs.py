@@ -12,9 +12,12 @@ import importlib.metadata
 import os
 import platform
 import re
+import resource
 import secrets
+import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from functools import cache
 from itertools import groupby
 from pathlib import Path
@@ -75,10 +78,13 @@ class RunLog:
         self,
         kind: RunKind,
         *,
+        pipeline: str = "",
         inputs: Mapping[str, str] | None = None,
         settings: Mapping[str, Any] | None = None,
     ) -> Run:
         """Record that a run begins. ``settings`` are kept: hand over none that are secret.
+
+        ``pipeline`` is that of the contract, where it is not called like the kind.
 
         Raises:
             StoreFormatError: another fti changed the store's format since it was opened.
@@ -88,6 +94,7 @@ class RunLog:
         run = Run(
             id=f"r-{at:%Y%m%d-%H%M%S}-{secrets.token_hex(3)}",
             kind=kind,
+            pipeline=pipeline or kind,
             status="running",
             started_at=at,
             inputs=inputs or {},
@@ -117,6 +124,7 @@ class RunLog:
                 "finished_at": now(),
                 "outputs": dict(outputs or {}),
                 "metrics": dict(metrics or {}),
+                "memory_mb": peak_memory_mb(),
                 "error": error,
             }
         )
@@ -131,11 +139,12 @@ class RunLog:
         self,
         kind: RunKind,
         *,
+        pipeline: str = "",
         inputs: Mapping[str, str] | None = None,
         settings: Mapping[str, Any] | None = None,
     ) -> Iterator[OpenRun]:
         """A run around a block: done when the block ends, failed with the cause when it raises."""
-        going = OpenRun(self.start(kind, inputs=inputs, settings=settings))
+        going = OpenRun(self.start(kind, pipeline=pipeline, inputs=inputs, settings=settings))
         try:
             yield going
         except BaseException as error:
@@ -156,6 +165,17 @@ class RunLog:
             error=going.error,
         )
 
+    def amend(self, run_id: str, metrics: Mapping[str, Any]) -> None:
+        """Add figures to a run: of one that goes on what is known so far, of one that ended what
+        showed afterwards.
+
+        Raises:
+            RunNotFound, IntegrityError: as ``get``.
+        """
+        path = self._folder(run_id) / "run.json"
+        run = _run_of(path)
+        self._write(run.model_copy(update={"metrics": {**run.metrics, **metrics}}))
+
     def get(self, run_id: str) -> Run:
         """One run.
 
@@ -164,16 +184,10 @@ class RunLog:
             IntegrityError: its record cannot be read.
         """
         path = self._folder(run_id) / "run.json"
-        try:
-            run = Run.model_validate(read_sealed(path))
-        except ValueError as error:  # broken JSON, and pydantic's ValidationError
-            raise IntegrityError(
-                f"The record of run {run_id!r} cannot be read.",
-                hint=f"Restore {str(path)!r} from a backup, or delete its folder.",
-            ) from error
+        run = _run_of(path)
         if run.status == "running" and not is_held(path.parent / "process"):
             # It may have ended between reading the record and looking at the lock.
-            run = Run.model_validate(read_sealed(path))
+            run = _run_of(path)
             if run.status == "running":
                 return run.model_copy(update={"status": "failed", "error": _DIED})
         return run
@@ -239,6 +253,19 @@ class RunLog:
                 return found[:limit]
         return found
 
+    def since(self, moment: datetime) -> Sequence[Run]:
+        """Runs that began since a moment or go on still, newest first; broken records are left out.
+
+        A session that follows a stream may have begun long before.
+        """
+        first = f"r-{moment.astimezone(UTC):%Y%m%d-%H%M%S}"
+        found = []
+        for run_id in self._ids():
+            if run_id[: len(first)] >= first or is_held(self._root / run_id / "process"):
+                with contextlib.suppress(IntegrityError, RunNotFound):
+                    found.append(self.get(run_id))
+        return sorted(found, key=lambda run: run.started_at, reverse=True)
+
     def beside(self, known: Collection[str]) -> Iterator[Run]:
         """The runs whose ids are not among the known; what cannot be read is passed over."""
         for run_id in self._ids():
@@ -301,6 +328,22 @@ class RunLog:
 
     def _write(self, run: Run) -> None:
         write_sealed(self._root / run.id / "run.json", run.model_dump(mode="json"))
+
+
+def _run_of(path: Path) -> Run:
+    try:
+        return Run.model_validate(read_sealed(path))
+    except ValueError as error:  # broken JSON, and pydantic's ValidationError
+        raise IntegrityError(
+            f"The record of run {path.parent.name!r} cannot be read.",
+            hint=f"Restore {str(path)!r} from a backup, or delete its folder.",
+        ) from error
+
+
+def peak_memory_mb() -> float:
+    """The most resident memory that this process has held so far, in units of 2**20 bytes."""
+    held = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(held / (2**20 if sys.platform == "darwin" else 2**10), 1)
 
 
 @cache

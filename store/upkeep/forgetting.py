@@ -14,7 +14,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from fti.store.errors import RunNotFound
+from fti.store.contracts.conditions import PipelineContract
+from fti.store.contracts.requirements import seconds
+from fti.store.errors import PostconditionFailed, RunNotFound
 from fti.store.files.atomic import dump_line, iter_lines
 from fti.store.progress import Progress, quiet
 from fti.store.store import Store
@@ -92,6 +94,26 @@ def remains(store: Store, source: str, runs: Sequence[str]) -> tuple[Remains, ..
     return tuple(found)
 
 
+FORGET = PipelineContract("forget")
+
+
+@FORGET.postcondition("Nothing that is searched, or tells of sources, holds the document")
+def is_gone(store: Store, document: str) -> None:
+    """Neither a chunk of it nor its line in the ledger."""
+    if not store.features.exists():
+        return
+    chunks = store.features.chunk_counts().get(document, 0)
+    lines = sum(entry.record.id == document for entry in store.features.ledger())
+    if chunks or lines:
+        raise PostconditionFailed(
+            f"{chunks} chunks and {lines} lines of the ledger are left of the document {document}."
+        )
+
+
+FORGET.requires("seconds_p95", "at most", "s", seconds("forget"))
+
+
+@FORGET.enforced
 def erase(store: Store, document: str, source: str, *, progress: Progress = quiet) -> Erased:
     """Remove a document by its id and source; one that was deleted before, from old versions.
 
@@ -99,7 +121,8 @@ def erase(store: Store, document: str, source: str, *, progress: Progress = quie
         StoreLocked: another process writes to the store.
     """
     layout = store.layout
-    with layout.writing("forget"):
+    # The run names no document: what is forgotten is not to be remembered by that.
+    with layout.writing("forget"), store.runs.running("forget") as run:
         entries = store.features.ledger()
         entry = next((e for e in entries if e.record.id == document), None)
         file = entry.file if entry else ""
@@ -113,15 +136,15 @@ def erase(store: Store, document: str, source: str, *, progress: Progress = quie
         # Kept by digests of questions and prompts: which rows tell of the document cannot be said.
         scores = len(list(layout.results.glob("*.jsonl")))
         shutil.rmtree(layout.results, ignore_errors=True)
-        rejected = store.rejected.forget(source)
-    outside = file if file and not uploaded and Path(file).is_file() else ""
-    return Erased(
-        chunks=gone.chunks,
-        cached_vectors=gone.vectors,
-        old_versions=gone.versions,
-        rejected_records=rejected,
-        cached_scores=scores,
-        uploaded_file=uploaded,
-        kept_by_tags=gone.tags,
-        file=outside,
-    )
+        erased = Erased(
+            chunks=gone.chunks,
+            cached_vectors=gone.vectors,
+            old_versions=gone.versions,
+            rejected_records=store.rejected.forget(source),
+            cached_scores=scores,
+            uploaded_file=uploaded,
+            kept_by_tags=gone.tags,
+            file=file if file and not uploaded and Path(file).is_file() else "",
+        )
+        run.metrics.update(erased.model_dump(mode="json", exclude={"file"}))
+    return erased

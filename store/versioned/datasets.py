@@ -175,6 +175,22 @@ class DatasetStore:
         """A line per file that is not as published."""
         return self._folders.verify(*self._folders.resolve(ref))
 
+    def require_as_published(self, dataset: DatasetVersion) -> None:
+        """Refuse a dataset whose files or manifest are not what was published.
+
+        Raises:
+            IntegrityError: says what differs.
+        """
+        found = self.get(dataset.ref)
+        faults = list(self.verify(dataset.ref))
+        if found.digest != dataset.digest:
+            faults.append(f"its digest is {found.digest[:12]}, not {dataset.digest[:12]}")
+        if faults:
+            raise IntegrityError(
+                f"Dataset {dataset.ref} is not as published: {'; '.join(faults)}.",
+                hint=f"Build it again with: fti dataset build {dataset.name}",
+            )
+
     def rows(self, ref: str, split: Split) -> Iterator[InstructionExample]:
         """The instruction rows of one split, in published order; none when the split is empty.
 

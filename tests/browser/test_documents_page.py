@@ -108,9 +108,10 @@ def test_every_page_leads_to_every_other(store: Store, open_page: OpenPage, widt
         source.click()
         own_page = page.get_by_role("link", name="Open as a page of its own")
         address = base + (own_page.get_attribute("href") or "")
-        names = ["Chat", "Documents", "Models and runs", "API"]
+        names = ["Chat", "Documents", "Models and runs", "Monitoring", "API"]
         for path, here in (
-            (base, "Chat"), (f"{base}/registry", "Models and runs"), (f"{base}/docs", "API"),
+            (base, "Chat"), (f"{base}/registry", "Models and runs"),
+            (f"{base}/monitoring", "Monitoring"), (f"{base}/docs", "API"),
             (address, None),
         ):  # fmt: skip
             page.goto(path)

@@ -8,6 +8,7 @@ without a violation here fails the test of completeness.
 from __future__ import annotations
 
 import functools
+import inspect
 import json
 import math
 import threading
@@ -19,13 +20,21 @@ from typing import Any
 
 import pytest
 
+from fti.app.operations.measuring.calibrating import CALIBRATE, Calibrated, calibrate_model
 from fti.app.operations.pipeline_contracts import contracts
 from fti.app.operations.promoting.gating import Promotion
 from fti.app.operations.promoting.promotion import PROMOTE, promote
+from fti.app.operations.training.dataset_rebuilding import rebuild_dataset
+from fti.app.operations.training.rebuild_contract import REBUILD, REBUILD_DATASET, Rebuild
+from fti.app.operations.training.rebuilding import rebuild
 from fti.app.settings import Settings
+from fti.pipelines.engines.embedders.embedding import Embedder
 from fti.pipelines.engines.embedders.hashing_embedder import HashingEmbedder
-from fti.pipelines.feature.dataset.dataset_config import DatasetConfig
+from fti.pipelines.engines.embedders.trained_embedder import OpenEmbedder
+from fti.pipelines.feature.dataset.dataset_config import DatasetConfig, PairsConfig
 from fti.pipelines.feature.dataset.instructions import DATASET, build_dataset
+from fti.pipelines.feature.dataset.negatives import NEGATIVES, NegativesConfig, mine_negatives
+from fti.pipelines.feature.dataset.pairs import PAIRS, build_pairs
 from fti.pipelines.feature.feature_config import FeatureConfig
 from fti.pipelines.feature.finding.sources import Discovery
 from fti.pipelines.feature.ingesting.ingest import (
@@ -34,6 +43,8 @@ from fti.pipelines.feature.ingesting.ingest import (
     take,
 )
 from fti.pipelines.feature.ingesting.ingest_report import IngestReport
+from fti.pipelines.feature.ingesting.reembedding import ADOPT, ReEmbedded, re_embedded
+from fti.pipelines.feature.ingesting.repair import REPAIR, RepairReport, repair
 from fti.pipelines.feature.monitoring.monitor_report import (
     Alert,
     AnswerHealth,
@@ -56,20 +67,33 @@ from fti.pipelines.inference.batch.follow_questions import QUESTIONS, follow_que
 from fti.pipelines.inference.batch.outputs import JsonLines
 from fti.pipelines.inference.batch.question_report import QuestionsReport
 from fti.pipelines.inference.evaluating import evaluation
+from fti.pipelines.inference.evaluating.calibration import Calibration, Decision
 from fti.pipelines.inference.inference_config import BatchConfig, RetrievalConfig
+from fti.pipelines.inference.live.live_answers import (
+    MONITOR_ANSWERS,
+    LiveQuality,
+    monitor_answers,
+)
+from fti.pipelines.training.embedder.embedder_config import EmbedderTrainingConfig
+from fti.pipelines.training.embedder.train_embedder import FINETUNE_EMBEDDER, finetune_embedder
 from fti.pipelines.training.finetune import finetune
 from fti.pipelines.training.finetune_contract import FINETUNE
 from fti.pipelines.training.training_config import TrainingConfig
 from fti.store.contracts.conditions import Condition, PipelineContract, conforms
 from fti.store.contracts.prompt_contract import PromptForm
 from fti.store.errors import FtiError
+from fti.store.features.feature_store import WRITE, FeatureStore
+from fti.store.features.frames import WriteReport
 from fti.store.progress import quiet
+from fti.store.proof.gate import GateConfig, bootstrap_interval
 from fti.store.store import Store
 from fti.store.streams.record_streams import LineStream
 from fti.store.streams.stream_config import StreamConfig
 from fti.store.types import Case, Citation, ModelIdentity
+from fti.store.upkeep.forgetting import FORGET, Erased, erase
 from tests.support.values import EMBEDDER, a_contract, a_passage, a_row, an_answer
 from tests.unit.inference.conftest import World
+from tests.unit.inference.evaluating.test_grounding import WordsInside
 
 OTHER = HashingEmbedder(dimension=128)
 Violate = Callable[["Works"], Any]
@@ -182,6 +206,49 @@ class Works(World):
         report = monitor(self.store)
         return self.under(MONITOR, report.model_copy(update=changes), self.store)
 
+    def pairing(self, **how: Any) -> dict[str, Any]:
+        arguments = {"store": self.store, "config": PairsConfig(), "form": PromptForm()}
+        return {"source": how.pop("source", None) or self.dataset()} | arguments | how
+
+    def mining(self, **how: Any) -> dict[str, Any]:
+        arguments = {
+            "store": self.store,
+            "search": lambda questions, k: [[] for _ in questions],
+            "embedder": self.embedder.identity,
+            "retrieval": {},
+            "form": PromptForm(),
+            "config": NegativesConfig(),
+        }
+        return arguments | how
+
+    def training_embedder(self) -> dict[str, Any]:
+        base = OpenEmbedder(None, ModelIdentity(id="tiny"), "cpu", "", "")
+        return {
+            "name": "finder",
+            "store": self.store,
+            "base": base,
+            "compose": lambda passage: passage.text,
+            "config": EmbedderTrainingConfig(),
+        }
+
+    def trained_by(self, kind: Any, digest: str = "") -> str:
+        """A version whose record names a run of this kind."""
+        with self.store.runs.running(kind) as run:
+            pass
+        files = self.root / "adapter"
+        files.mkdir()
+        (files / "adapter_config.json").write_text("{}", "utf-8")
+        dataset = self.dataset(**({"digest": digest} if digest else {}))
+        made = self.store.models.publish(
+            "reader", files, contract=a_contract(), dataset=dataset, run_id=run.id, metrics={}
+        )
+        return str(made.ref)
+
+    def gated(self, cases: list[Case]) -> Settings:
+        """Settings whose gate decides on these cases."""
+        self.store.cases.freeze("gate", cases, source="given")
+        return Settings(gate=GateConfig(cases="gate"))
+
     def evaluated(self, rows: list[str], cases: int) -> Any:
         with self.store.runs.running("evaluate") as run:
             self.store.runs.attach(run.id, "cases", [{"id": name} for name in rows])
@@ -201,6 +268,7 @@ def _with_body_of(function: Callable[..., Any], body: Callable[..., Any]) -> Cal
 WAY = retrieval_contract(RetrievalConfig(), None)
 OTHER_WAY = retrieval_contract(RetrievalConfig(mode="text"), None)
 CASE = Case(id="1", question="When?", answers=("Thursdays",), document="workshop/kiln.md")
+NO_CASE = Case(id="2", question="Who sings?")
 LOST = CASE.model_copy(update={"document": "lost.md"})
 CITED = Citation(
     marker=2, chunk_id="c1", document_id="d1", source="/docs/hours.md", title="H", start=0, end=3
@@ -345,7 +413,131 @@ VIOLATIONS: dict[str, Violate] = {
         batch.BATCH, batch.BatchReport(done=1, failed=0, skipped=0, seconds=0.1, run="r"),
         {"1": "When?"}, **w.batch(),
     ),
+    "write.plain_collection": lambda w: w.store.features.write(_frame(w), collection="../up"),
+    "write.sources_add_up": lambda w: w.under(
+        WRITE, _written(documents=0), w.store.features, _frame(w)
+    ),
+    "write.can_be_found": lambda w: w.under(
+        WRITE, _written(version=99), w.store.features, _frame(w)
+    ),
+    "re-embed.has_chunks": lambda w: re_embedded(
+        Store(w.root / "empty"), w.embedder, config=FeatureConfig()
+    ),
+    "re-embed.sees_whole_chunks": lambda w: re_embedded(
+        w.store, _sees_less(w.embedder), config=FeatureConfig()
+    ),
+    "adopt.one_passport": lambda w: w.under(ADOPT, 2, _aside(w, embedder=OTHER.identity)),
+    "adopt.none_is_lost": lambda w: w.under(ADOPT, 2, _aside(w, chunks=999)),
+    "repair.texts_are_whole": lambda w: _repaired_with_damaged_texts(w),
+    "repair.nothing_unnamed": lambda w: w.under(
+        REPAIR, RepairReport(orphans_removed=0, documents_remade=0, rows_indexed=0),
+        store=_with_a_lost_document(w), embedder=w.embedder, config=FeatureConfig(),
+    ),
+    "forget.is_gone": lambda w: w.under(
+        FORGET, Erased(), w.store, w.store.features.records()[0].id, "/docs/workshop/hours.md"
+    ),
+    "pairs.of_rows": lambda w: build_pairs(
+        "p", **w.pairing(source=w.dataset(kind="preference"))
+    ),
+    "pairs.as_published": lambda w: build_pairs("p", **w.pairing(source=_changed(w))),
+    "pairs.splits_stay": lambda w: w.under(
+        PAIRS, w.dataset(documents={"test": ("d1",)}), "p", **w.pairing()
+    ),
+    "negatives.same_embedder": lambda w: mine_negatives(
+        "n", w.dataset(), **w.mining(embedder=OTHER.identity)
+    ),
+    "negatives.as_published": lambda w: mine_negatives("n", _changed(w), **w.mining()),
+    "negatives.negatives_are_wrong": lambda w: w.under(
+        NEGATIVES, w.dataset(), "n", w.dataset(), **w.mining()
+    ),
+    "finetune-embedder.of_rows": lambda w: finetune_embedder(
+        w.dataset(kind="preference"), **w.training_embedder()
+    ),
+    "finetune-embedder.as_published": lambda w: finetune_embedder(
+        _changed(w), **w.training_embedder()
+    ),
+    "finetune-embedder.names_its_origin": lambda w: w.under(
+        FINETUNE_EMBEDDER, w.version(a_contract(), w.dataset(name="other")), w.dataset(),
+        **w.training_embedder(),
+    ),
+    "rebuild.was_trained": lambda w: rebuild(
+        Settings(), w.store, w.trained_by("calibrate"), progress=quiet
+    ),
+    "rebuild.same_dataset": lambda w: rebuild(
+        Settings(), w.store, w.trained_by("finetune", digest="0" * 64), progress=quiet
+    ),
+    "rebuild.equal_is_equal": lambda w: w.under(
+        REBUILD, _unequal(), Settings(), w.store, w.trained_by("finetune"), progress=quiet
+    ),
+    "rebuild-dataset.equal_is_equal": lambda w: w.under(
+        REBUILD_DATASET, _unequal(), Settings(), w.store, "halls/1", progress=quiet
+    ),
+    "monitor-answers.can_judge": lambda w: monitor_answers([], store=w.store),
+    "monitor-answers.each_has_a_score": lambda w: w.under(
+        MONITOR_ANSWERS,
+        LiveQuality(answers=2, sampled=2, groundedness=bootstrap_interval([1.0]), by="nli"),
+        [an_answer("a-20261124-000000000000")], store=w.store, entailment=WordsInside(),
+    ),
+    "calibrate.not_the_gates": lambda w: calibrate_model(
+        w.gated([CASE]), w.store, [CASE, NO_CASE], progress=quiet
+    ),
+    "calibrate.both_kinds": lambda w: calibrate_model(
+        Settings(), w.store, [CASE], progress=quiet
+    ),
+    "calibrate.threshold_alone": lambda w: _calibrated_otherwise(w),
 }  # fmt: skip
+
+
+def _frame(works: Works) -> Any:
+    return works.store.features.to_arrow()
+
+
+def _written(**changes: Any) -> WriteReport:
+    fields = {"documents": 3, "chunks": 6, "refused": {}, "version": 1}
+    return WriteReport(**(fields | changes))
+
+
+def _sees_less(embedder: Any) -> Any:
+    return SimpleNamespace(
+        identity=embedder.identity.model_copy(update={"max_tokens": 2}),
+        **{name: getattr(embedder, name) for name in dir(Embedder) if name.startswith(("e", "t"))},
+    )
+
+
+def _aside(works: Works, **changes: Any) -> Any:
+    fields = {
+        "store": works.store, "embedder": works.embedder.identity,
+        "chunks": works.store.features.stats().chunks,
+    }  # fmt: skip
+    return SimpleNamespace(**(fields | changes))
+
+
+def _repaired_with_damaged_texts(works: Works) -> Any:
+    works.store.layout.sums.note()
+    (rows,) = (works.store.layout.features / "documents.lance" / "data").glob("*.lance")
+    rows.write_bytes(rows.read_bytes()[:-1] + b"?")
+    return repair(store=works.store, embedder=works.embedder, config=FeatureConfig())
+
+
+def _with_a_lost_document(works: Works) -> Store:
+    table = works.store.features._lance.open("chunks")
+    table.delete(f"document_id = '{works.store.features.records()[0].id}'")
+    return works.store
+
+
+def _unequal() -> Rebuild:
+    return Rebuild(ref="reader/1", equal=True, inputs={}, files={"adapter": False})
+
+
+def _calibrated_otherwise(works: Works) -> Any:
+    asked = works.version(a_contract(), works.dataset())
+    made = works.store.models.republish(
+        asked.ref, contract=a_contract(max_passages=2, abstain_below=0.5), run_id="r-1", metrics={}
+    )
+    decision = Decision(threshold=0.5, precision=1, recall=1, f1=1, false_refusals=0)
+    found = Calibration(chosen=decision, before=decision, cases=2, answerable=1)
+    result = Calibrated(found=found, model=asked.ref, run="r-1", version=made)
+    return works.under(CALIBRATE, result, Settings(), works.store, [CASE, NO_CASE], progress=quiet)
 
 
 def _served_by_other(works: Works) -> Any:
@@ -405,6 +597,18 @@ def test_each_contract_is_around_the_function_that_everybody_calls() -> None:
         "evaluate-retrieval": evaluation.evaluate_retrieval,
         "batch": batch.answer_all,
         "questions": follow_questions,
+        "write": FeatureStore.write,
+        "re-embed": inspect.unwrap(re_embedded, stop=lambda f: hasattr(f, "__contract__")),
+        "adopt": ReEmbedded.adopt,
+        "repair": repair,
+        "forget": erase,
+        "pairs": build_pairs,
+        "negatives": mine_negatives,
+        "rebuild-dataset": rebuild_dataset,
+        "finetune-embedder": finetune_embedder,
+        "rebuild": rebuild,
+        "calibrate": calibrate_model,
+        "monitor-answers": monitor_answers,
     }
     assert {c.pipeline: c for c in contracts()} == {
         name: function.__contract__

@@ -7,14 +7,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fti.app.build import BASE, EXTRACTIVE, Engines, build_assistant
-from fti.store.errors import InputError
+from fti.app.settings import Settings
+from fti.store.contracts.conditions import PipelineContract
+from fti.store.contracts.requirements import memory, seconds
+from fti.store.errors import InputError, InvalidCases, PostconditionFailed
+from fti.store.progress import Progress
+from fti.store.store import Store
 from fti.store.types import Case
 
 if TYPE_CHECKING:
-    from fti.app.settings import Settings
     from fti.pipelines.inference.evaluating.calibration import Calibration
-    from fti.store.progress import Progress
-    from fti.store.store import Store
     from fti.store.versioned.model_version import ModelVersion
 
 
@@ -28,6 +30,57 @@ class Calibrated:
     version: ModelVersion | None = None
 
 
+CALIBRATE = PipelineContract("calibrate")
+
+
+@CALIBRATE.precondition("Promotions are decided on other cases", raises=InputError)
+def not_the_gates(settings: Settings, store: Store, cases: Sequence[Case]) -> None:
+    """A threshold chosen on the gate's cases would flatter itself there."""
+    if not settings.gate.cases:
+        return
+    decided_on = {case.question for case in store.cases.cases(settings.gate.cases)}
+    shared = sum(case.question in decided_on for case in cases)
+    if shared:
+        raise InputError(
+            f"{shared} of the {len(cases)} cases are in {settings.gate.cases!r}, which promotions "
+            "are decided on: a threshold chosen on them would flatter itself there.",
+            hint="Calibrate on other cases, such as those about the training documents.",
+        )
+
+
+@CALIBRATE.precondition(
+    "Some cases are answerable by the documents and others are not", raises=InvalidCases
+)
+def both_kinds(cases: Sequence[Case]) -> None:
+    """One kind alone cannot tell when to refuse."""
+    from fti.pipelines.inference.evaluating.calibration import require_both
+
+    require_both(cases)
+
+
+@CALIBRATE.postcondition("The new version differs from the one asked in its threshold alone")
+def threshold_alone(store: Store, result: Calibrated) -> None:
+    """Prompt, base and retrieval are those that it was trained under."""
+    if result.version is None:
+        return
+    asked = store.models.get(result.model).prompt_contract
+    made = result.version.prompt_contract
+    wanted = asked.model_copy(update={"abstain_below": result.found.chosen.threshold})
+    if made != wanted:
+        ours, theirs = made.model_dump(), wanted.model_dump()
+        differing = ", ".join(key for key in ours if ours[key] != theirs[key])
+        raise PostconditionFailed(
+            f"The contract of {result.version.ref} differs from that of {result.model} in "
+            f"{differing}, or in its threshold from the chosen "
+            f"{result.found.chosen.threshold:.4f}."
+        )
+
+
+CALIBRATE.requires("seconds_p95", "at most", "s", seconds("calibrate"))
+CALIBRATE.requires("memory_mb", "at most", "MB", memory("calibrate"))
+
+
+@CALIBRATE.enforced
 def calibrate_model(
     settings: Settings,
     store: Store,
@@ -47,10 +100,8 @@ def calibrate_model(
         InvalidCases: there are not both answerable and unanswerable cases.
     """
     from fti.pipelines.inference.answering.answer import Assistant
-    from fti.pipelines.inference.evaluating.calibration import choose, observe, require_both
+    from fti.pipelines.inference.evaluating.calibration import choose, observe
 
-    _refuse_gate_cases(settings, store, cases)
-    require_both(cases)
     served = build_assistant(settings, store, model=model, engines=engines)
     contract = served.contract
     before = contract.abstain_below
@@ -86,16 +137,3 @@ def calibrate_model(
             )
             run.outputs["model"] = version.ref
     return Calibrated(found=found, model=served.model, run=run.id, version=version)
-
-
-def _refuse_gate_cases(settings: Settings, store: Store, cases: Sequence[Case]) -> None:
-    if not settings.gate.cases:
-        return
-    decided_on = {case.question for case in store.cases.cases(settings.gate.cases)}
-    shared = sum(case.question in decided_on for case in cases)
-    if shared:
-        raise InputError(
-            f"{shared} of the {len(cases)} cases are in {settings.gate.cases!r}, which promotions "
-            "are decided on: a threshold chosen on them would flatter itself there.",
-            hint="Calibrate on other cases, such as those about the training documents.",
-        )

@@ -15,26 +15,28 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from fti.app.operations.training.rebuilding import Difference, Rebuild, other_versions
+from fti.app.operations.training.rebuild_contract import REBUILD_DATASET, Difference, Rebuild
+from fti.app.operations.training.rebuilding import other_versions
+from fti.app.settings import Settings
 from fti.store.errors import ContractError, IntegrityError, StoreError
+from fti.store.progress import Progress
+from fti.store.store import Store
 from fti.store.types import SPLITS, Case, ModelIdentity, RetrievalContract
 
 if TYPE_CHECKING:
     from fti.app.build import Engines
-    from fti.app.settings import Settings
     from fti.pipelines.feature.dataset.round_trip import RoundTrip
     from fti.pipelines.feature.dataset.sources.reviewed import Review
     from fti.pipelines.feature.dataset.sources.writing import Writer
     from fti.pipelines.inference.answering.retrieve import Retriever
     from fti.store.features.feature_store import FeatureStore
     from fti.store.features.filters import Condition
-    from fti.store.progress import Progress
-    from fti.store.store import Store
     from fti.store.types import DatasetVersion, Run
 
 _NO_RERANKER = ModelIdentity(id="none")
 
 
+@REBUILD_DATASET.enforced
 def rebuild_dataset(settings: Settings, store: Store, ref: str, *, progress: Progress) -> Rebuild:
     """Build a version again from its features, cases, reviews, imports, replies and settings.
 
@@ -51,6 +53,15 @@ def rebuild_dataset(settings: Settings, store: Store, ref: str, *, progress: Pro
         ContractError: the profile's embedder, reranker or writer is another one.
         StoreError: an fti built it that did not keep what is needed, or it holds pairs.
     """
+    inputs = {"dataset": ref}
+    with store.runs.running("rebuild", pipeline="rebuild-dataset", inputs=inputs) as run:
+        report = _again(settings, store, ref, progress)
+        run.metrics.update(report.model_dump(mode="json", include={"equal", "seconds"}))
+        run.status = "done" if report.equal else "partial"
+    return report
+
+
+def _again(settings: Settings, store: Store, ref: str, progress: Progress) -> Rebuild:
     from fti.app.build import Engines
     from fti.pipelines.feature.dataset.dataset_config import DatasetConfig
     from fti.pipelines.feature.dataset.instructions import build_dataset

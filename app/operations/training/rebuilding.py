@@ -13,17 +13,17 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, ValidationError
 
-from fti.store.errors import ContractError, IntegrityError, StoreError
+from fti.app.operations.training.rebuild_contract import REBUILD, Difference, Rebuild
+from fti.app.settings import Settings
+from fti.store.errors import ContractError, StoreError
 from fti.store.logs.runs import code_version, libraries
-from fti.store.types import Value
+from fti.store.progress import Progress
+from fti.store.store import Store
 from fti.store.versioned.model_version import CARD_FILE, LOG_FILE
 
 if TYPE_CHECKING:
-    from fti.app.settings import Settings
-    from fti.store.progress import Progress
-    from fti.store.store import Store
     from fti.store.types import DatasetVersion, Run
     from fti.store.versioned.model_version import ModelVersion
 
@@ -37,32 +37,7 @@ _INCIDENTAL = (
 _LEARNED = ("step", "loss", "learning_rate")
 
 
-class Difference(Value):
-    """One thing that is otherwise: as recorded, and as rebuilt. None: it is not there."""
-
-    what: str
-    recorded: Any = None
-    rebuilt: Any = None
-
-
-class Rebuild(Value):
-    """What came of training a version again.
-
-    ``equal`` means that every file that is served is the same to the byte, and so are every step's
-    loss and every metric; card and log, which name run and time, are not ``files``.
-    ``circumstances`` are differences that may explain others: versions of libraries, of fti, a
-    training that a time limit ended.
-    """
-
-    ref: str
-    equal: bool
-    inputs: Mapping[str, str]
-    differences: tuple[Difference, ...] = ()
-    circumstances: tuple[Difference, ...] = ()
-    files: Mapping[str, bool] = Field(default_factory=dict)
-    seconds: float = 0.0
-
-
+@REBUILD.enforced
 def rebuild(settings: Settings, store: Store, ref: str, *, progress: Progress) -> Rebuild:
     """Train a version again from its dataset, contract, configuration, seed and base.
 
@@ -78,25 +53,20 @@ def rebuild(settings: Settings, store: Store, ref: str, *, progress: Progress) -
         ContractError: the profile's base or embedder is not the one that it was trained from.
         StoreError: the run's settings are not those of a training that this fti knows.
     """
+    with store.runs.running("rebuild", inputs={"model": ref}) as run:
+        report = _again(settings, store, ref, progress)
+        run.metrics.update(report.model_dump(mode="json", include={"equal", "seconds"}))
+        run.status = "done" if report.equal else "partial"
+    return report
+
+
+def _again(settings: Settings, store: Store, ref: str, progress: Progress) -> Rebuild:
     from fti.store.store import Store as Scratch
 
     version = store.models.get(ref)
     recorded = store.models.open(version.ref)
     run = store.runs.get(version.run_id)
-    if run.kind != "finetune":
-        raise StoreError(
-            f"{version.ref} was not trained by its run {run.id}, which is a {run.kind!r}.",
-            hint=f"Rebuild what it was made from: fti models rebuild {version.parent}"
-            if version.parent
-            else "",
-        )
     dataset = store.datasets.get(version.dataset)
-    if dataset.digest != version.dataset_digest:
-        raise IntegrityError(
-            f"{version.ref} was trained on {version.dataset} with digest "
-            f"{version.dataset_digest[:12]}, and that dataset has digest {dataset.digest[:12]}.",
-            hint="Restore the dataset from a backup.",
-        )
     store.layout.checkpoints.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=store.layout.checkpoints, prefix="rebuild-") as folder:
         scratch = Scratch(Path(folder))
@@ -110,7 +80,6 @@ def rebuild(settings: Settings, store: Store, ref: str, *, progress: Progress) -
             for entry in version.files
             if entry.path not in (CARD_FILE, LOG_FILE, _MANIFEST)
         }
-        seconds = float(again.metrics.get("seconds", 0.0))
     return Rebuild(
         ref=version.ref,
         equal=not differences and all(files.values()),
@@ -126,7 +95,7 @@ def rebuild(settings: Settings, store: Store, ref: str, *, progress: Progress) -
         differences=differences,
         circumstances=tuple(_circumstances(run, version)),
         files=files,
-        seconds=seconds,
+        seconds=float(again.metrics.get("seconds", 0.0)),
     )
 
 

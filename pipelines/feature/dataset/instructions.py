@@ -30,6 +30,7 @@ from fti.pipelines.feature.dataset.splits import apart, split_documents
 from fti.pipelines.feature.dataset.statistics import row_statistics
 from fti.store.contracts.conditions import PipelineContract
 from fti.store.contracts.prompt_contract import PromptForm, TokenCounter
+from fti.store.contracts.requirements import memory, seconds
 from fti.store.errors import EmbedderMismatch, InputError, PostconditionFailed, StoreEmpty
 from fti.store.features.feature_store import FeatureStore
 from fti.store.features.filters import Where
@@ -89,6 +90,10 @@ def nothing_held_out_is_shown(store: Store, result: DatasetVersion) -> None:
                 f"The training row {row.id!r} of {result.ref} shows {other.source!r}, which is "
                 "held out."
             )
+
+
+DATASET.requires("seconds_p95", "at most", "s", seconds("dataset"))
+DATASET.requires("memory_mb", "at most", "MB", memory("dataset"))
 
 
 @DATASET.enforced

@@ -17,8 +17,10 @@ from typing import Any
 from pydantic import Field
 
 from fti.pipelines.feature.asking.quality import holds
+from fti.store.contracts.conditions import PipelineContract
 from fti.store.contracts.prompt_contract import PromptForm
-from fti.store.errors import InputError
+from fti.store.contracts.requirements import memory, seconds
+from fti.store.errors import EmbedderMismatch, InputError, IntegrityError, PostconditionFailed
 from fti.store.progress import Progress, ProgressEvent, quiet
 from fti.store.store import Store
 from fti.store.types import (
@@ -60,6 +62,42 @@ class NegativesConfig(Value):
     )
 
 
+NEGATIVES = PipelineContract("negatives")
+
+
+@NEGATIVES.precondition("The store's vectors are this embedder's", raises=EmbedderMismatch)
+def same_embedder(store: Store, embedder: EmbedderIdentity) -> None:
+    """What is near to a question is known of these vectors alone."""
+    store.features.require_identity(embedder)
+
+
+@NEGATIVES.precondition("The source's files are as published", raises=IntegrityError)
+def as_published(store: Store, source: DatasetVersion) -> None:
+    """To the byte."""
+    store.datasets.require_as_published(source)
+
+
+@NEGATIVES.postcondition("Each row shows one right passage first, and negatives that do not answer")
+def negatives_are_wrong(store: Store, result: DatasetVersion) -> None:
+    """A negative that holds the answer would teach the embedder the contrary."""
+    for split in SPLITS:
+        for row in store.datasets.rows(result.ref, split):
+            if row.citations != (1,) or len(row.passages) < 2:
+                raise PostconditionFailed(
+                    f"The row {row.id} of {result.ref} cites {row.citations} of "
+                    f"{len(row.passages)} passages, not the first of several."
+                )
+            if any(holds(passage.text, row.answer) for passage in row.passages[1:]):
+                raise PostconditionFailed(
+                    f"A negative of the row {row.id} of {result.ref} holds the answer."
+                )
+
+
+NEGATIVES.requires("seconds_p95", "at most", "s", seconds("negatives"))
+NEGATIVES.requires("memory_mb", "at most", "MB", memory("negatives"))
+
+
+@NEGATIVES.enforced
 def mine_negatives(
     name: str,
     source: DatasetVersion,
@@ -111,7 +149,9 @@ def mine_negatives(
         "features_version": str(version),
     }
     store.datasets.check_name(name)
-    with store.runs.running("dataset", inputs=inputs, settings=settings) as run:
+    with store.runs.running(
+        "dataset", pipeline="negatives", inputs=inputs, settings=settings
+    ) as run:
         split_of: dict[str, Split] = {
             document: split for split in SPLITS for document in source.documents.get(split, ())
         }

@@ -29,8 +29,10 @@ from fti.pipelines.feature.dataset.duplicates import FrozenQuestions
 from fti.pipelines.feature.dataset.masking import masked_pair
 from fti.pipelines.feature.dataset.sources.reviewed import Accepted, Review, accepted
 from fti.pipelines.feature.dataset.statistics import pair_statistics
+from fti.store.contracts.conditions import PipelineContract
 from fti.store.contracts.prompt_contract import PromptForm, TokenCounter
-from fti.store.errors import InputError
+from fti.store.contracts.requirements import memory, seconds
+from fti.store.errors import InputError, IntegrityError, PostconditionFailed
 from fti.store.progress import Progress, ProgressEvent, quiet
 from fti.store.store import Store
 from fti.store.types import (
@@ -52,6 +54,41 @@ _LIKELY: Mapping[str, tuple[Style, ...]] = {
 _NO_ANSWERS: tuple[Style, ...] = ("heading", "section", "cloze")
 
 
+PAIRS = PipelineContract("pairs")
+
+
+@PAIRS.precondition("The source holds instruction rows", raises=InputError)
+def of_rows(source: DatasetVersion) -> None:
+    """Pairs are made of questions with their answers, not of pairs."""
+    if source.kind != "instruction":
+        raise InputError(
+            f"{source.ref} holds preference pairs itself.",
+            hint="Make pairs of the dataset that these come from.",
+        )
+
+
+@PAIRS.precondition("The source's files are as published", raises=IntegrityError)
+def as_published(store: Store, source: DatasetVersion) -> None:
+    """To the byte: pairs of other rows would be nobody's."""
+    store.datasets.require_as_published(source)
+
+
+@PAIRS.postcondition("Each document is in the split that it has in the source")
+def splits_stay(source: DatasetVersion, result: DatasetVersion) -> None:
+    """What is held out there is held out here."""
+    for split in SPLITS:
+        moved = set(result.documents.get(split, ())) - set(source.documents.get(split, ()))
+        if moved:
+            raise PostconditionFailed(
+                f"{result.ref} has {len(moved)} documents in {split!r} that {source.ref} has not."
+            )
+
+
+PAIRS.requires("seconds_p95", "at most", "s", seconds("pairs"))
+PAIRS.requires("memory_mb", "at most", "MB", memory("pairs"))
+
+
+@PAIRS.enforced
 def build_pairs(
     name: str,
     *,
@@ -88,7 +125,7 @@ def build_pairs(
     settings = config.model_dump(mode="json") | {"source": source.ref}
     inputs = {"dataset": source.ref, "dataset_digest": source.digest, "reviews": str(len(reviews))}
     store.datasets.check_name(name)
-    with store.runs.running("dataset", inputs=inputs, settings=settings) as run:
+    with store.runs.running("dataset", pipeline="pairs", inputs=inputs, settings=settings) as run:
         tally = Tally()
         mask = [kind for kind in PERSONAL if kind in source.settings.get("mask", ())]
         pairs = [*_corrected(source, store, form, reviews, tally)]

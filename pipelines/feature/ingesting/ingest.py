@@ -31,6 +31,7 @@ from fti.pipelines.feature.ingesting.missing_files import is_gone
 from fti.pipelines.feature.ingesting.probing import WORTHWHILE_BYTES, settle
 from fti.pipelines.feature.reading.parsing import Parser
 from fti.store.contracts.conditions import PipelineContract
+from fti.store.contracts.requirements import memory, rate, recall, share
 from fti.store.errors import EmbedderMismatch, PostconditionFailed
 from fti.store.lance.shapes import STREAM
 from fti.store.progress import Progress, quiet
@@ -64,6 +65,12 @@ def one_passport(store: Store, embedder: Embedder) -> None:
 def can_be_found(store: Store, result: IngestReport) -> None:
     """Readers see the version that the report names, or a later one."""
     store.features.require_version(result.features_version)
+
+
+INGEST.requires("chunks_per_s", "at least", "per s", rate("ingest", "embedded_chunks"))
+INGEST.requires("failed_share", "at most", "", share("ingest", "failed", "added", "updated"))
+INGEST.requires("index_recall", "at least", "", recall)
+INGEST.requires("memory_mb", "at most", "MB", memory("ingest"))
 
 
 def ingest(

@@ -14,12 +14,65 @@ import numpy as np
 
 from fti.pipelines.engines.embedders.embedding import Embedder, Vectors
 from fti.pipelines.feature.feature_config import FeatureConfig
-from fti.store.errors import ContractError, StoreEmpty
+from fti.store.contracts.conditions import PipelineContract
+from fti.store.contracts.requirements import memory, recall
+from fti.store.errors import ContractError, PostconditionFailed, StoreEmpty
 from fti.store.features.feature_store import FeatureStore
 from fti.store.lance.shapes import LedgerEntry, document_hash
 from fti.store.progress import Progress, ProgressEvent, quiet
 from fti.store.store import Store
 from fti.store.types import EmbedderIdentity, sha256_hex
+
+RE_EMBED = PipelineContract("re-embed")
+ADOPT = PipelineContract("adopt")
+
+
+@RE_EMBED.precondition("There are chunks to embed", raises=StoreEmpty)
+def has_chunks(store: Store) -> None:
+    """Of whichever embedder."""
+    if store.features.identity() is None:
+        raise StoreEmpty(
+            f"The store {str(store.layout.root)!r} is empty.",
+            hint="Ingest documents first: fti ingest PATH",
+        )
+
+
+@RE_EMBED.precondition(
+    "The embedder sees as much of a text as the chunks were cut for", raises=ContractError
+)
+def sees_whole_chunks(store: Store, embedder: Embedder) -> None:
+    """The end of a longer chunk would be in no vector."""
+    held = store.features.identity()
+    if held is not None and embedder.identity.max_tokens < held.max_tokens:
+        raise ContractError(
+            f"The embedder {embedder.identity.id!r} sees {embedder.identity.max_tokens} tokens "
+            f"of a text, and the chunks were cut for {held.max_tokens}.",
+            hint="Cut and embed all documents anew: fti ingest PATH --re-embed --set "
+            f"embedder.id={embedder.identity.id}",
+        )
+
+
+@ADOPT.postcondition("What is searched now has the vectors of the embedder that made them")
+def one_passport(self: ReEmbedded) -> None:
+    """The table's passport says so."""
+    held = self.store.features.identity()
+    if held != self.embedder:
+        raise PostconditionFailed(
+            f"The store's vectors are said to be by {held.id if held else 'nobody'!r}, and "
+            f"{self.embedder.id!r} made them."
+        )
+
+
+@ADOPT.postcondition("As many chunks are searched as were embedded")
+def none_is_lost(self: ReEmbedded) -> None:
+    """A chunk without a vector would never be found again."""
+    there = self.store.features.stats().chunks
+    if there != self.chunks:
+        raise PostconditionFailed(f"{self.chunks} chunks were embedded, and {there} are searched.")
+
+
+RE_EMBED.requires("index_recall", "at least", "", recall)
+RE_EMBED.requires("memory_mb", "at most", "MB", memory("re-embed"))
 
 
 @dataclass
@@ -28,20 +81,23 @@ class ReEmbedded:
 
     features: FeatureStore
     chunks: int
-    _embedder: EmbedderIdentity
-    _store: Store
+    embedder: EmbedderIdentity
+    store: Store
     _config: FeatureConfig
     _lines: Sequence[LedgerEntry]
     adopted: bool = False
 
+    @ADOPT.enforced
     def adopt(self, progress: Progress = quiet) -> int:
         """Put these chunks in the place of the present ones; the new features version.
 
         A crash between the two commits leaves documents that the next ingest takes again.
         """
-        features = self._store.features
-        settings = {"re_embed": True, "embedder": self._embedder.model_dump(mode="json")}
-        with self._store.runs.running("ingest", inputs={"sources": "[]"}, settings=settings) as run:
+        features = self.store.features
+        settings = {"re_embed": True, "embedder": self.embedder.model_dump(mode="json")}
+        with self.store.runs.running(
+            "ingest", pipeline="re-embed", inputs={"sources": "[]"}, settings=settings
+        ) as run:
             features.adopt(self.features)
             self.adopted = True
             features.note(self._lines)
@@ -53,6 +109,7 @@ class ReEmbedded:
 
 
 @contextlib.contextmanager
+@RE_EMBED.enforced
 def re_embedded(
     store: Store, embedder: Embedder, *, config: FeatureConfig, progress: Progress = quiet
 ) -> Iterator[ReEmbedded]:
@@ -69,18 +126,7 @@ def re_embedded(
     with store.layout.writing("re-embed"):
         features = store.features
         held = features.identity()
-        if held is None:
-            raise StoreEmpty(
-                f"The store {str(store.layout.root)!r} is empty.",
-                hint="Ingest documents first: fti ingest PATH",
-            )
-        if embedder.identity.max_tokens < held.max_tokens:
-            raise ContractError(
-                f"The embedder {embedder.identity.id!r} sees {embedder.identity.max_tokens} tokens "
-                f"of a text, and the chunks were cut for {held.max_tokens}.",
-                hint="Cut and embed all documents anew: fti ingest PATH --re-embed --set "
-                f"embedder.id={embedder.identity.id}",
-            )
+        assert held is not None  # the precondition
         before, after = config.digest(held), config.digest(embedder.identity)
         lines = [
             LedgerEntry(

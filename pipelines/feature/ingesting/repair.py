@@ -12,7 +12,9 @@ from fti.pipelines.engines.embedders.embedding import Embedder
 from fti.pipelines.feature.feature_config import FeatureConfig
 from fti.pipelines.feature.ingesting.resemblance import document_signature
 from fti.pipelines.feature.splitting.chunking import chunk
-from fti.store.errors import IntegrityError
+from fti.store.contracts.conditions import PipelineContract
+from fti.store.contracts.requirements import seconds
+from fti.store.errors import IntegrityError, PostconditionFailed
 from fti.store.features.indexed_text import embedding_text
 from fti.store.lance import shapes as tables
 from fti.store.lance.shapes import DocumentUpdate, LedgerEntry
@@ -33,6 +35,34 @@ class RepairReport(Value):
     tables_remade: tuple[str, ...] = ()
 
 
+REPAIR = PipelineContract("repair")
+
+
+@REPAIR.precondition("The stored texts are as they were written", raises=IntegrityError)
+def texts_are_whole(store: Store) -> None:
+    """Nothing here can be made anew from texts that are damaged."""
+    if any(one.holds_rows for one in store.layout.sums.check() if one.table == tables.DOCUMENTS):
+        raise IntegrityError(
+            "The stored texts are damaged: a file of them differs from its checksum.",
+            hint=f"Nothing was changed; {remedy(tables.DOCUMENTS)}.",
+        )
+
+
+@REPAIR.postcondition("What could not be put right is named, and nothing else is left")
+def nothing_unnamed(store: Store, result: RepairReport) -> None:
+    """No chunk is left of a document that is not there."""
+    found = store.features.diagnose()
+    if found.orphans or len(found.to_remake) != len(result.left):
+        raise PostconditionFailed(
+            f"{len(found.orphans)} documents that are not there have chunks still, and "
+            f"{len(found.to_remake)} are damaged, of which {len(result.left)} are named."
+        )
+
+
+REPAIR.requires("seconds_p95", "at most", "s", seconds("repair"))
+
+
+@REPAIR.enforced
 def repair(
     *, store: Store, embedder: Embedder, config: FeatureConfig, progress: Progress = quiet
 ) -> RepairReport:
@@ -46,15 +76,10 @@ def repair(
         IntegrityError: the texts are damaged, which nothing here can be made anew from.
     """
     features = store.features
-    with store.layout.writing("repair"):
+    with store.layout.writing("repair"), store.runs.running("repair") as run:
         store.layout.sums.mend_journals()
         damage = list(store.layout.sums.check())
         damaged = {one.table for one in damage if one.holds_rows}
-        if tables.DOCUMENTS in damaged:
-            raise IntegrityError(
-                "The stored texts are damaged: a file of them differs from its checksum.",
-                hint=f"Nothing was changed; {remedy(tables.DOCUMENTS)}.",
-            )
         if tables.CHUNKS not in damaged:
             features.require_identity(embedder.identity)
         aside = {one.table for one in damage} - damaged
@@ -73,15 +98,19 @@ def repair(
             done += 1
         features.maintain(ann_threshold=config.ann_threshold, progress=progress, thoroughly=True)
         left = features.diagnose().to_remake
-        features.record_version()
-    sources = {r.id: r.source for r in features.records()}
-    return RepairReport(
-        orphans_removed=len(found.orphans),
-        documents_remade=done,
-        rows_indexed=found.unindexed_rows,
-        left=tuple(sorted(sources.get(i, i) for i in left)),
-        tables_remade=tuple(sorted({one.table for one in damage})),
-    )
+        features.record_version(run.id)
+        sources = {r.id: r.source for r in features.records()}
+        report = RepairReport(
+            orphans_removed=len(found.orphans),
+            documents_remade=done,
+            rows_indexed=found.unindexed_rows,
+            left=tuple(sorted(sources.get(i, i) for i in left)),
+            tables_remade=tuple(sorted({one.table for one in damage})),
+        )
+        run.outputs["features_version"] = str(features.version())
+        run.metrics.update(report.model_dump(mode="json"))
+        run.status = "partial" if left else "done"
+    return report
 
 
 def _remade(

@@ -9,17 +9,81 @@ from fti.pipelines.feature.monitoring.monitor_report import (
     Alert,
     AnswerDrift,
     DocumentDrift,
+    MonitorReport,
     QuestionDrift,
 )
+from fti.store.features.filters import parse
 
 
-def due_alerts(
+def due_alerts(report: MonitorReport, config: MonitoringConfig) -> Iterator[Alert]:
+    """Each value beyond its threshold, with what to do about it."""
+    yield from _of_drift(report.questions, report.new_documents, report.answer_drift, config)
+    yield from _of_quality(report, config)
+    yield from _of_promises(report)
+    yield from _of_rules(report, config)
+
+
+def _of_quality(report: MonitorReport, config: MonitoringConfig) -> Iterator[Alert]:
+    """What people, and a model, say of the answers."""
+    answers, quality = report.answers, report.quality
+    bad, given = answers.thumbs_down_share, answers.feedback_up + answers.feedback_down
+    if bad is not None and given >= config.min_verdicts and bad > config.thumbs_down:
+        yield Alert(
+            what="thumbs_down",
+            value=bad,
+            threshold=config.thumbs_down,
+            message=f"{bad:.0%} of {given} verdicts are bad. Read them: fti feedback list",
+        )
+    if quality is not None and quality.sampled and quality.groundedness.mean < config.groundedness:
+        named = ", ".join(quality.lowest[:3])
+        yield Alert(
+            what="groundedness",
+            value=quality.groundedness.mean,
+            threshold=config.groundedness,
+            below=True,
+            message=f"Of what {quality.sampled} recent answers claim, "
+            f"{quality.groundedness.mean:.0%} follows from the passages that they cite, says "
+            f"{quality.by}. Look at the lowest: fti trace {named.split(', ')[0]}",
+        )
+
+
+def _of_promises(report: MonitorReport) -> Iterator[Alert]:
+    """What the profile promises and the store does not show."""
+    for one in report.promises:
+        if one.verdict == "broken" and one.measured is not None and one.promised is not None:
+            yield Alert(
+                what=f"promise {one.key}",
+                value=one.measured,
+                threshold=one.promised,
+                below=one.bound == "at least",
+                message=f"{one.says} Promised is {one.bound} {one.promised:g}, measured "
+                f"{one.measured:g} (of {one.n}). See: fti contracts {one.pipeline} --measured",
+            )
+
+
+def _of_rules(report: MonitorReport, config: MonitoringConfig) -> Iterator[Alert]:
+    """What the profile's own conditions say."""
+    figures = report.figures()
+    for rule in parse(config.alert_when):
+        value = figures.get(rule.key)
+        if value is not None and rule.matches(repr(value)):
+            yield Alert(
+                what=f"rule {rule.key}",
+                value=value,
+                threshold=float(rule.values[0]),
+                below=rule.operator.startswith("<"),
+                message=f"{rule.key} is {value:g}: {rule.key} {rule.operator} {rule.values[0]} "
+                "(monitoring.alert_when).",
+            )
+
+
+def _of_drift(
     questions: QuestionDrift | None,
     documents: DocumentDrift | None,
     answers: AnswerDrift,
     config: MonitoringConfig,
 ) -> Iterator[Alert]:
-    """Each value beyond its threshold, with what to do about it."""
+    """What has changed from what was expected."""
     for name, found, advice in (
         (
             "questions",

@@ -16,8 +16,9 @@ from fti.pipelines.feature.monitoring.monitor_report import (
     DocumentHealth,
     Latency,
 )
-from fti.store.errors import ExtractionError
+from fti.store.errors import ExtractionError, RunNotFound
 from fti.store.lance.shapes import STREAM, LedgerEntry
+from fti.store.store import Store
 from fti.store.types import Answer, SourceRecord
 
 _SHOWN = 20
@@ -63,6 +64,22 @@ def _current_hash(file: str) -> str | None:
         return None
     except (ExtractionError, OSError):
         return ""  # there, but not for us to look at: the ledger says so when it is ingested
+
+
+def asked_by_users(store: Store, answers: Sequence[Answer]) -> list[Answer]:
+    """The answers less those that evaluations asked for; a batch's questions are users'.
+
+    What the plain model was asked is no question to the documents: front ends have it write titles.
+    """
+    evaluations: dict[str, bool] = {"": False}
+    for answer in answers:
+        if answer.run_id not in evaluations:
+            try:
+                kind = store.runs.get(answer.run_id).kind
+            except RunNotFound:  # its record was deleted: whoever asked, it is not known to be us
+                kind = "batch"
+            evaluations[answer.run_id] = kind == "evaluate"
+    return [a for a in answers if not evaluations[a.run_id] and a.model != "plain"]
 
 
 def answer_health(

@@ -20,19 +20,23 @@ from fti.pipelines.feature.monitoring.comparisons import (
     compare_questions,
     compare_similarity,
 )
-from fti.pipelines.feature.monitoring.healthcheck import answer_health, document_health
-from fti.pipelines.feature.monitoring.monitor_report import MonitorReport
+from fti.pipelines.feature.monitoring.healthcheck import (
+    answer_health,
+    asked_by_users,
+    document_health,
+)
+from fti.pipelines.feature.monitoring.monitor_report import AnswerQuality, MonitorReport
 from fti.store.contracts.conditions import PipelineContract
+from fti.store.contracts.requirements import Judged, hours_since, seconds
 from fti.store.errors import (
     CaseSetNotFound,
     InputError,
     PostconditionFailed,
-    RunNotFound,
     VersionNotFound,
 )
 from fti.store.moments import LONGEST
 from fti.store.store import Store
-from fti.store.types import Answer, now
+from fti.store.types import now
 
 MONITOR = PipelineContract("monitor")
 
@@ -68,7 +72,7 @@ def reference_is_there(store: Store, reference: int | None) -> None:
 def alerts_are_due(result: MonitorReport) -> None:
     """No alarm without its figures."""
     for alert in result.alerts:
-        if not alert.value > alert.threshold:
+        if not (alert.due or alert.value == alert.threshold):
             raise PostconditionFailed(
                 f"The alert {alert.what!r} is of {alert.value}, which is not beyond "
                 f"{alert.threshold}."
@@ -85,6 +89,10 @@ def answers_add_up(result: MonitorReport) -> None:
         )
 
 
+MONITOR.requires("age_h", "at most", "h", hours_since("monitor"))
+MONITOR.requires("seconds_p95", "at most", "s", seconds("monitor"))
+
+
 @MONITOR.enforced
 def monitor(
     store: Store,
@@ -94,6 +102,8 @@ def monitor(
     cases: str = "",
     reference: int | None = None,
     config: MonitoringConfig | None = None,
+    quality: AnswerQuality | None = None,
+    promises: Sequence[Judged] = (),
 ) -> MonitorReport:
     """Look at the whole system without changing it.
 
@@ -106,6 +116,8 @@ def monitor(
         reference: version of the features to compare documents with; by default that of the newest
             dataset.
         config: thresholds.
+        quality: what a model said of a sample of the answers.
+        promises: what the profile promises, as measured.
 
     Raises:
         InputError: it is to look back no day.
@@ -116,14 +128,14 @@ def monitor(
     config = config or MonitoringConfig()
     at = now()
     since = at - timedelta(days=days)
-    both = _asked_by_users(store, store.answers.list(since=since - timedelta(days=days)))
+    both = asked_by_users(store, store.answers.list(since=since - timedelta(days=days)))
     recent = [a for a in both if a.created_at >= since]
     earlier = [a for a in both if a.created_at < since]
     verdicts = Counter(str(f.rating) for f in store.answers.all_feedback(since))
     questions = compare_questions(store, recent, embedder, cases or config.cases, config)
     new_documents = compare_documents(store, reference, config)
     answer_drift = compare_answers(recent, earlier, config)
-    return MonitorReport(
+    report = MonitorReport(
         at=at,
         documents=document_health(store.features.ledger()),
         features=store.features.stats(),
@@ -132,21 +144,7 @@ def monitor(
         questions=questions,
         new_documents=new_documents,
         answer_drift=answer_drift,
-        alerts=tuple(due_alerts(questions, new_documents, answer_drift, config)),
+        quality=quality,
+        promises=tuple(promises),
     )
-
-
-def _asked_by_users(store: Store, answers: Sequence[Answer]) -> list[Answer]:
-    """The answers less those that evaluations asked for; a batch's questions are users'.
-
-    What the plain model was asked is no question to the documents: front ends have it write titles.
-    """
-    evaluations: dict[str, bool] = {"": False}
-    for answer in answers:
-        if answer.run_id not in evaluations:
-            try:
-                kind = store.runs.get(answer.run_id).kind
-            except RunNotFound:  # its record was deleted: whoever asked, it is not known to be us
-                kind = "batch"
-            evaluations[answer.run_id] = kind == "evaluate"
-    return [a for a in answers if not evaluations[a.run_id] and a.model != "plain"]
+    return report.model_copy(update={"alerts": tuple(due_alerts(report, config))})

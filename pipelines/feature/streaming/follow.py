@@ -22,6 +22,7 @@ from fti.pipelines.feature.reading.parsing import Parser
 from fti.pipelines.feature.streaming.follow_report import FollowReport, StreamBatch
 from fti.pipelines.feature.streaming.record_batch import RecordBatch
 from fti.store.contracts.conditions import PipelineContract
+from fti.store.contracts.requirements import freshness, memory, rate, share
 from fti.store.errors import EmbedderMismatch, PostconditionFailed, StoreLocked
 from fti.store.progress import Progress, ProgressEvent, quiet
 from fti.store.store import Store
@@ -64,6 +65,17 @@ def can_be_found(store: Store, result: FollowReport) -> None:
     store.features.require_version(result.features_version)
 
 
+FOLLOW.requires("freshness_p99_s", "at most", "s", freshness("follow"))
+FOLLOW.requires("records_per_s", "at least", "per s", rate("follow", "records", per="busy_s"))
+FOLLOW.requires(
+    "failed_share",
+    "at most",
+    "",
+    share("follow", "failed_records", "added", "updated", "unchanged", "deleted"),
+)
+FOLLOW.requires("memory_mb", "at most", "MB", memory("follow"))
+
+
 @FOLLOW.enforced
 def follow(
     stream: RecordStream,
@@ -103,9 +115,12 @@ def follow(
         "embedder": embedder.identity.model_dump(mode="json"),
     }
     with (
-        store.runs.running("ingest", inputs={"stream": stream.name}, settings=settings) as run,
+        store.runs.running(
+            "ingest", pipeline="follow", inputs={"stream": stream.name}, settings=settings
+        ) as run,
         Parser(config.sources) as parser,
     ):
+        session.run_id = run.id
         report = session.run(parser, on_batch).model_copy(update={"run": run.id})
         run.outputs["features_version"] = str(report.features_version)
         run.metrics.update(report.model_dump(mode="json", exclude={"failed", "run"}))
@@ -137,6 +152,8 @@ class _Session:
         self.counts: Counter[str] = Counter()
         self.failed: list[NotTaken] = []
         self.lags = Lags()
+        self.busy_s = 0.0
+        self.run_id = ""
 
     def run(self, parser: Parser, on_batch: Callable[[StreamBatch], None]) -> FollowReport:
         began = maintained = time.monotonic()
@@ -154,6 +171,9 @@ class _Session:
                     dirty = True
                 if dirty and time.monotonic() - maintained > _MAINTAIN_S:
                     self._maintain(last=False)
+                    # A session may go on for months: what it promises is measured meanwhile.
+                    figures = self._report(began).model_dump(mode="json", exclude={"failed", "run"})
+                    self.store.runs.amend(self.run_id, figures)
                     maintained, dirty = time.monotonic(), False
         if dirty:
             self._maintain(last=True)
@@ -196,6 +216,7 @@ class _Session:
         ):  # fmt: skip
             self.counts[name] += getattr(batch, name)
         self.counts["batches"] += 1
+        self.busy_s += batch.seconds
         self.counts["empty_records"] += len(batch.empty)
         self.counts["failed_records"] += len(batch.failed)
         self.failed += batch.failed[: _SHOWN - len(self.failed)]
@@ -208,6 +229,7 @@ class _Session:
             failed=tuple(self.failed),
             chunks=stats.chunks,
             freshness=self.lags.summary(),
+            busy_s=round(self.busy_s, 3),
             ended="stop" if self.stop.is_set() else "stream",
             seconds=round(time.monotonic() - began, 3),
             features_version=stats.version,

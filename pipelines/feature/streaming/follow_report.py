@@ -33,7 +33,10 @@ class StreamBatch(Value):
 
 
 class FollowReport(Value):
-    """A whole session; ``failed`` lists the first of ``failed_records``."""
+    """A whole session; ``failed`` lists the first of ``failed_records``.
+
+    ``busy_s`` are the seconds spent on batches: the others were waited for records.
+    """
 
     records: int = 0
     batches: int = 0
@@ -49,6 +52,7 @@ class FollowReport(Value):
     embedded_chunks: int = 0
     freshness: Freshness | None = None
     ended: Literal["stream", "stop"] = "stream"
+    busy_s: float = 0.0
     seconds: float = 0.0
     run: str = ""
     features_version: int = 0

@@ -24,9 +24,11 @@ from fti.pipelines.feature.ingesting.ingest import take
 from fti.pipelines.feature.ingesting.ingest_report import IngestReport
 from fti.pipelines.feature.reading.parsing import Parser
 from fti.store.contracts.conditions import PipelineContract
+from fti.store.contracts.requirements import freshness
 from fti.store.errors import EmbedderMismatch, InputError, SourceNotFound, StoreLocked
 from fti.store.progress import Progress, quiet
 from fti.store.store import Store
+from fti.store.streams.freshness import Freshness, summary
 from fti.store.streams.gathering import gather
 from fti.store.types import now
 
@@ -37,10 +39,15 @@ _QUIET_S = 0.1  # changes closer together than this are one set
 
 
 class ChangeSet(IngestReport):
-    """What an ingest of changed files did; ``paths`` are those that the file system named."""
+    """What an ingest of changed files did; ``paths`` are those that the file system named.
+
+    ``freshness``: how soon after a file changed what it says could be found; none of the first set,
+    which takes what changed while nobody watched.
+    """
 
     at: datetime = Field(default_factory=now)
     paths: tuple[str, ...] = ()
+    freshness: Freshness | None = None
 
 
 WATCH = PipelineContract("watch")
@@ -66,6 +73,9 @@ def burst_ends(debounce_s: float) -> None:
         raise InputError(
             f"Changes cannot be gathered for {debounce_s} s.", hint="Give seconds, such as 0.5."
         )
+
+
+WATCH.requires("freshness_p99_s", "at most", "s", freshness("ingest"))
 
 
 @WATCH.enforced
@@ -169,6 +179,7 @@ def _ingest(
         )
         if not (found.files or found.roots or found.failed):
             return None
+    changed = [] if paths is None else [at for f in found.files if (at := _changed_at(f.path))]
     report = take(
         found,
         store=store,
@@ -179,7 +190,23 @@ def _ingest(
         progress=progress,
         parser=parser,
     )
-    return ChangeSet(**report.model_dump(), paths=tuple(sorted(paths or ())))
+    served = time.time()
+    fresh = summary([max(0.0, served - at) for at in changed])
+    if fresh is not None:
+        store.runs.amend(report.run, {"freshness": fresh.model_dump(mode="json")})
+    return ChangeSet(**report.model_dump(), paths=tuple(sorted(paths or ())), freshness=fresh)
+
+
+def _changed_at(path: Path) -> float | None:
+    """When a file came to be as it is, in seconds since 1970; None where it is gone again.
+
+    By the inode as well: a file that is moved or copied in keeps the time of what it says.
+    """
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return max(found.st_mtime, found.st_ctime)
 
 
 def _ancestry(file: str) -> set[str]:

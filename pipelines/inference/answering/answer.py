@@ -29,6 +29,7 @@ from fti.pipelines.engines.generator import (
     GenerationRequest,
     Generator,
 )
+from fti.pipelines.inference.answering import answer_measures as measures
 from fti.pipelines.inference.answering.citations import attribution, citations
 from fti.pipelines.inference.answering.followup import retrieval_query, standalone
 from fti.pipelines.inference.answering.retrieve import (
@@ -292,6 +293,12 @@ def refusal_cites_nothing(result: Answer) -> None:
         raise PostconditionFailed(
             f"The answer {result.id} refuses and cites {len(result.citations)} passages."
         )
+
+
+ANSWER.requires("latency_p95_s", "at most", "s", measures.latency_p95_s)
+ANSWER.requires("first_token_p95_s", "at most", "s", measures.first_token_p95_s)
+ANSWER.requires("refusal_rate", "at most", "", measures.refusal_rate)
+ANSWER.requires("cost_per_1000", "at most", "per 1000", measures.cost_per_1000)
 
 
 class Assistant:

@@ -22,6 +22,7 @@ from fti.pipelines.inference.batch.outputs import Output, RowKeeper
 from fti.pipelines.inference.batch.question_tables import read_questions
 from fti.pipelines.inference.inference_config import BatchConfig
 from fti.store.contracts.conditions import PipelineContract
+from fti.store.contracts.requirements import Measured, Seen, figure, memory, rate, share
 from fti.store.errors import EngineError, InputError, PostconditionFailed
 from fti.store.files.atomic import writer_lock
 from fti.store.logs.answertables import AnswerRow, ErrorRow, Kept
@@ -133,6 +134,26 @@ def every_question_has_its_row(asked: Mapping[str, str], out: Output, result: Ba
             f"In {out.name!r} there is no row of {len(missing)} questions, {missing[0]!r} first; "
             f"{result.remaining} were left for the next run."
         )
+
+
+def cost_per_1000(seen: Seen) -> Measured | None:
+    """What the tokens and hours of all runs cost, by the prices as they are now."""
+    runs = [run for run in seen.of("batch") if figure(run, "done")]
+    prompt, completion, spent = (
+        sum(figure(run, name) for run in runs)
+        for name in ("prompt_tokens", "completion_tokens", "seconds")
+    )
+    answers = sum(figure(run, "done") for run in runs)
+    cost = seen.cost(prompt, completion, spent)
+    if not answers or cost is None:
+        return None
+    return Measured(value=round(1000 * cost / answers, 4), n=round(answers))
+
+
+BATCH.requires("answers_per_s", "at least", "per s", rate("batch", "done"))
+BATCH.requires("failed_share", "at most", "", share("batch", "failed", "done"))
+BATCH.requires("cost_per_1000", "at most", "per 1000", cost_per_1000)
+BATCH.requires("memory_mb", "at most", "MB", memory("batch"))
 
 
 @BATCH.enforced

@@ -35,6 +35,7 @@ from fti.pipelines.inference.evaluating.scoring import (
 )
 from fti.pipelines.inference.evaluating.selection import Excluded, Selection, select
 from fti.store.contracts.conditions import PipelineContract
+from fti.store.contracts.requirements import worst
 from fti.store.errors import InputError, InvalidCases, PostconditionFailed
 from fti.store.features.feature_store import FeatureStore
 from fti.store.progress import Progress, ProgressEvent, quiet
@@ -178,6 +179,12 @@ def a_row_per_case(store: Store, result: EvaluationReport) -> None:
             f"The evaluation {result.run} scored {result.cases} cases and kept {len(ids)} rows of "
             f"{len(set(ids))} cases."
         )
+
+
+EVALUATE.requires("latency_p95_s", "at most", "s", worst("evaluate", "latency", "p95"))
+EVALUATE_RETRIEVAL.requires(
+    "latency_p95_s", "at most", "s", worst("evaluate-retrieval", "latency", "p95")
+)
 
 
 @EVALUATE.enforced
@@ -468,7 +475,8 @@ def _run(
         "system": base.system,
         "use_retrieval": str(base.use_retrieval).lower(),
     }
-    with store.runs.running("evaluate", inputs=inputs, settings=settings) as run:
+    pipeline = "evaluate" if base.model else "evaluate-retrieval"
+    with store.runs.running("evaluate", pipeline=pipeline, inputs=inputs, settings=settings) as run:
         if frozen is None:  # they lie nowhere else
             store.runs.attach(run.id, ASKED, [case.model_dump(mode="json") for case in cases])
         rows: list[dict[str, Any]] = []

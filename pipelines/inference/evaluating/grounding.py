@@ -84,6 +84,36 @@ def groundedness(entailment: Entailment, answers: Sequence[Evidence]) -> list[fl
     return found
 
 
+def ground_answers(
+    answers: Sequence[Answer],
+    entailment: Entailment,
+    *,
+    store: Store,
+    resume: bool = True,
+    progress: Progress = quiet,
+) -> tuple[list[float], int]:
+    """The groundedness of each answer, and how many had been judged before.
+
+    Args:
+        answers: as logged.
+        entailment: the model.
+        store: where judgements are kept.
+        resume: take over what the same model said of the same answer before.
+        progress: told after every batch.
+    """
+    scores, reused = graded(
+        [evidence(answer) for answer in answers],
+        lambda batch: [{GROUNDEDNESS: score} for score in groundedness(entailment, batch)],
+        key=lambda item: sha256_hex(json.dumps(item)),
+        kept=store.results.under({GROUNDEDNESS: entailment.identity.model_dump(mode="json")}),
+        resume=resume,
+        batch=_BATCH,
+        stage=GROUNDEDNESS,
+        progress=progress,
+    )
+    return [float(score[GROUNDEDNESS]) for score in scores], reused
+
+
 def ground_rows(
     rows: Sequence[dict[str, Any]],
     entailment: Entailment,
@@ -105,21 +135,18 @@ def ground_rows(
     wanted = [row for row in rows if row.get("faithfulness") is not None]
     logged = store.answers.many(row["answer_id"] for row in wanted)
     judged = [row for row in wanted if row["answer_id"] in logged]
-    scores, reused = graded(
-        [evidence(logged[row["answer_id"]]) for row in judged],
-        lambda batch: [{GROUNDEDNESS: score} for score in groundedness(entailment, batch)],
-        key=lambda item: sha256_hex(json.dumps(item)),
-        kept=store.results.under({GROUNDEDNESS: identity.model_dump(mode="json")}),
+    scores, reused = ground_answers(
+        [logged[row["answer_id"]] for row in judged],
+        entailment,
+        store=store,
         resume=resume,
-        batch=_BATCH,
-        stage=GROUNDEDNESS,
         progress=progress,
     )
     for row in rows:
         if "f1" in row:
             row[GROUNDEDNESS] = None
     for row, score in zip(judged, scores, strict=True):
-        row[GROUNDEDNESS] = score[GROUNDEDNESS]
+        row[GROUNDEDNESS] = score
     return Grounding(
         model=identity.id,
         revision=identity.revision,

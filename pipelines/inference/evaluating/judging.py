@@ -24,7 +24,9 @@ from fti.pipelines.engines.generator import (
     GenerationRequest,
     Generator,
 )
+from fti.pipelines.inference.answering.citations import plain_text
 from fti.pipelines.inference.evaluating.grading import UNREADABLE, graded
+from fti.pipelines.inference.evaluating.grounding import evidence
 from fti.pipelines.inference.evaluating.judge_config import JudgeConfig
 from fti.pipelines.inference.evaluating.metrics import kappa
 from fti.pipelines.inference.evaluating.scoring import RIGHT
@@ -32,7 +34,7 @@ from fti.store.errors import GenerationFailed, InvalidCases
 from fti.store.progress import Progress, quiet
 from fti.store.proof.gate import bootstrap_interval
 from fti.store.proof.significance import randomisation_p
-from fti.store.types import Interval, Message, Value, sha256_hex
+from fti.store.types import Answer, Interval, Message, Value, sha256_hex
 
 if TYPE_CHECKING:
     from fti.store.store import Store
@@ -62,6 +64,13 @@ _PAIR_TASK = (
     "not know. {data}\n\nRubric for an answer:\n{rubric}\n\nReply with one JSON object and nothing "
     'else: {{"check": the code before the data, "reason": one sentence, "better": "first", '
     '"second" or "tie"}}'
+)
+_SUPPORT_TASK = (
+    'You check whether an answer follows from passages: whether "passages" say what "answer" says '
+    "in reply to the question. Go by the passages alone, not by what you know. {data}\n\nScore: "
+    "{high} where they say all of it, {low} where they say nothing of it or the contrary."
+    '\n\nReply with one JSON object and nothing else: {{"check": the code before the data, '
+    '"reason": one sentence, "score": a whole number from {low} to {high}}}'
 )
 _FENCE = re.compile(r"\A```(?:json)?\n(.*)\n```\Z", re.DOTALL)
 #: Characters that chat templates build their control tokens from; JSON can write them otherwise.
@@ -283,6 +292,33 @@ class Judge:
             second=places["second"],
         )
 
+    def support(
+        self,
+        answers: Sequence[Answer],
+        *,
+        store: Store,
+        resume: bool = True,
+        progress: Progress = quiet,
+    ) -> tuple[list[float | None], int]:
+        """How far each answer follows from the passages it cites, from 0 to 1, where none is known
+        to be right; None where the verdict cannot be read. And how many were judged before.
+
+        Args:
+            answers: as logged.
+            store: where verdicts are kept.
+            resume: take over verdicts of the same judge on the same words.
+            progress: told after every batch.
+
+        Raises:
+            ModelUnavailable, GenerationFailed: as ``score_rows``.
+        """
+        system = _SUPPORT_TASK.format(data=_DATA_RULE, low=_LOWEST, high=_HIGHEST)
+        tasks = [Task(_support_data(answer), system) for answer in answers]
+        verdicts, reused = self._verdicts(tasks, store, resume, progress, pairs=False)
+        scores = [verdict.get("score") for verdict in verdicts]
+        scale = _HIGHEST - _LOWEST
+        return [None if s is None else (s - _LOWEST) / scale for s in scores], reused
+
     def _verdicts(
         self, tasks: Sequence[Task], store: Store, resume: bool, progress: Progress, *, pairs: bool
     ) -> tuple[list[Mapping[str, Any]], int]:
@@ -290,7 +326,7 @@ class Judge:
         judge = {
             "judge": self._generator.identity.model_dump(mode="json"),
             "server": server.base_url if server else "",
-            "system": self._pair_system if pairs else self._score_system,
+            "system": tasks[0].system if tasks else "",
         }
         found, reused = graded(
             tasks,
@@ -404,6 +440,15 @@ def _score_data(row: Mapping[str, Any]) -> dict[str, Any]:
         "question": row["question"],
         "accepted_answers": list(row["answers"]),
         "answer": row["answer"],
+    }
+
+
+def _support_data(answer: Answer) -> dict[str, Any]:
+    _, premises = evidence(answer)
+    return {
+        "question": answer.asked or answer.question,
+        "passages": premises,
+        "answer": plain_text(answer.text, answer.citations),
     }
 
 

@@ -27,6 +27,9 @@ from fti.pipelines.training.examples import drawn
 from fti.pipelines.training.readmes import embedder_readme
 from fti.pipelines.training.steps.attempts import attempt_of, published
 from fti.pipelines.training.steps.callbacks import final_loss
+from fti.store.contracts.conditions import PipelineContract
+from fti.store.contracts.requirements import memory, seconds
+from fti.store.errors import InputError, IntegrityError, PostconditionFailed
 from fti.store.files.atomic import staged_folder, write_json, writer_lock
 from fti.store.progress import Progress, quiet
 from fti.store.store import Store
@@ -38,7 +41,47 @@ from fti.store.types import (
 )
 from fti.store.versioned.model_version import LOG_FILE, ModelVersion
 
+FINETUNE_EMBEDDER = PipelineContract("finetune-embedder")
 
+
+@FINETUNE_EMBEDDER.precondition("The dataset holds instruction rows", raises=InputError)
+def of_rows(dataset: DatasetVersion) -> None:
+    """A preference says nothing of which passage is near to a question."""
+    if dataset.kind != "instruction":
+        raise InputError(
+            f"{dataset.ref} holds preference pairs, and an embedder is trained on questions with "
+            "their passages.",
+            hint="Name a dataset of instruction rows: fti dataset list",
+        )
+
+
+@FINETUNE_EMBEDDER.invariant("The dataset's files are as published", raises=IntegrityError)
+def as_published(store: Store, dataset: DatasetVersion) -> None:
+    """To the byte: before an hour is spent on them, and after."""
+    store.datasets.require_as_published(dataset)
+
+
+@FINETUNE_EMBEDDER.postcondition("The version names the dataset and the embedder it was made from")
+def names_its_origin(dataset: DatasetVersion, base: OpenEmbedder, result: ModelVersion) -> None:
+    """So that it can be made again."""
+    made_from = result.dataset, result.dataset_digest
+    if made_from != (dataset.ref, dataset.digest):
+        raise PostconditionFailed(
+            f"{result.ref} says that it was trained on {result.dataset}, and it was on "
+            f"{dataset.ref}."
+        )
+    if result.vector_contract.base != base.identity:
+        raise PostconditionFailed(
+            f"{result.ref} says that it was trained from {result.vector_contract.base.id!r}, and "
+            f"it was from {base.identity.id!r}."
+        )
+
+
+FINETUNE_EMBEDDER.requires("seconds_p95", "at most", "s", seconds("finetune-embedder"))
+FINETUNE_EMBEDDER.requires("memory_mb", "at most", "MB", memory("finetune-embedder"))
+
+
+@FINETUNE_EMBEDDER.enforced
 def finetune_embedder(
     dataset: DatasetVersion,
     *,
@@ -87,7 +130,10 @@ def finetune_embedder(
     with (
         writer_lock(folder.with_suffix(".lock"), timeout_s=0, what=f"train {name}"),
         store.runs.running(
-            "finetune", inputs=inputs, settings=config.model_dump(mode="json")
+            "finetune",
+            pipeline="finetune-embedder",
+            inputs=inputs,
+            settings=config.model_dump(mode="json"),
         ) as run,
     ):
         attempt = attempt_of(folder)
