@@ -39,6 +39,7 @@ from fti.app.commands import (
     store,
     trace,
     upkeep,
+    validate,
     versions,
     watch,
 )
@@ -94,6 +95,7 @@ for module in (
     keys,
     demo,
     doctor,
+    validate,
     monitor,
     contracts,
     config,

@@ -29,6 +29,7 @@ from fti.pipelines.engines.generator import GeneratorConfig
 from fti.pipelines.feature.dataset.dataset_config import DatasetConfig, PairsConfig
 from fti.pipelines.feature.dataset.negatives import NegativesConfig
 from fti.pipelines.feature.feature_config import FeatureConfig, MonitoringConfig
+from fti.pipelines.feature.validating.expectations import ExpectationsConfig
 from fti.pipelines.inference.inference_config import BatchConfig, EvaluationConfig, InferenceConfig
 from fti.pipelines.training.embedder.embedder_config import EmbedderTrainingConfig
 from fti.pipelines.training.training_config import TrainingConfig
@@ -110,6 +111,7 @@ class Settings(BaseSettings):
     negatives: NegativesConfig = NegativesConfig()
     embedder_training: EmbedderTrainingConfig = EmbedderTrainingConfig()
     gate: GateConfig = GateConfig()
+    expectations: ExpectationsConfig = ExpectationsConfig()
     monitoring: MonitoringConfig = MonitoringConfig()
     promises: PromisesConfig = PromisesConfig()
     service: ServiceConfig = ServiceConfig()

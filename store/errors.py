@@ -42,6 +42,7 @@
     │   ├── StoreFull              the disk is full; nothing half-written remains
     │   ├── StoreReadOnly          the store may be read here and not be written
     │   ├── IntegrityError         a published file is missing or differs from its manifest
+    │   ├── ExpectationsBroken     what landed is not as the profile expects it to be
     │   └── EmbedderMismatch       the table's vectors come from another embedder
     ├── ContractError              a model version and its surroundings do not agree
     ├── EngineError                a model cannot do its work
@@ -280,6 +281,10 @@ class StoreReadOnly(StoreError):
 
 class IntegrityError(StoreError):
     """A published file is missing or differs from its manifest."""
+
+
+class ExpectationsBroken(StoreError):
+    """What landed is not as the profile expects it to be."""
 
 
 class EmbedderMismatch(StoreError):

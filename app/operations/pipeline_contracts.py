@@ -22,6 +22,7 @@ def contracts() -> tuple[PipelineContract, ...]:
     from fti.pipelines.feature.monitoring.system_report import MONITOR
     from fti.pipelines.feature.streaming.follow import FOLLOW
     from fti.pipelines.feature.streaming.watch import WATCH
+    from fti.pipelines.feature.validating.validate_features import VALIDATE
     from fti.pipelines.inference.answering.answer import ANSWER, ASK, SERVE
     from fti.pipelines.inference.batch.answer_table import BATCH
     from fti.pipelines.inference.batch.follow_questions import QUESTIONS
@@ -33,7 +34,7 @@ def contracts() -> tuple[PipelineContract, ...]:
     from fti.store.upkeep.forgetting import FORGET
 
     return (
-        INGEST, WATCH, FOLLOW, WRITE, RE_EMBED, ADOPT, REPAIR, FORGET, DATASET, PAIRS,
+        INGEST, WATCH, FOLLOW, WRITE, VALIDATE, RE_EMBED, ADOPT, REPAIR, FORGET, DATASET, PAIRS,
         NEGATIVES, contract_of(rebuild_dataset), contract_of(finetune), FINETUNE_EMBEDDER,
         contract_of(rebuild), CALIBRATE, EVALUATE, EVALUATE_RETRIEVAL, PROMOTE, SERVE, ASK, ANSWER,
         BATCH, QUESTIONS, MONITOR, MONITOR_ANSWERS,

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
 from fti.app.orchestration.resources import Context, Resource
 from fti.app.orchestration.step import Outcome, PlainName, Step, files_of
-from fti.store.errors import IntegrityError
+from fti.store.errors import ExpectationsBroken, IntegrityError
 
 if TYPE_CHECKING:
     from fti.pipelines.feature.dataset.sources.reviewed import Review
@@ -88,6 +88,51 @@ class VerifyStep(Step):
             )
         looked = ", ".join(f"{n} {what.replace('_', ' ')}" for what, n in found.checked.items())
         return Outcome(summary=f"all as it should be: {looked or 'an empty store'}")
+
+
+class ValidateStep(Step):
+    """What landed against what is expected of it: ``fti validate``."""
+
+    kind: ClassVar[str] = "validate"
+    sections: ClassVar[tuple[str, ...]] = ("expectations",)
+    always: ClassVar[str] = "documents grow old"
+
+    file: Path | None = Field(default=None, description="YAML file of expectations.")
+    on_violation: Literal["fail", "tell"] = Field(
+        default="fail", description="fail: nothing is made of what is not as expected."
+    )
+    report: Path | None = Field(default=None, description="An .html file to write.")
+
+    def reads(self) -> tuple[Resource, ...]:
+        """The documents, and what is expected of them."""
+        return (Resource("features"), *files_of(self.file))
+
+    def writes(self) -> tuple[Resource, ...]:
+        """The report, where one is named."""
+        return () if self.report is None else (Resource("report", str(self.report)),)
+
+    def run(self, context: Context) -> Outcome:
+        """Look; what is broken fails the step, or is told with exit code 3."""
+        from fti.app.reports.validation_page import write_report
+        from fti.pipelines.feature.validating.validate_features import validate_features
+
+        expected = context.settings.expectations
+        if self.file is not None:
+            expected = expected.model_copy(update={"file": self.file})
+        found = validate_features(store=context.store, config=expected, progress=context.progress)
+        if self.report is not None:
+            write_report(found, self.report, store=str(context.store.layout.root))
+        told = f"{found.broken} of {found.expectations} expectations are broken"
+        if not found.broken:
+            return Outcome(summary=f"all {found.expectations} expectations are kept", run=found.run)
+        first = found.findings[0]
+        where = f"{first.collection}, {first.frame} {first.column}".strip()
+        if self.on_violation == "fail":
+            raise ExpectationsBroken(
+                f"{told}: {where}: {first.check}, by {first.rows} of {first.of}.",
+                hint="See all of them with: fti validate",
+            )
+        return Outcome(status="partial", summary=f"{told}: {where}: {first.check}", run=found.run)
 
 
 class DatasetStep(Step):

@@ -10,6 +10,7 @@ from fti.app.orchestration.feature_steps import (
     IngestStep,
     MonitorStep,
     PairsStep,
+    ValidateStep,
     VerifyStep,
 )
 from fti.app.orchestration.model_steps import (
@@ -26,7 +27,7 @@ from fti.app.orchestration.step import Step
 STEPS: Mapping[str, type[Step]] = {
     step.kind: step
     for step in (
-        IngestStep, VerifyStep, FreezeStep, FinetuneEmbedderStep,
+        IngestStep, ValidateStep, VerifyStep, FreezeStep, FinetuneEmbedderStep,
         PromoteEmbedderStep, DatasetStep, PairsStep, FinetuneStep, CalibrateStep, EvaluateStep,
         PromoteStep, BatchStep, MonitorStep,
     )

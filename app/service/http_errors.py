@@ -50,6 +50,7 @@ STATUS: dict[type[errors.FtiError], int] = {
     errors.StoreFull: 507,
     errors.StoreReadOnly: 507,
     errors.IntegrityError: 500,
+    errors.ExpectationsBroken: 500,
     errors.EmbedderMismatch: 500,
     errors.ContractError: 500,
     errors.EngineError: 500,

@@ -66,6 +66,13 @@ class ReEmbedPromises(Value):
     memory_mb: Promise = _most(_MEMORY)
 
 
+class ValidatePromises(Value):
+    """Of the validation of what landed."""
+
+    age_h: Promise = _most("The newest validation ended so many hours ago at most.")
+    seconds_p95: Promise = _most(_SECONDS)
+
+
 class BuildPromises(Value):
     """Of what makes something of the documents: datasets, pairs, thresholds."""
 
@@ -131,6 +138,7 @@ class PromisesConfig(Value):
     follow: FollowPromises = FollowPromises()
     write: WritePromises = WritePromises()
     re_embed: ReEmbedPromises = ReEmbedPromises()
+    validation: ValidatePromises = ValidatePromises()
     repair: UpkeepPromises = UpkeepPromises()
     forget: UpkeepPromises = UpkeepPromises()
     dataset: BuildPromises = BuildPromises()
@@ -156,7 +164,8 @@ class PromisesConfig(Value):
 
 def section_of(pipeline: str) -> str:
     """The section that holds a pipeline's promises."""
-    return pipeline.replace("-", "_")
+    # ``validate`` is a method of every value.
+    return "validation" if pipeline == "validate" else pipeline.replace("-", "_")
 
 
 def promise_says(pipeline: str, name: str) -> str:

@@ -12,6 +12,8 @@ from playwright.sync_api import Page, expect
 from fti.app.operations.observing.monitor_run import run_monitor
 from fti.app.service.api import create_app
 from fti.app.settings import load_settings
+from fti.pipelines.feature.validating.expectations import Expectations, ExpectationsConfig
+from fti.pipelines.feature.validating.validate_features import validate_features
 from fti.store.store import Store
 from tests.browser.test_page import HOSTILE, WIDTHS
 from tests.support.service import add_document, assistant_over, filled_store, serving
@@ -40,6 +42,10 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Store:
     settings = load_settings(store=store.layout.root, overrides=overrides, environment={})
     for _ in range(3):
         run_monitor(settings, store)
+    short = {"columns": {"title": {"checks": {"str_length": {"max_value": 8}}}}}
+    validate_features(
+        store=store, config=ExpectationsConfig(collections={"*": Expectations(documents=short)})
+    )
     return store
 
 
@@ -57,6 +63,8 @@ def test_alerts_promises_history_and_findings_are_shown_on_every_screen(
         expect(broken).to_have_count(1)
         expect(broken).to_contain_text("at most 0 s")
         expect(page.get_by_role("img", name="Shares of answers over 3 runs")).to_be_visible()
+        findings = page.get_by_role("region", name="collection, frame")
+        expect(findings).to_contain_text("str_length(None, 8)")
         assert not page.evaluate("document.documentElement.scrollWidth > innerWidth")
 
 
@@ -65,3 +73,4 @@ def test_an_unwatched_store_says_how_to_begin(open_page: OpenPage, tmp_path: Pat
     with serving(create_app(assistant_over(store))) as base:
         page = open_page(f"{base}/monitoring")
         expect(page.get_by_text("Nothing was monitored yet: fti monitor")).to_be_visible()
+        expect(page.get_by_text("Nothing was validated yet: fti validate")).to_be_visible()

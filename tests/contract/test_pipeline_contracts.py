@@ -59,6 +59,9 @@ from fti.pipelines.feature.streaming.follow import (
 )
 from fti.pipelines.feature.streaming.follow_report import FollowReport
 from fti.pipelines.feature.streaming.watch import watch
+from fti.pipelines.feature.validating.expectations import ExpectationsConfig
+from fti.pipelines.feature.validating.validate_features import VALIDATE, validate_features
+from fti.pipelines.feature.validating.validation_report import ValidationReport
 from fti.pipelines.inference.answering import answer
 from fti.pipelines.inference.answering.retrieve import Retriever, retrieval_contract
 from fti.pipelines.inference.batch import answer_table as batch
@@ -89,7 +92,7 @@ from fti.store.proof.gate import GateConfig, bootstrap_interval
 from fti.store.store import Store
 from fti.store.streams.record_streams import LineStream
 from fti.store.streams.stream_config import StreamConfig
-from fti.store.types import Case, Citation, ModelIdentity
+from fti.store.types import Case, Citation, ModelIdentity, now
 from fti.store.upkeep.forgetting import FORGET, Erased, erase
 from tests.support.values import EMBEDDER, a_contract, a_passage, a_row, an_answer
 from tests.unit.inference.conftest import World
@@ -478,6 +481,18 @@ VIOLATIONS: dict[str, Violate] = {
         LiveQuality(answers=2, sampled=2, groundedness=bootstrap_interval([1.0]), by="nli"),
         [an_answer("a-20261124-000000000000")], store=w.store, entailment=WordsInside(),
     ),
+    "validate.has_landed": lambda w: validate_features(
+        store=Store(w.root / "empty"), config=ExpectationsConfig()
+    ),
+    "validate.can_be_read": lambda w: validate_features(
+        store=w.store, config=ExpectationsConfig(file=w.root / "lost.yaml")
+    ),
+    "validate.broken_is_broken": lambda w: w.under(
+        VALIDATE,
+        ValidationReport(at=now(), features_version=1, documents=3, chunks=6, expectations=1,
+                         broken=1),
+        store=w.store, config=ExpectationsConfig(),
+    ),
     "calibrate.not_the_gates": lambda w: calibrate_model(
         w.gated([CASE]), w.store, [CASE, NO_CASE], progress=quiet
     ),
@@ -609,6 +624,7 @@ def test_each_contract_is_around_the_function_that_everybody_calls() -> None:
         "rebuild": rebuild,
         "calibrate": calibrate_model,
         "monitor-answers": monitor_answers,
+        "validate": validate_features,
     }
     assert {c.pipeline: c for c in contracts()} == {
         name: function.__contract__

@@ -113,6 +113,29 @@ def test_alerts_make_a_round_done_in_part_and_are_in_its_report(tmp_path: Path, 
     assert "unanswered" in report.read_text("utf-8")
 
 
+def test_documents_that_are_not_as_expected_stop_the_round_or_are_told(
+    tmp_path: Path, docs: Path
+) -> None:
+    expected = tmp_path / "expectations.yaml"
+    checks = "{characters: {checks: {greater_than: 10}}}"
+    expected.write_text(f'"*": {{documents: {{columns: {checks}}}}}', "utf-8")
+    validate = {"file": str(expected), "report": str(tmp_path / "out" / "validation.html")}
+    steps = ({"ingest": {"sources": [str(docs)]}}, {"validate": validate},
+             {"dataset": {"dataset": "halls"}})  # fmt: skip
+    good = run(context(tmp_path), *steps)
+    assert became(good)["validate"] == "done", good.steps[1].error
+    (docs / "short.md").write_text("Short.\n", "utf-8")
+    stopped = run(context(tmp_path), *steps)
+    assert became(stopped) == {"ingest": "done", "validate": "failed", "dataset": "not reached"}
+    error = stopped.steps[1].error or {}
+    assert error["code"] == "expectations_broken"
+    assert "documents characters: greater_than(10), by 1 of 7" in error["message"]
+    assert "short.md" in (tmp_path / "out" / "validation.html").read_text("utf-8")
+    told = run(context(tmp_path), steps[0], {"validate": validate | {"on_violation": "tell"}})
+    assert (told.status, became(told)["validate"]) == ("partial", "partial")
+    assert context(tmp_path).store.runs.list("validate")[0].metrics["broken"] == 1
+
+
 def test_corrections_become_pairs_and_new_ones_are_a_reason_to_make_them_again(
     tmp_path: Path, docs: Path
 ) -> None:
