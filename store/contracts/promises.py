@@ -113,6 +113,14 @@ class BatchPromises(Value):
     memory_mb: Promise = _most(_MEMORY)
 
 
+class QuestionsPromises(Value):
+    """Of questions that are answered as they come."""
+
+    freshness_p99_s: Promise = _most(
+        "99 of 100 answers are kept so many seconds after they were asked for, a backlog too."
+    )
+
+
 class MonitorPromises(Value):
     """Of monitoring itself."""
 
@@ -153,6 +161,7 @@ class PromisesConfig(Value):
     evaluate_retrieval: EvaluatePromises = EvaluatePromises()
     answer: AnswerPromises = AnswerPromises()
     batch: BatchPromises = BatchPromises()
+    questions: QuestionsPromises = QuestionsPromises()
     monitor: MonitorPromises = MonitorPromises()
     monitor_answers: UpkeepPromises = UpkeepPromises()
 

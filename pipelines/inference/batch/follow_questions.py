@@ -27,6 +27,7 @@ from fti.pipelines.inference.batch.question_report import (
 )
 from fti.pipelines.inference.inference_config import BatchConfig
 from fti.store.contracts.conditions import PipelineContract
+from fti.store.contracts.requirements import freshness
 from fti.store.errors import InputError, InvalidCases, PostconditionFailed, ServerUnavailable
 from fti.store.files.atomic import writer_lock
 from fti.store.logs.answertables import AnswerRow
@@ -62,6 +63,10 @@ def questions_add_up(result: QuestionsReport) -> None:
         raise PostconditionFailed(
             f"{result.records} records were read, and {counted} are accounted for."
         )
+
+
+# A session's run is one of "batch", and the only kind that says how fresh its answers were.
+QUESTIONS.requires("freshness_p99_s", "at most", "s", freshness("batch"))
 
 
 @QUESTIONS.enforced
