@@ -46,21 +46,20 @@ def make_model(folder: Path, architecture: str, tokenizer: Any, **changes: Any) 
 
     from fti.pipelines.engines.weights import quiet_loading
 
-    config = AutoConfig.for_model(
-        architecture,
-        vocab_size=len(tokenizer) + 3,  # rows without a piece, as the published models have
-        hidden_size=64,
-        intermediate_size=96,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=1024,
-        initializer_range=0.3,
-        bos_token_id=None,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-        **changes,
-    )
+    sizes = {
+        "vocab_size": len(tokenizer) + 3,  # rows without a piece, as the published models have
+        "hidden_size": 64,
+        "intermediate_size": 96,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": 1024,
+        "initializer_range": 0.3,
+        "bos_token_id": None,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+    }
+    config = AutoConfig.for_model(architecture, **(sizes | changes))
     with torch.random.fork_rng():
         torch.manual_seed(5)
         model = AutoModelForCausalLM.from_config(config)

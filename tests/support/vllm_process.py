@@ -26,7 +26,7 @@ def vllm(
     python: str = VLLM_PYTHON,
     context_tokens: int = 2048,
     max_rank: int = 32,
-    start_s: float = 600,
+    start_s: float = 900,
     more: Sequence[str] = (),
 ) -> Iterator[str]:
     """Serve a model's folder by vLLM on this machine; the address of its API.
