@@ -73,7 +73,7 @@ export function trend(lines, label) {
   // Names are pushed apart, so that none covers another.
   const order = lines.map((line, index) => ({ line, index, at: y(line.points.at(-1).value) }))
     .sort((one, other) => one.at - other.at);
-  let free = 0;
+  let free = -Infinity;
   for (const { line, index, at } of order) {
     const dashes = ["none", "6 3", "2 2", "8 3 2 3"][index % 4];
     const path = line.points.map((p) => `${x(p.at).toFixed(1)},${y(p.value).toFixed(1)}`).join(" ");

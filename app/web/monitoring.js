@@ -32,11 +32,10 @@ function showAlerts(newest) {
 function showPromises(newest) {
   const known = (newest?.promises ?? []).filter((one) => one.promised !== null || one.measured !== null);
   $("promises-list").replaceChildren(table(
-    ["pipeline", "promise", "promised", "measured", "of", "verdict"],
-    known.map((one) => [one.pipeline, one.says,
+    ["verdict", "pipeline", "promise", "promised", "measured", "of"],
+    known.map((one) => [tags([one.verdict], one.verdict === "broken" ? "bad" : ""), one.pipeline, one.says,
       one.promised === null ? "" : `${one.bound} ${one.promised} ${one.unit}`,
-      one.measured === null ? "" : String(one.measured), one.n ? String(one.n) : "",
-      tags([one.verdict], one.verdict === "broken" ? "bad" : "")]),
+      one.measured === null ? "" : String(one.measured), one.n ? String(one.n) : ""]),
     "Nothing is promised, or was measured, yet: fti contracts --measured"));
 }
 

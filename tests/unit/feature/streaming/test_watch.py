@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import queue
 import shutil
 import threading
@@ -91,6 +92,22 @@ def test_it_begins_with_what_is_there(watching: Watcher, store: Store) -> None:
     first = watching.next()
     assert (first.added, first.paths) == (1, ())
     assert store.features.search_text("hall", 1)
+
+
+def test_each_set_tells_how_soon_it_could_be_found_and_its_run_keeps_it(
+    watching: Watcher, store: Store, docs: Path, tmp_path: Path
+) -> None:
+    assert watching.next().freshness is None  # what changed while nobody watched
+    old = tmp_path / "old.txt"
+    old.write_text("The bellows were mended.", "utf-8")
+    os.utime(old, (1_000_000_000, 1_000_000_000))
+    old.rename(docs / "old.txt")  # what it says is old, that it is here is not
+    seen = watching.next()
+    assert seen.freshness is not None
+    assert seen.freshness.n == 1
+    assert 0 <= seen.freshness.max_s < WAIT_S
+    kept = store.runs.get(seen.run)
+    assert (kept.pipeline, kept.metrics["freshness"]["n"]) == ("ingest", 1)
 
 
 def test_it_begins_by_removing_what_went_while_nobody_watched(store: Store, docs: Path) -> None:

@@ -209,6 +209,48 @@ def test_runs_are_listed_newest_first_also_within_a_second(
     assert runs.list("evaluate") == []
 
 
+def test_a_run_names_its_pipeline_and_the_memory_that_its_process_held(runs: RunLog) -> None:
+    with runs.running("dataset", pipeline="pairs") as open_run:
+        assert runs.get(open_run.id).memory_mb is None
+    ended = runs.get(open_run.id)
+    assert (ended.kind, ended.pipeline) == ("dataset", "pairs")
+    assert ended.memory_mb is not None
+    assert 5 < ended.memory_mb < 1_000_000
+    with runs.running("batch") as other:
+        pass
+    assert runs.get(other.id).pipeline == "batch"
+
+
+def test_figures_can_be_added_while_a_run_goes_on_and_when_it_has_ended(runs: RunLog) -> None:
+    with runs.running("ingest") as going:
+        runs.amend(going.id, {"records": 3})
+        assert runs.get(going.id).metrics == {"records": 3}
+        assert runs.get(going.id).status == "running"
+        going.metrics["chunks"] = 1
+    runs.amend(going.id, {"freshness": {"p99_s": 0.5}})
+    assert runs.get(going.id).metrics == {"chunks": 1, "freshness": {"p99_s": 0.5}}
+    assert runs.get(going.id).status == "done"
+    with pytest.raises(RunNotFound):
+        runs.amend("r-20200101-000000-000000", {})
+
+
+def test_runs_since_a_moment_are_those_that_began_or_go_on(
+    runs: RunLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def began(days: int) -> Run:
+        at = datetime(2026, 3, 9, tzinfo=UTC) - timedelta(days=days)
+        monkeypatch.setattr(fti.store.logs.runs, "now", lambda: at)
+        return runs.start("ingest")
+
+    stream, old, new = began(90), began(30), began(1)
+    runs.finish(old, status="done")
+    runs.finish(new, status="done")
+    found = runs.since(datetime(2026, 3, 1, tzinfo=UTC))
+    assert [run.id for run in found] == [new.id, stream.id]
+    (tmp_path / "runs" / new.id / "run.json").write_text("{", "utf-8")
+    assert [run.id for run in runs.since(datetime(2026, 3, 1, tzinfo=UTC))] == [stream.id]
+
+
 def test_an_unknown_run_is_answered_with_recent_ones(runs: RunLog) -> None:
     with pytest.raises(RunNotFound, match="Nothing has run yet"):
         runs.get("r-20260301-120000-0123ab")
