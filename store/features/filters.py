@@ -11,6 +11,7 @@ from functools import reduce
 from typing import TYPE_CHECKING
 
 from fti.store.errors import InvalidFilter
+from fti.store.lance.library import lancedb
 from fti.store.lance.shapes import decode_metadata, metadata_pair
 from fti.store.tabular.where import (
     ORDERING,
@@ -65,8 +66,7 @@ def expression(where: Where | None, facts: Facts) -> Expr | None:
 
 
 def _expression(condition: Condition, facts: Facts) -> Expr:
-    from lancedb.expr import col
-
+    col = lancedb().expr.col
     key, operator = condition.key, condition.operator
     if key in ("document", *_PLAIN) and operator in ORDERING:
         raise InvalidFilter(f"{key!r} is not compared by {operator}.", hint=f"Use {key}=VALUE.")
@@ -94,8 +94,7 @@ def _expression(condition: Condition, facts: Facts) -> Expr:
 
 
 def _of_metadata(condition: Condition, known: Collection[str], facts: Facts) -> Expr:
-    from lancedb.expr import col, lit
-
+    col, lit = lancedb().expr.col, lancedb().expr.lit
     operator = condition.operator
     positive = Condition(condition.key, "=", condition.values) if operator == "!=" else condition
     held = [value for value in sorted(known) if positive.matches(value)]

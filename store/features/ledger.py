@@ -15,6 +15,7 @@ from fti.store.errors import CollectionNotFound, DocumentNotFound
 from fti.store.features import search
 from fti.store.features.opened import INGEST_HINT, OpenedFeatures, one_of
 from fti.store.lance import shapes
+from fti.store.lance.library import lancedb
 from fti.store.lance.shapes import Held, LedgerEntry
 from fti.store.types import Document, SourceRecord, document_id, nfc, sha256_hex
 
@@ -253,12 +254,11 @@ class LedgerReader(OpenedFeatures):
 
     def near_duplicate_lines(self) -> list[LedgerEntry]:
         """The lines of documents that say nearly the same as another, in order of source."""
-        from lancedb.expr import col, lit
-
         table = self._lance.documents()
         if table is None or "duplicate_of" not in table.schema.names:
             return []
-        marked = table.search().where(col("duplicate_of") != lit(""))
+        among = lancedb().expr
+        marked = table.search().where(among.col("duplicate_of") != among.lit(""))
         with self._lance.reading():
             rows = search.rows(marked.select(_ledger_columns(table)))
         return sorted(map(shapes.ledger_entry, rows), key=lambda e: e.record.source)

@@ -10,6 +10,7 @@ from fti.store.errors import PostconditionFailed, StoreEmpty, StoreError
 from fti.store.files.layout import Layout
 from fti.store.lance import shapes
 from fti.store.lance.connection import Lance
+from fti.store.lance.library import lancedb
 from fti.store.lance.remembered import RememberedKeys
 from fti.store.types import EmbedderIdentity
 
@@ -109,6 +110,4 @@ class OpenedFeatures:
 
 def one_of(column: str, values: Iterable[str]) -> Expr:
     """The condition that a column holds one of the values, quoted as it must be."""
-    from lancedb.expr import col
-
-    return col(column).isin(list(values))
+    return lancedb().expr.col(column).isin(list(values))

@@ -21,6 +21,7 @@ from fti.store.errors import StoreError, StoreFull, StoreReadOnly, VersionNotFou
 from fti.store.files.atomic import WRITABLE_HINT
 from fti.store.files.places import Place, file_sizes
 from fti.store.lance import memory, shapes
+from fti.store.lance.library import lancedb
 
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _UNWRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS)
@@ -346,14 +347,12 @@ class Lance:
         # each, amid a command's progress.
         os.environ.setdefault("LANCEDB_LOG", "error")
         memory.spare()
-        import lancedb
-
         metadata = memory.METADATA_CACHE_AFAR if self.url else memory.METADATA_CACHE
         try:
-            return lancedb.connect(
+            return lancedb().connect(
                 self.url or str(self.folder),
                 read_consistency_interval=self._max_age,
-                session=lancedb.Session(metadata_cache_size_bytes=metadata, **caches),
+                session=lancedb().Session(metadata_cache_size_bytes=metadata, **caches),
             )
         except ValueError as error:  # by LanceDB's word for it
             raise StoreError(

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from fti.store.files.atomic import read_sealed, write_sealed
 from fti.store.lance import memory
+from fti.store.lance.library import lancedb
 from fti.store.lance.shapes import matrix, matrix_of
 from fti.store.progress import Progress, ProgressEvent
 from fti.store.types import Value
@@ -69,10 +70,10 @@ def ensure_text_index(table: Any) -> None:
     ICU finds the words of any script and splits names such as ``fti.app.get`` and ``max_length`` as
     people search for them; stemming and stop words are English.
     """
-    from lancedb.index import FTS
-
     if not has_text_index(table):
-        table.create_index("search_text", config=FTS(base_tokenizer="icu/split"), replace=False)
+        table.create_index(
+            "search_text", config=lancedb().index.FTS(base_tokenizer="icu/split"), replace=False
+        )
 
 
 def has_text_index(table: Any) -> bool:
@@ -115,8 +116,6 @@ def maintain(
         progress: told before each slow step.
         thoroughly: index every row.
     """
-    from lancedb.index import BTree
-
     ensure_text_index(table)
     rows = int(table.count_rows())
     indexed = {tuple(i.columns) for i in table.list_indices()}
@@ -125,7 +124,7 @@ def maintain(
             if (column,) not in indexed:
                 progress(ProgressEvent("index", 0, None, column))
                 with memory.sparing():
-                    table.create_index(column, config=BTree(), replace=False)
+                    table.create_index(column, config=lancedb().index.BTree(), replace=False)
     lag = unindexed_rows(table)
     fragments = int(table.stats()["fragment_stats"]["num_fragments"])
     due = lag > (0 if thoroughly else rows * _MAX_LAG) or fragments > _MAX_FRAGMENTS
@@ -168,9 +167,7 @@ def _has_changed(rows: int, recall_file: Path) -> bool:
 
 
 def _index_vectors(table: Any, rows: int) -> None:
-    from lancedb.index import IvfSq
-
-    config = IvfSq(
+    config = lancedb().index.IvfSq(
         distance_type="cosine",
         target_partition_size=_PARTITION_ROWS,
         sample_rate=_sample_rate(rows),
