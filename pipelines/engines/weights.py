@@ -177,11 +177,16 @@ def require_safetensors(folders: Iterable[Path], *, model: str) -> None:
 
 def tokenizer_sha256(tokenizer: Any) -> str:
     """Hash of the token pipeline and the chat template: what decides how text becomes ids."""
-    pipeline = json.loads(tokenizer.backend_tokenizer.to_str())
+    return pipeline_sha256(tokenizer.backend_tokenizer.to_str(), tokenizer.chat_template or "")
+
+
+def pipeline_sha256(serialized: str, template: str) -> str:
+    """The same of a token pipeline as JSON, as the tokenizers library writes it."""
+    pipeline = json.loads(serialized)
     # These two are settings of the last call, not of the tokenizer.
     pipeline["truncation"] = pipeline["padding"] = None
     text = json.dumps(pipeline, sort_keys=True, ensure_ascii=True)
-    return sha256_hex(f"{text}\n{tokenizer.chat_template or ''}")
+    return sha256_hex(f"{text}\n{template}")
 
 
 def has_bfloat16(device: str) -> bool:

@@ -22,14 +22,15 @@ class BertEncoder:
     """The hidden states of the last layer, for inference in fp32.
 
     Args:
-        model: a ``transformers.BertModel``. Its layers are called, not copied: weights that change
-            later change here too.
+        model: a ``transformers.BertModel``, or what ``plain_bert.assembled`` makes. Its layers are
+            called, not copied: weights that change later change here too.
+        heads: of attention.
     """
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Any, *, heads: int) -> None:
         self._embeddings = model.embeddings
-        self._layers = list(model.encoder.layer)
-        self._heads = int(model.config.num_attention_heads)
+        self._layers = list(model.encoder.layer.children())
+        self._heads = heads
 
     def __call__(
         self,
@@ -90,7 +91,7 @@ def bert_encoder(model: Any) -> BertEncoder | None:
         or any(p.dtype != torch.float32 or p.device.type != "cpu" for p in model.parameters())
     ):
         return None
-    encoder = BertEncoder(model)
+    encoder = BertEncoder(model, heads=int(config.num_attention_heads))
     size = min(int(config.vocab_size), 100)
     ids = torch.arange(2 * 8).view(2, 8) * 7 % size
     mask = torch.ones_like(ids)

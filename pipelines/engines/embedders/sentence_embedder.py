@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import functools
-import threading
+import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fti.pipelines.engines.embedders.bert import BertEncoder, bert_encoder
-from fti.pipelines.engines.embedders.cores import shared_cores
 from fti.pipelines.engines.embedders.embedding import Vectors
+from fti.pipelines.engines.embedders.numpy_bert import NumpyBert
+from fti.pipelines.engines.embedders.plain_bert import PlainBert, read_plain_bert
+from fti.pipelines.engines.embedders.text_encoders import (
+    PlainEncoder,
+    SentenceTransformersEncoder,
+    TextEncoder,
+)
 from fti.pipelines.engines.encoding import encodable
 from fti.pipelines.engines.model_files import ModelFolder, file_sha256
-from fti.pipelines.engines.packed import pack_linears
 from fti.pipelines.engines.weights import (
-    LOAD_ERRORS,
     pick_device,
-    quiet_loading,
+    pipeline_sha256,
     require_safetensors,
     tokenizer_sha256,
 )
@@ -35,9 +38,15 @@ _FEWEST_TOKENS = 128  # of a batch that is made smaller so that every core gets 
 
 _TOKENIZED_AT_ONCE = 256
 
+#: Characters of a question that is embedded without torch where nobody has brought that in.
+_SHORT = 2000
+
 
 class SentenceTransformerEmbedder:
     """A sentence-transformers model from local files, in fp32 on a CPU.
+
+    A plain BERT (``plain_bert``) is run from its files, without the libraries that train it; other
+    models, and those on an accelerator, by sentence-transformers itself.
 
     Args:
         folder: the model's files; see ``engines.weights.find_model``.
@@ -56,11 +65,6 @@ class SentenceTransformerEmbedder:
         query_prefix: str | None = None,
         document_prefix: str | None = None,
     ) -> None:
-        import torch
-        from safetensors import SafetensorError
-        from sentence_transformers import SentenceTransformer
-        from tokenizers import Tokenizer
-
         if not (folder.path / "modules.json").is_file():
             raise ModelUnavailable(
                 f"{folder.id!r} in {str(folder.path)!r} is not a sentence-transformers model: it "
@@ -69,6 +73,8 @@ class SentenceTransformerEmbedder:
                 "become one vector.",
             )
         self._folder = folder
+        self._device = device
+        self._batch_size = batch_size
         self._made_with: dict[str, Any] = {
             "device": device,
             "batch_size": batch_size,
@@ -77,34 +83,15 @@ class SentenceTransformerEmbedder:
         }
         parts = [folder.path, *(p.parent for p in folder.path.glob("*/config.json"))]
         require_safetensors(parts, model=folder.id)
-        device = pick_device(device)
-        try:
-            with quiet_loading():
-                self._model: Any = SentenceTransformer(
-                    str(folder.path),
-                    device=device,
-                    local_files_only=True,
-                    trust_remote_code=False,
-                    model_kwargs={"dtype": torch.float32, "use_safetensors": True},
-                )
-        except (*LOAD_ERRORS, SafetensorError) as error:
-            raise IntegrityError(
-                f"The embedder {folder.id!r} in {str(folder.path)!r} cannot be loaded: {error}",
-            ) from error
-        self._model.eval()
-        #: Tokens of a batch with their padding; None where only the number of texts counts. Which
-        #: number is quickest differs from machine to machine; the vectors do not, but for rounding.
-        self.tokens_at_once = _CPU_TOKENS if batch_size is None and device == "cpu" else None
-        self._batch = batch_size or 64
-        self._cores = shared_cores() if device == "cpu" else None
-        self._encoder = self._lean_encoder() if device == "cpu" else None
-        # The tokenizer's settings change as it is used, and a device does one batch at a time: so
-        # that a question need not wait for a whole ingest, it waits for one batch.
-        self._lock = threading.Lock()
+        # The device is known once torch is there; what it has to be named for is loaded at once.
+        self._plain = read_plain_bert(folder.path) if device in ("auto", "cpu") else None
+        if self._plain is not None:
+            _require_whole(folder, self._plain)
+        # So that a question need not wait for a whole ingest, it waits for one batch.
         self._questions = Combining[str, NDArray[np.float32]](
             lambda texts: list(self._embed(texts, self._query))
         )
-        prompts = self._model.prompts or {}
+        prompts = self._encoder.prompts if self._plain is None else self._plain.prompts
         self._query = query_prefix if query_prefix is not None else prompts.get("query", "")
         self._document = (
             document_prefix
@@ -112,16 +99,19 @@ class SentenceTransformerEmbedder:
             else prompts.get("document", prompts.get("passage", ""))
         )
         # A tokenizer of our own: settings of the model's one (truncation) change during encoding.
-        self._tokenizer: Any = Tokenizer.from_str(self._model.tokenizer.backend_tokenizer.to_str())
-        self._tokenizer.no_truncation()
-        self._tokenizer.no_padding()
-        room = int(self._model.max_seq_length) - self._tokenizer.num_special_tokens_to_add(False)
+        if self._plain is None:
+            self._tokenizer = self._encoder.tokenizer()
+            self._most_tokens, dimension = self._encoder.most_tokens, self._encoder.dimension
+        else:
+            self._tokenizer = self._plain.tokenizer(cut=False)
+            self._most_tokens, dimension = self._plain.most_tokens, self._plain.hidden
+        room = self._most_tokens - self._tokenizer.num_special_tokens_to_add(False)
         longest = max(len(self.token_spans(self._query)), len(self.token_spans(self._document)))
         self._identity = EmbedderIdentity(
             id=folder.id,
             revision=folder.revision or _settings_digest(folder),
             weights_sha256=all_weights_sha256(folder),
-            dimension=int(self._model.get_embedding_dimension()),
+            dimension=dimension,
             normalized=True,
             query_prefix=self._query,
             document_prefix=self._document,
@@ -140,20 +130,58 @@ class SentenceTransformerEmbedder:
 
     @property
     def model(self) -> Any:
-        """The sentence-transformers object itself, for training."""
-        return self._model
+        """The sentence-transformers object itself, for training; from then on it is what embeds."""
+        if not isinstance(self._encoder, SentenceTransformersEncoder):
+            device = pick_device(self._device)
+            self._encoder = SentenceTransformersEncoder(self._folder, device, self._batch)
+            self._plain = None
+        return self._encoder.model
 
     @property
     def pooling(self) -> str:
         """How the vectors of tokens become one: mean, cls, ...; empty where the model says not."""
-        modes = (getattr(module, "pooling_mode", None) for module in self._model)
+        if self._plain is not None:
+            return self._plain.pooling
+        modes = (getattr(module, "pooling_mode", None) for module in self.model)
         found = next((mode for mode in modes if mode), "")
         return found if isinstance(found, str) else "+".join(found)
 
     @property
     def tokenizer_sha256(self) -> str:
         """Hash of the token pipeline, as ``engines.causal.tokenizer_sha256`` takes it."""
-        return tokenizer_sha256(self._model.tokenizer)
+        if self._plain is not None:
+            return pipeline_sha256(self._tokenizer.to_str(), "")
+        return tokenizer_sha256(self.model.tokenizer)
+
+    @functools.cached_property
+    def tokens_at_once(self) -> int | None:
+        """Tokens of a batch with their padding; None where only the number of texts counts.
+
+        Which number is quickest differs from machine to machine, and it may be set; the vectors do
+        not differ, but for rounding.
+        """
+        on_cpu = self._encoder.cores is not None
+        return _CPU_TOKENS if self._batch_size is None and on_cpu else None
+
+    @property
+    def _batch(self) -> int:
+        return self._batch_size or 64
+
+    @functools.cached_property
+    def _encoder(self) -> TextEncoder:
+        """What embeds, with torch; loaded when it is first needed."""
+        device = pick_device(self._device)
+        if self._plain is not None and device == "cpu":
+            encoder: TextEncoder = PlainEncoder(self._folder, self._plain)
+        else:
+            encoder = SentenceTransformersEncoder(self._folder, device, self._batch)
+        self.__dict__.pop("_alone", None)
+        return encoder
+
+    @functools.cached_property
+    def _alone(self) -> NumpyBert | None:
+        """What embeds a question in a process without torch, and may not need it at all."""
+        return None if self._plain is None else NumpyBert(self._plain)
 
     def token_spans(self, text: str) -> list[tuple[int, int]]:
         """Character spans of the model's own tokens of ``text``."""
@@ -174,23 +202,43 @@ class SentenceTransformerEmbedder:
     def _embed(self, texts: Sequence[str], prefix: str) -> Vectors:
         vectors = np.zeros((len(texts), self._identity.dimension), dtype=np.float32)
         prepared = [encodable(prefix + text) for text in texts]
-
-        def fill(batch: list[int]) -> None:
-            vectors[batch] = self._encode([prepared[i] for i in batch])
-
-        # The longest first: what is left for the end, when a core may be idle, is short.
-        batches = list(self._batches(prepared))[::-1]
-        if self._cores is not None:
-            self._cores.map(fill, batches)
-        else:
-            for batch in batches:
-                fill(batch)
+        try:
+            if self._without_torch(prepared) and self._alone is not None:
+                vectors[:] = self._alone.encode(prepared)
+            else:
+                self._fill(vectors, prepared)
+        except (RuntimeError, MemoryError) as error:
+            raise EngineError(
+                f"The embedder {self._identity.id!r} failed on {len(texts)} texts: {error}",
+                hint="If memory ran out, set a smaller embedder.batch_size.",
+            ) from error
         if not np.isfinite(vectors).all():
             raise EngineError(
                 f"The embedder {self._identity.id!r} gave vectors that are not numbers.",
                 hint="Its weights may be damaged; fetch them again.",
             )
         return vectors
+
+    def _without_torch(self, texts: Sequence[str]) -> bool:
+        """Whether to do without it: bringing it in takes longer than all the rest of a command."""
+        return (
+            self._plain is not None
+            and "torch" not in sys.modules
+            and sum(map(len, texts)) <= _SHORT
+            and len(texts) == 1
+        )
+
+    def _fill(self, vectors: Vectors, texts: list[str]) -> None:
+        def fill(batch: list[int]) -> None:
+            vectors[batch] = self._encoder.encode([texts[i] for i in batch])
+
+        # The longest first: what is left for the end, when a core may be idle, is short.
+        batches = list(self._batches(texts))[::-1]
+        if self._encoder.cores is not None:
+            self._encoder.cores.map(fill, batches)
+        else:
+            for batch in batches:
+                fill(batch)
 
     def _batches(self, texts: Sequence[str]) -> Iterator[list[int]]:
         """Indices of texts of like length, so that little of a batch is padding."""
@@ -201,68 +249,28 @@ class SentenceTransformerEmbedder:
         for at in range(0, len(texts), _TOKENIZED_AT_ONCE):
             some = self._tokenizer.encode_batch(texts[at : at + _TOKENIZED_AT_ONCE])
             for i, encoded in enumerate(some, start=at):
-                lengths[i] = min(len(encoded), int(self._model.max_seq_length))
-        tokens = self.tokens_at_once
-        if tokens is not None and self._cores is not None:
-            share = -(-sum(lengths) // self._cores.workers)
+                lengths[i] = min(len(encoded), self._most_tokens)
+        tokens, cores = self.tokens_at_once, self._encoder.cores
+        if tokens is not None and cores is not None:
+            share = -(-sum(lengths) // cores.workers)
             tokens = min(tokens, max(share, _FEWEST_TOKENS))
         yield from like_lengths(lengths, most_texts=self._batch, most_tokens=tokens)
 
-    def _encode(self, texts: list[str]) -> Vectors:
-        try:
-            if self._cores is not None:
-                return self._encode_here(texts)
-            with self._lock:
-                vectors: Vectors = self._model.encode(
-                    texts,
-                    prompt="",  # the prefix is in the texts: a default prompt must not join it
-                    batch_size=self._batch,
-                    convert_to_numpy=True,
-                    normalize_embeddings=True,
-                    show_progress_bar=False,
-                )
-        except (RuntimeError, MemoryError) as error:
-            raise EngineError(
-                f"The embedder {self._identity.id!r} failed on {len(texts)} texts: {error}",
-                hint="If memory ran out, set a smaller embedder.batch_size.",
-            ) from error
-        return vectors
 
-    def _encode_here(self, texts: list[str]) -> Vectors:
-        """What ``encode`` of sentence-transformers does, less what threads would wait for."""
-        import torch
+def _require_whole(folder: ModelFolder, plain: PlainBert) -> None:
+    from safetensors import SafetensorError
 
-        with torch.inference_mode():
-            with self._lock:
-                features = self._model.preprocess(texts, prompt="")
-            if self._encoder is None:
-                features = self._model(features)
-            else:
-                first, *rest = self._model.children()
-                features[first.module_output_name] = self._encoder(
-                    features["input_ids"],
-                    features["attention_mask"],
-                    features.get("token_type_ids"),
-                )
-                for module in rest:
-                    features = module(features)
-            vectors = features["sentence_embedding"]
-            if self._model.truncate_dim is not None:
-                vectors = vectors[..., : self._model.truncate_dim]
-            return np.asarray(torch.nn.functional.normalize(vectors, p=2, dim=1).numpy())
-
-    def _lean_encoder(self) -> BertEncoder | None:
-        """Stands in for the first module, where that is a plain BERT."""
-        from sentence_transformers.sentence_transformer.modules import Transformer
-
-        first = self._model[0]
-        if type(first) is not Transformer or first.module_output_name != "token_embeddings":
-            return None
-        encoder = bert_encoder(first.model)
-        if encoder is not None:
-            # In float32, so that vectors differ by rounding only: a store's outlive a machine.
-            pack_linears(first.model, bfloat16=False)
-        return encoder
+    try:
+        lacking = plain.lacking()
+    except (SafetensorError, OSError, ValueError) as error:
+        raise IntegrityError(
+            f"The embedder {folder.id!r} in {str(folder.path)!r} cannot be loaded: {error}",
+        ) from error
+    if lacking:
+        raise IntegrityError(
+            f"The embedder {folder.id!r} in {str(folder.path)!r} lacks weights that its config "
+            f"promises ({lacking[0]!r} and {len(lacking) - 1} more).",
+        )
 
 
 def like_lengths(
