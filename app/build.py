@@ -100,11 +100,11 @@ class Engines:
 
     @cached_property
     def _loaded(self) -> LoadedModel | None:
-        from fti.pipelines.engines.causal_lm.loading import load_causal_lm
+        from fti.pipelines.engines.causal_lm.loading import load_to_answer
 
         if self.settings.generator.engine != "transformers":
             return None
-        return load_causal_lm(self.settings.generator)
+        return load_to_answer(self.settings.generator)
 
     def extractive(self) -> Generator:
         """The baseline without a language model: the retrieved sentence nearest to the question."""
@@ -141,7 +141,8 @@ class Engines:
                 f"server serve it: fti models export {version.ref} --format merged --out FOLDER, "
                 "vllm serve FOLDER, and its name in generator.id.",
             )
-        return serve_here(load_whole(folder, config, version.contract.base), config)
+        base = version.contract.base
+        return serve_here(load_whole(folder, config, base, to_answer=True), config)
 
 
 def require_documents(store: Store) -> None:

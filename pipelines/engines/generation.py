@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from fti.pipelines.engines.causal_lm.loading import LoadedModel, load_causal_lm, pick_dtype
+from fti.pipelines.engines.causal_lm.loading import LoadedModel, load_to_answer, pick_dtype
 from fti.pipelines.engines.causal_lm.transformers_generator import serve_here
 from fti.pipelines.engines.embedders.embedding import Embedder
 from fti.pipelines.engines.extractive import ExtractiveGenerator
@@ -69,7 +69,7 @@ def load_generator(
         ContractError: the adapter was made for another model, or the engine takes none.
     """
     if config.engine == "transformers":
-        loaded = loaded if loaded is not None else load_causal_lm(config)
+        loaded = loaded if loaded is not None else load_to_answer(config)
         return serve_here(loaded, config, adapter)
     if config.engine == "llamacpp":
         from fti.pipelines.engines.llama_cpp.llamacpp_generator import load_llamacpp

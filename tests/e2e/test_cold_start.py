@@ -69,3 +69,13 @@ def test_a_search_imports_no_model_library(fti: Fti) -> None:
     others = {"torch", "transformers", "peft", "huggingface_hub"}
     assert sorted(modules & (NEVER | others)) == []
     assert {"lancedb", "numpy", "tokenizers", "safetensors"} <= modules
+
+
+@pytest.mark.usefixtures("profile")
+def test_an_answer_imports_nothing_that_trains(fti: Fti) -> None:
+    modules = imported(fti, "ask", "When is the kiln fired?")
+
+    others = {"peft", "transformers.modeling_utils", "transformers.models.llama", "torch._dynamo",
+              "transformers.generation", "transformers.models.auto"}  # fmt: skip
+    assert sorted(modules & (NEVER | others)) == []
+    assert {"torch", "tokenizers"} <= modules

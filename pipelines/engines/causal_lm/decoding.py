@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fti.pipelines.engines.causal_lm.loading import LoadedModel
+from fti.pipelines.engines.causal_lm.plain_llama import KeysValues, PlainLlama
 from fti.pipelines.engines.causal_lm.refusals import Refusal
 from fti.store.errors import GenerationFailed
 from fti.store.types import FinishReason
@@ -162,6 +163,8 @@ def forward(
         options["logits_to_keep"] = 1  # the rest of a long prompt's logits would be thrown away
     # The mode ends before anything is yielded: it belongs to the thread, not to this generator.
     with loaded.using(adapter) as model, torch.inference_mode(), _failures(loaded):
+        if isinstance(cache, KeysValues) and not isinstance(model, PlainLlama):
+            cache = cache.as_transformers()  # an adapter was put on the model meanwhile
         out = model(
             input_ids=ids.to(loaded.device), past_key_values=cache, use_cache=True, **options
         )

@@ -8,16 +8,18 @@ from __future__ import annotations
 import json
 import threading
 from collections import deque
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from fti.pipelines.engines.causal_lm.eightbit import in_eight_bits
+from fti.pipelines.engines.causal_lm.plain_llama import PlainLlama, read_plain_llama
 from fti.pipelines.engines.encoding import stop_ids
 from fti.pipelines.engines.model_config import ModelConfig
 from fti.pipelines.engines.model_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, ModelFolder
+from fti.pipelines.engines.packed import pack_linears
 from fti.pipelines.engines.weights import (
     LOAD_ERRORS,
     find_model,
@@ -27,6 +29,9 @@ from fti.pipelines.engines.weights import (
 )
 from fti.store.errors import ConfigError, ContractError, IntegrityError
 from fti.store.types import ModelIdentity
+
+#: Classes of tokenizers that are what their file says.
+_BY_FILE = ("TokenizersBackend", "PreTrainedTokenizerFast")
 
 
 class Turns:
@@ -71,8 +76,10 @@ class Turns:
 class LoadedModel:
     """A causal LM in memory, the adapters beside it, and the lock that says whose turn it is.
 
-    ``model`` and ``tokenizer`` are transformers objects. ``lock`` is held for one forward pass at
-    a time: it keeps an adapter in place while it is used. ``stop_ids`` end a generation.
+    ``model`` and ``tokenizer`` are transformers objects; ``model`` may be a ``PlainLlama`` until an
+    adapter is put on it, and ``whole`` then loads it as one of transformers. ``lock`` is held for
+    one forward pass at a time: it keeps an adapter in place while it is used. ``stop_ids`` end a
+    generation.
     ``batcher`` runs what threads ask for (``engines.batching``), once one has asked.
     """
 
@@ -83,8 +90,10 @@ class LoadedModel:
     device: str
     stop_ids: frozenset[int]
     quantization: str = "none"
+    whole: Callable[[], Any] | None = None
     lock: Turns = field(default_factory=Turns)
     batcher: Any = field(default=None, init=False)
+    _packed: tuple[bool | None] | None = None
     _peft: Any = None
     _adapters: dict[str, str] = field(default_factory=dict)
     _users: dict[str, int] = field(default_factory=dict)
@@ -113,6 +122,7 @@ class LoadedModel:
                 name = self._adapters[key]
                 self._users[name] += 1
                 return name
+            self._make_whole()
             _check_adapter(self, folder)
             name = f"adapter{len(self._users) + 1}"
             try:
@@ -141,6 +151,19 @@ class LoadedModel:
             self._adapters[key] = name
             self._users[name] = 1
             return name
+
+    def _make_whole(self) -> None:
+        """Go on with a model that adapters can be put on, packed as this one is."""
+        if self.whole is None:
+            return
+        self.model, self.whole = self.whole(), None
+        if self._packed is not None:
+            self.pack(bfloat16=self._packed[0])
+
+    def pack(self, *, bfloat16: bool | None) -> None:
+        """Let the model multiply by packed weights; see ``engines.packed.pack_linears``."""
+        pack_linears(self.model, bfloat16=bfloat16)
+        self._packed = (bfloat16,)
 
     def remove_adapter(self, name: str) -> None:
         """Give an adapter back; it leaves memory when nobody uses it any more."""
@@ -203,8 +226,70 @@ def load_causal_lm(config: ModelConfig) -> LoadedModel:
     context = min(limit or 2048, config.context_tokens or limit or 2048)
     # PEFT writes this name into an adapter's settings; a path of this machine would not travel.
     model.name_or_path = model.config.name_or_path = tokenizer.name_or_path = folder.id
-    settings = model.generation_config.eos_token_id if model.generation_config else None
-    ends = [settings] if isinstance(settings, int) else list(settings or [])
+    ends = model.generation_config.eos_token_id if model.generation_config else None
+    return _loaded(folder, config, device, model, tokenizer, context, ends)
+
+
+def load_to_answer(config: ModelConfig, name: str = "") -> LoadedModel:
+    """The same for answering only: a plain Llama on a CPU comes without the libraries that train.
+
+    An adapter that is put on it brings them, and the model that they know.
+
+    Args:
+        config: which model, and how it is held.
+        name: that adapters know it by; empty: its own.
+
+    Raises:
+        ModelUnavailable, IntegrityError, ConfigError, EngineError: as ``load_causal_lm``.
+    """
+    from safetensors import SafetensorError
+
+    def whole() -> Any:
+        model = load_causal_lm(config).model
+        model.name_or_path = model.config.name_or_path = name or folder.id
+        return model
+
+    folder = find_model(config.id, revision=config.revision, allow_download=config.allow_download)
+    folder.weight_files()
+    device = pick_device(config.device)
+    asked = (device, config.quantization, pick_dtype(config.dtype, device))
+    settings = read_plain_llama(folder.path)
+    model = None
+    if settings is not None and asked == ("cpu", "none", pick_dtype("float32", device)):
+        # Where weights are damaged or missing, transformers says so below.
+        with suppress(*LOAD_ERRORS, SafetensorError):
+            model = PlainLlama(settings, folder.path)
+    if settings is None or model is None:
+        loaded = load_causal_lm(config)
+        loaded.model.name_or_path = loaded.model.config.name_or_path = name or folder.id
+        return loaded
+    tokenizer = load_tokenizer(folder)
+    tokenizer.name_or_path = folder.id
+    limit = int(settings["max_position_embeddings"])
+    context = min(limit, config.context_tokens or limit)
+    ends = _ends(folder.path, settings)
+    loaded = _loaded(folder, config, device, model, tokenizer, context, ends)
+    loaded.whole = whole
+    return loaded
+
+
+def _ends(folder: Path, settings: Mapping[str, Any]) -> int | list[int] | None:
+    """Ids that end a text, as a model's files say: those for generation, or else its config."""
+    path = folder / "generation_config.json"
+    if path.is_file():
+        settings = json.loads(path.read_text(encoding="utf-8"))
+    return settings.get("eos_token_id")
+
+
+def _loaded(
+    folder: ModelFolder,
+    config: ModelConfig,
+    device: str,
+    model: Any,
+    tokenizer: Any,
+    context: int,
+    ends: int | list[int] | None,
+) -> LoadedModel:
     return LoadedModel(
         model=model,
         tokenizer=tokenizer,
@@ -219,30 +304,42 @@ def load_causal_lm(config: ModelConfig) -> LoadedModel:
         ),
         context_tokens=context,
         device=device,
-        stop_ids=stop_ids(tokenizer, ends),
+        stop_ids=stop_ids(tokenizer, [ends] if isinstance(ends, int) else list(ends or [])),
         quantization=config.quantization,
     )
 
 
-def load_whole(folder: Path, config: ModelConfig, base: ModelIdentity) -> LoadedModel:
+def load_whole(
+    folder: Path, config: ModelConfig, base: ModelIdentity, *, to_answer: bool = False
+) -> LoadedModel:
     """Load a version that is a whole model, held in memory as a configuration says.
 
     Its identity is that of the base that it was trained from, as an adapter's is: that is what its
     contract names. What its own weights are, its version's manifest says.
+
+    Args:
+        folder: of the version.
+        config: how it is held.
+        base: its contract's.
+        to_answer: for nothing but that; see ``load_to_answer``.
 
     Raises:
         ContractError: it has another tokenizer than its base.
         IntegrityError: the files are damaged or do not belong together.
         ConfigError: this machine cannot hold the model as asked.
     """
-    loaded = load_causal_lm(config.model_copy(update={"id": str(folder), "revision": ""}))
+    found = config.model_copy(update={"id": str(folder), "revision": ""})
+    if to_answer:
+        loaded = load_to_answer(found, base.id)
+    else:
+        loaded = load_causal_lm(found)
+        loaded.model.name_or_path = loaded.model.config.name_or_path = base.id
     if loaded.identity.tokenizer_sha256 != base.tokenizer_sha256:
         raise ContractError(
             f"The tokenizer in {str(folder)!r} has sha256 {loaded.identity.tokenizer_sha256[:12]}, "
             f"and its contract says {base.tokenizer_sha256[:12]}.",
             hint="Train it again.",
         )
-    loaded.model.name_or_path = loaded.model.config.name_or_path = base.id
     short = "+int8" if loaded.quantization == "int8" else ""
     loaded.identity = base.model_copy(update={"revision": f"{base.revision}{short}"})
     return loaded
@@ -251,19 +348,34 @@ def load_whole(folder: Path, config: ModelConfig, base: ModelIdentity) -> Loaded
 def load_tokenizer(folder: ModelFolder) -> Any:
     """Load the tokenizer of a model folder.
 
+    A tokenizer that is its ``tokenizer.json`` beside a plain Llama is loaded as such: looking for
+    its class brings in all of transformers' parts for models.
+
     Raises:
         IntegrityError: its files are missing or damaged.
     """
-    from transformers import AutoTokenizer
+    kind = _tokenizer_class(folder.path)
+    if kind in _BY_FILE and read_plain_llama(folder.path) is not None:
+        from transformers import PreTrainedTokenizerFast as Loader
+    else:
+        from transformers import AutoTokenizer as Loader
 
     try:
-        return AutoTokenizer.from_pretrained(
+        return Loader.from_pretrained(
             str(folder.path), local_files_only=True, trust_remote_code=False
         )
     except LOAD_ERRORS as error:
         raise IntegrityError(
             f"The tokenizer of {folder.id!r} in {str(folder.path)!r} cannot be loaded: {error}",
         ) from error
+
+
+def _tokenizer_class(folder: Path) -> str:
+    try:
+        settings = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
+        return str(settings["tokenizer_class"]) if "auto_map" not in settings else ""
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""  # transformers says what is wrong
 
 
 def _load_weights(folder: ModelFolder, config: ModelConfig, device: str) -> Any:

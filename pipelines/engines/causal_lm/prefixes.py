@@ -10,6 +10,7 @@ from typing import Any
 
 from fti.pipelines.engines.causal_lm.decoding import PREFILL_TOKENS, Job, read_prompt, read_together
 from fti.pipelines.engines.causal_lm.loading import LoadedModel
+from fti.pipelines.engines.causal_lm.plain_llama import KeysValues
 
 _LEAST_PREFIX = 16  # ids; copying a cache costs about as much as reading fewer
 _PREFIXES = 4  # kept: one per contract and adapter in use
@@ -105,6 +106,8 @@ def _like_lengths(lengths: dict[int, int]) -> Iterator[list[int]]:
 
 def mergeable(cache: Any) -> bool:
     """Whether every layer keeps the keys and values of all tokens, and nothing else."""
+    if isinstance(cache, KeysValues):
+        return True
     from transformers.cache_utils import DynamicLayer
 
     return all(type(layer) is DynamicLayer for layer in cache.layers)

@@ -38,11 +38,9 @@ def serve_here(
             hint="Set generator.precision=auto.",
         )
     if config.packed:
-        from fti.pipelines.engines.packed import pack_linears
-
         with loaded.lock:
             short = None if config.precision == "auto" else config.precision == "bfloat16"
-            pack_linears(loaded.model, bfloat16=short)
+            loaded.pack(bfloat16=short)
     return TransformersGenerator(loaded, adapter, batch_size=config.batch_size)
 
 
