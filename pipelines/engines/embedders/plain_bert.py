@@ -134,6 +134,7 @@ def _read(folder: Path) -> PlainBert | None:
         or about.get("default_prompt_name") is not None
         or about.get("truncate_dim") is not None
         or [path.name for path in files] != ["model.safetensors"]
+        or not _in_float32(files[0])
     ):
         return None
     positions = int(config["max_position_embeddings"])
@@ -151,6 +152,17 @@ def _read(folder: Path) -> PlainBert | None:
         padding=int(config.get("pad_token_id") or 0),
         prompts=dict(about.get("prompts") or {}),
     )
+
+
+def _in_float32(weights: Path) -> bool:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(weights, framework="np") as file:
+            names = [name for name in file.keys() if name not in _UNUSED]  # noqa: SIM118
+            return all(file.get_slice(name).get_dtype() == "F32" for name in names)
+    except SafetensorError:
+        return True  # damaged: refused where they are looked for by name
 
 
 def _json(path: Path) -> Any:

@@ -113,6 +113,16 @@ def test_whatever_says_anything_else_is_none(
     assert read_plain_bert(folder) is None
 
 
+def test_weights_in_half_precision_are_none(tiny_embedder: Path, tmp_path: Path) -> None:
+    from safetensors.numpy import load_file, save_file
+
+    folder = shutil.copytree(tiny_embedder, tmp_path / "half")
+    path = folder / "model.safetensors"
+    save_file({name: w.astype(np.float16) for name, w in load_file(path).items()}, path)
+
+    assert read_plain_bert(folder) is None
+
+
 def test_another_part_is_none(tiny_embedder: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(tiny_embedder, tmp_path / "other")
     modules = json.loads((folder / "modules.json").read_text(encoding="utf-8"))
