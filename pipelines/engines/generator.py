@@ -145,7 +145,7 @@ class GeneratorConfig(ModelConfig):
     gguf: GgufType = Field(
         default="f16",
         description="Weights of the engine ``llamacpp``: ``f16``, or ``q8_0`` of half the size, "
-        "which answers sooner and a little otherwise.",
+        "which answers a little otherwise.",
     )
     batch_size: int = Field(
         default=8,
