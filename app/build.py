@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from fti.pipelines.engines.embedders.embedding import Embedder
     from fti.pipelines.engines.generator import Generator
     from fti.pipelines.feature.dataset.round_trip import RoundTrip
+    from fti.pipelines.feature.dataset.sources.question_writing import Writer
     from fti.pipelines.feature.dataset.sources.writer import QuestionWriter
-    from fti.pipelines.feature.dataset.sources.writing import Writer
     from fti.pipelines.inference.answering.answer import Assistant
     from fti.pipelines.inference.answering.retrieve import Retriever
     from fti.pipelines.inference.evaluating.judging import Judge

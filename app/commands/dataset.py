@@ -23,8 +23,8 @@ from fti.store.types import PreferenceExample
 
 if TYPE_CHECKING:
     from fti.app.options import Session
+    from fti.pipelines.feature.dataset.sources.question_writing import Estimate, Writer
     from fti.pipelines.feature.dataset.sources.reviewed import Review
-    from fti.pipelines.feature.dataset.sources.writing import Estimate, Writer
     from fti.store.store import Store
     from fti.store.types import DatasetVersion, Split
     from fti.store.versioned.datasets import Example

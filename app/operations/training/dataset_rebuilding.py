@@ -26,8 +26,8 @@ from fti.store.types import SPLITS, Case, ModelIdentity, RetrievalContract
 if TYPE_CHECKING:
     from fti.app.build import Engines
     from fti.pipelines.feature.dataset.round_trip import RoundTrip
+    from fti.pipelines.feature.dataset.sources.question_writing import Writer
     from fti.pipelines.feature.dataset.sources.reviewed import Review
-    from fti.pipelines.feature.dataset.sources.writing import Writer
     from fti.pipelines.inference.answering.retrieve import Retriever
     from fti.store.features.feature_store import FeatureStore
     from fti.store.features.filters import Condition

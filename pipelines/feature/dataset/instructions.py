@@ -23,9 +23,9 @@ from fti.pipelines.feature.dataset.round_trip import RoundTrip
 from fti.pipelines.feature.dataset.rows import RowBuilder, ServingRetriever
 from fti.pipelines.feature.dataset.sources.chats import from_chats, load_chats, source_digest
 from fti.pipelines.feature.dataset.sources.given import from_cases
+from fti.pipelines.feature.dataset.sources.question_writing import Estimate, Writer
 from fti.pipelines.feature.dataset.sources.reviewed import Review, accepted
 from fti.pipelines.feature.dataset.sources.rules import from_chunks
-from fti.pipelines.feature.dataset.sources.writing import Estimate, Writer
 from fti.pipelines.feature.dataset.splits import apart, split_documents
 from fti.pipelines.feature.dataset.statistics import row_statistics
 from fti.store.contracts.conditions import PipelineContract

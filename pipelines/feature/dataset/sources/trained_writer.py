@@ -34,7 +34,7 @@ from fti.pipelines.feature.asking.quality import (
 from fti.pipelines.feature.dataset.asked import Asked, Tally
 from fti.pipelines.feature.dataset.dataset_config import WriterConfig
 from fti.pipelines.feature.dataset.rows import passage_of
-from fti.pipelines.feature.dataset.sources.writing import Estimate, chosen, require_budget
+from fti.pipelines.feature.dataset.sources.question_writing import Estimate, chosen, require_budget
 from fti.store.logs.results import CaseResults, KeptRows
 from fti.store.progress import Progress, ProgressEvent
 from fti.store.types import (

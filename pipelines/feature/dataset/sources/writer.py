@@ -30,7 +30,7 @@ from fti.pipelines.feature.asking.quality import (
 from fti.pipelines.feature.dataset.asked import Asked, Tally
 from fti.pipelines.feature.dataset.dataset_config import WriterConfig
 from fti.pipelines.feature.dataset.rows import passage_of
-from fti.pipelines.feature.dataset.sources.writing import Estimate, chosen, require_budget
+from fti.pipelines.feature.dataset.sources.question_writing import Estimate, chosen, require_budget
 from fti.store.errors import FtiError, GenerationFailed, QuestionTooLong
 from fti.store.logs.results import CaseResults, KeptRows
 from fti.store.progress import Progress, ProgressEvent

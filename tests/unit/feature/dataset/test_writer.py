@@ -18,8 +18,8 @@ from fti.pipelines.engines.remote import openai_server
 from fti.pipelines.feature.dataset.asked import Asked, Tally
 from fti.pipelines.feature.dataset.dataset_config import WriterConfig
 from fti.pipelines.feature.dataset.rows import passage_of
+from fti.pipelines.feature.dataset.sources.question_writing import chosen
 from fti.pipelines.feature.dataset.sources.writer import QuestionWriter
-from fti.pipelines.feature.dataset.sources.writing import chosen
 from fti.store.errors import GenerationFailed, InputError, ModelUnavailable
 from fti.store.files.layout import Layout
 from fti.store.logs.results import CaseResults
