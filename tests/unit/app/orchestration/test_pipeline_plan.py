@@ -29,6 +29,7 @@ def test_the_pipeline_that_ships_holds_the_whole_round_in_order() -> None:
         "verify": (),
         "ingest": (),
         "freeze": (),
+        "validate": ("ingest",),
         "dataset": ("ingest", "freeze"),
         "finetune": ("dataset",),
         "calibrate": ("finetune", "ingest"),
@@ -159,7 +160,7 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
 def test_every_kind_of_step_names_what_it_reads_and_writes() -> None:
     assert set(STEPS) == {
         "ingest", "verify", "freeze", "finetune-embedder", "promote-embedder", "dataset", "pairs",
-        "finetune", "calibrate", "evaluate", "promote", "batch", "monitor",
+        "finetune", "calibrate", "evaluate", "promote", "batch", "monitor", "validate",
     }  # fmt: skip
     for step in STEPS.values():
         assert step.__doc__
