@@ -279,8 +279,8 @@ def test_the_round_that_ships_trains_once_and_keeps_what_the_gate_does_not_prove
 
     first = run()
     assert first.status == "done", [step.error for step in first.steps if step.error]
-    steps = ("verify", "ingest", "freeze", "dataset", "finetune", "calibrate", "evaluate",
-             "batch", "monitor")  # fmt: skip
+    steps = ("verify", "ingest", "freeze", "validate", "dataset", "finetune", "calibrate",
+             "evaluate", "batch", "monitor")  # fmt: skip
     assert became(first) == {
         **dict.fromkeys(steps, "done"),
         "promote": "refused",  # a step of training proves nothing: a decision, no failure
@@ -292,6 +292,7 @@ def test_the_round_that_ships_trains_once_and_keeps_what_the_gate_does_not_prove
     assert became(second) == {
         **dict.fromkeys(became(first), "skipped"),
         "verify": "done",
+        "validate": "done",
         "monitor": "done",
     }
     trained, calibrated = Store(tmp_path / "store").models.list()
