@@ -27,8 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from filelock import FileLock, Timeout
-
+from fti.pipelines.engines.made_folders import make_once
 from fti.pipelines.engines.model_files import (
     ADAPTER_CONFIG,
     ADAPTER_WEIGHTS,
@@ -250,28 +249,13 @@ def _writable(folder: Path) -> Iterator[None]:
 
 
 def _make(folder: Path, base: BaseWeights, weights: Path, made_of: str, adapter: Path) -> None:
-    """Make the model aside and move it into place; whoever comes second waits for the first."""
-    try:
-        with FileLock(f"{folder}.lock", timeout=_WAIT_S):
-            if _is_whole(folder, made_of):
-                return
-            for left in folder.parent.glob(f".{folder.name}.*"):  # of a run that was cut off
-                shutil.rmtree(left, ignore_errors=True)
-            aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-            try:
-                _write(aside, base, weights, made_of, adapter)
-                if folder.exists():
-                    shutil.rmtree(folder)
-                aside.chmod(0o755)
-                aside.rename(folder)
-            finally:
-                shutil.rmtree(aside, ignore_errors=True)
-    except Timeout as error:
-        raise EngineError(
-            f"Another process has been making the built-in model in {str(folder)!r} for more than "
-            f"{_WAIT_S / 60:.0f} minutes.",
-            hint=f"If there is none, remove {str(folder) + '.lock'!r}.",
-        ) from error
+    make_once(
+        folder,
+        what="the built-in model",
+        wait_s=_WAIT_S,
+        is_whole=lambda: _is_whole(folder, made_of),
+        write=lambda aside: _write(aside, base, weights, made_of, adapter),
+    )
 
 
 def _write(

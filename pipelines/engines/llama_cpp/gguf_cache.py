@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import json
-import shutil
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-from filelock import FileLock, Timeout
 
 from fti.pipelines.engines.builtin_model import cache_folder
 from fti.pipelines.engines.causal_lm.loading import load_causal_lm, load_tokenizer
@@ -21,6 +17,7 @@ from fti.pipelines.engines.llama_cpp.gguf_weights import (
     model_tensors,
     require_known,
 )
+from fti.pipelines.engines.made_folders import make_once
 from fti.pipelines.engines.model_config import GgufType, ModelConfig
 from fti.pipelines.engines.model_files import (
     ADAPTER_CONFIG,
@@ -159,27 +156,15 @@ def _is_whole(folder: Path, made_of: str) -> bool:
 
 
 def _make(folder: Path, source: GgufSource, tokenizer: Any, made_of: str, kind: GgufType) -> None:
-    """Make it aside and move it into place; whoever comes second waits for the first."""
-    try:
-        with FileLock(f"{folder}.lock", timeout=_WAIT_S):
-            if _is_whole(folder, made_of):
-                return
-            for left in folder.parent.glob(f".{folder.name}.*"):  # of a run that was cut off
-                shutil.rmtree(left, ignore_errors=True)
-            aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-            try:
-                source.write(aside / _FILE, tokenizer, name=source.base.id, kind=kind)
-                made = {"made_of": made_of, "sha256": file_sha256(aside / _FILE)}
-                (aside / _MADE).write_text(json.dumps(made, indent=2) + "\n", encoding="utf-8")
-                if folder.exists():
-                    shutil.rmtree(folder)
-                aside.chmod(0o755)
-                aside.rename(folder)
-            finally:
-                shutil.rmtree(aside, ignore_errors=True)
-    except Timeout as error:
-        raise EngineError(
-            f"Another process has been making the GGUF file in {str(folder)!r} for more than "
-            f"{_WAIT_S / 60:.0f} minutes.",
-            hint=f"If there is none, remove {str(folder) + '.lock'!r}.",
-        ) from error
+    def write(aside: Path) -> None:
+        source.write(aside / _FILE, tokenizer, name=source.base.id, kind=kind)
+        made = {"made_of": made_of, "sha256": file_sha256(aside / _FILE)}
+        (aside / _MADE).write_text(json.dumps(made, indent=2) + "\n", encoding="utf-8")
+
+    make_once(
+        folder,
+        what="the GGUF file",
+        wait_s=_WAIT_S,
+        is_whole=lambda: _is_whole(folder, made_of),
+        write=write,
+    )
