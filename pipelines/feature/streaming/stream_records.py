@@ -17,16 +17,16 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Literal, Self
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from fti.pipelines.feature.finding.sources import RawDocument
 from fti.pipelines.feature.reading.parsing import Parser
 from fti.pipelines.feature.reading.readers import READERS
 from fti.pipelines.feature.reading.readers.base import MAX_METADATA_KEYS, facts
 from fti.store.errors import ExtractionError
-from fti.store.moments import in_utc
 from fti.store.page_starts import PAGE, PAGE_STARTS
 from fti.store.plain_text import clean_line
+from fti.store.streams.record_lines import as_value, json_object, moment
 from fti.store.types import Value, sha256_hex
 
 #: Key of a document's metadata that says when its record happened, in ISO 8601.
@@ -57,12 +57,7 @@ class Record(Value):
             raise ValueError("holds control characters, or spaces around it")
         return source
 
-    @field_validator("at")
-    @classmethod
-    def _utc(cls, at: datetime | None) -> datetime | None:
-        if at is not None and at.tzinfo is None:
-            raise ValueError("has no time zone; write it like 2026-03-01T12:00:00Z")
-        return in_utc(at) if at else None
+    _utc = field_validator("at")(moment)
 
     @model_validator(mode="after")
     def _something(self) -> Self:
@@ -87,23 +82,11 @@ def parse_record(line: bytes, *, max_bytes: int) -> Record:
     Raises:
         ExtractionError: it is no such record; the message says why.
     """
-    if len(line) > max_bytes:
-        raise ExtractionError(
-            f"the record is larger than {max_bytes} bytes (features.stream.max_record_bytes)"
-        )
     try:
-        value = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise ExtractionError(f"the record is not JSON: {error}") from error
-    if not isinstance(value, dict):
-        raise ExtractionError(f"the record is a JSON {type(value).__name__}, not an object")
-    try:
-        return Record.model_validate(value)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        message = first["msg"].removeprefix("Value error, ")
-        raise ExtractionError(f"{where}: {message}" if where else message) from error
+        value = json_object(line, max_bytes=max_bytes, setting="features.stream.max_record_bytes")
+        return as_value(Record, value)
+    except ValueError as error:
+        raise ExtractionError(str(error)) from error
 
 
 def named_source(line: bytes) -> str:

@@ -10,13 +10,12 @@ Redis stream that name none go by their own id. ``at`` is when it was asked.
 
 from __future__ import annotations
 
-import json
 from datetime import datetime
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, field_validator
 
 from fti.store.errors import InvalidCases
-from fti.store.moments import in_utc
+from fti.store.streams.record_lines import as_value, json_object, moment
 from fti.store.types import Value
 
 _MAX_ID = 500
@@ -36,12 +35,7 @@ class AskedRecord(Value):
             raise ValueError("holds control characters, or spaces around it")
         return key
 
-    @field_validator("at")
-    @classmethod
-    def _utc(cls, at: datetime | None) -> datetime | None:
-        if at is not None and at.tzinfo is None:
-            raise ValueError("has no time zone; write it like 2026-03-01T12:00:00Z")
-        return in_utc(at) if at else None
+    _utc = field_validator("at")(moment)
 
 
 def parse_question(line: bytes, *, max_bytes: int, name: str = "") -> AskedRecord:
@@ -55,23 +49,11 @@ def parse_question(line: bytes, *, max_bytes: int, name: str = "") -> AskedRecor
     Raises:
         InvalidCases: it is no such record; the message says why.
     """
-    if len(line) > max_bytes:
-        raise InvalidCases(
-            f"the record is larger than {max_bytes} bytes (batch.stream.max_record_bytes)"
-        )
     try:
-        value = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise InvalidCases(f"the record is not JSON: {error}") from error
-    if not isinstance(value, dict):
-        raise InvalidCases(f"the record is a JSON {type(value).__name__}, not an object")
-    known = {key: value[key] for key in AskedRecord.model_fields if key in value}
-    if name:
-        known.setdefault("id", name)
-    try:
-        return AskedRecord.model_validate(known)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        message = first["msg"].removeprefix("Value error, ")
-        raise InvalidCases(f"{where}: {message}" if where else message) from error
+        value = json_object(line, max_bytes=max_bytes, setting="batch.stream.max_record_bytes")
+        known = {key: value[key] for key in AskedRecord.model_fields if key in value}
+        if name:
+            known.setdefault("id", name)
+        return as_value(AskedRecord, known)
+    except ValueError as error:
+        raise InvalidCases(str(error)) from error
