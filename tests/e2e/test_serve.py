@@ -29,7 +29,8 @@ def address_of(server: subprocess.Popen[str]) -> str:
 def test_a_service_started_on_an_empty_store_answers_from_what_is_ingested_beside_it(
     fti: Fti, handbook: Path
 ) -> None:
-    server = fti.start("serve", "--port", "0")
+    # A view may be service.read_consistency_s old: none at all, so that it is right at once.
+    server = fti.start("serve", "--port", "0", "--set", "service.read_consistency_s=0")
     try:
         address = address_of(server)
         client = httpx.Client(base_url=address, timeout=60)
