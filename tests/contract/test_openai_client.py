@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +20,7 @@ from fti.pipelines.engines.embedders.hashing_embedder import HashingEmbedder
 from fti.store.errors import GenerationFailed
 from fti.store.store import Store
 from fti.store.types import Sampling
+from tests.support.own_loop import run_apart
 from tests.support.service import Scripted, assistant_over, filled_store, serving
 
 QUESTION = "When does the workshop open on Saturdays?"
@@ -214,7 +214,7 @@ async def _whole_stream(address: str) -> str:
 
 
 def test_the_asynchronous_client_reads_the_same(address: str) -> None:
-    assert asyncio.run(_whole_stream(address)) == ANSWER
+    assert run_apart(_whole_stream(address)) == ANSWER
 
 
 @pytest.fixture(scope="module")

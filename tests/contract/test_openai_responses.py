@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +20,7 @@ from fti.app.service.service_config import ServiceConfig
 from fti.pipelines.engines.causal_lm.transformers_generator import TransformersGenerator
 from fti.store.errors import GenerationFailed
 from fti.store.store import Store
+from tests.support.own_loop import run_apart
 from tests.support.service import Client, Scripted, assistant_over, filled_store, serving
 from tests.unit.app.service.test_api import eventually
 
@@ -162,7 +162,7 @@ async def _asynchronously(address: str) -> list[str]:
 
 
 def test_the_asynchronous_client_reads_the_same(address: str) -> None:
-    assert asyncio.run(_asynchronously(address)) == [ANSWER, ANSWER]
+    assert run_apart(_asynchronously(address)) == [ANSWER, ANSWER]
 
 
 # Going on

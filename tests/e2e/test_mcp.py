@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import subprocess
 from collections.abc import Awaitable, Callable
@@ -14,6 +13,7 @@ from mcp import Client, StdioServerParameters
 
 from tests.e2e.conftest import Fti
 from tests.support.forked import FTI
+from tests.support.own_loop import run_apart
 
 pytestmark = pytest.mark.heavy
 
@@ -28,7 +28,7 @@ def spoken(fti: Fti, work: Callable[[Client], Awaitable[None]], *options: str) -
         async with Client(started) as client:
             await work(client)
 
-    asyncio.run(main())
+    run_apart(main())
 
 
 def test_an_agent_on_this_machine_asks_adds_and_opens(fti: Fti, handbook: Path) -> None:

@@ -25,6 +25,7 @@ from fti.pipelines.engines.embedders.hashing_embedder import HashingEmbedder
 from fti.pipelines.feature.feature_config import FeatureConfig
 from fti.pipelines.feature.ingesting.ingest import ingest
 from fti.store.store import Store
+from tests.support.own_loop import run_apart
 from tests.support.service import Client as ApiClient
 from tests.support.service import Scripted, assistant_over, filled_store, serving
 
@@ -68,7 +69,7 @@ def over(
             await work(client)
 
     with structlog.testing.capture_logs(), serving(app) as address:
-        asyncio.run(main(address))
+        run_apart(main(address))
 
 
 def given(result: CallToolResult) -> dict[str, Any]:
