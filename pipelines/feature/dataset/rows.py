@@ -104,6 +104,7 @@ class RowBuilder:
         self.chunks = chunks
         self.documents = {d.id: d for d in documents}
         self.tally = tally
+        self._shown: dict[tuple[str, Split], list[Passage]] = {}
         self._asked = ""
         self._vector: NDArray[np.float32] | None = None
 
@@ -128,7 +129,9 @@ class RowBuilder:
     def shown(self, one: Asked) -> list[Passage]:
         """What serving would show for a question, were the store without what is held out."""
         question = _with_title(one.question, one.title) if one.weak else one.question
-        return self._retrieved(question, one.split)[: self.config.max_passages]
+        found = self._retrieved(question, one.split)
+        self._shown[question, one.split] = found  # until its row is made
+        return found[: self.config.max_passages]
 
     def _withheld(self, asked: Sequence[Asked]) -> set[int]:
         """Which questions lose their passage, so that the share of unanswerable rows is met."""
@@ -187,6 +190,8 @@ class RowBuilder:
             further: go on beyond what serving retrieves, in the same order.
         """
         assert self.retriever is not None, "a question about documents needs a retriever"
+        if not further and (known := self._shown.pop((question, split), None)) is not None:
+            return known
         allowed = SHOWN[split]
         agreed = self.retriever.contract
         # As many as ``Assistant`` asks for.

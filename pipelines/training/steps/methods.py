@@ -43,6 +43,12 @@ def require_trainable(base: LoadedModel, config: TrainingConfig) -> None:
         )
     if config.method != "full":
         return
+    if config.last_layers is not None:
+        raise TrainingError(
+            f"training.last_layers is {config.last_layers}, and training.method full trains all "
+            "layers.",
+            hint="Set training.method=lora, or leave training.last_layers out.",
+        )
     if quantized:
         raise TrainingError(
             f"All weights of {base.identity.id!r} cannot be trained while they are in 4 bit.",

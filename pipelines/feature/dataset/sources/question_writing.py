@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from fti.pipelines.feature.dataset.asked import Asked, Tally, order
@@ -69,14 +69,17 @@ def chosen(chunks: Sequence[Chunk], config: WriterConfig, seed: int) -> list[Chu
     return [c for c in once if c.id in ids]
 
 
-def require_budget(estimate: Estimate, config: WriterConfig) -> None:
-    """Refuse before anything is asked.
+def require_budget(expected: Callable[[], Estimate], config: WriterConfig) -> None:
+    """Refuse before anything is asked; nothing is estimated where there is no budget.
 
     Raises:
         InputError: the estimate exceeds ``budget_tokens``.
     """
     budget = config.budget_tokens
-    if budget is not None and estimate.tokens > budget:
+    if budget is None:
+        return
+    estimate = expected()
+    if estimate.tokens > budget:
         raise InputError(
             f"Writing about {estimate.passages - estimate.kept} passages may take "
             f"{estimate.tokens} tokens, and the budget is {budget}.",

@@ -137,7 +137,7 @@ class TrainedWriter:
         Raises:
             InputError: it may take more than the budget.
         """
-        require_budget(self.estimate(chunks, documents), self._config)
+        require_budget(lambda: self.estimate(chunks, documents), self._config)
         some = chosen(chunks, self._config, self._seed)
         windows = [(c, w) for c in some for w in _windows_of(passage_of(c, documents))]
         pairs = self._pairs([window for _, window in windows], tally, progress)

@@ -141,7 +141,7 @@ class QuestionWriter:
             ModelUnavailable: the model cannot be reached; what was written is kept.
             EngineError: no passage at all could be written about.
         """
-        require_budget(self.estimate(chunks, documents), self._config)
+        require_budget(lambda: self.estimate(chunks, documents), self._config)
         some = chosen(chunks, self._config, self._seed)
         replies: dict[str, str] = {}
         failures: list[FtiError] = []

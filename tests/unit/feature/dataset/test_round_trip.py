@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,13 +13,16 @@ from fti.pipelines.engines.embedders.hashing_embedder import HashingEmbedder
 from fti.pipelines.engines.generation import load_generator
 from fti.pipelines.engines.generator import GeneratorConfig
 from fti.pipelines.feature.dataset.asked import Asked, Tally
+from fti.pipelines.feature.dataset.dataset_config import DatasetConfig
 from fti.pipelines.feature.dataset.round_trip import RoundTrip
+from fti.pipelines.feature.dataset.rows import RowBuilder, passage_of
 from fti.store.contracts.prompt_contract import BUILTIN_FORM, Contract
 from fti.store.files.layout import Layout
 from fti.store.logs.results import CaseResults
 from fti.store.progress import ProgressEvent, quiet
-from fti.store.types import ModelIdentity, Passage
+from fti.store.types import Fusion, ModelIdentity, Passage, RetrievalContract
 from tests.support.chat_server import Server, says, serving
+from tests.support.features import an_update
 
 HEAT = "At what heat is the kiln fired?"
 DAY = "On which day is the kiln fired?"
@@ -98,3 +102,43 @@ def test_a_question_without_passages_is_left_out(server: Server, tmp_path: Path)
     server.responses = [says(BUILTIN_FORM.abstention)]
 
     assert trip(server, tmp_path).consistent(ASKED[:1], lambda one: [], Tally(), quiet) == []
+
+
+def test_what_is_retrieved_for_the_reader_is_not_retrieved_again_for_the_row() -> None:
+    update = an_update("/docs/kiln.md", [KILN.text])
+    (chunk,) = update.chunks
+    document = update.document
+    asked: list[str] = []
+
+    class Counting:
+        contract = RetrievalContract(
+            mode="hybrid", k=5, candidates=20, fusion=Fusion(), near_copies=1.0, diversity=0.0,
+            context="chunk", section_characters=0, reranker=None, min_similarity=0.0,
+        )  # fmt: skip
+
+        def embed(self, queries: Any) -> Any:
+            return [None for _ in queries]
+
+        def retrieve(self, query: str, k: int | None = None, **how: Any) -> Any:
+            asked.append(query)
+            return SimpleNamespace(passages=(passage_of(chunk, {document.id: document}),))
+
+        def in_context(self, passages: Any) -> Any:
+            return tuple(passages)
+
+    one = Asked(
+        "written", HEAT, "1220 degrees", document.id, (chunk.id,), "train", "written",
+        evidence=KILN.text,
+    )  # fmt: skip
+    builder = RowBuilder(
+        Counting(), DatasetConfig(unanswerable=0.0), BUILTIN_FORM, {document.id: "train"},
+        {chunk.id: chunk}, [document], Tally(),
+    )  # fmt: skip
+
+    shown = builder.shown(one)
+    (row,) = builder.build([one], quiet)["train"]
+
+    assert asked == [HEAT]
+    assert [p.chunk_id for p in row.passages] == [p.chunk_id for p in shown] == [chunk.id]
+    builder.build([one], quiet)
+    assert asked == [HEAT, HEAT]  # kept for one row, not for ever

@@ -132,6 +132,17 @@ def test_a_budget_refuses_before_anything_is_asked(world: World) -> None:
     assert world.server.bodies == []
 
 
+def test_without_a_budget_nothing_is_estimated(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unwanted(self: TrainedWriter, *_: Any) -> Any:
+        raise AssertionError("every prompt would be counted for nothing")
+
+    monkeypatch.setattr(TrainedWriter, "estimate", unwanted)
+
+    assert len(world.write(world.writer())) == 2
+
+
 def test_the_passage_comes_first_so_that_it_is_read_once() -> None:
     listing = answers_prompt("Kiln", KILN)[-1].content
     asking = question_prompt("Kiln", KILN, "Thursdays")[-1].content

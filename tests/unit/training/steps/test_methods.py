@@ -236,6 +236,17 @@ def test_all_weights_are_not_trained_in_short_formats(store: Store, tiny: Path) 
     assert "generator.dtype=float32" in caught.value.hint
 
 
+def test_all_weights_are_not_those_of_the_last_layers(store: Store, base: LoadedModel) -> None:
+    both = FULL.model_copy(update={"last_layers": 1})
+
+    with pytest.raises(
+        TrainingError, match=r"last_layers is 1, and training\.method full"
+    ) as caught:
+        run(store, base, dataset(store), both)
+
+    assert "training.method=lora" in caught.value.hint
+
+
 def test_all_weights_are_not_trained_in_4_bit(
     store: Store, base: LoadedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
