@@ -70,7 +70,18 @@ def write_weights(checkpoint: Path, folder: Path) -> None:
         folder / LOG,
         {
             key: state[key]
-            for key in ("seed", "step", "tokens", "turns", "seconds", "taken", "recipe", "log")
+            for key in (
+                "seed",
+                "step",
+                "tokens",
+                "turns",
+                "seconds",
+                "precision",
+                "earlier",
+                "taken",
+                "recipe",
+                "log",
+            )
         },
     )
 
@@ -142,6 +153,18 @@ def curve(log: Sequence[Mapping[str, float]]) -> str:
     return "\n".join([*out, "</svg>", ""])
 
 
+def before(log: Mapping[str, Any]) -> str:
+    """What the weights had seen when the logged run began with them; empty where it began anew."""
+    runs: Sequence[Mapping[str, float]] = log.get("earlier", [])
+    if not runs:
+        return ""
+    turns, tokens, seconds = (sum(r[k] for r in runs) for k in ("turns", "tokens", "seconds"))
+    return (
+        f"It began with the weights of earlier runs ({turns:,} questions, {tokens:,} tokens, "
+        f"{seconds / 60:.0f} minutes in all)."
+    )
+
+
 def write_card(folder: Path) -> None:
     """Write the model card from the training log and, once there are any, the measured figures."""
     log = json.loads((folder / LOG).read_text(encoding="utf-8"))
@@ -162,6 +185,7 @@ def write_card(folder: Path) -> None:
         steps=log["step"], tokens=log["tokens"], turns=log["turns"],
         minutes=log["seconds"] / 60, seed=log["seed"], results=results, curve=rows,
         picture=CURVE, rank=recipe["rank"], rate=recipe["learning_rate"],
+        precision=log.get("precision", "float32"), earlier=before(log),
     )  # fmt: skip
     write_bytes(folder / CARD, text.encode("utf-8"))
 
@@ -221,10 +245,10 @@ articles rest, is likely to be in it.
 
 ## Training
 
-`python -m fti.pipelines.training.builtin --data DATA --out FOLDER --seed {seed}`, fp32, on two
-shared CPU cores with AVX2 and no GPU: {steps} steps, {turns:,} questions, {tokens:,} tokens with
+`python -m fti.pipelines.training.builtin --data DATA --out FOLDER --seed {seed}`, products in
+{precision}, on two CPU cores and no GPU: {steps} steps, {turns:,} questions, {tokens:,} tokens with
 padding, {minutes:.0f} minutes; the learning rate fell from {rate} to nearly nothing over the
-planned time.
+planned time. {earlier}
 Passages are read once, and each question about them is a branch behind them that sees them and
 itself only. Only responses are learned. To go on from here with a run of its own:
 `--from-adapter pipelines/engines/builtin_lm --planned MINUTES`.

@@ -79,7 +79,7 @@ class Mix:
     """Share of the questions with an answer that are exchanged for one without."""
     altered: float = 0.75
     """Share of those that are the question itself with a word, name or year exchanged."""
-    withheld: float = 0.12
+    withheld: float = 0.16
     """Share of the evidence rows that do not show the sentence that answers."""
     two_parts: float = 0.15
     """Share of the rows in which two questions are also asked as one."""

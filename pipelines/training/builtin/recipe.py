@@ -8,7 +8,7 @@ the price of one reading.
 from __future__ import annotations
 
 import random
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from fti.pipelines.engines.sentences import sentence_spans
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from fti.pipelines.engines.embedders.embedding import Embedder
 
 SENTENCES = "sentence_pairs"
+UNANSWERED = "squad_unanswerable"
 _CANDIDATES = 12
 _SHORT_CHARS = 350
 
@@ -55,15 +56,19 @@ class Recipe:
     evidence: tuple[float, float] = (0.5, 0.7)
     """Share of the rows in the served form, at the beginning and at the end."""
     shares: tuple[tuple[str, float], ...] = (
-        ("squad_articles", 0.36),
-        ("squad_paragraphs", 0.28),
+        ("squad_articles", 0.31),
+        ("squad_paragraphs", 0.26),
+        (UNANSWERED, 0.08),
         ("qed_nq", 0.10),
-        ("fairytale_qa", 0.12),
+        ("fairytale_qa", 0.11),
         (SENTENCES, 0.05),
         ("covid_qa", 0.03),
         ("policy_qa", 0.06),
     )
-    """Sources of the rows, each with its share."""
+    """Sources of the rows, each with its share. ``squad_unanswerable`` are the texts of
+    ``squad_articles`` about which people also wrote questions that they do not answer: these are
+    few and teach what no exchanged word does, so they come more often than their number says.
+    """
     mix: Mix = field(default_factory=Mix)
     selection: Selection = field(default_factory=Selection)
 
@@ -123,6 +128,9 @@ class Stream(Shuffled):
         self.embedder = embedder
         self.recipe = recipe
         self._pairs = [pair for pair in corpus.pairs if paired_reply(*pair)]
+        self._unanswered = [
+            text for each in corpus.reading.get("squad_articles", ()) if (text := contrasted(each))
+        ]
         self._groups: dict[str, list[Text]] = {}
         for texts in corpus.reading.values():
             for text in texts:
@@ -142,16 +150,28 @@ class Stream(Shuffled):
             return sentence_row(
                 [self._pairs[self.next(source, len(self._pairs))] for _ in range(count)], rng
             )
-        texts = self.corpus.reading[source]
+        if source == UNANSWERED and not self._unanswered:
+            source = "squad_articles"
+        texts = self._unanswered if source == UNANSWERED else self.corpus.reading[source]
         text = texts[self.next(source, len(texts))]
         group = self._groups[text.group]
-        near = [t for t in rng.sample(group, min(len(group), _CANDIDATES + 2)) if t is not text]
+        near = [
+            t for t in rng.sample(group, min(len(group), _CANDIDATES + 2)) if t.text != text.text
+        ]
         spare, near = near[:2], near[2:]
         first, last = recipe.evidence
         if rng.random() < first + (last - first) * progress:
             return evidence_row(text, near, spare, rng, self.embedder, recipe.mix, recipe.selection)
         count = rng.choices((0, 1, 2), (60, 25, 15))[0]
         return passage_row(text, [shortened(t, rng) for t in near[:count]], spare, rng, recipe.mix)
+
+
+def contrasted(text: Text) -> Text | None:
+    """The text with its unanswerable questions and as many others; None if it has none of them."""
+    without = [a for a in text.asked if not a.answer]
+    if not without:
+        return None
+    return replace(text, asked=(*without, *[a for a in text.asked if a.answer][: len(without)]))
 
 
 def shortened(text: Text, rng: random.Random) -> Text:

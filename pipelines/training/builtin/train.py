@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 MODEL, OPTIMIZER, STATE = "adapter.safetensors", "optimizer.safetensors", "state.json"
 LOG = "training_log.json"
+_TOTALS = ("step", "tokens", "turns", "seconds")
 Develop = Callable[["PeftModel"], dict[str, float]]
 """Figures on what is held out."""
 
@@ -112,6 +113,7 @@ class Trainer:
         self.stream, self.develop = stream, develop
         self.step, self.tokens, self.turns, self.seconds = 0, 0, 0, 0.0
         self.taken: dict[str, int] = {}
+        self.earlier: list[dict[str, float]] = []
         self.log: list[dict[str, float]] = []
         # One batch a thread, each on one core: threads that share every product wait for one
         # another at each of them, which costs much where other programs want the cores too.
@@ -207,6 +209,7 @@ class Trainer:
         state = {
             "step": self.step, "tokens": self.tokens, "turns": self.turns,
             "seconds": self.seconds, "seed": self.seed, "taken": self.taken,
+            "precision": "bfloat16" if self.bfloat16 else "float32", "earlier": self.earlier,
             "recipe": self.recipe.written(), "log": self.log,
         }  # fmt: skip
         (aside / STATE).write_text(json.dumps(state), encoding="utf-8")
@@ -237,7 +240,7 @@ class Trainer:
             state["seconds"],
             state["log"],
         )
-        self.taken = state["taken"]
+        self.taken, self.earlier = state["taken"], state.get("earlier", [])
         self.stream.taken = dict(self.taken)
 
     def begin_with(self, folder: Path) -> None:
@@ -249,7 +252,9 @@ class Trainer:
 
         weights = load_file(folder / ADAPTER_WEIGHTS)
         self._put({name: weights[name.replace(".default.", ".")] for name in self.named})
-        self.taken = json.loads((folder / LOG).read_text(encoding="utf-8"))["taken"]
+        log = json.loads((folder / LOG).read_text(encoding="utf-8"))
+        self.taken = log["taken"]
+        self.earlier = [*log.get("earlier", []), {key: log[key] for key in _TOTALS}]
         self.stream.taken = dict(self.taken)
 
     def _put(self, weights: Mapping[str, Tensor]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from fti.pipelines.training.builtin.export import CARD, CURVE, curve, write_weights
+from fti.pipelines.training.builtin.export import CARD, CURVE, before, curve, write_weights
 from fti.pipelines.training.builtin.train import LOG
 from fti.store.files.atomic import write_bytes
 
@@ -19,7 +19,7 @@ def write_writer(checkpoint: Path, folder: Path) -> None:
     text = _TEXT.format(
         steps=log["step"], tokens=log["tokens"], turns=log["turns"],
         minutes=log["seconds"] / 60, seed=log["seed"], picture=CURVE,
-        rank=recipe["rank"], rate=recipe["learning_rate"],
+        rank=recipe["rank"], rate=recipe["learning_rate"], earlier=before(log),
     )  # fmt: skip
     write_bytes(folder / CARD, text.encode("utf-8"))
 
@@ -51,10 +51,10 @@ Write the question that this answers.
 `python -m fti.pipelines.training.builtin --writer --data DATA --out FOLDER --seed {seed}
 --from-adapter pipelines/engines/builtin_lm`: the reader's rows the other way round, begun with the
 reader's weights, which know how passages and questions go together. {steps} steps, {turns:,} lists
-and questions, {tokens:,} tokens with padding, {minutes:.0f} minutes on two shared CPU cores; the
+and questions, {tokens:,} tokens with padding, {minutes:.0f} minutes on two CPU cores; the
 learning rate fell from {rate} to nearly nothing over the planned time. Only questions that make
 sense by themselves, and that name nothing that the passage does not, are learned from. Sources and
-licences are the reader's, without PolicyQA, whose questions are a form's.
+licences are the reader's, without PolicyQA, whose questions are a form's. {earlier}
 
 ![learning curve]({picture})
 

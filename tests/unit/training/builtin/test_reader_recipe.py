@@ -19,7 +19,7 @@ from fti.pipelines.training.builtin import reading_rows as rows
 from fti.pipelines.training.builtin.branches import batches, collate, encode_row
 from fti.pipelines.training.builtin.evidence_rows import evidence_row
 from fti.pipelines.training.builtin.reading_rows import Asked, Mix, Text
-from fti.pipelines.training.builtin.recipe import Recipe, Stream
+from fti.pipelines.training.builtin.recipe import UNANSWERED, Recipe, Stream, contrasted
 from tests.support.reading_data import OTHER, PARAGRAPH, SENTINEL, fresh_model
 
 RECIPE = Recipe(tokens_per_step=600, tokens_per_batch=400, row_tokens=1000, rank=2, alpha=4.0)
@@ -215,6 +215,29 @@ def test_each_source_is_used_up_before_it_repeats(corpus: rows.Corpus) -> None:
     assert sorted(taken[:12]) == sorted(taken[12:]) == list(range(12))
 
 
+def test_texts_with_unanswerable_questions_come_with_as_many_of_both_kinds() -> None:
+    asked = [Asked(f"Question {n}?", f"answer {n}" if n < 4 else "") for n in range(6)]
+
+    text = contrasted(Text("Kiln", "Words.", tuple(asked)))
+
+    assert text is not None
+    assert [bool(a.answer) for a in text.asked] == [False, False, True, True]
+    assert contrasted(Text("Kiln", "Words.", tuple(asked[:4]))) is None
+
+
+def test_a_corpus_without_unanswerable_questions_is_read_all_the_same(
+    corpus: rows.Corpus,
+) -> None:
+    answerable = {
+        name: [replace(t, asked=tuple(a for a in t.asked if a.answer)) for t in texts]
+        for name, texts in corpus.reading.items()
+    }
+    only = replace(RECIPE, shares=((UNANSWERED, 1.0),))
+    stream = Stream(replace(corpus, reading=answerable), 0, Remembering(EMBEDDER), only)
+
+    assert stream.row(random.Random(0), 0.0).passages
+
+
 def test_an_altered_question_asks_about_another_year_or_name() -> None:
     rng = random.Random(0)
     changed = rows.altered("When did Anna Weller die?", "It was seen by Carl Benz.", rng)
@@ -347,6 +370,7 @@ def test_the_adapter_loads_with_peft_and_can_be_gone_on_from(
 
     assert other.taken == one.taken
     assert other.step == 0
+    assert [run["tokens"] for run in other.earlier] == [one.tokens]
     for name, weight in one.named.items():
         torch.testing.assert_close(other.named[name], weight, rtol=2e-3, atol=1e-5)
     ids = torch.tensor([[5, 6, 7, 8]])
@@ -357,7 +381,16 @@ def test_the_adapter_loads_with_peft_and_can_be_gone_on_from(
             loaded.eval()(ids).logits, one.model.eval()(ids).logits, rtol=1e-2, atol=1e-2
         )
     assert "<svg" in (tmp_path / "adapter" / "learning_curve.svg").read_text(encoding="utf-8")
-    assert "rank 2" in (tmp_path / "adapter" / "README.md").read_text(encoding="utf-8")
+    card = (tmp_path / "adapter" / "README.md").read_text(encoding="utf-8")
+    assert "rank 2" in card
+    assert "products in\nfloat32" in card
+    assert "earlier runs" not in card
+    other.advance()
+    other.save(tmp_path / "later")
+    write_adapter(tmp_path / "later", base, tmp_path / "adapter")
+    assert f"earlier runs ({one.turns:,} questions" in (
+        (tmp_path / "adapter" / "README.md").read_text(encoding="utf-8")
+    )
 
 
 # Measuring
