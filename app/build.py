@@ -15,7 +15,7 @@ from fti.store.types import EmbedderIdentity, ModelIdentity, RetrievalContract
 
 if TYPE_CHECKING:
     from fti.app.settings import Settings
-    from fti.pipelines.engines.causal_lm.loading import LoadedModel
+    from fti.pipelines.engines.causal_lm.loaded_model import LoadedModel
     from fti.pipelines.engines.cross_encoders.entailment import Entailment
     from fti.pipelines.engines.cross_encoders.reranking import Reranker
     from fti.pipelines.engines.embedders.embedding import Embedder

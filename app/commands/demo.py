@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from fti.app.reporting import Reporter
     from fti.app.settings import Settings
     from fti.pipelines.inference.answering.answer import Assistant
-    from fti.pipelines.inference.evaluating.evaluation import EvaluationReport
+    from fti.pipelines.inference.evaluating.evaluation_figures import EvaluationReport
     from fti.store.store import Store
     from fti.store.types import Case, DatasetVersion
     from fti.store.versioned.model_version import ModelVersion

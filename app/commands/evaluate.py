@@ -27,7 +27,7 @@ from fti.app.options import (
 if TYPE_CHECKING:
     from fti.app.operations.measuring.evaluating import Compared
     from fti.app.reporting import Reporter
-    from fti.pipelines.inference.evaluating.evaluation import EvaluationReport
+    from fti.pipelines.inference.evaluating.evaluation_figures import EvaluationReport
     from fti.pipelines.inference.evaluating.judging import Judgement, Preference
     from fti.store.proof.significance import Difference
     from fti.store.types import Interval

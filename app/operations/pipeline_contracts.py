@@ -23,7 +23,7 @@ def contracts() -> tuple[PipelineContract, ...]:
     from fti.pipelines.feature.streaming.follow import FOLLOW
     from fti.pipelines.feature.streaming.watch import WATCH
     from fti.pipelines.feature.validating.validate_features import VALIDATE
-    from fti.pipelines.inference.answering.answer import ANSWER, ASK, SERVE
+    from fti.pipelines.inference.answering.answer_contracts import ANSWER, ASK, SERVE
     from fti.pipelines.inference.batch.answer_table import BATCH
     from fti.pipelines.inference.batch.follow_questions import QUESTIONS
     from fti.pipelines.inference.evaluating.evaluation import EVALUATE, EVALUATE_RETRIEVAL

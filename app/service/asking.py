@@ -22,7 +22,7 @@ from fti.app.service.access import Caller
 from fti.app.service.http_errors import DEFECT, body_of
 from fti.app.service.public_names import PublicNames
 from fti.app.service.worker import Worker, unless_gone
-from fti.pipelines.inference.answering.answer import AnswerEvent
+from fti.pipelines.inference.answering.answer_events import AnswerEvent
 from fti.store.errors import EmptyQuestion, FtiError
 from fti.store.features.filters import Condition
 from fti.store.types import Answer, Message, Sampling, user_digest

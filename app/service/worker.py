@@ -18,7 +18,7 @@ from starlette.requests import ClientDisconnect, Request
 from fti.app.service.answerers import Answerers, Held
 from fti.app.service.counters import Metrics
 from fti.app.service.service_config import ServiceConfig
-from fti.pipelines.inference.answering.answer import AnswerEvent, AnswerStream
+from fti.pipelines.inference.answering.answer_events import AnswerEvent, AnswerStream
 from fti.store.errors import InputError, Overloaded, TimedOut
 from fti.store.features.filters import Where
 from fti.store.types import Message, Sampling

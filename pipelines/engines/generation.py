@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from fti.pipelines.engines.causal_lm.loading import LoadedModel, load_to_answer, pick_dtype
+from fti.pipelines.engines.causal_lm.loaded_model import LoadedModel
+from fti.pipelines.engines.causal_lm.loading import load_to_answer, pick_dtype
 from fti.pipelines.engines.causal_lm.transformers_generator import serve_here
 from fti.pipelines.engines.embedders.embedding import Embedder
 from fti.pipelines.engines.extractive import ExtractiveGenerator

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fti.pipelines.engines.causal_lm.loading import LoadedModel
+from fti.pipelines.engines.causal_lm.loaded_model import LoadedModel
 from fti.pipelines.training.steps.methods import require_trainable
 from fti.pipelines.training.training_config import TrainingConfig
 from fti.store.contracts.conditions import PipelineContract

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from fti.pipelines.engines.causal_lm.loading import LoadedModel
+from fti.pipelines.engines.causal_lm.loaded_model import LoadedModel
 from fti.pipelines.engines.embedders.embedding import Embedder
 from fti.pipelines.engines.encoding import PromptEncoder
 from fti.pipelines.training.examples import (

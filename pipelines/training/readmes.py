@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from fti.pipelines.engines.causal_lm.loading import LoadedModel
+from fti.pipelines.engines.causal_lm.loaded_model import LoadedModel
 from fti.pipelines.training.training_config import TrainingConfig
 from fti.store.contracts.embedder_contract import EmbedderContract
 from fti.store.contracts.prompt_contract import Contract

@@ -43,9 +43,7 @@ def test_decoding(benchmark: Any, loaded_lm: Any, way: str) -> None:
 def test_quantization(benchmark: Any, quantization: Any, part: str) -> None:
     from fti.pipelines.engines.causal_lm.batching import Batcher
     from fti.pipelines.engines.causal_lm.decoding import Job
-    from fti.pipelines.engines.causal_lm.loading import (
-        load_causal_lm,
-    )
+    from fti.pipelines.engines.causal_lm.loading import load_causal_lm
     from fti.pipelines.engines.model_config import ModelConfig
 
     loaded = load_causal_lm(ModelConfig(device="cpu", quantization=quantization))

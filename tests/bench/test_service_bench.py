@@ -29,9 +29,7 @@ def _ask(generator: TransformersGenerator, n: int) -> None:
 @pytest.mark.parametrize("clients", [1, 8])
 def test_asking_at_once(benchmark: Any, clients: int) -> None:
     """With the built-in model, whose steps are worth sharing."""
-    from fti.pipelines.engines.causal_lm.loading import (
-        load_causal_lm,
-    )
+    from fti.pipelines.engines.causal_lm.loading import load_causal_lm
     from fti.pipelines.engines.model_config import ModelConfig
 
     generator = TransformersGenerator(load_causal_lm(ModelConfig(device="cpu")))

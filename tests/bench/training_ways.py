@@ -19,9 +19,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from fti.pipelines.engines.causal_lm.loading import (
-    load_causal_lm,
-)
+from fti.pipelines.engines.causal_lm.loading import load_causal_lm
 from fti.pipelines.engines.encoding import IGNORED, EncodedExample
 from fti.pipelines.engines.model_config import ModelConfig
 from fti.pipelines.training.steps.batches import collate

@@ -27,7 +27,8 @@ from fti.app.operations.training.finetuning import train
 from fti.app.settings import Settings, load_settings
 from fti.pipelines.feature.ingesting.ingest import ingest
 from fti.pipelines.inference.evaluating.cases import load_cases
-from fti.pipelines.inference.evaluating.evaluation import EvaluationReport, case_rows, compare
+from fti.pipelines.inference.evaluating.evaluation import case_rows, compare
+from fti.pipelines.inference.evaluating.evaluation_figures import EvaluationReport
 from fti.store.progress import quiet
 from fti.store.store import Store
 from fti.store.types import Case

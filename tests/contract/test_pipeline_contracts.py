@@ -62,7 +62,7 @@ from fti.pipelines.feature.streaming.watch import watch
 from fti.pipelines.feature.validating.expectations import ExpectationsConfig
 from fti.pipelines.feature.validating.validate_features import VALIDATE, validate_features
 from fti.pipelines.feature.validating.validation_report import ValidationReport
-from fti.pipelines.inference.answering import answer
+from fti.pipelines.inference.answering import answer, answer_contracts, answer_events
 from fti.pipelines.inference.answering.retrieve import Retriever, retrieval_contract
 from fti.pipelines.inference.batch import answer_table as batch
 from fti.pipelines.inference.batch.answer_sinks import PipeSink
@@ -71,6 +71,7 @@ from fti.pipelines.inference.batch.outputs import JsonLines
 from fti.pipelines.inference.batch.question_report import QuestionsReport
 from fti.pipelines.inference.evaluating import evaluation
 from fti.pipelines.inference.evaluating.calibration import Calibration, Decision
+from fti.pipelines.inference.evaluating.evaluation_figures import EvaluationReport
 from fti.pipelines.inference.inference_config import BatchConfig, RetrievalConfig
 from fti.pipelines.inference.live.live_answers import (
     MONITOR_ANSWERS,
@@ -255,7 +256,7 @@ class Works(World):
     def evaluated(self, rows: list[str], cases: int) -> Any:
         with self.store.runs.running("evaluate") as run:
             self.store.runs.attach(run.id, "cases", [{"id": name} for name in rows])
-        return evaluation.EvaluationReport(cases=cases, case_set="c", run=run.id)
+        return EvaluationReport(cases=cases, case_set="c", run=run.id)
 
 
 def _with_body_of(function: Callable[..., Any], body: Callable[..., Any]) -> Callable[..., Any]:
@@ -378,13 +379,13 @@ VIOLATIONS: dict[str, Violate] = {
     "ask.has_words": lambda w: w.assistant().answer(" \n"),
     "ask.fits_prompt": lambda w: w.assistant().answer("kiln " * 999),
     "answer.cites_what_was_shown": lambda w: w.under(
-        answer.ANSWER,
+        answer_contracts.ANSWER,
         an_answer("a-20261124-000000000000", text="[2]", citations=(CITED,),
                   passages=(a_passage(),)),
         None, *_draft(w),
     ),
     "answer.refusal_cites_nothing": lambda w: w.under(
-        answer.ANSWER,
+        answer_contracts.ANSWER,
         an_answer("a-20261124-000000000000", text="[1]", abstained=True, passages=(a_passage(),),
                   citations=(CITED.model_copy(update={"marker": 1}),)),
         None, *_draft(w),
@@ -564,7 +565,7 @@ def _served_by_other(works: Works) -> Any:
 
 
 def _draft(works: Works) -> tuple[Any, ...]:
-    draft = answer._Draft("When?", "When?", "", "base", works.assistant().sampling)
+    draft = answer_events.Draft("When?", "When?", "", "base", works.assistant().sampling)
     return draft, PromptForm().parse("[1]", 1), None, "stop"
 
 
@@ -606,7 +607,7 @@ def test_each_contract_is_around_the_function_that_everybody_calls() -> None:
         "dataset": build_dataset,
         "finetune": finetune,
         "serve": answer.Assistant.__init__,
-        "ask": answer.accepted,
+        "ask": answer_contracts.accepted,
         "answer": answer.Assistant._composed,
         "evaluate": evaluation.evaluate,
         "evaluate-retrieval": evaluation.evaluate_retrieval,

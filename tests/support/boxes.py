@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from fti.pipelines.engines.causal_lm.loading import LoadedModel
+from fti.pipelines.engines.causal_lm.loaded_model import LoadedModel
 from fti.pipelines.training.finetune import finetune
 from fti.pipelines.training.training_config import TrainingConfig
 from fti.store.contracts.prompt_contract import Contract, PromptForm

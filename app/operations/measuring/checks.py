@@ -11,7 +11,7 @@ from fti.store.errors import InputError
 from fti.store.types import Interval
 
 if TYPE_CHECKING:
-    from fti.pipelines.inference.evaluating.evaluation import EvaluationReport
+    from fti.pipelines.inference.evaluating.evaluation_figures import EvaluationReport
 
 
 def parse_floors(text: str, option: str = "--fail-below") -> dict[str, float]:
@@ -42,7 +42,7 @@ def known_score(name: str, where: str) -> str:
     Raises:
         InputError: it is not; says which there are.
     """
-    from fti.pipelines.inference.evaluating.evaluation import ANSWERS, GRADED, RETRIEVAL
+    from fti.pipelines.inference.evaluating.evaluation_figures import ANSWERS, GRADED, RETRIEVAL
 
     known = (*ANSWERS, *GRADED, "abstention", *RETRIEVAL)
     if name not in known:

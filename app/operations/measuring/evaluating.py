@@ -25,7 +25,7 @@ from fti.store.versioned.aliases import CHAMPION
 if TYPE_CHECKING:
     from fti.app.settings import Settings
     from fti.pipelines.inference.answering.retrieve import Retriever
-    from fti.pipelines.inference.evaluating.evaluation import EvaluationReport
+    from fti.pipelines.inference.evaluating.evaluation_figures import EvaluationReport
     from fti.pipelines.inference.evaluating.judging import Preference
     from fti.store.contracts.prompt_contract import Contract
     from fti.store.progress import Progress

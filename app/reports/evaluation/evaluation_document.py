@@ -15,7 +15,7 @@ from fti.store.types import Interval, now
 
 if TYPE_CHECKING:
     from fti.app.operations.measuring.evaluating import Compared
-    from fti.pipelines.inference.evaluating.evaluation import EvaluationReport
+    from fti.pipelines.inference.evaluating.evaluation_figures import EvaluationReport
     from fti.pipelines.inference.evaluating.slices import Slice
     from fti.store.store import Store
 

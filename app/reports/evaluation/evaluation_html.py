@@ -176,7 +176,7 @@ def _faults(document: EvaluationDocument) -> Markup:
 
 
 def _abstention(document: EvaluationDocument) -> Markup:
-    from fti.pipelines.inference.evaluating.evaluation import Abstention
+    from fti.pipelines.inference.evaluating.evaluation_figures import Abstention
     from fti.pipelines.inference.evaluating.findings import OUTCOMES, outcomes, reliability
 
     rows: list[list[object]] = []

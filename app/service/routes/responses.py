@@ -16,7 +16,7 @@ from fti.app.service import schemas
 from fti.app.service.asking import Question, respond, server_event
 from fti.app.service.response_schemas import ResponseRequest
 from fti.app.service.routes.parts import CallerPart, NamesPart, WorkerPart
-from fti.pipelines.inference.answering.answer import AnswerEvent
+from fti.pipelines.inference.answering.answer_events import AnswerEvent
 from fti.store.types import Answer
 
 router = APIRouter(prefix="/v1", tags=["chat"])

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fti.pipelines.engines.causal_lm.decoding import Job, forward, pick_each
-from fti.pipelines.engines.causal_lm.loading import LoadedModel
+from fti.pipelines.engines.causal_lm.loaded_model import LoadedModel
 from fti.pipelines.engines.causal_lm.prefixes import Prefixes, mergeable
 from fti.store.errors import FtiError
 

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from fti.pipelines.engines.causal_lm.loading import LoadedModel
+from fti.pipelines.engines.causal_lm.loaded_model import LoadedModel
 from fti.pipelines.engines.causal_lm.plain_llama import KeysValues, PlainLlama
 from fti.pipelines.engines.causal_lm.refusals import Refusal
 from fti.store.errors import GenerationFailed

@@ -9,7 +9,7 @@ from copy import copy
 from typing import Any
 
 from fti.pipelines.engines.causal_lm.decoding import PREFILL_TOKENS, Job, read_prompt, read_together
-from fti.pipelines.engines.causal_lm.loading import LoadedModel
+from fti.pipelines.engines.causal_lm.loaded_model import LoadedModel
 from fti.pipelines.engines.causal_lm.plain_llama import KeysValues
 
 _LEAST_PREFIX = 16  # ids; copying a cache costs about as much as reading fewer

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from fti.pipelines.engines.causal_lm.loading import LoadedModel, _check_adapter
+from fti.pipelines.engines.causal_lm.loaded_model import LoadedModel, check_adapter
 from fti.pipelines.engines.model_files import ADAPTER_CONFIG
 from fti.pipelines.engines.weights import quiet_loading
 from fti.store.errors import EngineError
@@ -65,7 +65,7 @@ def merged(loaded: LoadedModel, adapter: Path) -> Any:
             hint="Set generator.quantization=none for the export.",
         )
     with loaded.lock:
-        _check_adapter(loaded, adapter)
+        check_adapter(loaded, adapter)
         with quiet_loading():
             carrier = PeftModel.from_pretrained(loaded.model, str(adapter))
             try:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from fti.pipelines.engines.causal_lm.batching import Batcher
 from fti.pipelines.engines.causal_lm.decoding import Job, TextStream
-from fti.pipelines.engines.causal_lm.loading import LoadedModel
+from fti.pipelines.engines.causal_lm.loaded_model import LoadedModel
 from fti.pipelines.engines.causal_lm.refusals import DECISIVE, Refusal
 from fti.pipelines.engines.encoding import PromptEncoder, encode_text
 from fti.pipelines.engines.generator import (

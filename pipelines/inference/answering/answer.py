@@ -13,12 +13,7 @@ import threading
 import time
 from collections import abc
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self
-
-from opentelemetry.trace import INVALID_SPAN, Span
+from typing import TYPE_CHECKING, Any, Self
 
 from fti.pipelines.engines.cross_encoders.reranking import Reranker
 from fti.pipelines.engines.embedders.embedding import Embedder
@@ -29,32 +24,26 @@ from fti.pipelines.engines.generator import (
     GenerationRequest,
     Generator,
 )
-from fti.pipelines.inference.answering import answer_measures as measures
+from fti.pipelines.inference.answering.answer_contracts import ANSWER, SERVE, accepted
+from fti.pipelines.inference.answering.answer_events import AnswerEvent, AnswerStream, Draft, closed
 from fti.pipelines.inference.answering.citations import attribution, citations
 from fti.pipelines.inference.answering.followup import retrieval_query, standalone
 from fti.pipelines.inference.answering.retrieve import (
     Retriever,
     plain,
-    retrieval_contract,
     searched,
 )
 from fti.pipelines.inference.answering.shown_text import ShownText
 from fti.pipelines.inference.answering.spans import note, span
 from fti.pipelines.inference.inference_config import InferenceConfig
-from fti.store.contracts.conditions import PipelineContract
-from fti.store.contracts.prompt_contract import Contract, ParsedResponse, TokenCounter
+from fti.store.contracts.prompt_contract import Contract, ParsedResponse
 from fti.store.contracts.retrieval_contract import passage_differences, threshold_differences
 from fti.store.errors import (
-    ContractError,
-    EmbedderMismatch,
-    EmptyQuestion,
     EngineError,
     InputError,
-    PostconditionFailed,
     QuestionTooLong,
 )
-from fti.store.features.filters import Condition, Where, conditions
-from fti.store.logs.answers import new_answer_id
+from fti.store.features.filters import Where, conditions
 from fti.store.logs.runs import code_version
 from fti.store.store import Store
 from fti.store.types import (
@@ -65,8 +54,6 @@ from fti.store.types import (
     Passage,
     Sampling,
     Thresholds,
-    Usage,
-    now,
 )
 
 if TYPE_CHECKING:
@@ -75,230 +62,6 @@ if TYPE_CHECKING:
 
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class AnswerEvent:
-    """A step of an answer: first ``passages``, then ``text`` pieces, last ``done``.
-
-    The concatenated ``text`` equals ``answer.text``. ``passages`` are those that the model is
-    shown, cut as it sees them; ``retrieved`` are all that were found. ``created`` is Unix time,
-    ``model`` what the answer will name as its model.
-    """
-
-    kind: Literal["passages", "text", "done"]
-    answer_id: str
-    created: int
-    model: str
-    text: str = ""
-    passages: tuple[Passage, ...] = ()
-    retrieved: tuple[Passage, ...] = ()
-    answer: Answer | None = None
-
-
-class AnswerStream(Iterator[AnswerEvent]):
-    """The events of one answer. Closing it, from any thread, stops the generation.
-
-    An answer that is closed early is logged with what had been shown of it and the finish reason
-    "cancelled".
-    """
-
-    def __init__(self, events: Iterator[AnswerEvent], cancel: threading.Event) -> None:
-        self._events = events
-        self._cancel = cancel
-
-    def __next__(self) -> AnswerEvent:
-        return next(self._events)
-
-    def __enter__(self) -> AnswerStream:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    def cancel(self) -> None:
-        """Ask the generation to stop, from any thread; returns at once, and events still end."""
-        self._cancel.set()
-
-    def close(self) -> None:
-        """Stop; a second time does nothing."""
-        self.cancel()
-        _close(self._events)
-
-
-@dataclass
-class _Draft:
-    """What is known of an answer while it comes to be."""
-
-    question: str
-    asked: str  # the question as it is understood without the conversation
-    run_id: str
-    model: str
-    sampling: Sampling
-    id: str = field(default_factory=new_answer_id)
-    created_at: datetime = field(default_factory=now)
-    started: float = field(default_factory=time.perf_counter)
-    features_version: int = 0
-    vector: NDArray[np.float32] | None = None  # of what was asked, where retrieval needed it
-    passages: tuple[Passage, ...] = ()
-    usage: Usage = field(default_factory=Usage)
-    timings: dict[str, float] = field(default_factory=dict)
-    span: Span = INVALID_SPAN
-    collections: tuple[str, ...] = ()
-    where: tuple[Condition, ...] = ()
-    at: str = ""
-    key: str = ""  # of whoever asks
-    user: str = ""
-    previous: str = ""  # the answer that this one goes on from
-    kept: tuple[Message, ...] | None = None  # turns that are logged with it
-
-    def event(
-        self,
-        kind: Literal["passages", "text", "done"],
-        *,
-        text: str = "",
-        retrieved: tuple[Passage, ...] = (),
-        answer: Answer | None = None,
-    ) -> AnswerEvent:
-        return AnswerEvent(
-            kind=kind,
-            answer_id=self.id,
-            created=int(self.created_at.timestamp()),
-            model=self.model,
-            text=text,
-            passages=self.passages if kind == "passages" else (),
-            retrieved=retrieved,
-            answer=answer,
-        )
-
-    def since_start(self) -> float:
-        return time.perf_counter() - self.started
-
-
-SERVE = PipelineContract("serve")
-ASK = PipelineContract("ask")
-ANSWER = PipelineContract("answer")
-
-
-@SERVE.precondition(
-    "The loaded base model is the one that the contract names", raises=ContractError
-)
-def same_base(contract: Contract, generator: Generator, model: str) -> None:
-    """To the byte; a server shows no files, so one without digests is compared by name."""
-    agreed, loaded = contract.base, generator.identity
-    faults = []
-    if not (agreed.weights_sha256 and loaded.weights_sha256) and agreed.id != loaded.id:
-        faults.append(f"base model: the contract says {agreed.id!r}, loaded is {loaded.id!r}")
-    for name in ("weights_sha256", "tokenizer_sha256"):
-        ours, theirs = getattr(agreed, name), getattr(loaded, name)
-        if ours and theirs and ours != theirs:
-            faults.append(
-                f"base {name}: the contract says {ours[:12]!r} ({agreed.id!r}), loaded is "
-                f"{theirs[:12]!r} ({loaded.id!r})"
-            )
-    _require_served(model, faults)
-
-
-@SERVE.precondition("Retrieval is by the embedder that the contract names", raises=ContractError)
-def same_embedder(contract: Contract, embedder: Embedder, model: str, use_retrieval: bool) -> None:
-    """A model is served behind the retrieval that it was trained behind."""
-    agreed, served = contract.embedder.model_dump(), embedder.identity.model_dump()
-    faults = [
-        f"embedder {key}: the contract says {agreed[key]!r}, serving has {served[key]!r}"
-        for key in agreed
-        if agreed[key] != served[key]
-    ]
-    _require_served(model, faults if use_retrieval else [])
-
-
-@SERVE.precondition(
-    "Passages are found as the contract says, or the settings say to warn", raises=ContractError
-)
-def same_retrieval(
-    contract: Contract,
-    reranker: Reranker | None,
-    config: InferenceConfig,
-    model: str,
-    use_retrieval: bool,
-) -> None:
-    """A model is shown at serving what it was shown at training."""
-    if not use_retrieval or config.other_retrieval == "warn":
-        return
-    served = retrieval_contract(config.retrieval, reranker)
-    faults = passage_differences(contract.retrieval, served, shown=contract.max_passages)
-    if faults:
-        raise ContractError(
-            f"The model {model!r} cannot be served here: {'; '.join(faults)}.",
-            hint="Serve it with the profile that its dataset was built with, build the dataset and "
-            "fine-tune again, or take the difference upon you: "
-            "--set inference.other_retrieval=warn",
-        )
-
-
-@SERVE.precondition("The generator holds the contract's prompt and answer", raises=ContractError)
-def fits_context(contract: Contract, generator: Generator, model: str) -> None:
-    """Both budgets together."""
-    needed, held = contract.max_prompt_tokens + contract.max_new_tokens, generator.context_tokens
-    fault = f"context: the contract needs {needed} tokens, the generator holds {held}"
-    _require_served(model, [fault] if needed > held else [])
-
-
-@SERVE.precondition("The store's vectors are this embedder's", raises=EmbedderMismatch)
-def same_vectors(store: Store, embedder: Embedder) -> None:
-    """Vectors of two embedders do not compare."""
-    store.features.require_identity(embedder.identity)
-
-
-@ASK.precondition("There is a question in the question", raises=EmptyQuestion)
-def has_words(question: str, contract: Contract) -> None:
-    """Something visible, at least."""
-    contract.form.messages(question)
-
-
-@ASK.precondition("The question alone fits the prompt", raises=QuestionTooLong)
-def fits_prompt(question: str, contract: Contract, counter: TokenCounter) -> None:
-    """Passages and history are cut to the budget, a question is not."""
-    contract.require_room(question, counter=counter)
-
-
-@ASK.enforced
-def accepted(question: str, contract: Contract, counter: TokenCounter) -> str:
-    """A question that may be asked, as it is."""
-    return question
-
-
-@ANSWER.postcondition("Each citation points at the shown passage that its marker numbers")
-def cites_what_was_shown(result: Answer) -> None:
-    """And stands where the marker stands."""
-    for citation in result.citations:
-        number = citation.marker
-        shown = result.passages[number - 1] if number <= len(result.passages) else None
-        marker = result.text[citation.start : citation.end]
-        if shown is None or shown.chunk_id != citation.chunk_id or marker != f"[{number}]":
-            raise PostconditionFailed(
-                f"The answer {result.id} cites [{number}] as {citation.source!r}; shown were "
-                f"{len(result.passages)} passages, and {marker!r} stands there."
-            )
-
-
-@ANSWER.postcondition("A refusal cites nothing")
-def refusal_cites_nothing(result: Answer) -> None:
-    """What is not answered rests on no passage."""
-    if result.abstained and result.citations:
-        raise PostconditionFailed(
-            f"The answer {result.id} refuses and cites {len(result.citations)} passages."
-        )
-
-
-ANSWER.requires("latency_p95_s", "at most", "s", measures.latency_p95_s)
-ANSWER.requires("first_token_p95_s", "at most", "s", measures.first_token_p95_s)
-ANSWER.requires("refusal_rate", "at most", "", measures.refusal_rate)
-ANSWER.requires("cost_per_1000", "at most", "per 1000", measures.cost_per_1000)
 
 
 class Assistant:
@@ -369,7 +132,7 @@ class Assistant:
             refuse_above=self.contract.refuse_above,
         )
 
-    def _within(self, draft: _Draft) -> tuple[str, ...]:
+    def _within(self, draft: Draft) -> tuple[str, ...]:
         """The collections that the answer may rest on: those of who asks, and of the settings."""
         own = self.config.retrieval.collection
         return (own,) if own else draft.collections
@@ -491,7 +254,7 @@ class Assistant:
         part: what a measurement of the search needs.
         """
         found: list[Answer | InputError | EngineError | None] = [None] * len(questions)
-        drafts: dict[int, _Draft] = {}
+        drafts: dict[int, Draft] = {}
         for place, question in enumerate(map(plain, questions)):
             try:
                 accepted(question, self.contract, self.generator.counter)
@@ -542,12 +305,12 @@ class Assistant:
         turns: Sequence[Message],
         run_id: str,
         sampling: Sampling | None,
-    ) -> _Draft:
+    ) -> Draft:
         sampling = self.sampling if sampling is None else sampling
         most = min(
             sampling.max_tokens or self.contract.max_new_tokens, self.contract.max_new_tokens
         )
-        return _Draft(
+        return Draft(
             question=question,
             asked=self._understood(question, turns),
             run_id=run_id,
@@ -556,7 +319,7 @@ class Assistant:
         )
 
     def _events(
-        self, draft: _Draft, turns: Sequence[Message], cancel: threading.Event
+        self, draft: Draft, turns: Sequence[Message], cancel: threading.Event
     ) -> Iterator[AnswerEvent]:
         with span("answer", fti__answer__id=draft.id, gen_ai__request__model=self.model) as whole:
             draft.span = whole
@@ -575,7 +338,7 @@ class Assistant:
 
     def _ask_model(
         self,
-        draft: _Draft,
+        draft: Draft,
         retrieved: tuple[Passage, ...],
         turns: Sequence[Message],
         cancel: threading.Event,
@@ -606,7 +369,7 @@ class Assistant:
 
     def _request(
         self,
-        draft: _Draft,
+        draft: Draft,
         evidence: Sequence[Passage],
         turns: Sequence[Message],
         cancel: threading.Event,
@@ -635,7 +398,7 @@ class Assistant:
             refuse_above=self.contract.refuse_above,
         )
 
-    def _told(self, draft: _Draft) -> str:
+    def _told(self, draft: Draft) -> str:
         """The question as it stands alone; as it was asked, where that is too long for a prompt."""
         try:
             self.contract.require_room(draft.asked, counter=self.generator.counter)
@@ -644,7 +407,7 @@ class Assistant:
         return draft.asked
 
     def _evidence_many(
-        self, drafts: Mapping[int, _Draft], retrieved: Mapping[int, tuple[Passage, ...]]
+        self, drafts: Mapping[int, Draft], retrieved: Mapping[int, tuple[Passage, ...]]
     ) -> dict[int, tuple[Passage, ...]]:
         """What of the passages the model is to be shown, as the contract says."""
         if not self.contract.evidence_sentences or not retrieved:
@@ -665,7 +428,7 @@ class Assistant:
 
     def _retrieve(
         self,
-        draft: _Draft,
+        draft: Draft,
         turns: Sequence[Message],
         vector: NDArray[np.float32] | None = None,
     ) -> tuple[Passage, ...]:
@@ -690,7 +453,7 @@ class Assistant:
         draft.features_version = found.features_version
         return found.passages
 
-    def _retrieve_many(self, drafts: Mapping[int, _Draft]) -> dict[int, tuple[Passage, ...]]:
+    def _retrieve_many(self, drafts: Mapping[int, Draft]) -> dict[int, tuple[Passage, ...]]:
         if not self.use_retrieval:
             return dict.fromkeys(drafts, ())
         queries = [retrieval_query(draft.question, ()) for draft in drafts.values()]
@@ -711,7 +474,7 @@ class Assistant:
         return None
 
     def _generate(
-        self, draft: _Draft, request: GenerationRequest
+        self, draft: Draft, request: GenerationRequest
     ) -> abc.Generator[Delta, None, None]:
         started = time.perf_counter()
         deltas = self.generator.stream(request)
@@ -725,7 +488,7 @@ class Assistant:
                     draft.usage = delta.usage or draft.usage
                     yield delta
             finally:
-                _close(deltas)
+                closed(deltas)
                 draft.timings["generate_s"] = time.perf_counter() - started
                 note(
                     generating,
@@ -734,7 +497,7 @@ class Assistant:
                 )
 
     def _generate_many(
-        self, drafts: Mapping[int, _Draft], requests: Mapping[int, GenerationRequest]
+        self, drafts: Mapping[int, Draft], requests: Mapping[int, GenerationRequest]
     ) -> dict[int, Generation | InputError | EngineError]:
         """Generate together; where that breaks off, one by one, so that only the culprit fails."""
         started = time.perf_counter()
@@ -777,7 +540,7 @@ class Assistant:
 
     def _done(
         self,
-        draft: _Draft,
+        draft: Draft,
         parsed: ParsedResponse,
         *,
         reason: AbstentionReason | None = None,
@@ -790,7 +553,7 @@ class Assistant:
 
     def _finished(
         self,
-        draft: _Draft,
+        draft: Draft,
         parsed: ParsedResponse,
         *,
         reason: AbstentionReason | None = None,
@@ -804,7 +567,7 @@ class Assistant:
     @ANSWER.enforced
     def _composed(
         self,
-        draft: _Draft,
+        draft: Draft,
         parsed: ParsedResponse,
         reason: AbstentionReason | None,
         finish: FinishReason,
@@ -843,25 +606,9 @@ class Assistant:
         )
 
 
-def _require_served(model: str, faults: Sequence[str]) -> None:
-    if faults:
-        raise ContractError(
-            f"The model {model!r} cannot be served here: {'; '.join(faults)}.",
-            hint="Serve it with the profile it was trained under, or fine-tune again.",
-        )
-
-
 def _refusal(text: str) -> ParsedResponse:
     return ParsedResponse(text=text, markers=(), spans=(), abstained=True)
 
 
 def _nothing() -> ParsedResponse:
     return ParsedResponse(text="", markers=(), spans=(), abstained=False)
-
-
-def _close(events: Iterator[object]) -> None:
-    close = getattr(events, "close", None)
-    if close is not None:
-        # "generator already executing": another thread is inside, sees the cancel flag and ends.
-        with contextlib.suppress(ValueError):
-            close()

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fti.pipelines.engines.causal_lm.loading import LoadedModel
+from fti.pipelines.engines.causal_lm.loaded_model import LoadedModel
 from fti.pipelines.engines.model_files import ADAPTER_CONFIG
 from fti.pipelines.engines.weights import (
     has_bfloat16,

@@ -14,9 +14,7 @@ import numpy as np
 import pytest
 
 from fti.pipelines.engines import builtin_model
-from fti.pipelines.engines.causal_lm.loading import (
-    load_causal_lm,
-)
+from fti.pipelines.engines.causal_lm.loading import load_causal_lm
 from fti.pipelines.engines.model_config import ModelConfig
 from fti.pipelines.engines.model_files import ADAPTER_WEIGHTS, file_sha256
 from fti.pipelines.engines.weights import (

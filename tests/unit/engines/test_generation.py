@@ -15,10 +15,8 @@ from pydantic import ValidationError
 from fti.pipelines.engines.causal_lm import batching, decoding
 from fti.pipelines.engines.causal_lm.batching import Batcher
 from fti.pipelines.engines.causal_lm.decoding import Job, TextStream
-from fti.pipelines.engines.causal_lm.loading import (
-    LoadedModel,
-    load_causal_lm,
-)
+from fti.pipelines.engines.causal_lm.loaded_model import LoadedModel
+from fti.pipelines.engines.causal_lm.loading import load_causal_lm
 from fti.pipelines.engines.causal_lm.transformers_generator import TransformersGenerator
 from fti.pipelines.engines.embedders.hashing_embedder import HashingEmbedder
 from fti.pipelines.engines.extractive import ExtractiveGenerator

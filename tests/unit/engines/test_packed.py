@@ -11,10 +11,8 @@ import torch
 from fti.pipelines.engines import packed
 from fti.pipelines.engines.causal_lm import transformers_generator
 from fti.pipelines.engines.causal_lm.decoding import forward
-from fti.pipelines.engines.causal_lm.loading import (
-    LoadedModel,
-    load_causal_lm,
-)
+from fti.pipelines.engines.causal_lm.loaded_model import LoadedModel
+from fti.pipelines.engines.causal_lm.loading import load_causal_lm
 from fti.pipelines.engines.causal_lm.transformers_generator import serve_here
 from fti.pipelines.engines.generator import GeneratorConfig
 from fti.pipelines.engines.model_config import ModelConfig

@@ -7,10 +7,8 @@ from typing import Any
 
 import pytest
 
-from fti.pipelines.engines.causal_lm.loading import (
-    LoadedModel,
-    load_causal_lm,
-)
+from fti.pipelines.engines.causal_lm.loaded_model import LoadedModel
+from fti.pipelines.engines.causal_lm.loading import load_causal_lm
 from fti.pipelines.engines.model_config import ModelConfig
 from fti.pipelines.training.steps import loss
 from fti.pipelines.training.steps.loss import Measured

@@ -8,10 +8,8 @@ from typing import Any
 
 import pytest
 
-from fti.pipelines.engines.causal_lm.loading import (
-    LoadedModel,
-    load_causal_lm,
-)
+from fti.pipelines.engines.causal_lm.loaded_model import LoadedModel
+from fti.pipelines.engines.causal_lm.loading import load_causal_lm
 from fti.pipelines.engines.encoding import IGNORED, EncodedExample, PromptEncoder
 from fti.pipelines.engines.model_config import ModelConfig
 from fti.pipelines.training.examples import EncodedPair, EncodedPairs, encode_pairs

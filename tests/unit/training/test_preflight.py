@@ -6,10 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from fti.pipelines.engines.causal_lm.loading import (
-    LoadedModel,
-    load_causal_lm,
-)
+from fti.pipelines.engines.causal_lm.loaded_model import LoadedModel
+from fti.pipelines.engines.causal_lm.loading import load_causal_lm
 from fti.pipelines.engines.encoding import IGNORED, EncodedExample
 from fti.pipelines.engines.model_config import ModelConfig
 from fti.pipelines.training.preflight import Estimate, available_bytes, require_fit

@@ -19,7 +19,8 @@ from fti.app.reports.evaluation.evaluation_html import as_html
 from fti.app.reports.evaluation.evaluation_markdown import as_markdown
 from fti.app.reports.evaluation.evaluation_report import as_json, write_report
 from fti.app.reports.markup import Markup, el, escaped
-from fti.pipelines.inference.evaluating.evaluation import EvaluationReport, compare, summary
+from fti.pipelines.inference.evaluating.evaluation import compare
+from fti.pipelines.inference.evaluating.evaluation_figures import EvaluationReport, summary
 from fti.pipelines.inference.evaluating.findings import hit_curve, outcomes, reliability, worst
 from fti.pipelines.inference.evaluating.grounding import Grounding
 from fti.pipelines.inference.evaluating.judging import Judgement, Preference

@@ -11,7 +11,7 @@ import pytest
 
 from fti.pipelines.engines.causal_lm.batching import Batcher, _Asked, _Rows
 from fti.pipelines.engines.causal_lm.decoding import Job
-from fti.pipelines.engines.causal_lm.loading import LoadedModel
+from fti.pipelines.engines.causal_lm.loaded_model import LoadedModel
 from fti.pipelines.engines.causal_lm.prefixes import Prefixes
 from fti.pipelines.engines.causal_lm.transformers_generator import TransformersGenerator
 from fti.pipelines.engines.encoding import PromptEncoder, encode_prompt

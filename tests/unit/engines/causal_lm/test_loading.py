@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from fti.pipelines.engines.causal_lm.loading import LoadedModel, Turns, load_causal_lm
+from fti.pipelines.engines.causal_lm.loaded_model import LoadedModel, Turns
+from fti.pipelines.engines.causal_lm.loading import load_causal_lm
 from fti.pipelines.engines.causal_lm.saving import save_merged
 from fti.pipelines.engines.causal_lm.transformers_generator import TransformersGenerator
 from fti.pipelines.engines.generator import GenerationRequest

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from fti.pipelines.engines.causal_lm.loading import LoadedModel
+from fti.pipelines.engines.causal_lm.loaded_model import LoadedModel
 from fti.pipelines.engines.causal_lm.transformers_generator import TransformersGenerator
 from fti.pipelines.engines.encoding import encode_text
 from fti.pipelines.engines.generator import GenerationRequest, Generator, GeneratorConfig

@@ -10,7 +10,7 @@ import pytest
 
 from fti.pipelines.engines.embedders.hashing_embedder import HashingEmbedder
 from fti.pipelines.engines.generator import GenerationRequest
-from fti.pipelines.inference.answering.answer import AnswerEvent
+from fti.pipelines.inference.answering.answer_events import AnswerEvent
 from fti.store.errors import (
     AnswerNotFound,
     ContractError,

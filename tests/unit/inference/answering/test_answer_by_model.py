@@ -6,9 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from fti.pipelines.engines.causal_lm.loading import (
-    load_causal_lm,
-)
+from fti.pipelines.engines.causal_lm.loading import load_causal_lm
 from fti.pipelines.engines.causal_lm.transformers_generator import TransformersGenerator
 from fti.pipelines.engines.encoding import encode_prompt
 from fti.pipelines.engines.model_config import ModelConfig

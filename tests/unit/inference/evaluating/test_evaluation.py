@@ -10,12 +10,12 @@ from fti.pipelines.engines.embedders.hashing_embedder import HashingEmbedder
 from fti.pipelines.engines.generator import GenerationRequest
 from fti.pipelines.inference.answering.retrieve import Retriever
 from fti.pipelines.inference.evaluating.evaluation import (
-    Abstention,
     case_rows,
     compare,
     evaluate,
     evaluate_retrieval,
 )
+from fti.pipelines.inference.evaluating.evaluation_figures import Abstention
 from fti.pipelines.inference.evaluating.selection import trained_documents
 from fti.pipelines.inference.inference_config import RetrievalConfig
 from fti.store.errors import InputError, InvalidCases

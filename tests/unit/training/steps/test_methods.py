@@ -8,11 +8,8 @@ from typing import Any
 
 import pytest
 
-from fti.pipelines.engines.causal_lm.loading import (
-    LoadedModel,
-    load_causal_lm,
-    load_whole,
-)
+from fti.pipelines.engines.causal_lm.loaded_model import LoadedModel
+from fti.pipelines.engines.causal_lm.loading import load_causal_lm, load_whole
 from fti.pipelines.engines.causal_lm.transformers_generator import TransformersGenerator
 from fti.pipelines.engines.generator import GenerationRequest
 from fti.pipelines.engines.model_config import ModelConfig

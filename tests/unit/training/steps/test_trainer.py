@@ -15,9 +15,7 @@ from fti.pipelines.training.steps.trainer import newest_checkpoint
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    from fti.pipelines.engines.causal_lm.loading import (
-        load_causal_lm,
-    )
+    from fti.pipelines.engines.causal_lm.loading import load_causal_lm
     from fti.pipelines.engines.model_config import ModelConfig
     from tests.support.tiny_model import make_tiny_lm
 
