@@ -46,14 +46,14 @@ def mcp(
     import asyncio
 
     from fti.app.build import Engines, build_assistant
-    from fti.app.service.access import Caller
+    from fti.app.service.admission.access import Caller
     from fti.app.service.agents.mcp_server import agent_server, serve_stdio
     from fti.app.service.agents.tools import Parts
     from fti.app.service.answerers import Answerers
     from fti.app.service.counters import Metrics
     from fti.app.service.documents import Documents
+    from fti.app.service.forms.public_names import PublicNames
     from fti.app.service.logs import configure_logs
-    from fti.app.service.public_names import PublicNames
     from fti.app.service.worker import Worker
     from fti.store.store import Store
     from fti.store.versioned.versions import check_name

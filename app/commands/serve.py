@@ -52,7 +52,7 @@ def serve(
     stops at once. Example: fti serve --model reader@champion --port 8080
     """
     from fti.app.build import Engines, build_assistant, built_in
-    from fti.app.service.access import Access, require_private
+    from fti.app.service.admission.access import Access, require_private
     from fti.app.service.api import create_app
     from fti.app.service.job_starter import Profile
     from fti.app.service.logs import configure_logs

@@ -17,18 +17,19 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import Match, Route
 
-from fti.app.service.access import Access
+from fti.app.service.admission.access import Access
+from fti.app.service.admission.callers import Gate
+from fti.app.service.admission.guard import Guard
 from fti.app.service.agents.mcp_server import AgentEndpoint
 from fti.app.service.agents.tools import Parts
 from fti.app.service.answerers import Answerers, Build
-from fti.app.service.callers import Gate
 from fti.app.service.counters import CONTENT_TYPE, Metrics
 from fti.app.service.documents import Documents
-from fti.app.service.guard import Guard
-from fti.app.service.http_errors import body, body_of, headers_of, status_of
+from fti.app.service.forms.http_errors import body, body_of, headers_of, status_of
+from fti.app.service.forms.openapi import described
+from fti.app.service.forms.public_names import PublicNames
+from fti.app.service.forms.static_pages import PAGES, WEB
 from fti.app.service.job_starter import Jobs, Profile
-from fti.app.service.openapi import described
-from fti.app.service.public_names import PublicNames
 from fti.app.service.routes import (
     chat,
     documents,
@@ -44,7 +45,6 @@ from fti.app.service.routes import (
 )
 from fti.app.service.service_config import ServiceConfig
 from fti.app.service.sites import is_loopback, require_named
-from fti.app.service.static_pages import PAGES, WEB
 from fti.app.service.worker import Worker
 from fti.pipelines.feature.feature_config import FeatureConfig
 from fti.pipelines.inference.answering.answer import Assistant

@@ -17,10 +17,10 @@ from fastapi import Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 from starlette.requests import ClientDisconnect
 
-from fti.app.service import within
-from fti.app.service.access import Caller
-from fti.app.service.http_errors import DEFECT, body_of
-from fti.app.service.public_names import PublicNames
+from fti.app.service.admission import within
+from fti.app.service.admission.access import Caller
+from fti.app.service.forms.http_errors import DEFECT, body_of
+from fti.app.service.forms.public_names import PublicNames
 from fti.app.service.worker import Worker, unless_gone
 from fti.pipelines.inference.answering.answer_events import AnswerEvent
 from fti.store.errors import EmptyQuestion, FtiError

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, BinaryIO, Literal
 import structlog
 from pydantic import Field
 
-from fti.app.service.public_names import PublicNames
+from fti.app.service.forms.public_names import PublicNames
 from fti.app.service.service_config import ServiceConfig
 from fti.pipelines.engines.embedders.embedding import Embedder
 from fti.pipelines.feature.feature_config import FeatureConfig

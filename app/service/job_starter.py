@@ -21,7 +21,7 @@ from pathlib import Path
 import structlog
 
 from fti.app.operations.job_kinds import Job
-from fti.app.service.access import Caller
+from fti.app.service.admission.access import Caller
 from fti.app.service.service_config import ServiceConfig
 from fti.app.service.sites import is_loopback
 from fti.store.errors import FtiError, InputError, JobRunning, JobsNotAllowed

@@ -16,7 +16,7 @@ import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from fti.app.service.http_errors import body
+from fti.app.service.forms.http_errors import body
 from fti.app.service.service_config import ServiceConfig
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from fti.app.service.http_errors import STATUS, body_of, status_of
+from fti.app.service.forms.http_errors import STATUS, body_of, status_of
 from fti.store import errors
 
 

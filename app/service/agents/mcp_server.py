@@ -23,9 +23,9 @@ from pydantic import ValidationError
 from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
 
-from fti.app.service.access import ANYBODY, Caller
+from fti.app.service.admission.access import ANYBODY, Caller
 from fti.app.service.agents.tools import TOOLS, Call, Parts, Tell, Tool, offered
-from fti.app.service.http_errors import DEFECT
+from fti.app.service.forms.http_errors import DEFECT
 from fti.store.errors import FtiError
 
 log = structlog.get_logger("fti.api")

@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from fti.app.service import schemas
+from fti.app.service.forms import schemas
 from fti.store.page_starts import PAGE
 from fti.store.types import Answer, Passage, SearchMode, SourceRecord, SourceState
 

@@ -12,8 +12,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from fti.app.service import within
-from fti.app.service.access import Caller
+from fti.app.service.admission import within
+from fti.app.service.admission.access import Caller
 from fti.app.service.agents.tool_values import (
     AddArguments,
     AddResult,
@@ -31,7 +31,7 @@ from fti.app.service.agents.tool_values import (
 )
 from fti.app.service.asking import kept_within
 from fti.app.service.documents import Documents, Job
-from fti.app.service.public_names import PublicNames
+from fti.app.service.forms.public_names import PublicNames
 from fti.app.service.service_config import ServiceConfig
 from fti.app.service.worker import Worker
 from fti.pipelines.inference.tracing.cited_source import SourceView

@@ -7,8 +7,8 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
-from fti.app.service import schemas
 from fti.app.service.asking import Question, respond, server_event
+from fti.app.service.forms import schemas
 from fti.app.service.routes.parts import CallerPart, NamesPart, WorkerPart
 from fti.pipelines.inference.answering.answer_events import AnswerEvent
 from fti.store.types import Answer

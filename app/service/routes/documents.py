@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Form, Query, UploadFile
 
 from fti.app.service.documents import Documents, Job
-from fti.app.service.public_names import PublicNames
+from fti.app.service.forms.public_names import PublicNames
 from fti.app.service.routes.parts import CallerPart, DocumentsPart, NamesPart, StorePart
 from fti.pipelines.inference.tracing.document_lineage import DocumentLineage, trace_document
 from fti.store.types import SourceRecord, SourceState

@@ -9,8 +9,8 @@ from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import PlainTextResponse
 
 from fti.app.operations.job_kinds import Job
+from fti.app.service.forms.public_names import PublicNames
 from fti.app.service.job_starter import Jobs
-from fti.app.service.public_names import PublicNames
 from fti.app.service.routes.parts import CallerPart, NamesPart, StorePart
 from fti.store.logs.jobs import JobNote, JobRecord
 from fti.store.store import Store

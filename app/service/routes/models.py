@@ -6,7 +6,7 @@ from typing import Any
 
 from fastapi import APIRouter
 
-from fti.app.service import schemas
+from fti.app.service.forms import schemas
 from fti.app.service.routes.parts import WorkerPart
 from fti.store.errors import ModelNotFound
 

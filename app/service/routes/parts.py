@@ -6,9 +6,9 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
-from fti.app.service.access import ANYBODY, Caller
+from fti.app.service.admission.access import ANYBODY, Caller
 from fti.app.service.documents import Documents
-from fti.app.service.public_names import PublicNames
+from fti.app.service.forms.public_names import PublicNames
 from fti.app.service.worker import Worker
 from fti.store.store import Store
 

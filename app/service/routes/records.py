@@ -9,9 +9,10 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import FileResponse
 
 from fti.app.operations.corrections import correction_json
-from fti.app.service import schemas, within
+from fti.app.service.admission import within
+from fti.app.service.forms import schemas
+from fti.app.service.forms.static_pages import WEB, wants_page
 from fti.app.service.routes.parts import CallerPart, NamesPart, StorePart
-from fti.app.service.static_pages import WEB, wants_page
 from fti.pipelines.inference.tracing.answer_lineage import AnswerLineage, trace_answer
 from fti.pipelines.inference.tracing.cited_source import SourceView
 

@@ -7,7 +7,8 @@ from typing import Any
 
 from fastapi import APIRouter, Request
 
-from fti.app.service import schemas, within
+from fti.app.service.admission import within
+from fti.app.service.forms import schemas
 from fti.app.service.routes.parts import CallerPart, NamesPart, WorkerPart
 from fti.pipelines.engines.embedders.embedding import Vectors
 from fti.store.errors import InputError, ModelNotFound

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request
 
 from fti.app.operations.usage_report import usage_json
-from fti.app.service import schemas
+from fti.app.service.forms import schemas
 from fti.app.service.routes.parts import CallerPart, StorePart
 from fti.store.errors import RoleNeeded
 from fti.store.upkeep.asked_questions import erase_asked

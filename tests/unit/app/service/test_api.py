@@ -16,8 +16,8 @@ import structlog.testing
 from pydantic import SecretStr
 
 from fti.app.service.api import create_app
+from fti.app.service.forms.static_pages import PAGES
 from fti.app.service.service_config import ServiceConfig
-from fti.app.service.static_pages import PAGES
 from fti.pipelines.engines.embedders.hashing_embedder import HashingEmbedder
 from fti.store.errors import GenerationFailed
 from fti.store.store import Store

@@ -9,7 +9,7 @@ import pytest
 import structlog.testing
 
 from fti.app.service.api import create_app
-from fti.app.service.http_errors import STATUS
+from fti.app.service.forms.http_errors import STATUS
 from fti.store import errors
 from tests.support.service import Client, assistant_over, filled_store
 

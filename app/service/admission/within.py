@@ -9,8 +9,8 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Mapping, Sequence
 
-from fti.app.service.access import Caller
-from fti.app.service.public_names import PublicNames
+from fti.app.service.admission.access import Caller
+from fti.app.service.forms.public_names import PublicNames
 from fti.pipelines.inference.answering.retrieve import Retriever
 from fti.pipelines.inference.tracing.cited_source import SourceView, trace_source
 from fti.store.errors import DocumentNotFound, NotFoundError

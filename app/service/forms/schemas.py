@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
-from fti.app.service.answerers import ModelCard
 from fti.pipelines.inference.answering.highlighting import Evidence, evidence_of, nearest_to
 from fti.store.page_starts import PAGE
 from fti.store.types import Answer, Feedback, Message, Passage, Sampling, SearchMode
@@ -566,6 +566,17 @@ def usage(answer: Answer) -> dict[str, int]:
 def finish_reason(answer: Answer) -> str:
     """OpenAI's word for why the answer ended."""
     return "length" if answer.finish_reason == "length" else "stop"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelCard:
+    """A name that requests may use, and what it means now."""
+
+    name: str
+    ref: str
+    created: int
+    default: bool
+    kind: Literal["llm", "embedder"] = "llm"
 
 
 def model_body(card: ModelCard) -> dict[str, Any]:

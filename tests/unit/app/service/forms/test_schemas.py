@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from fti.app.service import schemas
+from fti.app.service.forms import schemas
 from fti.store.page_starts import PAGE
 from fti.store.types import Answer, Citation, ModelIdentity, Passage, Sampling, Usage
 

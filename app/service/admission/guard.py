@@ -19,7 +19,7 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from fti.app.service.counters import Metrics
-from fti.app.service.http_errors import DEFECT
+from fti.app.service.forms.http_errors import DEFECT
 
 log = structlog.get_logger("fti.api")
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from fti.app.service.access import Access, require_private
+from fti.app.service.admission.access import Access, require_private
 from fti.app.service.service_config import ServiceConfig
 from fti.store.errors import ConfigError, InvalidApiKey, RateLimitExceeded
 from fti.store.files.layout import Layout

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from fti.app.service.schemas import (
+from fti.app.service.forms.schemas import (
     MOST_MESSAGES,
     Lenient,
     ResponseFormat,

@@ -15,12 +15,12 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from fti.app.service.access import Access, caller_of
-from fti.app.service.http_errors import body_of, headers_of, status_of
-from fti.app.service.public_names import PublicNames
+from fti.app.service.admission.access import Access, caller_of
+from fti.app.service.forms.http_errors import body_of, headers_of, status_of
+from fti.app.service.forms.public_names import PublicNames
+from fti.app.service.forms.static_pages import is_open
 from fti.app.service.service_config import ServiceConfig
 from fti.app.service.sites import Sites
-from fti.app.service.static_pages import is_open
 from fti.store.errors import BodyTooLarge, CrossSite, FtiError, UnknownHost
 
 _READING = ("GET", "HEAD", "OPTIONS")

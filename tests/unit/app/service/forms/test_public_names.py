@@ -14,7 +14,7 @@ import pytest
 import structlog.testing
 
 from fti.app.service.api import create_app
-from fti.app.service.public_names import PublicNames
+from fti.app.service.forms.public_names import PublicNames
 from fti.pipelines.engines.embedders.hashing_embedder import HashingEmbedder
 from fti.pipelines.feature.feature_config import FeatureConfig
 from fti.pipelines.feature.ingesting.ingest import ingest

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-WEB = Path(__file__).parent.parent / "web"
+WEB = Path(__file__).parent.parent.parent / "web"
 
 PAGES = {
     "/": "index.html",
