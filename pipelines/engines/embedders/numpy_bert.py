@@ -42,16 +42,21 @@ class NumpyBert:
 
     def __init__(self, plain: PlainBert) -> None:
         from safetensors.numpy import load_file
+        from threadpoolctl import ThreadpoolController
 
         self._plain = plain
         self._weights: dict[str, _Array] = load_file(plain.weights)
         self._tokenizer = plain.tokenizer(cut=True)
+        self._libraries = ThreadpoolController()
 
     def encode(self, texts: list[str]) -> _Array:
         """Shape ``(len(texts), hidden)``."""
         vectors = np.zeros((len(texts), self._plain.hidden), dtype=np.float32)
-        for row, text in enumerate(texts):
-            vectors[row] = self._vector(self._tokenizer.encode(text).ids)
+        # Products of a few rows are too small for several cores, whose threads wait for one another
+        # at each of them: beside other work that took ten times as long.
+        with self._libraries.limit(limits=1, user_api="blas"):
+            for row, text in enumerate(texts):
+                vectors[row] = self._vector(self._tokenizer.encode(text).ids)
         return vectors
 
     def _vector(self, ids: list[int]) -> _Array:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import itertools
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -31,15 +34,17 @@ from fti.store.files.combining import Combining
 from fti.store.types import EmbedderIdentity, sha256_hex
 
 _CPU_TOKENS = 768
-
-
 _FEWEST_TOKENS = 128  # of a batch that is made smaller so that every core gets one
-
-
 _TOKENIZED_AT_ONCE = 256
+
+#: Characters of a text that one core reads as soon as several that wait for one another.
+_ONE_CORE = 300
 
 #: Characters of a question that is embedded without torch where nobody has brought that in.
 _SHORT = 2000
+
+#: So many questions without torch say that the process stays: torch takes half as long for each.
+_FEW = 16
 
 
 class SentenceTransformerEmbedder:
@@ -87,6 +92,8 @@ class SentenceTransformerEmbedder:
         self._plain = read_plain_bert(folder.path) if device in ("auto", "cpu") else None
         if self._plain is not None:
             _require_whole(folder, self._plain)
+        self._alone_count = itertools.count(1)  # ``next`` of it is atomic
+        self._bringing = threading.Thread(target=self._bring_in, name="fti-encoder")
         # So that a question need not wait for a whole ingest, it waits for one batch.
         self._questions = Combining[str, NDArray[np.float32]](
             lambda texts: list(self._embed(texts, self._query))
@@ -205,6 +212,7 @@ class SentenceTransformerEmbedder:
         try:
             if self._without_torch(prepared) and self._alone is not None:
                 vectors[:] = self._alone.encode(prepared)
+                self._count_alone()
             else:
                 self._fill(vectors, prepared)
         except (RuntimeError, MemoryError) as error:
@@ -223,10 +231,19 @@ class SentenceTransformerEmbedder:
         """Whether to do without it: bringing it in takes longer than all the rest of a command."""
         return (
             self._plain is not None
-            and "torch" not in sys.modules
+            and ("torch" not in sys.modules or self._bringing.is_alive())
             and sum(map(len, texts)) <= _SHORT
             and len(texts) == 1
         )
+
+    def _count_alone(self) -> None:
+        """After a few questions, bring torch in beside them."""
+        if next(self._alone_count) == _FEW:
+            self._bringing.start()
+
+    def _bring_in(self) -> None:
+        with contextlib.suppress(IntegrityError):  # the next question raises it where it is seen
+            _ = self._encoder
 
     def _fill(self, vectors: Vectors, texts: list[str]) -> None:
         def fill(batch: list[int]) -> None:
@@ -235,7 +252,8 @@ class SentenceTransformerEmbedder:
         # The longest first: what is left for the end, when a core may be idle, is short.
         batches = list(self._batches(texts))[::-1]
         if self._encoder.cores is not None:
-            self._encoder.cores.map(fill, batches)
+            small = len(texts) == 1 and len(texts[0]) <= _ONE_CORE
+            self._encoder.cores.map(fill, batches, small=small)
         else:
             for batch in batches:
                 fill(batch)

@@ -48,6 +48,14 @@ def test_a_lone_piece_is_done_here_with_all_cores() -> None:
     assert Cores(1).map(lambda piece: threading.get_ident(), ["x", "y"]) == [here, here]
 
 
+def test_a_small_piece_is_done_on_one_core() -> None:
+    def threads(piece: str) -> tuple[bool, int]:
+        return threading.get_ident() == here, torch.get_num_threads()
+
+    here = threading.get_ident()
+    assert Cores(2).map(threads, ["x"], small=True) == [(False, 1)]
+
+
 def test_a_failure_is_raised_and_what_has_not_begun_is_left() -> None:
     begun: list[int] = []
 

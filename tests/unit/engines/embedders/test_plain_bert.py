@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import math
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -60,6 +62,34 @@ def test_vectors_are_those_of_sentence_transformers(
     assert plain.hidden == library.get_embedding_dimension()
     embedder = SentenceTransformerEmbedder(ModelFolder(id="x", revision="", path=folder))
     assert embedder.tokenizer_sha256 == tokenizer_sha256(library.tokenizer)
+
+
+MANY_QUESTIONS = """
+import sys, threading
+from pathlib import Path
+from fti.pipelines.engines.embedders.sentence_embedder import SentenceTransformerEmbedder
+from fti.pipelines.engines.model_files import ModelFolder
+
+embedder = SentenceTransformerEmbedder(ModelFolder(id="x", revision="", path=Path(sys.argv[1])))
+first = embedder.embed_query("When is the kiln fired?")
+few = "torch" in sys.modules
+for n in range(40):
+    embedder.embed_query(f"Question {n}?")
+for thread in threading.enumerate():
+    if thread is not threading.main_thread() and thread.name == "fti-encoder":
+        thread.join()
+last = embedder.embed_query("When is the kiln fired?")
+print(few, "torch" in sys.modules, "_alone" in vars(embedder), abs(first - last).max() < 1e-6)
+"""
+
+
+def test_a_process_that_stays_brings_torch_in_beside_its_questions(tiny_embedder: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", MANY_QUESTIONS, str(tiny_embedder)],
+        capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+
+    assert done.stdout.split() == ["False", "True", "False", "True"], done.stderr
 
 
 def test_layers_keep_their_order_beyond_ten(tmp_path: Path, tiny_embedder: Path) -> None:
