@@ -47,7 +47,7 @@ class Engines:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         if settings.generator.engine == "llamacpp":
-            from fti.pipelines.engines.llama_cpp.native_server import wait_asleep
+            from fti.pipelines.engines.openmp import wait_asleep
 
             wait_asleep()  # before the embedder's torch is imported
 

@@ -43,6 +43,7 @@ from fti.app.commands import (
     versions,
     watch,
 )
+from fti.pipelines.engines.openmp import wait_briefly
 from fti.store.errors import FtiError
 
 app = typer.Typer(
@@ -109,6 +110,7 @@ def main() -> None:
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    wait_briefly()
     try:
         # The parser's own complaints come here too, so that they read as all others do.
         sys.exit(app(standalone_mode=False))

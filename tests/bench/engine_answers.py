@@ -117,7 +117,7 @@ def answered(
     """One format's texts and scores, with what they took."""
     from fti.pipelines.engines.embedders.hashing_embedder import HashingEmbedder
     from fti.pipelines.engines.generation import load_generator
-    from fti.pipelines.engines.llama_cpp.native_server import wait_asleep
+    from fti.pipelines.engines.openmp import wait_asleep
 
     if options["engine"] == "llamacpp":
         wait_asleep()

@@ -96,7 +96,7 @@ def measured(model: Path, options: dict[str, str], prompt: int, answer: int) -> 
     """One format's figures: medians of a few prompts, each unlike the one before it."""
     from fti.pipelines.engines.embedders.hashing_embedder import HashingEmbedder
     from fti.pipelines.engines.generation import load_generator
-    from fti.pipelines.engines.llama_cpp.native_server import wait_asleep
+    from fti.pipelines.engines.openmp import wait_asleep
 
     if options["engine"] == "llamacpp":
         wait_asleep()

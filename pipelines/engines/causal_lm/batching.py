@@ -1,8 +1,10 @@
 """Answers to whoever asks, generated together: a prompt joins the running batch at its next step.
 
 Continuous batching, as Orca does it (Yu et al., OSDI 2022): prompts that wait are read together,
-those of like length in one pass, and then every step of all answers is one forward pass. An answer
-that ends leaves its row at once, and the next one takes it.
+those of like length in one pass, and every step of all answers is one forward pass. An answer that
+ends leaves its row at once, and the next one takes it. Between two passes over prompts those that
+are answered already go on by a step, so that nobody's answer stands still while many wait (chunked
+prefill: Agrawal et al., "Sarathi-Serve", OSDI 2024).
 
 One thread per model does the work while there is any; those who ask read their own queue. So a
 reader that is slow, or gone, holds up nobody.
@@ -129,7 +131,7 @@ class Batcher:
         rows = _Rows(self._loaded)
         try:
             while self._has_work(rows):
-                while joining := self._joining(rows):
+                if joining := self._joining(rows):
                     self._put_back(rows.join(joining, self._prefixes))
                 rows.step()
         except BaseException as error:  # whatever happens here, nobody waits for ever
@@ -183,18 +185,22 @@ class _Rows:
         return self.mergeable or not self.asked
 
     def join(self, asking: Sequence[_Asked], prefixes: Prefixes) -> list[_Asked]:
-        """Read prompts, give out their first ids, and take in those that go on.
+        """Read the prompt that waits longest, and those that are read with it in one pass; give out
+        their first ids, and take in those that go on.
 
         Returns:
-            Those that cannot join now, unread.
+            The others, unread, in their order.
         """
         for asked in asking:
             if asked.job.cancel.is_set() or asked.job.finish_reason is not None:
                 asked.job.finish_reason = asked.job.finish_reason or "cancelled"
                 asked.out.put(_END)
         asking = [asked for asked in asking if asked.job.finish_reason is None]
-        places = prefixes.groups([asked.job for asked in asking])
-        groups = deque([asking[place] for place in group] for group in places)
+        if not asking:
+            return []
+        places = next(g for g in prefixes.groups([asked.job for asked in asking]) if 0 in g)
+        groups = deque([[asking[place] for place in places]])
+        others = [asked for place, asked in enumerate(asking) if place not in places]
         while groups and self.open:
             group = groups.popleft()
             try:
@@ -206,14 +212,14 @@ class _Rows:
                     group[0].out.put(error)
             except BaseException as error:
                 # They stand in no list any more, where the thread's end would find them.
-                for asked in (*group, *(asked for later in groups for asked in later)):
+                for asked in (*group, *(asked for later in groups for asked in later), *others):
                     asked.out.put(error)
                 raise
-        return [asked for group in groups for asked in group]
+        return [*(asked for group in groups for asked in group), *others]
 
     def _read(self, group: list[_Asked], prefixes: Prefixes) -> None:
         jobs = [asked.job for asked in group]
-        logits, cache, mask = prefixes.read(jobs, group[0].adapter)
+        logits, cache, mask = prefixes.read(jobs, group[0].adapter, between=self.step)
         if logits is None:
             group[0].job.finish_reason = group[0].job.finish_reason or "cancelled"
             group[0].out.put(_END)

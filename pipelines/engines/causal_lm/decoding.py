@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -90,6 +90,7 @@ def read_prompt(
     prompt: Sequence[int],
     cancel: threading.Event,
     cache: Any = None,
+    between: Callable[[], None] = lambda: None,
 ) -> tuple[Any, Any]:
     """The logits after one prompt, or the rest of one, and its cache.
 
@@ -99,6 +100,7 @@ def read_prompt(
         prompt: ids; at least one.
         cancel: when set, reading stops within a piece, and the logits are None.
         cache: of the ids before.
+        between: called between two pieces.
 
     Raises:
         GenerationFailed: the forward pass broke off.
@@ -106,7 +108,9 @@ def read_prompt(
     import torch
 
     logits = None
-    for piece in torch.tensor([list(prompt)]).split(PREFILL_TOKENS, dim=1):
+    for number, piece in enumerate(torch.tensor([list(prompt)]).split(PREFILL_TOKENS, dim=1)):
+        if number:
+            between()
         if cancel.is_set():
             return None, cache
         logits, cache = forward(loaded, adapter, piece, None, cache)

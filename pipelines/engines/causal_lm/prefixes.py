@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from copy import copy
 from typing import Any
 
@@ -43,12 +43,18 @@ class Prefixes:
             )
         ]
 
-    def read(self, jobs: Sequence[Job], adapter: str | None) -> tuple[Any, Any, Any]:
+    def read(
+        self,
+        jobs: Sequence[Job],
+        adapter: str | None,
+        between: Callable[[], None] = lambda: None,
+    ) -> tuple[Any, Any, Any]:
         """The logits after the jobs' prompts, their cache, and the mask of its columns.
 
         Args:
             jobs: one of ``groups``. The logits of a lone one are None where it was cancelled.
             adapter: under which adapter.
+            between: called between two pieces of a long prompt.
 
         Raises:
             GenerationFailed: the forward pass broke off.
@@ -59,7 +65,9 @@ class Prefixes:
         at = self._shared(jobs[0])  # after the above: it may have found that nothing can be kept
         rests = [job.prompt[at:] for job in jobs]
         if len(jobs) == 1:
-            logits, cache = read_prompt(self._loaded, adapter, rests[0], jobs[0].cancel, begun)
+            logits, cache = read_prompt(
+                self._loaded, adapter, rests[0], jobs[0].cancel, begun, between
+            )
             return logits, cache, torch.ones((1, at + len(rests[0])), dtype=torch.long)
         if begun is not None:
             with torch.inference_mode():

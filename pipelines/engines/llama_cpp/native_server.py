@@ -50,17 +50,6 @@ class Ended:
     tokens: int
 
 
-def wait_asleep() -> None:
-    """Have OpenMP's threads sleep while they wait for each other, not spin.
-
-    OpenMP reads this once, when it is loaded, so it has to be said before torch or llama.cpp are
-    imported. Spinning is a little faster where every thread has a core for itself; where other
-    work wants the cores (an embedder's threads, another process), each of some hundred barriers
-    per token is waited for until the system takes the core away: fifty times slower.
-    """
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-
-
 class NativeServer:
     """llama.cpp with one model.
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from fti.pipelines.engines.causal_lm import decoding
 from fti.pipelines.engines.causal_lm.batching import Batcher, _Asked, _Rows
 from fti.pipelines.engines.causal_lm.decoding import Job
 from fti.pipelines.engines.causal_lm.loaded_model import LoadedModel
@@ -111,6 +112,52 @@ def test_steps_are_shared_and_answers_are_those_of_each_alone(
     assert len(watched.shapes) < passes / 2
     assert any(rows > 1 and columns > 1 for rows, columns in watched.shapes), "prompts are too"
     assert max(rows for rows, _ in watched.shapes) == len(asked)
+
+
+def test_those_who_are_answered_go_on_between_passes_over_prompts(
+    loaded: LoadedModel, watched: Watched
+) -> None:
+    others = [TEXTS[1] * 9, TEXTS[1] * 18, TEXTS[1] * 27]  # too unlike to be read in one pass
+    asked = [request(TEXTS[0], max_new_tokens=40), *[request(t, max_new_tokens=3) for t in others]]
+
+    at_once(TransformersGenerator(loaded), asked, watched)
+
+    passes = [n for n, (_, columns) in enumerate(watched.shapes) if columns > 16]
+    assert len(passes) >= len(asked)
+    first, *later = passes[-len(others) :]
+    for before, after in zip([first, *later], later, strict=False):
+        assert any(columns == 1 for _, columns in watched.shapes[before + 1 : after])
+
+
+def test_those_who_are_answered_go_on_between_the_pieces_of_a_long_prompt(
+    loaded: LoadedModel, watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(decoding, "PREFILL_TOKENS", 32)
+    asked = [request(TEXTS[0], max_new_tokens=60), request(TEXTS[1] * 9, max_new_tokens=9)]
+    generator = TransformersGenerator(loaded)
+    alone = [list(generator.stream(one)) for one in asked]
+    watched.shapes.clear()
+
+    together = at_once(generator, asked, watched)
+
+    pieces = [n for n, (_, columns) in enumerate(watched.shapes) if columns == 32]
+    assert len(pieces) >= 4
+    assert all(b - a > 1 for a, b in zip(pieces[-3:], pieces[-2:], strict=False))
+    for mine, ours in zip(alone, together, strict=True):
+        assert "".join(d.text for d in ours) == "".join(d.text for d in mine)
+
+
+def test_who_asked_first_is_read_first(loaded: LoadedModel, watched: Watched) -> None:
+    """A short prompt that comes later does not overtake a long one that waits."""
+    rows, prefixes = _Rows(loaded), Prefixes(loaded)
+    long, short = (
+        _Asked(Job(prompt=[5] * count, max_new_tokens=4), None, lambda _: "") for count in (300, 9)
+    )
+
+    left = rows.join([long, short], prefixes)
+
+    assert rows.asked == [long]
+    assert left == [short]
 
 
 def test_no_more_go_on_together_than_is_configured(loaded: LoadedModel, watched: Watched) -> None:
