@@ -6,7 +6,9 @@
 Prints one JSON object: statuses (anything but 200 and 429 is an error), time to the first token and
 to the last (p50, p99), answers per second of one client, of eight and of all, the process's memory
 over time, and what the service adds to retrieval and generation when one client asks. The built-in
-model answers in a few words; with ``--answer-tokens`` every answer has that many.
+model answers in a few words; with ``--answer-tokens`` every answer has that many. ``of_bound`` is
+the share of what the matrix products alone would allow (``product_bound``): tokens that had to be
+computed, those of prompts less their kept beginning and those of answers, in a second.
 """
 
 from __future__ import annotations
@@ -30,6 +32,8 @@ from statistics import median
 from typing import Any
 
 import httpx
+
+from tests.bench.product_bound import product_bound
 
 FTI = str(Path(sys.executable).parent / "fti")
 CORPUS = Path(__file__).parents[2] / "app" / "demo" / "corpus"
@@ -87,6 +91,8 @@ async def load(
     clients: int,
     seconds: float,
     answer_tokens: int | None = None,
+    *,
+    bound: dict[str, float],
 ) -> dict[str, Any]:
     """So many clients, each asking one question after the other."""
     asked: dict[str, Any] = {"stream": True}
@@ -107,8 +113,13 @@ async def load(
 
         await asyncio.gather(*(keep_asking(n) for n in range(clients)))
         took = time.perf_counter() - began
+        computed = await tokens(client, seen.ids)
+    prompts = max(0, computed["prompt"] - seen.statuses["200"] * bound["kept_tokens"])
+    rate = (prompts + computed["completion"]) / took
     return {
         "clients": clients,
+        "tokens_per_second": round(rate, 1),
+        "of_bound": round(rate / bound["tokens_per_second"], 3),
         "seconds": round(took, 1),
         "statuses": dict(seen.statuses),
         "errors": sum(n for status, n in seen.statuses.items() if status not in ("200", "429")),
@@ -116,6 +127,16 @@ async def load(
         "first_token_s": percentiles(seen.first_token_s),
         "total_s": percentiles(seen.total_s),
     }
+
+
+async def tokens(client: httpx.AsyncClient, ids: Sequence[str]) -> Counter[str]:
+    """Tokens of prompts and of answers, as the answers' records have them."""
+    found: Counter[str] = Counter()
+    for each in ids:
+        usage = (await client.get(f"/v1/answers/{each}")).json()["usage"]
+        found["prompt"] += usage["prompt_tokens"]
+        found["completion"] += usage["completion_tokens"]
+    return found
 
 
 def percentiles(values: Sequence[float]) -> dict[str, float]:
@@ -199,6 +220,7 @@ def main() -> None:
     given = parser.parse_args()
     questions = [json.loads(line)["question"] for line in CASES.read_text("utf-8").splitlines()]
     settings = [part for each in given.set for part in ("--set", each)]
+    bound = product_bound(given.set)
     with tempfile.TemporaryDirectory() as folder:
         env = os.environ | {"FTI_STORE": f"{folder}/store", "HF_HUB_OFFLINE": "1"}
         subprocess.run([FTI, "ingest", str(CORPUS)], env=env, check=True, capture_output=True)
@@ -209,13 +231,18 @@ def main() -> None:
             server = subprocess.Popen(command, env=env, stderr=log, stdout=subprocess.DEVNULL)
             try:
                 base = address(server, Path(folder) / "log")
-                report: dict[str, Any] = {"beyond": overhead(base, questions, 30)}
+                report: dict[str, Any] = {
+                    "bound": bound,
+                    "beyond": overhead(base, questions, 30),
+                }
                 for name, clients, seconds in (
                     ("one", 1, given.short),
                     ("eight", 8, given.short),
                     ("many", given.clients, given.seconds),
                 ):
-                    asking = load(base, questions, clients, seconds, given.answer_tokens)
+                    asking = load(
+                        base, questions, clients, seconds, given.answer_tokens, bound=bound
+                    )
                     report[name] = asyncio.run(watched(server.pid, asking))
                 report["speedup_of_eight"] = round(
                     report["eight"]["answers_per_second"] / report["one"]["answers_per_second"], 2
