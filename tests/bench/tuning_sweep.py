@@ -5,9 +5,9 @@
         --way "ten layers: training.batch_size=4 training.max_steps=60 training.last_layers=10"
 
 Two sets of cases written by hand lie here. ``fastapi_cases.jsonl`` asks about FastAPI's English
-documentation (its folder ``docs/en/docs``, ingested under the name ``en``), ``handbook_cases.jsonl``
-about the pages of 18F's handbook (github.com/18F/handbook, commit 1e49556, its folder ``pages``
-under the name ``corpus``); these were written before any result was seen.
+documentation (its folder ``docs/en/docs``, ingested under the name ``en``), and
+``handbook_cases.jsonl`` about the pages of 18F's handbook (github.com/18F/handbook, commit 1e49556,
+its folder ``pages`` under the name ``corpus``); these were written before any result was seen.
 
 Ingests the folder, builds one dataset for each set of ``dataset.`` settings, fine-tunes the base
 for each way, and evaluates base and tuned models with retrieval on the cases about documents that
