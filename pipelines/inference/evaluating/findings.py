@@ -39,12 +39,6 @@ class Reliability(Value):
     high: float
     outcomes: Mapping[Outcome, int]
 
-    @property
-    def answered_right(self) -> float | None:
-        """Share of the answers that are right; None where nothing was answered."""
-        right, wrong = self.outcomes["right answer"], self.outcomes["wrong answer"]
-        return right / (right + wrong) if right + wrong else None
-
 
 def outcome(row: Mapping[str, Any]) -> Outcome:
     """How a case came out; an answer is right from an F1 of 0.5."""

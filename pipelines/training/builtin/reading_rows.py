@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import random
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -142,13 +142,6 @@ def window(text: str, answer: str, size: int) -> str:
     end = min(len(text), max(start + size, at + len(answer)))
     tail = max(text.rfind(". ", at + len(answer), end), text.rfind("\n", at + len(answer), end))
     return text[start : tail + 1 if tail > 0 else end].strip()
-
-
-def articles(folder: Path) -> Iterator[tuple[str, list[str]]]:
-    """Title and paragraphs of each Markdown article, the title line left out."""
-    for path in sorted(folder.glob("*.md")):
-        parts = path.read_text(encoding="utf-8").strip().split("\n\n")
-        yield parts[0].removeprefix("# ").strip(), parts[1:]
 
 
 def squad(folder: Path) -> tuple[list[Text], list[Text], list[Text]]:

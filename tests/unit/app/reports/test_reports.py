@@ -282,7 +282,6 @@ def test_findings_of_rows() -> None:
     groups = reliability(rows)
     assert [sum(g.outcomes.values()) for g in groups] == [4, 4, 4, 4, 4]
     assert groups[0].high < groups[1].low
-    assert groups[0].answered_right == 0.0
     assert groups[-1].outcomes["wrong refusal"] == 2
     assert hit_curve(rows)[:3] == [7 / 20, 14 / 20, 1.0]
     assert hit_curve([{"id": "1"}]) == []
