@@ -10,6 +10,7 @@ from __future__ import annotations
 import random
 import re
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+from fti.pipelines.engines.causal_lm.decoding import read_prompt
 from fti.pipelines.engines.causal_lm.transformers_generator import TransformersGenerator
 from fti.pipelines.engines.encoding import encode_prompt, encode_text
 from fti.pipelines.engines.evidence import nearest_sentences
@@ -34,6 +36,7 @@ from fti.store.store import Store
 from fti.store.types import Fusion, Interval, Passage
 
 if TYPE_CHECKING:
+    from fti.pipelines.engines.causal_lm.loaded_model import LoadedModel
     from fti.pipelines.engines.embedders.embedding import Embedder
 
 NEW_TOKENS = 64
@@ -237,7 +240,7 @@ def outright(generator: TransformersGenerator, asked: Sequence[Case]) -> list[Sa
     ]  # fmt: skip
     texts = [made.text for made in generator.generate(requests)]
     loaded = generator.loaded
-    chances = refusal_chances(loaded.model, loaded.tokenizer, asked)
+    chances = refusal_chances(loaded, asked)
     return [Said(text, chance) for text, chance in zip(texts, chances, strict=True)]
 
 
@@ -371,20 +374,17 @@ def development(
     return out
 
 
-def refusal_chances(model: Any, tokenizer: Any, asked: Sequence[Case]) -> list[float]:
+def refusal_chances(loaded: LoadedModel, asked: Sequence[Case]) -> list[float]:
     """How likely the model thinks a refusal of each case: by its first token, which no answer has.
 
     ``prompt.refuse_above`` is chosen by what these are for questions with and without an answer.
     """
-    import torch
-
-    first = encode_text(tokenizer, FORM.response(""))[0]
+    first = encode_text(loaded.tokenizer, FORM.response(""))[0]
     chances = []
     for case in asked:
-        ids = encode_prompt(tokenizer, FORM.messages(case.question, case.passages))
-        with torch.inference_mode():
-            logits = model(torch.tensor([ids], device=model.device), logits_to_keep=1).logits
-        chances.append(float(logits[0, -1].float().softmax(-1)[first]))
+        ids = encode_prompt(loaded.tokenizer, FORM.messages(case.question, case.passages))
+        logits, _ = read_prompt(loaded, None, ids, threading.Event())
+        chances.append(float(logits[0].float().softmax(-1)[first]))
     return chances
 
 

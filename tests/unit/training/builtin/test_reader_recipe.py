@@ -412,6 +412,23 @@ def test_the_answer_is_located_as_the_passage_spells_it() -> None:
     assert rows.located(["Nobody"], PARAGRAPH) == ""
 
 
+def test_what_serves_is_what_is_measured(tiny_lm: Path) -> None:
+    from fti.pipelines.engines.causal_lm.loading import load_to_answer
+    from fti.pipelines.engines.causal_lm.plain_llama import PlainLlama
+    from fti.pipelines.engines.causal_lm.transformers_generator import TransformersGenerator
+    from fti.pipelines.engines.model_config import ModelConfig
+
+    loaded = load_to_answer(ModelConfig(id=str(tiny_lm), device="cpu"))
+    assert isinstance(loaded.model, PlainLlama)
+    shown = rows.shown([Text("Lorvel", PARAGRAPH)], random.Random(0))
+    case = evaluate.Case("Who rang the bell?", ("Anna Weller",), shown, 1)
+
+    (one, two) = evaluate.outright(TransformersGenerator(loaded), [case, case])
+
+    assert one == two
+    assert 0.0 < one.refusal < 1.0
+
+
 def test_a_threshold_refuses_what_is_as_likely_and_answers_the_rest() -> None:
     from fti.pipelines.training.builtin.export import thresholds
 
