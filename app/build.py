@@ -6,6 +6,7 @@ else; commands, operations and the service ask for what they need.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -19,8 +20,9 @@ if TYPE_CHECKING:
     from fti.pipelines.engines.cross_encoders.entailment import Entailment
     from fti.pipelines.engines.cross_encoders.reranking import Reranker
     from fti.pipelines.engines.embedders.embedding import Embedder
-    from fti.pipelines.engines.generator import Generator
-    from fti.pipelines.feature.dataset.round_trip import RoundTrip
+    from fti.pipelines.engines.generator import Generator, GeneratorConfig
+    from fti.pipelines.engines.replicas.elsewhere import Elsewhere
+    from fti.pipelines.feature.dataset.round_trip import ReaderReplicas, RoundTrip
     from fti.pipelines.feature.dataset.sources.question_writing import Writer
     from fti.pipelines.feature.dataset.sources.writer import QuestionWriter
     from fti.pipelines.inference.answering.answer import Assistant
@@ -42,10 +44,18 @@ def built_in(settings: Settings) -> tuple[str, ...]:
 
 
 class Engines:
-    """The models of a profile, each loaded at its first use and then shared."""
+    """The models of a profile, each loaded at its first use and then shared.
+
+    Args:
+        settings: the profile, resolved.
+
+    Attributes:
+        elsewhere: what generates, where only its replicas hold its weights.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
+        self.elsewhere: Elsewhere | None = None
         if settings.generator.engine == "llamacpp":
             from fti.pipelines.engines.openmp import wait_asleep
 
@@ -118,6 +128,8 @@ class Engines:
         """The base model, the base with a version's adapter, or a version that is a whole model."""
         from fti.pipelines.engines.generation import load_generator
 
+        if self.elsewhere is not None:
+            return self.elsewhere
         folder = None if version is None else store.models.open(version.ref)
         if version is None or folder is None or not version.whole:
             return load_generator(
@@ -260,6 +272,7 @@ def build_assistant(
     generator = (
         engines.extractive() if name == EXTRACTIVE else engines.generator(version, store=store)
     )
+    elsewhere = engines.elsewhere if name != EXTRACTIVE else None
     contract = (
         base_contract(
             settings,
@@ -279,7 +292,7 @@ def build_assistant(
         settings.inference,
         model=name if version is None else version.ref,
         use_retrieval=use_retrieval,
-        engine=engine_settings(config),
+        engine=engine_settings(config) if elsewhere is None else elsewhere.engine,
     )
 
 
@@ -294,15 +307,24 @@ def build_writer(settings: Settings, store: Store, embedder: Embedder) -> Questi
     from fti.pipelines.feature.dataset.sources.writer import QuestionWriter
 
     config = settings.dataset.writer
-    model = config.generator or settings.generator
+    generator = load_generator(writing_model(settings), embedder=embedder)
+    return QuestionWriter(generator, config, store.results, seed=settings.dataset.seed)
+
+
+def writing_model(settings: Settings) -> GeneratorConfig:
+    """Which language model ``build_writer`` loads.
+
+    Raises:
+        ConfigError: the profile has none.
+    """
+    model = settings.dataset.writer.generator or settings.generator
     if model.engine == "extractive":
         raise ConfigError(
             "The engine 'extractive' is no language model, and writes no questions.",
             hint="Name one in dataset.writer.generator, such as {engine: openai, id: MODEL, "
             "server: {base_url: http://HOST/v1}}.",
         )
-    generator = load_generator(model, embedder=embedder)
-    return QuestionWriter(generator, config, store.results, seed=settings.dataset.seed)
+    return model
 
 
 def build_trained_writer(settings: Settings, store: Store, embedder: Embedder) -> Writer:
@@ -312,24 +334,38 @@ def build_trained_writer(settings: Settings, store: Store, embedder: Embedder) -
         ModelUnavailable: its weights are not on this machine.
     """
     from fti.pipelines.engines.generation import load_generator
-    from fti.pipelines.engines.generator import GeneratorConfig
-    from fti.pipelines.engines.weights import BUILTIN_WRITER
     from fti.pipelines.feature.dataset.sources.trained_writer import TrainedWriter
 
-    own = settings.generator
-    config = GeneratorConfig(
-        id=BUILTIN_WRITER, device=own.device, batch_size=max(own.batch_size, 16)
-    )
     return TrainedWriter(
-        load_generator(config, embedder=embedder),
+        load_generator(trained_writing_model(settings), embedder=embedder),
         settings.dataset.writer,
         store.results,
         seed=settings.dataset.seed,
     )
 
 
-def build_round_trip(settings: Settings, store: Store, engines: Engines) -> RoundTrip | None:
+def trained_writing_model(settings: Settings) -> GeneratorConfig:
+    """Which language model ``build_trained_writer`` loads."""
+    from fti.pipelines.engines.generator import GeneratorConfig
+    from fti.pipelines.engines.weights import BUILTIN_WRITER
+
+    own = settings.generator
+    return GeneratorConfig(id=BUILTIN_WRITER, device=own.device, batch_size=max(own.batch_size, 16))
+
+
+def build_round_trip(
+    settings: Settings,
+    store: Store,
+    engines: Engines,
+    replicas: Callable[[Assistant], ReaderReplicas] | None = None,
+) -> RoundTrip | None:
     """What asks the base model what a writer wrote; None where the profile has no language model.
+
+    Args:
+        settings: resolved settings.
+        store: where the passages lie.
+        engines: models that are loaded already.
+        replicas: opens replicas of the assistant that is given; None: it is asked here.
 
     Raises:
         ModelUnavailable: its weights are not on this machine.
@@ -345,6 +381,7 @@ def build_round_trip(settings: Settings, store: Store, engines: Engines) -> Roun
         engines.embedder,
         store.results,
         batch=settings.generator.batch_size,
+        executor=None if replicas is None else replicas(assistant),
     )
 
 
@@ -354,21 +391,32 @@ def token_counter(settings: Settings, embedder: Embedder) -> tuple[TokenCounter,
     Statistics must not ask for weights: where the generator's tokenizer is not on this machine,
     the embedder's counts, and the name says so.
     """
-    from fti.pipelines.engines.causal_lm.loading import load_tokenizer
-    from fti.pipelines.engines.encoding import PromptEncoder
     from fti.pipelines.engines.extractive import EmbedderCounter
-    from fti.pipelines.engines.remote.openai_server import server_counter
-    from fti.pipelines.engines.weights import find_model
 
     config = settings.generator
     by_embedder = EmbedderCounter(embedder), f"{embedder.identity.id} (the embedder's)"
     if config.engine == "extractive":
         return by_embedder
     try:
-        if config.server is not None:
-            name = config.server.tokenizer or "estimate: a token per 3 bytes"
-            return server_counter(config.server), name
-        tokenizer = load_tokenizer(find_model(config.id, revision=config.revision))
+        counter = model_counter(config)
     except ModelUnavailable:
         return by_embedder
-    return PromptEncoder(tokenizer), config.id
+    if config.server is not None:
+        return counter, config.server.tokenizer or "estimate: a token per 3 bytes"
+    return counter, config.id
+
+
+def model_counter(config: GeneratorConfig) -> TokenCounter:
+    """What counts tokens as a language model does; its weights are not loaded.
+
+    Raises:
+        ModelUnavailable: its tokenizer is not on this machine.
+    """
+    from fti.pipelines.engines.causal_lm.loading import load_tokenizer
+    from fti.pipelines.engines.encoding import PromptEncoder
+    from fti.pipelines.engines.remote.openai_server import server_counter
+    from fti.pipelines.engines.weights import find_model
+
+    if config.server is not None:
+        return server_counter(config.server)
+    return PromptEncoder(load_tokenizer(find_model(config.id, revision=config.revision)))

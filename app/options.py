@@ -5,9 +5,11 @@ from __future__ import annotations
 import json as jsonlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
+
+from fti.store.errors import InputError
 
 if TYPE_CHECKING:
     from fti.app.reporting import Reporter
@@ -85,6 +87,36 @@ AtOption = Annotated[
         "--at", help="An earlier version of the features: a number or a tag.", show_default="now"
     ),
 ]
+ExecutorOption = Annotated[
+    Literal["local", "ray"],
+    typer.Option(
+        "--executor",
+        help="Where models work: local (this process) or ray (replicas on the cluster of "
+        "RAY_ADDRESS, else on one on this machine; needs the extra scale).",
+    ),
+]
+WorkersOption = Annotated[
+    int | None,
+    typer.Option(
+        "--workers",
+        min=1,
+        help="How many replicas, with --executor ray.",
+        show_default="one for each GPU, else for each core",
+    ),
+]
+
+
+def require_ray_for_workers(executor: str, workers: int | None) -> None:
+    """Refuse a number of replicas where there are none.
+
+    Raises:
+        InputError: ``workers`` is given, and this process does the work.
+    """
+    if workers is not None and executor == "local":
+        raise InputError(
+            f"--workers {workers} is for replicas, and this process does the work itself.",
+            hint="Add --executor ray.",
+        )
 
 
 def within(

@@ -11,12 +11,15 @@ from fti.app.options import (
     AtOption,
     CollectionOption,
     ConfigOption,
+    ExecutorOption,
     JsonOption,
     ModelOption,
     SetOption,
     StoreOption,
     WhereOption,
+    WorkersOption,
     open_session,
+    require_ray_for_workers,
     within,
 )
 
@@ -100,6 +103,8 @@ def batch(
         typer.Option("--answers", help="Key of the stream of answers.", rich_help_panel=_REDIS),
     ] = "answers",
     model: ModelOption = None,
+    executor: ExecutorOption = "local",
+    workers: WorkersOption = None,
     where: WhereOption = None,
     collection: CollectionOption = "",
     at: AtOption = "",
@@ -124,7 +129,13 @@ def batch(
     from fti.app.operations.following import follow_for_answers
     from fti.store.errors import InputError
 
+    require_ray_for_workers(executor, workers)
     if follow:
+        if executor != "local":
+            raise InputError(
+                "A stream is answered as it comes, in this process.",
+                hint="Leave --executor out, or start several with --group.",
+            )
         if limit is not None or keep_outdated:
             raise InputError(
                 "--limit and --keep-outdated are about tables; a stream is answered as it comes.",
@@ -154,6 +165,8 @@ def batch(
             model=model,
             limit=limit,
             keep_outdated=keep_outdated,
+            executor=executor,
+            workers=workers,
             progress=progress,
         )
     session.report.result(result.model_dump(mode="json"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -11,18 +12,23 @@ from fti.app.options import (
     AtOption,
     CollectionOption,
     ConfigOption,
+    ExecutorOption,
     JsonOption,
     SetOption,
     StoreOption,
     WhereOption,
+    WorkersOption,
     open_session,
+    require_ray_for_workers,
     within,
 )
 from fti.app.reporting import damaged_json
 from fti.store.types import PreferenceExample
 
 if TYPE_CHECKING:
+    from fti.app.build import Engines
     from fti.app.options import Session
+    from fti.pipelines.feature.dataset.round_trip import RoundTrip
     from fti.pipelines.feature.dataset.sources.question_writing import Estimate, Writer
     from fti.pipelines.feature.dataset.sources.reviewed import Review
     from fti.store.store import Store
@@ -154,6 +160,8 @@ def build(
             help="Mask e-mail addresses, telephone numbers, IBANs, card numbers and IP addresses.",
         ),
     ] = False,
+    executor: ExecutorOption = "local",
+    workers: WorkersOption = None,
     where: WhereOption = None,
     collection: CollectionOption = "",
     at: AtOption = "",
@@ -168,15 +176,11 @@ def build(
     learn from asks what a frozen case set asks.
     Example: fti dataset build handbook --cases questions.jsonl
     """
-    from fti.app.build import Engines, build_writer
-    from fti.app.operations.training.dataset_building import (
-        dataset_config,
-        make_dataset,
-        writer_and_reader,
-        writes,
-    )
+    from fti.app.build import Engines
+    from fti.app.operations.training.dataset_building import dataset_config, make_dataset, writes
     from fti.store.errors import InputError
 
+    require_ray_for_workers(executor, workers)
     mask = ["dataset.mask=[email, phone, iban, card, ip]"] if mask_pii else []
     by = [f"dataset.questions={questions}"] if questions else []
     session = open_session(
@@ -189,43 +193,77 @@ def build(
         loaded = load_cases(cases)
     reviews = _reviews(feedback)
     engines = Engines(session.settings)
-    writer: Writer | None = None
-    reader = None
-    if write:
-        writer = build_writer(session.settings, session.store, engines.embedder)
-    elif writes(session.settings, loaded):
-        writer, reader = writer_and_reader(session.settings, session.store, engines)
-    if writer is not None:
-        from fti.pipelines.feature.dataset.instructions import estimate_writing
-
-        expected = estimate_writing(session.store, writer, dataset_config(session.settings))
-        said = _estimate(expected)
-        if estimate:
-            session.report.result(expected.model_dump(mode="json") | {"tokens": expected.tokens})
-            session.report.say(said)
-            return
-        session.report.note(said)
-    elif estimate:
+    asks_models = write or writes(session.settings, loaded)
+    if not asks_models and (estimate or executor != "local"):
         raise InputError(
-            "--estimate says what a model's writing will take, and none is to write.",
+            "--estimate says what a model's writing will take, and none is to write."
+            if estimate
+            else "--executor ray is for models that write questions, and none is to write.",
             hint="Add --write, or --questions model.",
         )
-    with session.report.progress() as progress:
-        dataset = make_dataset(
-            session.settings,
-            session.store,
-            name=name,
-            embedder=engines.embedder,
-            cases=loaded,
-            reviews=reviews,
-            imports=imports or (),
-            writer=writer,
-            round_trip=reader,
-            engines=engines,
-            progress=progress,
-        )
+    dataset = expected = None
+    with ExitStack() as stack:
+        writer, reader = None, None
+        if asks_models:
+            from fti.pipelines.feature.dataset.instructions import estimate_writing
+
+            # Its estimate needs no replicas.
+            spread = executor == "ray" and not estimate
+            writer, reader = _writer(session, engines, write, spread, workers, stack)
+            expected = estimate_writing(session.store, writer, dataset_config(session.settings))
+        if not estimate:
+            if expected is not None:
+                session.report.note(_estimate(expected))
+            with session.report.progress() as progress:
+                dataset = make_dataset(
+                    session.settings,
+                    session.store,
+                    name=name,
+                    embedder=engines.embedder,
+                    cases=loaded,
+                    reviews=reviews,
+                    imports=imports or (),
+                    writer=writer,
+                    round_trip=reader,
+                    engines=engines,
+                    progress=progress,
+                )
+    if dataset is None:
+        assert expected is not None  # an estimate was asked for
+        session.report.result(expected.model_dump(mode="json") | {"tokens": expected.tokens})
+        session.report.say(_estimate(expected))
+        return
     _say_built(session, dataset)
     session.report.note(f"fine-tune on it with: fti finetune {dataset.ref} --name MODEL")
+
+
+def _writer(
+    session: Session,
+    engines: Engines,
+    write: bool,
+    spread: bool,
+    workers: int | None,
+    stack: ExitStack,
+) -> tuple[Writer, RoundTrip | None]:
+    """What writes questions, and what reads them again: here, or as replicas with the stack."""
+    settings, store = session.settings, session.store
+    if not spread:
+        from fti.app.build import build_writer
+        from fti.app.operations.training.dataset_building import writer_and_reader
+
+        if write:
+            return build_writer(settings, store, engines.embedder), None
+        return writer_and_reader(settings, store, engines)
+    from fti.app.operations.training.dataset_replicas import (
+        writer_and_reader_of_replicas,
+        writer_of_replicas,
+    )
+    from fti.pipelines.engines.replicas.cluster import cluster
+
+    stack.enter_context(cluster())
+    if write:
+        return writer_of_replicas(settings, store, engines, workers), None
+    return writer_and_reader_of_replicas(settings, store, engines, workers)
 
 
 @group.command("pairs")

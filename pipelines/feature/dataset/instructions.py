@@ -213,7 +213,7 @@ def build_dataset(
         serving = retriever(features) if features.exists() else None
         builder = RowBuilder(serving, config, form, split_of, by_id, documents, tally)
         if round_trip is not None and serving is not None:
-            asked = round_trip.consistent(asked, builder.shown, tally, progress)
+            asked = round_trip.consistent(asked, builder, tally, progress, at=version)
         rows = builder.build(asked, progress)
         tally.imported["used"] = sum(row.kind == "chat" for part in rows.values() for row in part)
         if config.mask:

@@ -127,11 +127,15 @@ class RowBuilder:
         return rows
 
     def shown(self, one: Asked) -> list[Passage]:
-        """What serving would show for a question, were the store without what is held out."""
-        question = _with_title(one.question, one.title) if one.weak else one.question
-        found = self._retrieved(question, one.split)
-        self._shown[question, one.split] = found  # until its row is made
-        return found[: self.config.max_passages]
+        """What serving would retrieve for a question, were the store without what is held out.
+
+        It shows the first ``max_passages`` of them.
+        """
+        return self._retrieved(_asked(one), one.split)
+
+    def remember(self, one: Asked, found: Sequence[Passage]) -> None:
+        """Note what was retrieved for a question, until its row is made."""
+        self._shown[_asked(one), one.split] = list(found)
 
     def _withheld(self, asked: Sequence[Asked]) -> set[int]:
         """Which questions lose their passage, so that the share of unanswerable rows is met."""
@@ -146,7 +150,7 @@ class RowBuilder:
     def _row(self, one: Asked, *, withhold: bool) -> InstructionExample | None:
         if one.shown is not None:
             return self._made(one, one.question, one.answer, one.shown, one.cited, one.chunks)
-        question = _with_title(one.question, one.title) if one.weak else one.question
+        question = _asked(one)
         found = self._retrieved(question, one.split)
         if one.kind == "unanswerable":
             return self._made(one, question, "", found[: self.config.max_passages], (), ())
@@ -312,6 +316,11 @@ def _ranked(shown: Iterable[Passage]) -> Iterable[Passage]:
                 "text_score": None if passage.text_score is None else round(passage.text_score, 3),
             }
         )
+
+
+def _asked(one: Asked) -> str:
+    """A question as it is searched for: one that says too little by itself, with the title."""
+    return _with_title(one.question, one.title) if one.weak else one.question
 
 
 def _with_title(question: str, title: str) -> str:

@@ -152,9 +152,12 @@ def open_executor(
     if name == "process":
         return stack.enter_context(Processes(embedder, config, workers=workers))
     if name == "ray":
+        from fti.pipelines.engines.replicas.cluster import cluster
         from fti.pipelines.feature.ingesting.ray_workers import RayWorkers
 
-        return RayWorkers(embedder, config, features, workers=workers, progress=progress)
+        there = RayWorkers(embedder, config, features, workers=workers, progress=progress)
+        stack.enter_context(cluster())
+        return there
     return None
 
 

@@ -12,19 +12,24 @@ https://lance.org/guide/distributed_write/ (fragments and their commit).
 from __future__ import annotations
 
 import itertools
-import logging
 import pickle
-import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from typing import Any
 
 from fti.pipelines.engines.embedders.cores import limit_threads
 from fti.pipelines.engines.embedders.embedding import Embedder, Vectors
+from fti.pipelines.engines.replicas.cluster import (
+    packed,
+    places,
+    ray_data,
+    ray_errors,
+    require_ray,
+    unpacked,
+    with_actors,
+)
 from fti.pipelines.feature.feature_config import FeatureConfig
 from fti.pipelines.feature.ingesting.preparing import Job, Prepared, Split, prepare
 from fti.pipelines.feature.reading.parsing import Parser
-from fti.store.errors import ConfigError, EngineError, FtiError
 from fti.store.features.feature_store import FeatureStore
 from fti.store.features.fragments import write_fragment
 from fti.store.progress import Progress, ProgressEvent
@@ -33,7 +38,7 @@ _TEXTS = 256  # embedded and written by an actor at once
 
 
 class RayWorkers:
-    """Actors of the Ray cluster that ``RAY_ADDRESS`` names, or of one on this machine.
+    """Actors of a Ray cluster; to be asked inside ``engines.replicas.cluster.cluster``.
 
     Args:
         embedder: which; every actor loads it anew.
@@ -55,7 +60,7 @@ class RayWorkers:
         workers: int | None,
         progress: Progress,
     ) -> None:
-        _require_packages()
+        require_ray("lance")
         self._embedder = embedder
         self._config = config
         self._features = features
@@ -68,7 +73,7 @@ class RayWorkers:
         listed = list(jobs)
         if not listed:
             return
-        with _ray_errors():
+        with ray_errors("read and embed the documents"):
             prepared = self._read(listed)
             self._remember(self._new_texts(prepared))
             for row in prepared.iter_rows():
@@ -82,16 +87,16 @@ class RayWorkers:
 
     def _read(self, jobs: Sequence[Job]) -> Any:
         """The jobs' results, held by the cluster."""
-        data = _started()
+        data = ray_data(ordered=True)
         rows = data.from_items(
             [{"job": pickle.dumps(job)} for job in jobs],
             override_num_blocks=self._blocks(len(jobs)),
         )
-        return rows.map(
+        return with_actors(
+            rows.map,
             _Reading,
             fn_constructor_args=(self._embedder, self._config),
             compute=self._pool(),
-            num_cpus=1,
         ).materialize()
 
     def _new_texts(self, prepared: Any) -> Iterator[tuple[str, str]]:
@@ -117,18 +122,18 @@ class RayWorkers:
             return
         identity = self._embedder.identity
         address = self._features.vectors_address(identity)
-        data = _started()
+        data = ray_data(ordered=True)
         rows = data.from_items(wanted, override_num_blocks=self._blocks(len(wanted), _TEXTS))
-        written = rows.map_batches(
+        written = with_actors(
+            rows.map_batches,
             _Embedding,
             fn_constructor_args=(self._embedder, address),
             batch_size=_TEXTS,
             compute=self._pool(),
-            num_cpus=1,
         )
         fragments: list[str] = []
         for row in written.iter_rows():
-            fragments += row["fragments"]
+            fragments += unpacked(row["fragments"])
             self.embedded += int(row["texts"])
             self._progress(
                 ProgressEvent("embed", self.embedded, len(wanted), f"{row['texts']} chunks")
@@ -138,16 +143,11 @@ class RayWorkers:
     def _pool(self) -> Any:
         import ray.data
 
-        return ray.data.ActorPoolStrategy(min_size=1, max_size=self._most())
-
-    def _most(self) -> int:
-        import ray
-
-        return self._workers or max(1, int(ray.cluster_resources().get("CPU", 1)))
+        return ray.data.ActorPoolStrategy(min_size=1, max_size=places(self._workers))
 
     def _blocks(self, rows: int, at_least: int = 1) -> int:
         """Enough blocks for every actor, and some more so that none waits for a slow one."""
-        return max(1, min(-(-rows // at_least), 4 * self._most()))
+        return max(1, min(-(-rows // at_least), 4 * places(self._workers)))
 
 
 class _Reading:
@@ -161,15 +161,16 @@ class _Reading:
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         """The row of a job to the row of its result."""
-        config = self._config
-        prepared = prepare(
-            pickle.loads(row["job"]),
+        return {"prepared": packed(lambda: self._prepared(pickle.loads(row["job"])))}
+
+    def _prepared(self, job: Job) -> Prepared:
+        return prepare(
+            job,
             embedder=self._embedder,
-            sources=config.sources,
-            chunking=config.chunking,
+            sources=self._config.sources,
+            chunking=self._config.chunking,
             parser=self._parser,
         )
-        return {"prepared": pickle.dumps(prepared)}
 
 
 class _Embedding:
@@ -183,65 +184,17 @@ class _Embedding:
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Keys and texts to the fragments that hold their vectors."""
         keys = [str(key) for key in batch["key"]]
-        vectors = self._embedder.embed_documents([str(text) for text in batch["text"]])
-        fragments = write_fragment(self._address, keys, vectors, self._embedder.identity)
-        return {"fragments": [fragments], "texts": [len(keys)]}
+        texts = [str(text) for text in batch["text"]]
+        return {"fragments": [packed(lambda: self._written(keys, texts))], "texts": [len(keys)]}
+
+    def _written(self, keys: Sequence[str], texts: Sequence[str]) -> list[str]:
+        vectors = self._embedder.embed_documents(texts)
+        return write_fragment(self._address, keys, vectors, self._embedder.identity)
 
 
 def _read_back(row: dict[str, Any]) -> Prepared:
-    """What an actor of ours made; nothing else puts anything into these rows."""
-    prepared: Prepared = pickle.loads(row["prepared"])
+    prepared: Prepared = unpacked(row["prepared"])
     return prepared
-
-
-def _started() -> Any:
-    """Ray Data, on a cluster that runs; quiet, as stdout carries the command's result."""
-    import ray
-    import ray.data
-
-    for name in ("ray", "ray.data"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    if not ray.is_initialized():
-        with warnings.catch_warnings():
-            # LanceDB warns of a fork; Ray's processes are others as soon as they are there.
-            warnings.simplefilter("ignore", RuntimeWarning)
-            ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
-    context = ray.data.DataContext.get_current()
-    context.enable_progress_bars = False
-    context.print_on_execution_start = False
-    context.execution_options.preserve_order = True
-    return ray.data
-
-
-@contextmanager
-def _ray_errors() -> Iterator[None]:
-    """What an actor raised as it raised it; what Ray itself has to say as an error of ours."""
-    from ray.exceptions import RayError
-
-    try:
-        yield
-    except RayError as error:
-        cause = error
-        while (inner := getattr(cause, "cause", None) or cause.__cause__) is not None:
-            cause = inner
-            if isinstance(cause, FtiError):
-                raise cause from error
-        raise EngineError(
-            f"Ray could not read and embed the documents: {str(cause).strip().splitlines()[-1]}",
-            hint="What was committed stays; run the same command again, with --executor local if "
-            "the cluster is at fault.",
-        ) from error
-
-
-def _require_packages() -> None:
-    try:
-        import lance  # noqa: F401
-        import ray.data  # noqa: F401
-    except ImportError as error:
-        raise ConfigError(
-            f"The executor ray needs a package that is not installed: {error.name}.",
-            hint="Install it: pip install 'fti-llm[scale]'",
-        ) from error
 
 
 def _by(size: int, rows: Iterable[Any]) -> Iterator[list[Any]]:

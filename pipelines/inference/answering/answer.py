@@ -253,6 +253,14 @@ class Assistant:
         """As ``answer_many``, and beside each what was retrieved, of which an answer was shown a
         part: what a measurement of the search needs.
         """
+        made = self.compose_many(questions, run_id=run_id)
+        self.store.answers.append_all([each for each, _ in made if isinstance(each, Answer)])
+        return made
+
+    def compose_many(
+        self, questions: Sequence[str], *, run_id: str = ""
+    ) -> list[tuple[Answer | InputError | EngineError, tuple[Passage, ...]]]:
+        """As ``answers_and_passages``, and logged nowhere: whoever asks is to log the answers."""
         found: list[Answer | InputError | EngineError | None] = [None] * len(questions)
         drafts: dict[int, Draft] = {}
         for place, question in enumerate(map(plain, questions)):
@@ -292,7 +300,6 @@ class Assistant:
                 reason="model" if parsed.abstained else None,
                 finish=generated.finish_reason,
             )
-        self.store.answers.append_all([each for each in found if isinstance(each, Answer)])
         return [
             (each, retrieved_for.get(place, ()))
             for place, each in enumerate(found)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,17 +19,25 @@ from pydantic import Field
 from pydantic_core import to_json
 
 from fti.pipelines.inference.answering.answer import Assistant
+from fti.pipelines.inference.batch.asked_together import (
+    Answered,
+    AskedTogether,
+    Group,
+    Opened,
+    in_process,
+    made_under,
+)
 from fti.pipelines.inference.batch.outputs import Output, RowKeeper
 from fti.pipelines.inference.batch.question_tables import read_questions
 from fti.pipelines.inference.inference_config import BatchConfig
 from fti.store.contracts.conditions import PipelineContract
 from fti.store.contracts.requirements import Measured, Seen, figure, memory, rate, share
-from fti.store.errors import EngineError, InputError, PostconditionFailed
+from fti.store.errors import InputError, PostconditionFailed
 from fti.store.files.atomic import writer_lock
-from fti.store.logs.answertables import AnswerRow, ErrorRow, Kept
+from fti.store.logs.answertables import AnswerRow, Kept
 from fti.store.progress import Progress, ProgressEvent, quiet
 from fti.store.store import Store
-from fti.store.types import Answer, Value, sha256_hex
+from fti.store.types import Value, sha256_hex
 
 Cause = Literal["new", "changed", "failed", "outdated"]
 
@@ -75,6 +84,7 @@ def answer_batch(
     config: BatchConfig | None = None,
     limit: int | None = None,
     keep_outdated: bool = False,
+    executor: Opened = in_process,
     progress: Progress = quiet,
 ) -> BatchReport:
     """Answer every question that ``out`` has no current answer to.
@@ -89,6 +99,8 @@ def answer_batch(
         limit: ask at most so many now, and say what the rest would take.
         keep_outdated: let answers stand that another model, other settings or other documents
             made.
+        executor: where questions are answered. Rows come in the order of the questions, or, from
+            several replicas, in the order in which groups are done.
         progress: told after every group, with the seconds left and the tokens so far.
 
     Raises:
@@ -105,6 +117,7 @@ def answer_batch(
         config=config or BatchConfig(),
         limit=limit,
         keep_outdated=keep_outdated,
+        executor=executor,
         asked_from=str(questions) if isinstance(questions, Path) else "given",
         progress=progress,
     )
@@ -168,10 +181,12 @@ def answer_all(
     keep_outdated: bool,
     asked_from: str,
     progress: Progress,
+    executor: Opened = in_process,
 ) -> BatchReport:
     """``answer_batch`` of questions that are read already: words by id."""
     started = time.perf_counter()
     lock = store.layout.root / "locks" / f"batch-{sha256_hex(out.identity)[:16]}.lock"
+    current = made_under(assistant, assistant.retriever.features.content_digest())
     inputs = {
         "questions": asked_from,
         "questions_digest": sha256_hex(to_json(asked)),
@@ -179,7 +194,7 @@ def answer_all(
         "contract": assistant.contract.digest,
         "features_version": str(assistant.retriever.features.version()),
         "out": out.identity,
-        "made_under": made_under(assistant, assistant.retriever.features.content_digest()),
+        "made_under": current,
     }
     settings = assistant.shaped_by() | {"batch": config.model_dump(mode="json")}
     with (
@@ -187,18 +202,19 @@ def answer_all(
         store.runs.running("batch", inputs=inputs, settings=settings) as run,
     ):
         work = AskedInGroups(assistant, out, run.id)
-        due = _due(asked, out.kept(), "" if keep_outdated else work.made_under)
+        due = _due(asked, out.kept(), "" if keep_outdated else current)
         now = list(due)[:limit]
         out.begin([key for key in now if due[key] != "new"])
         # Before the first question, so that its group counts towards the speed whole.
         asking = time.perf_counter()
-        for number, group in enumerate(_groups(now, config.group)):
-            work.answer({key: asked[key] for key in group})
+        groups = [{key: asked[key] for key in keys} for keys in _groups(now, config.group)]
+        for nth, (_, answered) in enumerate(executor(assistant, run.id).each(groups)):
+            work.keep(answered)
             left = len(now) - work.asked
             spent = time.perf_counter() - asking
             values = {"seconds_left": spent / work.asked * left} if left else {}
             values |= {"failed": work.failed} if work.failed else {}
-            detail = _priced(work.estimate(len(now), spent, config), config) if not number else ""
+            detail = _priced(work.estimate(len(now), spent, config), config) if not nth else ""
             progress(
                 ProgressEvent(
                     "answer", len(asked) - len(due) + work.asked, len(asked), detail, values
@@ -227,50 +243,35 @@ def answer_all(
     return report
 
 
-def made_under(assistant: Assistant, features: str) -> str:
-    """Digest of everything besides the question that an answer depends on.
-
-    Args:
-        assistant: what answers.
-        features: digest of what can be found; see ``FeatureStore.content_digest``.
-    """
-    parts = {
-        **assistant.shaped_by(),
-        "model": assistant.model,
-        "generator": assistant.generator.identity,
-        "features": features,
-    }
-    return sha256_hex(to_json(parts))
-
-
 class AskedInGroups:
     """One run: what answers, and what it has come to so far."""
 
     def __init__(self, assistant: Assistant, out: RowKeeper, run_id: str) -> None:
         self.assistant = assistant
-        self.features = assistant.retriever.features
         self.out = out
         self.run_id = run_id
-        self._seen = self.features.version()
-        self.made_under = made_under(assistant, self.features.content_digest())
         self.asked = self.failed = self.prompt_tokens = self.completion_tokens = 0
 
-    def answer(self, group: Mapping[str, str]) -> None:
-        """Ask a group of questions and keep their rows."""
-        rows = self.ask(group)
+    def ask(self, group: Group) -> list[AnswerRow]:
+        """The rows of a group of questions, asked here; they are kept nowhere yet."""
+        return self.log(self._here(group))
+
+    @cached_property
+    def _here(self) -> AskedTogether:
+        return AskedTogether(self.assistant, self.run_id)
+
+    def log(self, answered: Sequence[Answered]) -> list[AnswerRow]:
+        """Log the answers of a group that was asked; its rows."""
+        self.assistant.store.answers.append_all(
+            [one.answer for one in answered if one.answer is not None]
+        )
+        return [one.row for one in answered]
+
+    def keep(self, answered: Sequence[Answered]) -> None:
+        """Log the answers of a group, keep its rows and count them."""
+        rows = self.log(answered)
         self.out.put(rows)
         self.count(rows)
-
-    def ask(self, group: Mapping[str, str]) -> list[AnswerRow]:
-        """The rows of a group of questions, which are kept nowhere yet."""
-        began_at = self._current()
-        found = self.assistant.answer_many(list(group.values()), run_id=self.run_id)
-        # Documents that changed meanwhile may stand behind some of these answers and not others.
-        label = began_at if self._current() == began_at else ""
-        return [
-            self._row(key, question, answer, label)
-            for (key, question), answer in zip(group.items(), found, strict=True)
-        ]
 
     def count(self, rows: Sequence[AnswerRow]) -> None:
         """Count rows that are kept."""
@@ -291,28 +292,6 @@ class AskedInGroups:
             prompt_tokens=round(tokens[0]),
             completion_tokens=round(tokens[1]),
             cost=config.cost(*tokens, seconds=spent_s * share),
-        )
-
-    def _current(self) -> str:
-        version = self.features.version()
-        if version != self._seen:
-            self._seen = version
-            self.made_under = made_under(self.assistant, self.features.content_digest())
-        return self.made_under
-
-    def _row(
-        self, key: str, question: str, found: Answer | InputError | EngineError, label: str
-    ) -> AnswerRow:
-        if isinstance(found, Answer):
-            return AnswerRow.of(key, found, made_under=label)
-        return AnswerRow(
-            id=key,
-            question=question,
-            model=self.assistant.model,
-            contract=self.assistant.contract.digest,
-            made_under=label,
-            run=self.run_id,
-            error=ErrorRow(code=found.code, message=found.message, hint=found.hint),
         )
 
 

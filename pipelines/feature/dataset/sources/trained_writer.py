@@ -16,13 +16,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from fti.pipelines.engines.asked_for import wants_sentence
-from fti.pipelines.engines.generator import GenerationRequest, Generator
+from fti.pipelines.engines.generator import Generation, GenerationRequest, Generator
 from fti.pipelines.engines.question_prompts import (
     answers_prompt,
     named_answers,
     question_prompt,
     stands_in,
 )
+from fti.pipelines.engines.replicas.actors import Executor, InProcess
 from fti.pipelines.engines.sentences import sentence_spans
 from fti.pipelines.feature.asking.quality import (
     FILTERS,
@@ -70,14 +71,64 @@ class Window:
         return sha256_hex(f"{self.heading}\n{self.text}")
 
 
+@dataclass(frozen=True, slots=True)
+class WindowPairs:
+    """Questions with their answers by window, and the tokens that it took to write them."""
+
+    pairs: Mapping[str, Sequence[tuple[str, str]]]
+    prompt_tokens: int
+    reply_tokens: int
+
+
+class AskedOfWindows:
+    """Asks the built-in question writer about several windows together; keeps nothing.
+
+    Args:
+        generator: the writer.
+        questions: answers to ask it for in each window.
+    """
+
+    def __init__(self, generator: Generator, questions: int) -> None:
+        self._generator = generator
+        self._questions = questions
+
+    def __call__(self, batch: Sequence[Window]) -> WindowPairs:
+        """First the windows' answers, then what is asked for these."""
+        replies = self._replies([answers_prompt(w.heading, w.text) for w in batch], _ANSWERS_TOKENS)
+        wanted = [
+            (window, answer)
+            for window, reply in zip(batch, replies, strict=True)
+            for answer in _answers(window.text, reply.text, self._questions)
+        ]
+        questions = self._replies(
+            [question_prompt(w.heading, w.text, answer) for w, answer in wanted], _QUESTION_TOKENS
+        )
+        made: dict[str, list[tuple[str, str]]] = {window.key: [] for window in batch}
+        for (window, answer), question in zip(wanted, questions, strict=True):
+            made[window.key].append((folded(question.text.partition("\n")[0]), answer))
+        return WindowPairs(
+            made,
+            prompt_tokens=sum(one.usage.prompt_tokens for one in (*replies, *questions)),
+            reply_tokens=sum(one.usage.completion_tokens for one in (*replies, *questions)),
+        )
+
+    def _replies(self, prompts: Sequence[tuple[Message, ...]], most: int) -> list[Generation]:
+        requests = [
+            GenerationRequest(messages=messages, question="", max_new_tokens=most)
+            for messages in prompts
+        ]
+        return list(self._generator.generate(requests)) if requests else []
+
+
 class TrainedWriter:
-    """Asks the built-in question writer about passages.
+    """Has the built-in question writer asked about passages.
 
     Args:
         generator: the writer.
         config: how many passages, and how many questions of each window.
         results: where replies are kept.
         seed: of the choice of passages.
+        executor: what asks it about batches of windows; None: ``AskedOfWindows`` in this process.
     """
 
     def __init__(
@@ -87,10 +138,12 @@ class TrainedWriter:
         results: CaseResults,
         *,
         seed: int = 0,
+        executor: Executor[Sequence[Window], WindowPairs] | None = None,
     ) -> None:
         self._generator = generator
         self._config = config
         self._seed = seed
+        self._executor = executor or InProcess(AskedOfWindows(generator, config.questions))
         self._kept: KeptRows = results.under(
             {
                 "what": "questions of the built-in writer",
@@ -183,49 +236,18 @@ class TrainedWriter:
         tally.written["kept"] += len(found)
         waiting = list(open_.values())
         done = len(found)
-        for at in range(0, len(waiting), self._config.batch):
-            batch = waiting[at : at + self._config.batch]
-            made = self._written(batch, tally)
-            self._kept.keep_all((key, {"pairs": pairs}) for key, pairs in made.items())
-            found |= made
-            done += len(batch)
-            progress(
-                ProgressEvent("write", done, len(found) + len(waiting) - at, batch[-1].heading)
-            )
+        total = len(found) + len(waiting)
+        size = self._config.batch
+        batches = [waiting[at : at + size] for at in range(0, len(waiting), size)]
+        for number, made in self._executor.each(batches):
+            pairs = {key: list(asked) for key, asked in made.pairs.items()}
+            self._kept.keep_all((key, {"pairs": asked}) for key, asked in pairs.items())
+            found |= pairs
+            tally.written["prompt_tokens"] += made.prompt_tokens
+            tally.written["reply_tokens"] += made.reply_tokens
+            done += len(batches[number])
+            progress(ProgressEvent("write", done, total, batches[number][-1].heading))
         return found
-
-    def _written(self, batch: Sequence[Window], tally: Tally) -> dict[str, list[tuple[str, str]]]:
-        """Questions about several windows: first their answers, then what is asked for these."""
-        replies = self._replies(
-            [answers_prompt(w.heading, w.text) for w in batch], _ANSWERS_TOKENS, tally
-        )
-        wanted = [
-            (window, answer)
-            for window, reply in zip(batch, replies, strict=True)
-            for answer in _answers(window.text, reply, self._config.questions)
-        ]
-        questions = self._replies(
-            [question_prompt(w.heading, w.text, answer) for w, answer in wanted],
-            _QUESTION_TOKENS,
-            tally,
-        )
-        made: dict[str, list[tuple[str, str]]] = {window.key: [] for window in batch}
-        for (window, answer), question in zip(wanted, questions, strict=True):
-            made[window.key].append((folded(question.partition("\n")[0]), answer))
-        return made
-
-    def _replies(
-        self, prompts: Sequence[tuple[Message, ...]], most: int, tally: Tally
-    ) -> list[str]:
-        requests = [
-            GenerationRequest(messages=messages, question="", max_new_tokens=most)
-            for messages in prompts
-        ]
-        made = self._generator.generate(requests) if requests else []
-        for one in made:
-            tally.written["prompt_tokens"] += one.usage.prompt_tokens
-            tally.written["reply_tokens"] += one.usage.completion_tokens
-        return [one.text for one in made]
 
 
 def _windows_of(passage: Passage) -> list[Window]:

@@ -11,7 +11,8 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from fti.pipelines.engines.generator import (
@@ -19,6 +20,7 @@ from fti.pipelines.engines.generator import (
     GenerationRequest,
     Generator,
 )
+from fti.pipelines.engines.replicas.actors import Executor, InProcess
 from fti.pipelines.feature.asking.quality import (
     FILTERS,
     Candidate,
@@ -61,8 +63,95 @@ Clock = Callable[[], float]
 Sleep = Callable[[float], None]
 
 
+@dataclass
+class Replies:
+    """What a model said about passages, by passage, and how often and how long it was asked."""
+
+    outcomes: dict[str, str | FtiError] = field(default_factory=dict)
+    counts: Counter[str] = field(default_factory=Counter)
+
+
+class AskedOfPassages:
+    """Asks a model about several passages together; keeps nothing.
+
+    Args:
+        generator: the model.
+        config: how.
+        seed: of sampling.
+        clock: seconds, for the rate limit.
+        sleep: waits so many seconds.
+    """
+
+    def __init__(
+        self,
+        generator: Generator,
+        config: WriterConfig,
+        *,
+        seed: int = 0,
+        clock: Clock = time.monotonic,
+        sleep: Sleep = time.sleep,
+    ) -> None:
+        self._generator = generator
+        self._config = config
+        self._seed = seed
+        self._pace = _Pace(config.requests_per_minute, clock, sleep)
+
+    def __call__(self, prompts: Mapping[str, tuple[Message, ...]]) -> Replies:
+        """The reply to each prompt, asked for as often as it takes to be able to read it."""
+        replies = Replies()
+        asking = dict(prompts)
+        for attempt in range(self._config.tries):
+            last = attempt == self._config.tries - 1
+            again: dict[str, tuple[Message, ...]] = {}
+            for chunk_id, outcome in self._asked(asking, attempt, replies.counts).items():
+                if isinstance(outcome, FtiError):
+                    replies.outcomes[chunk_id] = outcome
+                elif last or _objects(outcome.text):
+                    replies.outcomes[chunk_id] = outcome.text
+                else:
+                    again[chunk_id] = asking[chunk_id]
+                    replies.counts["asked_again"] += 1
+            asking = again
+        return replies
+
+    def _asked(
+        self, prompts: Mapping[str, tuple[Message, ...]], attempt: int, counts: Counter[str]
+    ) -> dict[str, Generation | FtiError]:
+        """One reply about each passage, or why there is none."""
+        requests = {
+            chunk_id: GenerationRequest(
+                messages=messages,
+                question="",
+                max_new_tokens=self._config.max_new_tokens,
+                temperature=min(2.0, self._config.temperature + _WARMER * attempt),
+                seed=self._seed + attempt,
+            )
+            for chunk_id, messages in prompts.items()
+        }
+        if not requests:
+            return {}
+        self._pace.wait(len(requests))
+        found: dict[str, Generation | FtiError] = {}
+        try:
+            made = self._generator.generate(list(requests.values()))
+            found.update(zip(requests, made, strict=True))
+        except (GenerationFailed, QuestionTooLong):
+            # One of them failed, and took the others with it: each by itself.
+            for chunk_id, request in requests.items():
+                self._pace.wait(1)
+                try:
+                    (found[chunk_id],) = self._generator.generate([request])
+                except (GenerationFailed, QuestionTooLong) as error:
+                    found[chunk_id] = error
+        for outcome in found.values():
+            if isinstance(outcome, Generation):
+                counts["prompt_tokens"] += outcome.usage.prompt_tokens
+                counts["reply_tokens"] += outcome.usage.completion_tokens
+        return found
+
+
 class QuestionWriter:
-    """Asks a model for questions about passages.
+    """Has a model asked for questions about passages.
 
     Args:
         generator: the model.
@@ -71,12 +160,8 @@ class QuestionWriter:
         seed: of the choice of passages and of sampling.
         clock: seconds, for the rate limit.
         sleep: waits so many seconds.
+        executor: what asks it about batches of passages; None: ``AskedOfPassages`` in this process.
     """
-
-    @property
-    def identity(self) -> ModelIdentity:
-        """Which weights write."""
-        return self._generator.identity
 
     def __init__(
         self,
@@ -87,10 +172,14 @@ class QuestionWriter:
         seed: int = 0,
         clock: Clock = time.monotonic,
         sleep: Sleep = time.sleep,
+        executor: Executor[Mapping[str, tuple[Message, ...]], Replies] | None = None,
     ) -> None:
         self._generator = generator
         self._config = config
         self._seed = seed
+        self._executor = executor or InProcess(
+            AskedOfPassages(generator, config, seed=seed, clock=clock, sleep=sleep)
+        )
         self._task = _TASK.format(count=config.questions)
         self._kept: KeptRows = results.under(
             {
@@ -103,7 +192,11 @@ class QuestionWriter:
                 "seed": seed,
             }
         )
-        self._pace = _Pace(config.requests_per_minute, clock, sleep)
+
+    @property
+    def identity(self) -> ModelIdentity:
+        """Which weights write."""
+        return self._generator.identity
 
     def estimate(self, chunks: Sequence[Chunk], documents: Mapping[str, Document]) -> Estimate:
         """What writing about these passages will take at most."""
@@ -143,87 +236,34 @@ class QuestionWriter:
         """
         require_budget(lambda: self.estimate(chunks, documents), self._config)
         some = chosen(chunks, self._config, self._seed)
+        prompts = {c.id: self.messages(passage_of(c, documents)) for c in some}
         replies: dict[str, str] = {}
+        for chunk_id, messages in prompts.items():
+            if (kept := self._kept.get(_key(messages))) is not None:
+                replies[chunk_id] = kept["reply"]
+        tally.written["kept"] += len(replies)
+        waiting = [c for c in some if c.id not in replies]
+        size = self._config.batch
+        batches = [waiting[at : at + size] for at in range(0, len(waiting), size)]
         failures: list[FtiError] = []
-        done = 0
-        for at in range(0, len(some), self._config.batch):
-            batch = some[at : at + self._config.batch]
-            prompts = {c.id: self.messages(passage_of(c, documents)) for c in batch}
-            for chunk_id, outcome in self._replies(prompts, tally):
-                if isinstance(outcome, FtiError):
-                    failures.append(outcome)
-                    name = "passage_too_long" if isinstance(outcome, QuestionTooLong) else "failed"
-                    tally.written[name] += 1
-                else:
-                    replies[chunk_id] = outcome
-            done += len(batch)
-            progress(
-                ProgressEvent("write", done, len(some), documents[batch[-1].document_id].title)
-            )
+        done = len(replies)
+        asking = [{c.id: prompts[c.id] for c in batch} for batch in batches]
+        for number, made in self._executor.each(asking):
+            tally.written.update(made.counts)
+            said = {c: reply for c, reply in made.outcomes.items() if isinstance(reply, str)}
+            self._kept.keep_all((_key(prompts[c]), {"reply": reply}) for c, reply in said.items())
+            replies |= said
+            for failure in made.outcomes.values():
+                if isinstance(failure, FtiError):
+                    failures.append(failure)
+                    too_long = isinstance(failure, QuestionTooLong)
+                    tally.written["passage_too_long" if too_long else "failed"] += 1
+            done += len(batches[number])
+            title = documents[batches[number][-1].document_id].title
+            progress(ProgressEvent("write", done, len(some), title))
         if failures and not replies:
             raise failures[0]
         return self._read(some, replies, documents, split_of, tally)
-
-    def _replies(
-        self, prompts: Mapping[str, tuple[Message, ...]], tally: Tally
-    ) -> Iterator[tuple[str, str | FtiError]]:
-        """The reply about each passage, asked for as often as it takes to be able to read it."""
-        asking: dict[str, tuple[Message, ...]] = {}
-        for chunk_id, messages in prompts.items():
-            kept = self._kept.get(_key(messages))
-            if kept is None:
-                asking[chunk_id] = messages
-            else:
-                tally.written["kept"] += 1
-                yield chunk_id, kept["reply"]
-        for attempt in range(self._config.tries):
-            last = attempt == self._config.tries - 1
-            again: dict[str, tuple[Message, ...]] = {}
-            for chunk_id, outcome in self._asked(asking, attempt, tally).items():
-                if isinstance(outcome, FtiError):
-                    yield chunk_id, outcome
-                elif last or _objects(outcome.text):
-                    self._kept.keep(_key(asking[chunk_id]), {"reply": outcome.text})
-                    yield chunk_id, outcome.text
-                else:
-                    again[chunk_id] = asking[chunk_id]
-                    tally.written["asked_again"] += 1
-            asking = again
-
-    def _asked(
-        self, prompts: Mapping[str, tuple[Message, ...]], attempt: int, tally: Tally
-    ) -> dict[str, Generation | FtiError]:
-        """One reply about each passage, or why there is none."""
-        requests = {
-            chunk_id: GenerationRequest(
-                messages=messages,
-                question="",
-                max_new_tokens=self._config.max_new_tokens,
-                temperature=min(2.0, self._config.temperature + _WARMER * attempt),
-                seed=self._seed + attempt,
-            )
-            for chunk_id, messages in prompts.items()
-        }
-        if not requests:
-            return {}
-        self._pace.wait(len(requests))
-        found: dict[str, Generation | FtiError] = {}
-        try:
-            made = self._generator.generate(list(requests.values()))
-            found.update(zip(requests, made, strict=True))
-        except (GenerationFailed, QuestionTooLong):
-            # One of them failed, and took the others with it: each by itself.
-            for chunk_id, request in requests.items():
-                self._pace.wait(1)
-                try:
-                    (found[chunk_id],) = self._generator.generate([request])
-                except (GenerationFailed, QuestionTooLong) as error:
-                    found[chunk_id] = error
-        for outcome in found.values():
-            if isinstance(outcome, Generation):
-                tally.written["prompt_tokens"] += outcome.usage.prompt_tokens
-                tally.written["reply_tokens"] += outcome.usage.completion_tokens
-        return found
 
     def _read(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from types import SimpleNamespace
@@ -58,6 +59,23 @@ ASKED = [
 ]
 
 
+class Shows:
+    """What of a builder of rows the round trip asks: the same passages for every question."""
+
+    config = DatasetConfig()
+    split_of: Mapping[str, Any] = {"d1": "train"}
+
+    def __init__(self, *passages: Passage) -> None:
+        self.passages = passages
+        self.noted: dict[str, Sequence[Passage]] = {}
+
+    def shown(self, one: Asked) -> Sequence[Passage]:
+        return self.passages
+
+    def remember(self, one: Asked, found: Sequence[Passage]) -> None:
+        self.noted[one.question] = found
+
+
 def trip(server: Server, root: Path) -> RoundTrip:
     config = GeneratorConfig.model_validate(
         {"engine": "openai", "id": "r", "server": {"base_url": server.url}}
@@ -82,8 +100,10 @@ def trip(server: Server, root: Path) -> RoundTrip:
 def test_questions_that_are_answered_otherwise_are_left_out(server: Server, tmp_path: Path) -> None:
     tally, told = Tally(), list[ProgressEvent]()
 
-    kept = trip(server, tmp_path).consistent(ASKED, lambda one: [KILN], tally, told.append)
+    builder = Shows(KILN)
+    kept = trip(server, tmp_path).consistent(ASKED, builder, tally, told.append)
 
+    assert builder.noted == dict.fromkeys((HEAT, DAY, WHO), (KILN,))
     assert kept == [ASKED[0], ASKED[3]]  # what a rule wrote is not asked again
     assert tally.filters == [{"filter": "round_trip", "considered": 3, "kept": 1, "share": 0.3333}]
     assert (told[-1].done, told[-1].total) == (3, 3)
@@ -91,17 +111,17 @@ def test_questions_that_are_answered_otherwise_are_left_out(server: Server, tmp_
 
 
 def test_answers_are_kept_for_the_next_build(server: Server, tmp_path: Path) -> None:
-    first = trip(server, tmp_path).consistent(ASKED, lambda one: [KILN], Tally(), quiet)
+    first = trip(server, tmp_path).consistent(ASKED, Shows(KILN), Tally(), quiet)
     asked = len(server.bodies)
 
-    assert trip(server, tmp_path).consistent(ASKED, lambda one: [KILN], Tally(), quiet) == first
+    assert trip(server, tmp_path).consistent(ASKED, Shows(KILN), Tally(), quiet) == first
     assert len(server.bodies) == asked == 3
 
 
 def test_a_question_without_passages_is_left_out(server: Server, tmp_path: Path) -> None:
     server.responses = [says(BUILTIN_FORM.abstention)]
 
-    assert trip(server, tmp_path).consistent(ASKED[:1], lambda one: [], Tally(), quiet) == []
+    assert trip(server, tmp_path).consistent(ASKED[:1], Shows(), Tally(), quiet) == []
 
 
 def test_what_is_retrieved_for_the_reader_is_not_retrieved_again_for_the_row() -> None:
@@ -136,6 +156,7 @@ def test_what_is_retrieved_for_the_reader_is_not_retrieved_again_for_the_row() -
     )  # fmt: skip
 
     shown = builder.shown(one)
+    builder.remember(one, shown)
     (row,) = builder.build([one], quiet)["train"]
 
     assert asked == [HEAT]

@@ -232,9 +232,11 @@ RAY = """
 import json, sys
 from pathlib import Path
 from fti.pipelines.engines.embedders.hashing_embedder import HashingEmbedder
+from fti.pipelines.engines.replicas.cluster import cluster
 from fti.pipelines.feature.ingesting.ingest import ingest
+from fti.store.errors import EngineError
 from fti.store.store import Store
-from tests.unit.feature.ingesting.test_executors import CONFIG, content
+from tests.unit.feature.ingesting.test_executors import CONFIG, Broken, content
 
 root, docs = Path(sys.argv[1]), Path(sys.argv[2])
 
@@ -249,14 +251,22 @@ def on_ray():
     return take("ray", executor="ray", workers=2)
 
 local, first = take("local")
+connected = cluster()
+connected.__enter__()  # one for all; each would start its own
 store, report = on_ray()
+try:
+    take("broken", Broken(64), executor="ray", workers=1)
+except EngineError as error:
+    broken = [error.message, error.hint]
 name = next(n for n in store.features._lance.names() if n.startswith("vectors_"))
 versions = len(store.features._lance.open(name).list_versions())
 equal = content(local) == content(store)
 again = on_ray()[1]
 (docs / "00.md").write_text("# Page 0\\n\\nThe kiln 0 is cold now.\\n", "utf-8")
+edited = on_ray()[1]
+connected.__exit__(None, None, None)
 print(json.dumps({"local": first, "ray": report, "equal": equal, "versions": versions,
-                  "again": again, "edited": on_ray()[1]}))
+                  "again": again, "edited": edited, "broken": broken}))
 """
 
 
@@ -271,6 +281,7 @@ def test_ray_leaves_the_store_that_one_process_leaves(tmp_path: Path, docs: Path
     assert said["versions"] == 2  # the empty table, and one commit of all fragments
     assert said["again"] == [0, 0, 16, 2, 1, 0]
     assert said["edited"] == [0, 1, 15, 2, 1, 1]
+    assert said["broken"] == ["no memory left on the card", "Set a smaller batch."]
 
 
 def test_a_package_that_ray_needs_is_named(
