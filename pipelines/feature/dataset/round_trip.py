@@ -70,13 +70,13 @@ class AskedOfReader:
         self._kept, self._shown = kept, shown
 
     def __call__(self, batch: Sequence[Asked]) -> list[Said]:
-        """What it says to each."""
+        """What it says to each; those that no model wrote are searched for, and not asked."""
         shown = [tuple(self._shown(one)) for one in batch]
         prompts: dict[str, tuple[GenerationRequest, int]] = {}
         answers: dict[str, str] = {"": ""}
         keys: list[str] = []
         for one, passages in zip(batch, shown, strict=True):
-            request = self._request(one, passages)
+            request = self._request(one, passages) if one.kind == "written" else None
             key = "" if request is None else _key(request[0])
             keys.append(key)
             if request is None:
@@ -227,20 +227,26 @@ class RoundTrip:
             at: the version of the features that is searched, for replicas.
         """
         written = [one for one in asked if one.kind == "written"]
-        batches = [written[n : n + self._batch] for n in range(0, len(written), self._batch)]
+        # Replicas search for the other rows too, which would else be searched for one by one here.
+        others = [one for one in asked if one.kind != "written" and one.shown is None]
+        parts = (written, others if self._executor is not None else [])
+        size = self._batch
+        batches = [part[n : n + size] for part in parts for n in range(0, len(part), size)]
+        total = sum(map(len, parts))
         left_out: set[int] = set()
-        done = 0
+        done = read = 0
         for number, said in self._opened(builder, at).each(batches):
             rows = {one.key: {"answer": one.answer} for one in said if one.key}
             self._kept.keep_all(rows.items())
             for one, answered in zip(batches[number], said, strict=True):
                 builder.remember(one, answered.shown)
-                if overlap(answered.answer, one.answer) < SAME:
-                    left_out.add(id(one))
+                if one.kind == "written":
+                    read += 1
+                    if overlap(answered.answer, one.answer) < SAME:
+                        left_out.add(id(one))
             done += len(said)
-            share = {"kept": 1 - len(left_out) / done}
-            last = batches[number][-1].question
-            progress(ProgressEvent("read", done, len(written), last, share))
+            share = {"kept": 1 - len(left_out) / read} if read else {}
+            progress(ProgressEvent("read", done, total, batches[number][-1].question, share))
         if written:
             tally.filtered("round_trip", len(written), len(written) - len(left_out))
         return [one for one in asked if id(one) not in left_out]

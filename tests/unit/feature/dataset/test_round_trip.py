@@ -15,7 +15,7 @@ from fti.pipelines.engines.generation import load_generator
 from fti.pipelines.engines.generator import GeneratorConfig
 from fti.pipelines.feature.dataset.asked import Asked, Tally
 from fti.pipelines.feature.dataset.dataset_config import DatasetConfig
-from fti.pipelines.feature.dataset.round_trip import RoundTrip
+from fti.pipelines.feature.dataset.round_trip import AskedOfReader, RoundTrip, ShownThere
 from fti.pipelines.feature.dataset.rows import RowBuilder, passage_of
 from fti.store.contracts.prompt_contract import BUILTIN_FORM, Contract
 from fti.store.files.layout import Layout
@@ -108,6 +108,37 @@ def test_questions_that_are_answered_otherwise_are_left_out(server: Server, tmp_
     assert tally.filters == [{"filter": "round_trip", "considered": 3, "kept": 1, "share": 0.3333}]
     assert (told[-1].done, told[-1].total) == (3, 3)
     assert all("[1] Kiln" in body["messages"][-1]["content"] for body in server.bodies)
+
+
+def test_replicas_search_for_the_rows_that_nobody_reads_again(
+    server: Server, tmp_path: Path
+) -> None:
+    builder, opened = Shows(KILN), list[ShownThere]()
+    here = trip(server, tmp_path)
+
+    def replicas(there: ShownThere) -> Any:
+        opened.append(there)
+        ask = AskedOfReader(
+            here._generator, here._contract, HashingEmbedder(), lambda key: None, builder.shown
+        )
+
+        class Backwards:
+            def each(self, batches: Any) -> Any:
+                return reversed([(n, ask(batch)) for n, batch in enumerate(batches)])
+
+        return Backwards()
+
+    here._executor = replicas
+    given = Asked("chat", "Hello?", "Hello.", "", (), "train", "chat", shown=())
+    kept = here.consistent([*ASKED, given], builder, Tally(), quiet, at=7)
+
+    assert kept == [ASKED[0], ASKED[3], given]
+    assert opened == [ShownThere(7, builder.config, builder.split_of)]
+    assert set(builder.noted) == {HEAT, DAY, WHO, "Which kiln is hot?"}
+    assert len(server.bodies) == 3
+    again = trip(server, tmp_path).consistent(ASKED, Shows(KILN), Tally(), quiet)
+    assert again == [ASKED[0], ASKED[3]]
+    assert len(server.bodies) == 3, "what replicas were told is kept"
 
 
 def test_answers_are_kept_for_the_next_build(server: Server, tmp_path: Path) -> None:
