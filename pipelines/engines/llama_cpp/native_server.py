@@ -277,11 +277,16 @@ _PLAIN = {
 
 
 def cores() -> int:
-    """How many threads to compute with: a physical core each, of those that are ours."""
+    """How many threads to compute with: a physical core each, of those that are ours.
+
+    ``OMP_NUM_THREADS`` may say that fewer are, as it does to a replica among others.
+    """
     import psutil
 
     ours = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return max(1, min(ours or 1, psutil.cpu_count(logical=False) or ours or 1))
+    most = max(1, min(ours or 1, psutil.cpu_count(logical=False) or ours or 1))
+    told = os.environ.get("OMP_NUM_THREADS", "")
+    return max(1, min(most, int(told))) if told.isdigit() else most
 
 
 def _library() -> Any:

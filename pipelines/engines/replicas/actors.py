@@ -9,6 +9,7 @@ Documentation: https://docs.ray.io/en/latest/data/data.html (Ray Data).
 
 from __future__ import annotations
 
+import os
 import pickle
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Generic, Literal, Protocol, TypeVar
@@ -130,11 +131,12 @@ class _Replica:
     def __init__(self, build: Callable[[], Callable[[Any], Any]], threads: int) -> None:
         self._work: Callable[[Any], Any] | None = None
         self._refused: FtiError | MemoryError | None = None
+        os.environ["OMP_NUM_THREADS"] = str(threads)  # its share of its machine's processors
         try:
             self._work = build()
         except (FtiError, MemoryError) as error:
             self._refused = error  # what an actor cannot be made of is told with its first batch
-        limit_threads(threads)  # its share of its machine's processors
+        limit_threads(threads)
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         """The row of a batch to the row of what is made of it."""

@@ -206,24 +206,24 @@ def answer_all(
         now = list(due)[:limit]
         out.begin([key for key in now if due[key] != "new"])
         # Before the first question, so that its group counts towards the speed whole.
-        asking = time.perf_counter()
+        pace = _Pace(starting=executor is not in_process)
         groups = [{key: asked[key] for key in keys} for keys in _groups(now, config.group)]
         for nth, (_, answered) in enumerate(executor(assistant, run.id).each(groups)):
             work.keep(answered)
             left = len(now) - work.asked
-            spent = time.perf_counter() - asking
-            values = {"seconds_left": spent / work.asked * left} if left else {}
+            pace.count(len(answered))
+            values = {"seconds_left": pace.each_s * left} if left else {}
             values |= {"failed": work.failed} if work.failed else {}
-            detail = _priced(work.estimate(len(now), spent, config), config) if not nth else ""
+            detail = ""
+            if nth == pace.starting:
+                detail = _priced(work.estimate(len(now), pace.each_s, config), config)
             progress(
                 ProgressEvent(
                     "answer", len(asked) - len(due) + work.asked, len(asked), detail, values
                 )
             )
-        spent = time.perf_counter() - asking
         out.finish()
         run.outputs["answers"] = out.name
-        whole = work.estimate(work.asked, spent, config)
         report = BatchReport(
             done=work.asked - work.failed,
             failed=work.failed,
@@ -232,9 +232,9 @@ def answer_all(
             causes=dict(sorted(Counter(due[key] for key in now).items())),
             prompt_tokens=work.prompt_tokens,
             completion_tokens=work.completion_tokens,
-            cost=whole.cost if whole else (0.0 if config.priced else None),
+            cost=config.cost(work.prompt_tokens, work.completion_tokens, seconds=pace.spent_s),
             currency=config.currency if config.priced else "",
-            estimate=work.estimate(len(due) - len(now), spent, config),
+            estimate=work.estimate(len(due) - len(now), pace.each_s, config),
             seconds=time.perf_counter() - started,
             run=run.id,
         )
@@ -280,19 +280,46 @@ class AskedInGroups:
         self.prompt_tokens += sum(row.prompt_tokens for row in rows)
         self.completion_tokens += sum(row.completion_tokens for row in rows)
 
-    def estimate(self, questions: int, spent_s: float, config: BatchConfig) -> Estimate | None:
-        """What so many questions take at the pace so far; None before the first."""
+    def estimate(self, questions: int, each_s: float, config: BatchConfig) -> Estimate | None:
+        """What so many questions take, at so many seconds each; None before the first."""
         if not questions or not self.asked:
             return None
         share = questions / self.asked
         tokens = self.prompt_tokens * share, self.completion_tokens * share
         return Estimate(
             questions=questions,
-            seconds=spent_s * share,
+            seconds=each_s * questions,
             prompt_tokens=round(tokens[0]),
             completion_tokens=round(tokens[1]),
-            cost=config.cost(*tokens, seconds=spent_s * share),
+            cost=config.cost(*tokens, seconds=each_s * questions),
         )
+
+
+class _Pace:
+    """Seconds for each question so far.
+
+    Args:
+        starting: whether what answers starts first: once there are more groups than the one that
+            waited for that, it is left out.
+    """
+
+    def __init__(self, *, starting: bool) -> None:
+        self.starting = starting
+        self.spent_s = self.each_s = 0.0
+        self._began = time.perf_counter()
+        self._asked = 0
+        self._first = (0.0, 0)
+
+    def count(self, questions: int) -> None:
+        """So many more are answered."""
+        self._asked += questions
+        self.spent_s = time.perf_counter() - self._began
+        if self.starting and not self._first[1]:
+            self._first = self.spent_s, questions
+        seconds, asked = self._first
+        if self._asked == asked:
+            seconds, asked = 0.0, 0
+        self.each_s = (self.spent_s - seconds) / (self._asked - asked)
 
 
 def _due(asked: Mapping[str, str], kept: Mapping[str, Kept], current: str) -> dict[str, Cause]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from fti.pipelines.engines.llama_cpp.native_server import cores
 from fti.pipelines.engines.replicas.actors import InProcess, Replicas, _Replica
 from fti.pipelines.engines.replicas.cluster import (
     TRIES,
@@ -51,7 +52,20 @@ def test_an_error_of_ours_arrives_whole() -> None:
         packed(lambda: 1 // 0)
 
 
-def test_a_replica_that_cannot_be_made_says_why_with_its_first_batch() -> None:
+def test_a_replica_keeps_to_its_share_of_the_processors(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "")
+    everything = cores()
+    replica = _Replica(lambda: lambda batch: (batch, cores()), threads=1)
+    assert unpacked(replica({"number": 0, "batch": packed(lambda: "a")})["made"]) == ("a", 1)
+    monkeypatch.setenv("OMP_NUM_THREADS", "4096")
+    assert cores() == everything, "more than there are is not to be had"
+
+
+def test_a_replica_that_cannot_be_made_says_why_with_its_first_batch(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # and back to what it was
+
     def refuses() -> Any:
         raise EngineError("no such weights", hint="Fetch them.")
 

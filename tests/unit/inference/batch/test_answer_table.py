@@ -1,14 +1,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from fti.pipelines.engines.generator import GenerationRequest
+from fti.pipelines.inference.answering.answer import Assistant
 from fti.pipelines.inference.batch.answer_table import BatchReport, answer_batch
+from fti.pipelines.inference.batch.asked_together import AskedTogether
 from fti.pipelines.inference.batch.outputs import (
     JsonLines,
     Output,
@@ -227,6 +230,43 @@ def test_a_failure_is_a_row_and_is_tried_again(world: World, make: Callable[[], 
     again = run(world, make(), questions)
     assert (counts(again), again.causes) == ((3, 2, 0), {"failed": 5})
     assert sorted(row["id"] for row in rows(world, make())) == sorted(errors)
+
+
+def test_groups_that_are_done_in_any_order_make_the_same_rows(
+    world: World, make: Callable[[], Output]
+) -> None:
+    started: list[float] = []
+    told: list[ProgressEvent] = []
+
+    def elsewhere(assistant: Assistant, run_id: str) -> Any:
+        ask = AskedTogether(assistant, run_id)
+
+        class Backwards:
+            def each(self, groups: Sequence[Mapping[str, str]]) -> Iterator[Any]:
+                began = time.perf_counter()
+                time.sleep(0.4)  # as replicas take to start
+                for number in reversed(range(len(groups))):
+                    yield number, ask(groups[number])
+                started.append(time.perf_counter() - began)
+
+        return Backwards()
+
+    report = answer_batch(
+        [*QUESTIONS, {"id": "d", "question": "When are maps lent?"}],
+        assistant=world.assistant(), store=world.store, out=make(), config=BatchConfig(group=1),
+        limit=3, executor=elsewhere, progress=told.append,
+    )  # fmt: skip
+    assert (report.done, report.failed, report.remaining) == (3, 0, 1)
+    assert report.estimate is not None
+    assert report.estimate.seconds < 0.4 < started[0], "a start is no pace"
+    assert [event.detail != "" for event in told] == [False, True, False]
+    found = {row["id"]: row for row in rows(world, make())}
+    assert list(found) == ["3", "b", "k"] or isinstance(make(), TableOutput)
+    assert sorted(found) == ["3", "b", "k"]
+    for row in found.values():
+        assert world.store.answers.get(row["answer_id"]).text == row["answer"]
+    again = run(world, make())
+    assert (counts(again), again.causes) == ((0, 0, 3), {})
 
 
 def test_a_limit_leaves_the_rest_and_says_what_it_would_take(
