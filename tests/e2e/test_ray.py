@@ -44,7 +44,7 @@ dataset: {{writer: {{batch: 1, questions: 2}}}}
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[RayCluster]:
     """One for all tests here: it takes seconds to start."""
-    with ray_cluster(2) as started:
+    with ray_cluster(2, gpus=2) as started:
         yield started
 
 
@@ -247,11 +247,12 @@ def test_the_built_in_writer_and_its_reader_are_replicas_with_weights(
         "dataset", "build", "d", "--questions", "model",
         "--set", "dataset.writer.max_passages=2",
     )  # fmt: skip
+    one = ("--executor", "ray", "--workers", "1")  # loading weights is what takes long here
     alone = here.run(*words, timeout=300)
     for kept in (here.home / "store" / "results").iterdir():
         kept.unlink()
     model.asked.clear()
-    shared = here.run(*words, *RAY, timeout=300)
+    shared = here.run(*words, *one, timeout=300)
     assert sum(model.asked.values()) >= 1, "the reader was asked"
     assert shared["digest"] == alone["digest"]
 
@@ -290,6 +291,9 @@ class Trouble:
         tried = len(list(Path(self.marks).glob(f"{batch}-*")))
         if batch == "dies always" or (batch == "dies once" and tried == 1):
             os.kill(os.getpid(), signal.SIGKILL)
+        if batch == "sees":
+            time.sleep(0.3)  # that both have some of them
+            return os.environ.get("CUDA_VISIBLE_DEVICES", "none")
         if batch == "is too large":
             raise MemoryError
         if batch == "fails":
@@ -297,12 +301,14 @@ class Trouble:
         return f"{batch} done"
 
 
-def try_out(batches: Sequence[str], marks: str) -> dict[str, Any]:
+def try_out(
+    batches: Sequence[str], marks: str, *, workers: int | None = 2, gpu: bool = False
+) -> dict[str, Any]:
     """What two replicas make of batches, and the error that ends them."""
     from fti.pipelines.engines.replicas.actors import Replicas
 
     done: list[str] = []
-    replicas = Replicas(Trouble(marks), doing="try it", workers=2)
+    replicas = Replicas(Trouble(marks), doing="try it", workers=workers, gpu=gpu)
     try:
         done += [made for _, made in replicas.each(batches)]
     except EngineError as error:
@@ -322,6 +328,7 @@ with cluster():
         "large": try_out(["is too large"], sys.argv[1]),
         "fails": try_out(["fails"], sys.argv[1]),
         "refuses": try_out(["a"], "refuses"),
+        "gpus": try_out(["sees"] * 8, sys.argv[1], workers=None, gpu=True),
     }
 print(json.dumps(tried))
 """
@@ -340,6 +347,7 @@ def test_actors_that_die_and_what_they_raise(
 
     assert len(lines) == 2, "what Ray tells of workers stays off stdout"
     tried = json.loads(lines[-1])
+    assert set(tried["gpus"]["done"]) == {"0", "1"}, "a replica for each GPU, and each its own"
     assert tried["once"] == {"done": ["a done", "b done", "c done", "dies once done"]}
     assert len(list(once.glob("dies once-*"))) == 2
     assert tried["always"]["done"] == []

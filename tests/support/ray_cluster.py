@@ -42,8 +42,11 @@ class RayCluster:
 
 
 @contextmanager
-def ray_cluster(processors: int) -> Iterator[RayCluster]:
-    """A cluster of so many processors; the tests are skipped where Ray is not installed."""
+def ray_cluster(processors: int, *, gpus: int = 0) -> Iterator[RayCluster]:
+    """A cluster of so many processors; the tests are skipped where Ray is not installed.
+
+    Ray gives out as many GPUs as it is told there are: which, and not that they compute, is tested.
+    """
     pytest.importorskip("ray", reason="the package ray is not installed: fti-llm[scale]")
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
@@ -52,8 +55,8 @@ def ray_cluster(processors: int) -> Iterator[RayCluster]:
     with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as folder:
         words = [
             "start", "--head", "--block", f"--port={port}", f"--num-cpus={processors}",
+            f"--num-gpus={gpus}", "--disable-usage-stats", "--node-ip-address=127.0.0.1",
             "--include-dashboard=false", "--object-store-memory=100000000", f"--temp-dir={folder}",
-            "--disable-usage-stats", "--node-ip-address=127.0.0.1",
         ]  # fmt: skip
         # Ray asks for a token as soon as a cluster is one for others.
         token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
