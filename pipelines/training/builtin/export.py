@@ -160,7 +160,7 @@ def before(log: Mapping[str, Any]) -> str:
         return ""
     turns, tokens, seconds = (sum(r[k] for r in runs) for k in ("turns", "tokens", "seconds"))
     return (
-        f"It began with the weights of earlier runs ({turns:,} questions, {tokens:,} tokens, "
+        f"It began with the weights of earlier runs\n({turns:,} questions, {tokens:,} tokens, "
         f"{seconds / 60:.0f} minutes in all)."
     )
 
@@ -249,6 +249,7 @@ articles rest, is likely to be in it.
 {precision}, on two CPU cores and no GPU: {steps} steps, {turns:,} questions, {tokens:,} tokens with
 padding, {minutes:.0f} minutes; the learning rate fell from {rate} to nearly nothing over the
 planned time. {earlier}
+
 Passages are read once, and each question about them is a branch behind them that sees them and
 itself only. Only responses are learned. To go on from here with a run of its own:
 `--from-adapter pipelines/engines/builtin_lm --planned MINUTES`.

@@ -388,7 +388,7 @@ def test_the_adapter_loads_with_peft_and_can_be_gone_on_from(
     other.advance()
     other.save(tmp_path / "later")
     write_adapter(tmp_path / "later", base, tmp_path / "adapter")
-    assert f"earlier runs ({one.turns:,} questions" in (
+    assert f"earlier runs\n({one.turns:,} questions" in (
         (tmp_path / "adapter" / "README.md").read_text(encoding="utf-8")
     )
 
