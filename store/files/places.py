@@ -13,7 +13,7 @@ import os
 import shutil
 import sys
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -61,7 +61,9 @@ class Place:
             url = str(path)
         self.url = url
         try:
-            self._files, self._root = file_system(url)
+            # A listing that is remembered hides what others wrote since, also from reading: s3fs
+            # looks there for the size first.
+            self._files, self._root = file_system(url, use_listings_cache=False)
         except ImportError as error:
             extra = _EXTRAS.get(scheme)
             raise ConfigError(
@@ -76,6 +78,8 @@ class Place:
                 hint="Name a folder, or a URL like s3://bucket/prefix",
             ) from error
         self.local = "file" in _protocols(self._files)
+        # Without it s3fs asks for the size before it reads.
+        self._reading = {"max_concurrency": 1} if "s3" in _protocols(self._files) else {}
 
     def put(self, key: str, source: Path) -> None:
         """Copy a file to a key."""
@@ -110,7 +114,7 @@ class Place:
         An object store must know conditional writes (``If-None-Match: *``), as S3 and GCS do.
 
         Raises:
-            FileExistsError: something is there.
+            FileExistsError: something is there, or is put there at this moment.
         """
         with self._writing(key):
             if self.local:
@@ -119,7 +123,12 @@ class Place:
                 with target.open("xb") as kept:
                     kept.write(data)
             else:
-                self._files.pipe_file(self._at(key), data, mode="create")
+                try:
+                    self._files.pipe_file(self._at(key), data, mode="create")
+                except OSError as error:
+                    if _is_conflict(error):
+                        raise FileExistsError(key) from error
+                    raise
 
     def delete(self, key: str) -> None:
         """Remove what lies at a key, if anything does."""
@@ -133,8 +142,27 @@ class Place:
             FileNotFoundError: there is nothing.
         """
         with self._using(key):
-            found: bytes = self._files.cat_file(self._at(key))
+            found: bytes = self._files.cat_file(self._at(key), **self._reading)
             return found
+
+    def read_all(self, keys: Sequence[str]) -> dict[str, bytes]:
+        """The bytes at several keys, asked for at once; those where nothing is are left out."""
+        if len(keys) == 1:
+            with contextlib.suppress(FileNotFoundError):
+                return {keys[0]: self.read(keys[0])}
+            return {}
+        by_path = {self._at(key): key for key in keys}
+        with self._using(""):
+            found = self._files.cat(list(by_path), on_error="return", **self._reading)
+            for said in found.values():
+                if isinstance(said, Exception) and not isinstance(said, FileNotFoundError):
+                    raise said
+        stripped = {self._files._strip_protocol(path): key for path, key in by_path.items()}
+        return {
+            stripped[self._files._strip_protocol(path)]: data
+            for path, data in found.items()
+            if isinstance(data, bytes)
+        }
 
     def digest(self, key: str) -> str:
         """Hex sha256 of what lies at a key, read in pieces.
@@ -171,8 +199,6 @@ class Place:
         """What lies under a prefix: bytes, and when it was changed in ns (0: unknown), by key."""
         with self._using(prefix):
             try:
-                # Listings may be cached from before; what others wrote meanwhile must be seen.
-                self._files.invalidate_cache()
                 found = self._files.find(self._at(prefix), detail=True)
             except FileNotFoundError:
                 return {}
@@ -213,8 +239,8 @@ class Place:
         )
 
 
-def file_system(url: str) -> tuple[Any, str]:
-    """The fsspec file system that a URL names, and the path in it.
+def file_system(url: str, **settings: Any) -> tuple[Any, str]:
+    """The fsspec file system that a URL names, with settings of its own, and the path in it.
 
     Raises:
         ImportError: the package for this kind of URL is not installed.
@@ -226,7 +252,7 @@ def file_system(url: str) -> tuple[Any, str]:
     os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
     # What it raises it logs as well, with a traceback.
     logging.getLogger("gcsfs").setLevel(logging.CRITICAL)
-    found: tuple[Any, str] = url_to_fs(url)
+    found: tuple[Any, str] = url_to_fs(url, **settings)
     return found
 
 
@@ -238,6 +264,12 @@ def _changed(info: Mapping[str, Any]) -> int:
     if isinstance(at, datetime):
         at = at.timestamp()
     return int((at or 0) * 1e9)
+
+
+def _is_conflict(error: OSError) -> bool:
+    """Whether S3 refused one of several conditional PUTs because another one was under way."""
+    said = getattr(error.__cause__, "response", None) or {}
+    return bool(said.get("Error", {}).get("Code") == "ConditionalRequestConflict")
 
 
 def _protocols(files: Any) -> tuple[str, ...]:
