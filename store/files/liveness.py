@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+from functools import cache
 from pathlib import Path
 
 from fti.store.files.atomic import dump_json, read_sealed, write_sealed
@@ -76,10 +77,25 @@ def _holder_is_there(path: Path) -> bool:
         return True
     if found["namespace"] != namespace():
         return True  # in another container, whose process numbers mean nothing here
+    return is_there(found["pid"])
+
+
+def is_there(pid: int) -> bool:
+    """Whether a process of this number is there, in this namespace."""
     try:
-        os.kill(found["pid"], 0)
+        os.kill(pid, 0)
     except ProcessLookupError:
         return False
     except PermissionError:  # there, and somebody else's
         return True
     return True
+
+
+@cache
+def machine() -> str:
+    """Names this machine since it was started, and the namespace; empty where that is not known."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
+    except OSError:  # not Linux
+        return ""
+    return f"{boot} {namespace()}"

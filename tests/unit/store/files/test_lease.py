@@ -31,7 +31,7 @@ def left_behind(place: Place, *, until_s: float) -> None:
     holder = Holder(
         what="ingest", host="other", process=7, until=now() + timedelta(seconds=until_s)
     )
-    place.write(leases._key(4), holder.model_dump_json().encode())
+    place.write(leases._key(leases.WRITER, 4), holder.model_dump_json().encode())
 
 
 def test_a_second_writer_waits_and_learns_who_writes(place: Place) -> None:
@@ -43,7 +43,9 @@ def test_a_second_writer_waits_and_learns_who_writes(place: Place) -> None:
         pass
     assert "60 s" in str(refused.value.hint)
     with leased(place, timeout_s=0, what="delete"):
-        assert len(leases._numbers(place)) == 1, "those that were given back are removed"
+        assert len(leases._numbers(place, leases.WRITER)) == 1, (
+            "those that were given back are removed"
+        )
 
 
 def test_of_many_at_once_one_has_it(place: Place) -> None:
@@ -73,7 +75,7 @@ def test_what_a_dead_writer_left_is_taken_over_when_it_runs_out(place: Place) ->
     left_behind(place, until_s=-1)
     with leased(place, timeout_s=0, what="ingest") as lease:
         lease.require()
-        assert leases._numbers(place) == [5]
+        assert leases._numbers(place, leases.WRITER) == [5]
 
 
 def test_who_slept_past_the_end_of_its_lease_writes_no_more(place: Place) -> None:
@@ -92,30 +94,32 @@ def test_who_slept_past_the_end_of_its_lease_writes_no_more(place: Place) -> Non
 
 def test_who_finds_another_in_its_place_writes_no_more(place: Place) -> None:
     with leased(place, timeout_s=0, what="ingest", lasts_s=0.2) as slow:
-        place.write(leases._key(2), b"{}")
+        place.write(leases._key(leases.WRITER, 2), b"{}")
         while slow._thread.is_alive():
             pass
         with pytest.raises(StoreLocked, match="another process took it over"):
             slow.require()
-    assert leases._numbers(place) == [1, 2], "and gives nothing back"
+    assert leases._numbers(place, leases.WRITER) == [1, 2], "and gives nothing back"
 
 
 def test_a_working_writer_keeps_its_lease(place: Place) -> None:
     with leased(place, timeout_s=0, what="ingest", lasts_s=0.4):
-        first = leases._holder(place, 1)
+        first = leases._holder(place, leases._key(leases.WRITER, 1))
         assert first is not None
-        while (later := leases._holder(place, 1)) is None or later.until == first.until:
+        while (
+            later := leases._holder(place, leases._key(leases.WRITER, 1))
+        ) is None or later.until == first.until:
             pass
 
 
 def test_a_number_that_came_late_gives_no_right(place: Place) -> None:
     left_behind(place, until_s=60)
     late = Holder(what="ingest", host="here", process=1, until=now() + timedelta(seconds=60))
-    assert not leases._take(place, 3, late)
+    assert not leases._take(place, leases.WRITER, 3, late)
 
 
 def test_an_unreadable_lease_is_named(place: Place) -> None:
-    place.write(leases._key(1), b"{}")
+    place.write(leases._key(leases.WRITER, 1), b"{}")
     with (
         pytest.raises(StoreError, match=r"writer/0+1\.json.* cannot be read"),
         leased(place, timeout_s=0, what="ingest"),
