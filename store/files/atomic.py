@@ -138,12 +138,26 @@ def open_line(line: bytes) -> Any:
     return _opened(line.strip(), between=(b", ",))
 
 
-def write_sealed(path: Path, value: Mapping[str, Any]) -> None:
-    """``write_json`` of an object with a checksum of itself; ``read_sealed`` reads it."""
+def sealed_json(value: Mapping[str, Any]) -> bytes:
+    """``dump_json`` of an object with a checksum of itself; ``open_sealed`` reads it."""
     body = dump_json(value).removesuffix(b"\n}\n") if value else b"{"
     between = b"," if value else b""
     crc = f'\n  "{_SEAL}": "{zlib.crc32(body):08x}"\n}}\n'.encode()
-    write_bytes(path, body + between + crc)
+    return body + between + crc
+
+
+def open_sealed(data: bytes) -> Any:
+    """What JSON over several lines says, sealed or not.
+
+    Raises:
+        ValueError: it is no JSON, or its checksum does not fit.
+    """
+    return _opened(data, between=(b"\n  ", b","))
+
+
+def write_sealed(path: Path, value: Mapping[str, Any]) -> None:
+    """Replace a file by ``sealed_json`` of an object; ``read_sealed`` reads it."""
+    write_bytes(path, sealed_json(value))
 
 
 def read_sealed(path: Path) -> Any:
@@ -153,7 +167,7 @@ def read_sealed(path: Path) -> Any:
         ValueError: it is no JSON, or its checksum does not fit.
         OSError: it cannot be read.
     """
-    return _opened(path.read_bytes(), between=(b"\n  ", b","))
+    return open_sealed(path.read_bytes())
 
 
 def _opened(data: bytes, *, between: Sequence[bytes]) -> Any:
@@ -297,6 +311,24 @@ def writer_lock(path: Path, *, timeout_s: float, what: str) -> Iterator[None]:
     finally:
         owner.unlink(missing_ok=True)
         lock.release()
+
+
+def is_locked(path: Path) -> bool:
+    """Whether somebody holds the lock file at ``path`` at this moment."""
+    import fcntl
+
+    try:
+        handle = os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        return False
+    try:
+        # Shared, so that two who look at once do not take each other for the holder.
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(handle)
+    return False
 
 
 def _holder(owner: Path) -> str:
