@@ -32,14 +32,15 @@ class Store:
 
     Args:
         root: the folder.
-        read_consistency_s: how old, in seconds, a reader's view of the features may be.
+        read_consistency_s: how old, in seconds, a reader's view of the features may be, and of all
+            that lies in a bucket.
         migrating: open a store of an older format too, to migrate it.
     """
 
     def __init__(
         self, root: Path | str, *, read_consistency_s: float = 0.0, migrating: bool = False
     ) -> None:
-        self.layout = Layout(Path(root), migrating=migrating)
+        self.layout = Layout(Path(root), migrating=migrating, read_consistency_s=read_consistency_s)
         self.features = FeatureStore(self.layout, read_consistency_s=read_consistency_s)
         self.ledger = LedgerTable(self.features)
         self.datasets = DatasetStore(self.layout)

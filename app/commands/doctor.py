@@ -188,7 +188,7 @@ def _generator(session: Session, engines: Engines) -> Check:
 
 def _store(session: Session) -> Check:
     features = session.store.features
-    root = session.store.layout.root
+    root = session.store.layout.store_url or session.store.layout.root
     if not features.exists():
         return "store", "note", f"{root} is empty; fill it with: fti ingest FOLDER"
     stats = features.stats()

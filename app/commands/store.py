@@ -235,21 +235,23 @@ def place(
     set_: SetOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Keep the features (documents, chunks, vectors, indexes) in an object store.
+    """Let the store lie in an object store, where several machines share it.
 
-    Everything else stays in the folder --store. What features there are is copied; features that
-    lie at the URL already are shared, when this store has none. Stop what else uses the store
-    first, a service too. Example: fti store place s3://bucket/prefix --store new
+    All of it is copied, then the store is there and no longer in the folder --store, which keeps
+    copies of what this machine uses, uploaded files and jobs. On another machine, run it for a new
+    store. Stop what else uses the store first, a service too. Killed at any point, run it again.
+    Example: fti store place s3://bucket/prefix --store new
     """
-    from fti.store.upkeep.moving import place_features
+    from fti.store.upkeep.placing import place_store
 
     session = open_session(store, config, set_, json)
     with session.report.progress() as progress:
-        done = place_features(session.store, url, progress=progress)
+        done = place_store(session.store, url, progress=progress)
     session.report.result(done.model_dump(mode="json"))
     session.report.say(
-        f"the features lie at {done.features} now: "
-        + ("those that were there" if done.shared else f"{done.files} files, {_mb(done.bytes)}")
+        f"the store lies at {done.store} now: "
+        + ("the one that was there" if done.joined else f"{done.files} files, {_mb(done.bytes)}")
+        + (", with the features that were there" if done.shared else "")
     )
 
 

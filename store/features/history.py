@@ -16,15 +16,7 @@ from pydantic import Field
 
 from fti.store.errors import InvalidName, StoreEmpty, VersionNotFound
 from fti.store.features.bykey import has_pylance
-from fti.store.files.atomic import (
-    append_line,
-    iter_lines,
-    open_line,
-    read_sealed,
-    seal_line,
-    write_bytes,
-    write_sealed,
-)
+from fti.store.files.atomic import open_line, open_sealed, seal_line, sealed_json
 from fti.store.files.layout import Layout
 from fti.store.lance import shapes
 from fti.store.lance.connection import Lance
@@ -35,6 +27,8 @@ from fti.store.versioned.versions import check_name
 
 #: A reader may still be at a version that was the latest a moment ago.
 SHORTEST_AGE = timedelta(hours=1)
+_VERSIONS = "features/versions.jsonl"
+_EXPIRED = "features/expired.json"
 _KEPT = "fti.kept."  # tags of ours that protect versions from one pruning
 _TAGGED = "tagged version"  # in LanceDB's refusal to prune past one
 _EARLIER = 20  # up to how many versions' ends a refused pruning is tried
@@ -89,8 +83,7 @@ class History:
     """
 
     def __init__(self, layout: Layout, lance: Lance) -> None:
-        self._file = layout.features / "versions.jsonl"
-        self._expired_file = layout.features / "expired.json"
+        self._storage = layout.storage
         self._lance = lance
 
     def record(self, *, documents: int, chunks: int, embedder: str, run: str) -> FeatureVersion:
@@ -108,7 +101,7 @@ class History:
         before = self._recorded().get(found.version)
         if before is not None and before.documents_version == found.documents_version:
             return before
-        append_line(self._file, seal_line(found.model_dump_json(exclude={"tags"})))
+        self._storage.append(_VERSIONS, [seal_line(found.model_dump_json(exclude={"tags"}))])
         return found
 
     def versions(self) -> list[FeatureVersion]:
@@ -278,7 +271,7 @@ class History:
         if retention.versions is None or table is None:
             return False
         try:
-            looked = int(read_sealed(self._expired_file)["version"])
+            looked = int(open_sealed(self._storage.read(_EXPIRED))["version"])
         except (OSError, ValueError, KeyError, TypeError):
             looked = 0  # nothing was ever removed: so many there are at most
         version = int(table.version)
@@ -296,7 +289,7 @@ class History:
             keep: as in ``prune``.
         """
         table, _ = self._tables()
-        write_sealed(self._expired_file, {"version": int(table.version)})
+        self._storage.write(_EXPIRED, sealed_json({"version": int(table.version)}))
         there = sorted(at for _, at in self._existing(shapes.CHUNKS))
         if retention.versions is None or len(there) <= retention.versions:
             return None
@@ -376,20 +369,22 @@ class History:
 
     def _lines(self) -> Iterator[FeatureVersion | None]:
         """What was recorded, oldest first; None for a line that cannot be read."""
-        if self._file.is_file():
-            for line in iter_lines(self._file):
-                try:
-                    yield FeatureVersion.model_validate(open_line(line))
-                except ValueError:
-                    yield None
+        for line in self._storage.lines(_VERSIONS):
+            try:
+                yield FeatureVersion.model_validate(open_line(line))
+            except ValueError:
+                yield None
 
     def _forget_records(self, there: set[int]) -> None:
         """Leave out what was noted about versions that are gone."""
-        recorded = self._recorded()
-        kept = [found for version, found in sorted(recorded.items()) if version in there]
-        if len(kept) < len(recorded):
-            lines = (seal_line(found.model_dump_json(exclude={"tags"})) for found in kept)
-            write_bytes(self._file, "".join(f"{line}\n" for line in lines).encode())
+
+        def gone(line: bytes) -> bool:
+            try:
+                return FeatureVersion.model_validate(open_line(line)).version not in there
+            except ValueError:
+                return True
+
+        self._storage.drop_lines(_VERSIONS, gone, alone=True)
 
     def _existing(self, name: str) -> Sequence[tuple[int, datetime]]:
         table = self._lance.open(name)

@@ -21,9 +21,14 @@ pipelines/<name>.json    what became of each step of a pipeline
 jobs/<id>/               what was started through a service, how far it came, what it printed
 locks/                   one per output of a batch and per pipeline; held by its process
 
-The root is a folder. The features' tables, and they alone, may lie in an object store instead: the
-format marker then says where (``place_features`` of ``store.moving``), and several roots, on
-several machines, may share them.
+The root is a folder. A store may lie in a bucket instead (``store.upkeep.placing``): the format
+marker then says where, and several roots, on several machines, share it. What is of one machine
+stays in its root: ``jobs``, ``uploads``, ``downloads``, ``checkpoints``, ``results``, ``batches``
+and
+
+cache/<kind>/<name>/<n>/ copies of the versions that were used here; safe to delete
+
+Before whole stores could, the features' tables alone could lie in a bucket; such a marker is read.
 """
 
 from __future__ import annotations
@@ -31,18 +36,24 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-from collections.abc import Callable, Iterator
+import uuid
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from fti.store.errors import StoreError, StoreFormatError
-from fti.store.files.atomic import write_json, writer_lock
+from fti.store.errors import StoreError, StoreFormatError, StoreLocked
+from fti.store.files import bucket
+from fti.store.files.atomic import is_locked, write_json, writer_lock
+from fti.store.files.bucket import BucketStorage
 from fti.store.files.lease import Lease, leased
 from fti.store.files.places import Place
+from fti.store.files.storage import FolderStorage
 from fti.store.files.sums import FileSums
 from fti.store.types import now
 
 FORMAT = 1
+#: What roots of stores in a bucket say, so that an older fti does not take them for empty ones.
+PLACED = bucket.FORMAT
 #: How a store of a format becomes one of the next, by the older format; ``migrate`` runs them in
 #: order. None is needed yet.
 MIGRATIONS: dict[int, Callable[[Path], None]] = {}
@@ -60,8 +71,16 @@ def unplace(root: Path) -> None:
     if not marker.is_file():
         return
     body = json.loads(marker.read_text("utf-8"))
-    if body.pop("features", ""):
+    there = {name: body.pop(name) for name in ("features", "store", "moving") if name in body}
+    if there:
+        if body["format"] == PLACED:
+            body["format"] = FORMAT
         write_json(marker, body)
+
+
+def _placed(marker: Mapping[str, Any], url: str) -> dict[str, Any]:
+    left = {k: v for k, v in marker.items() if k not in ("moving", "features")}
+    return {**left, "format": PLACED, "store": url}
 
 
 class Layout:
@@ -73,22 +92,27 @@ class Layout:
     Args:
         root: the folder.
         migrating: open an older format too, to migrate it.
+        read_consistency_s: how old, in seconds, what is read of a store in a bucket may be.
 
     Raises:
         StoreFormatError: the store has the format of a newer fti, or of an older one.
         StoreError: the root cannot be a store (it is a file, or its marker is unreadable).
     """
 
-    def __init__(self, root: Path, *, migrating: bool = False) -> None:
+    def __init__(
+        self, root: Path, *, migrating: bool = False, read_consistency_s: float = 0.0
+    ) -> None:
         self._migrating = migrating
         self._features_url: str | None = None
+        self._store_url: str | None = None
         self._found_in_order: tuple[int, int, int] | None = None  # which marker
         self._lease: Lease | None = None
+        self._moves = False
         if _SCHEME.match(str(root)):
             raise StoreError(
-                f"The store's root {str(root)!r} is not a folder; of a store, only the features "
-                "can lie in an object store.",
-                hint="Name a folder with --store, and put its features there with: "
+                f"The store's root {str(root)!r} is not a folder; each machine has one that says "
+                "where the store lies.",
+                hint="Name a folder with --store, and say where the store lies with: "
                 "fti store place s3://bucket/prefix",
             )
         try:
@@ -100,6 +124,15 @@ class Layout:
                     hint="Name a folder with --store or FTI_STORE.",
                 )
             self.require_format()
+            self.storage: FolderStorage | BucketStorage = FolderStorage(
+                self.root, guard=self.require_format
+            )
+            if self.store_url:
+                self.storage = BucketStorage(
+                    Place(self.store_url),
+                    max_age_s=read_consistency_s,
+                    guard=self.require_format,
+                )
         except (OSError, RuntimeError) as error:  # RuntimeError: a home folder that is not known
             reason = error.strerror if isinstance(error, OSError) else str(error)
             raise StoreError(
@@ -127,10 +160,12 @@ class Layout:
                 self._marker,
                 {"format": FORMAT, "created_at": now().isoformat(), "roots": [str(self.root)]},
             )
-            self._features_url = ""
+            self._features_url = self._store_url = ""
             return
         marker = self._read_marker()
         found = int(marker["format"])
+        if found == PLACED and ("store" in marker or "moving" in marker):
+            found = FORMAT
         if found < FORMAT and not self._migrating:
             raise StoreFormatError(
                 f"The store {str(self.root)!r} has format {found}; this fti writes {FORMAT}.",
@@ -141,14 +176,43 @@ class Layout:
                 f"The store {str(self.root)!r} has format {found}; this fti reads up to {FORMAT}.",
                 hint="Upgrade with: pip install --upgrade fti-llm",
             )
-        url = str(marker.get("features", ""))
-        if self._features_url not in (None, url):
+        url, features = self._whereabouts(marker)
+        if self._features_url not in (None, features) or self._store_url not in (None, url):
             raise StoreError(
-                f"The features were put to {url!r} since this process opened the store.",
+                f"The store was put to {url or features!r} since this process opened it.",
                 hint="Start it again.",
             )
-        self._features_url = url
-        self._found_in_order = seen
+        self._store_url, self._features_url = url, features
+        if not marker.get("moving"):  # while it is moved, that may change without this file
+            self._found_in_order = seen
+
+    def _whereabouts(self, marker: Mapping[str, Any]) -> tuple[str, str]:
+        """Where the store lies, and where its features; empty for this folder.
+
+        While it is moved it lies here, until the bucket says that it is whole: that object is the
+        move, and what this marker says is only where to look for it.
+
+        Raises:
+            StoreLocked: another process moves it at this moment.
+        """
+        url = str(marker.get("store", ""))
+        moving = marker.get("moving")
+        if moving and not url:
+            if not self._moves and is_locked(self._moving_lock):
+                raise StoreLocked(
+                    f"The store {str(self.root)!r} is moved to {moving['url']!r} at this moment.",
+                    hint="Wait for it to finish, then run the command again.",
+                )
+            # It may have been moved between reading this and looking at the lock.
+            marker = self._read_marker()
+            if "store" in marker:
+                return self._whereabouts(marker)
+            moving = marker["moving"]
+            found = bucket.marker(Place(moving["url"])) if moving["switching"] else None
+            if found is not None and found["id"] == moving["id"]:
+                url = str(moving["url"])
+                write_json(self._marker, _placed(marker, url))
+        return url, url or str(marker.get("features", ""))
 
     def format(self) -> int:
         """The format that the store has now.
@@ -174,10 +238,46 @@ class Layout:
         roots = [root for root in marker.get("roots", []) if root != str(self.root)]
         write_json(self._marker, {**marker, "roots": [*roots, str(self.root)]})
 
-    def place_features(self, url: str) -> None:
-        """Say that the features' tables lie at a URL; whoever moves them calls this last."""
-        write_json(self._marker, {**self._read_marker(), "features": url})
-        self._features_url = url
+    @contextlib.contextmanager
+    def moving(self, url: str) -> Iterator[str]:
+        """Say that the store is being moved to a URL; others change nothing in the block.
+
+        Gives the id that the bucket's marker is to have.
+
+        Raises:
+            StoreLocked: another process moves it.
+        """
+        # Others look for a moment whether somebody holds it.
+        with writer_lock(self._moving_lock, timeout_s=5.0, what="store place"):
+            self._moves = True
+            try:
+                marker = self._read_marker()
+                identity = str((marker.get("moving") or {}).get("id") or uuid.uuid4().hex)
+                self._note_move(marker, url, identity, switching=False)
+                yield identity
+            finally:
+                self._moves = False
+
+    def switching(self, url: str, identity: str) -> None:
+        """Say that from now on the bucket says where the store lies: there, once its marker with
+        this id does. It is asked by whoever opens the store, until ``placed_at``.
+        """
+        self._note_move(self._read_marker(), url, identity, switching=True)
+
+    def _note_move(
+        self, marker: Mapping[str, Any], url: str, identity: str, *, switching: bool
+    ) -> None:
+        moving = {"url": url, "id": identity, "switching": switching}
+        write_json(self._marker, {**marker, "format": PLACED, "moving": moving})
+
+    def placed_at(self, url: str) -> None:
+        """Say that the store lies at a URL, where it is known to. It is to be opened anew."""
+        write_json(self._marker, _placed(self._read_marker(), url))
+
+    @property
+    def _moving_lock(self) -> Path:
+        """Held by who moves the store."""
+        return self.root / "moving.lock"
 
     def migrate(self) -> list[int]:
         """Bring an older store up to our format; the formats it went through, oldest first.
@@ -224,19 +324,37 @@ class Layout:
         return self._features_url or ""
 
     @property
+    def store_url(self) -> str:
+        """Where the whole store lies in an object store; empty when it lies in the root."""
+        return self._store_url or ""
+
+    @property
+    def tables_url(self) -> str:
+        """Where the tables of answers lie in an object store; empty when in ``tables``."""
+        return f"{self.store_url}/tables" if self.store_url else ""
+
+    @property
+    def cache(self) -> Path:
+        """Copies of what lies in a bucket and never changes."""
+        return self.root / "cache"
+
+    def _versions(self, kind: str) -> Path:
+        return (self.cache if self.store_url else self.root) / kind
+
+    @property
     def datasets(self) -> Path:
-        """Dataset versions."""
-        return self.root / "datasets"
+        """Dataset versions; of a store in a bucket, the copies that were made here."""
+        return self._versions("datasets")
 
     @property
     def cases(self) -> Path:
-        """Frozen case sets."""
-        return self.root / "cases"
+        """Frozen case sets; of a store in a bucket, the copies that were made here."""
+        return self._versions("cases")
 
     @property
     def models(self) -> Path:
-        """Model versions."""
-        return self.root / "models"
+        """Model versions; of a store in a bucket, the copies that were made here."""
+        return self._versions("models")
 
     @property
     def runs(self) -> Path:

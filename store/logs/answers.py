@@ -10,20 +10,13 @@ import re
 import secrets
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from itertools import islice
-from pathlib import Path
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Literal, TypeVar
 
 from fti.store.errors import AnswerNotFound
-from fti.store.files.atomic import (
-    append_line,
-    append_lines,
-    blank_lines,
-    dump_line,
-    dump_sealed,
-    iter_lines,
-    open_line,
-)
+from fti.store.files.atomic import dump_line, dump_sealed, open_line
 from fti.store.files.combining import Combining
 from fti.store.files.layout import Layout
 from fti.store.tabular.value_tables import data_frame, table_of_values
@@ -36,6 +29,8 @@ if TYPE_CHECKING:
 
 _ID = re.compile(r"a-([0-9]{8})-[0-9a-f]{12}")
 _Line = TypeVar("_Line", bound=Value)
+_FEEDBACK = "answers/feedback.jsonl"
+_REVIEWS = "answers/reviews.jsonl"
 _LOOKED_THROUGH = 200  # newest answers, for the hint that names some
 
 #: Whether an answer is there for somebody.
@@ -68,7 +63,7 @@ class AnswerLog:
     """Answers under the store's root."""
 
     def __init__(self, layout: Layout) -> None:
-        self._root = layout.answers
+        self._storage = layout.storage
         self._require_format = layout.require_format
         self._commit = Combining(self._append)
 
@@ -90,7 +85,7 @@ class AnswerLog:
         for day, line in dated:
             days.setdefault(day, []).append(line)
         for day, lines in days.items():
-            append_lines(self._day(day), lines)
+            self._storage.append(_day(day), lines)
         return [None] * len(dated)
 
     def get(self, answer_id: str, *, visible: Visible = everybodys) -> Answer:
@@ -105,7 +100,7 @@ class AnswerLog:
         """
         match = _ID.fullmatch(answer_id)
         if match:
-            for answer in self._answers(self._day(match.group(1)), answer_id):
+            for answer in self._answers(_day(match.group(1)), answer_id):
                 if answer.id == answer_id and visible(answer):
                     return answer
         newest = filter(visible, self.list(limit=_LOOKED_THROUGH))
@@ -154,17 +149,17 @@ class AnswerLog:
         return {
             answer.id: answer
             for day, ids in wanted.items()
-            for answer in self._answers(self._day(day))
+            for answer in self._answers(_day(day))
             if answer.id in ids
         }
 
     def list(self, limit: int | None = None, since: datetime | None = None) -> Sequence[Answer]:
         """Answers, newest first; ``since`` (with a time zone) is included."""
         found: list[Answer] = []
-        for path in self._days():
-            if since is not None and path.stem < f"{since.astimezone(UTC):%Y-%m-%d}":
+        for key in self._days():
+            if since is not None and _date(key) < f"{since.astimezone(UTC):%Y-%m-%d}":
                 break
-            day = [a for a in self._answers(path) if since is None or a.created_at >= since]
+            day = [a for a in self._answers(key) if since is None or a.created_at >= since]
             found += sorted(day, key=lambda answer: answer.created_at, reverse=True)
             if limit is not None and len(found) >= limit:
                 return found[:limit]
@@ -215,10 +210,10 @@ class AnswerLog:
     def _judged(self, since: datetime | None) -> Iterator[JudgedAnswer]:
         said = {one.answer_id: one for one in self.all_feedback()}
         corrected = {one.answer.id: one for one in self.corrections()}
-        for path in self._days():
-            if since is not None and path.stem < f"{since.astimezone(UTC):%Y-%m-%d}":
+        for key in self._days():
+            if since is not None and _date(key) < f"{since.astimezone(UTC):%Y-%m-%d}":
                 return
-            day = [a for a in self._answers(path) if since is None or a.created_at >= since]
+            day = [a for a in self._answers(key) if since is None or a.created_at >= since]
             for answer in sorted(day, key=lambda one: one.created_at, reverse=True):
                 verdict, correction = said.get(answer.id), corrected.get(answer.id)
                 yield JudgedAnswer.model_construct(
@@ -236,7 +231,7 @@ class AnswerLog:
             AnswerNotFound: the answer was not logged, or is not ``visible`` (as for ``get``).
         """
         self.get(feedback.answer_id, visible=visible)
-        append_line(self._feedback_file, dump_sealed(feedback.model_dump(mode="json")))
+        self._storage.append(_FEEDBACK, [dump_sealed(feedback.model_dump(mode="json"))])
 
     def feedback_of(self, answer_id: str) -> Sequence[Feedback]:
         """Verdicts on one answer, oldest first."""
@@ -246,7 +241,7 @@ class AnswerLog:
         """Every verdict, oldest first; ``since`` (with a time zone) is included."""
         return [
             line
-            for line in _read(self._feedback_file, Feedback)
+            for line in self._values(_FEEDBACK, Feedback)
             if line is not None and (since is None or line.created_at >= since)
         ]
 
@@ -258,7 +253,7 @@ class AnswerLog:
         One whose answer can no longer be read is left out.
         """
         reviews = {
-            (r.answer_id, r.given_at): r for r in _read(self._reviews_file, Review) if r is not None
+            (r.answer_id, r.given_at): r for r in self._values(_REVIEWS, Review) if r is not None
         }
         given = [f for f in self.all_feedback() if f.correction]
         answers = self.many(f.answer_id for f in given)
@@ -311,14 +306,14 @@ class AnswerLog:
             answer=chosen.feedback.correction if answer is None else answer.strip(),
             reason=reason,
         )
-        append_line(self._reviews_file, dump_sealed(review.model_dump(mode="json")))
+        self._storage.append(_REVIEWS, [dump_sealed(review.model_dump(mode="json"))])
         return chosen.model_copy(update={"review": review})
 
     def broken_lines(self) -> int:
         """How many lines of the log cannot be read."""
-        answers = sum(line is None for path in self._days() for line in _read(path, Answer))
-        verdicts = sum(line is None for line in _read(self._feedback_file, Feedback))
-        return answers + verdicts + sum(line is None for line in _read(self._reviews_file, Review))
+        answers = sum(line is None for key in self._days() for line in self._values(key, Answer))
+        verdicts = sum(line is None for line in self._values(_FEEDBACK, Feedback))
+        return answers + verdicts + sum(line is None for line in self._values(_REVIEWS, Review))
 
     def erase(self, wanted: Callable[[Answer], bool]) -> Sequence[Answer]:
         """Remove answers, and what people said of them; what was removed.
@@ -327,13 +322,13 @@ class AnswerLog:
         """
         gone: dict[str, Answer] = {}
         # Oldest first: an answer comes after the one that it goes on from.
-        for path in reversed(self._days()):
-            for answer in self._answers(path):
+        for key in reversed(self._days()):
+            for answer in self._answers(key):
                 if wanted(answer) or answer.previous in gone:
                     gone[answer.id] = answer
-            ids = {i for i in gone if self._day(i[2:10]) == path}
+            ids = {i for i in gone if _day(i[2:10]) == key}
             if ids:
-                blank_lines(path, lambda line, ids=ids: _names(line, "id", ids))  # type: ignore[misc]
+                self._storage.drop_lines(key, partial(_names, key="id", ids=ids))
         self._unsay(lambda answer_id: answer_id in gone)
         return list(gone.values())
 
@@ -344,10 +339,10 @@ class AnswerLog:
         """
         first = f"{before.astimezone(UTC):%Y-%m-%d}"
         count = 0
-        for path in self._days():
-            if path.stem < first:
-                count += sum(1 for _ in iter_lines(path))
-                path.unlink()
+        for key in self._days():
+            if _date(key) < first:
+                count += sum(1 for _ in self._storage.lines(key))
+                self._storage.delete(key)
         old = first.replace("-", "")
         self._unsay(lambda answer_id: answer_id[2:10] < old)
         return count
@@ -356,38 +351,52 @@ class AnswerLog:
 
     def _unsay(self, unwanted: Callable[[str], bool]) -> None:
         """Remove verdicts and reviews of answers whose ids are unwanted."""
-        for path in (self._feedback_file, self._reviews_file):
-            if path.exists():
-                blank_lines(path, lambda line: unwanted(_named_in(line, "answer_id")))
+        for key in (_FEEDBACK, _REVIEWS):
+            self._storage.drop_lines(key, lambda line: unwanted(_named_in(line, "answer_id")))
 
-    @property
-    def _feedback_file(self) -> Path:
-        return self._root / "feedback.jsonl"
+    def _days(self) -> Sequence[str]:
+        """Logs of answers, newest day first."""
+        return self._storage.find("answers/????-??-??.jsonl")[::-1]
 
-    @property
-    def _reviews_file(self) -> Path:
-        return self._root / "reviews.jsonl"
+    def _answers(self, key: str, containing: str = "") -> Iterator[Answer]:
+        return (line for line in self._values(key, Answer, containing) if line is not None)
 
-    def _day(self, digits: str) -> Path:
-        return self._root / f"{digits[:4]}-{digits[4:6]}-{digits[6:]}.jsonl"
+    def _values(self, key: str, kind: type[_Line], containing: str = "") -> Iterator[_Line | None]:
+        """The values on the lines of a log; None for a line that holds no such value.
 
-    def _days(self) -> Sequence[Path]:
-        """Files of answers, newest day first."""
-        return sorted(self._root.glob("????-??-??.jsonl"), reverse=True)
-
-    def _answers(self, path: Path, containing: str = "") -> Iterator[Answer]:
-        return (line for line in _read(path, Answer, containing) if line is not None)
+        Lines without the text ``containing`` are passed over unread: parsing is what takes the
+        time.
+        """
+        # As JSON writes it inside a string, so that quotes and backslashes are found too.
+        needle = dump_line({"": containing})[6:-2].encode("utf-8")
+        for line in self._storage.lines(key):
+            if needle not in line:
+                continue
+            try:
+                yield kind.model_validate(open_line(line))
+            except ValueError:  # no JSON, no UTF-8, or not such a value
+                yield None
 
     def _where(self, containing: str, wanted: Callable[[Answer], bool]) -> Sequence[Answer]:
         return [
             answer
-            for path in self._days()
+            for key in self._days()
             for answer in sorted(
-                filter(wanted, self._answers(path, containing)),
+                filter(wanted, self._answers(key, containing)),
                 key=lambda a: a.created_at,
                 reverse=True,
             )
         ]
+
+
+def _day(digits: str) -> str:
+    """The log of a day, as ids of answers name it."""
+    return f"answers/{digits[:4]}-{digits[4:6]}-{digits[6:]}.jsonl"
+
+
+def _date(key: str) -> str:
+    """The day of a log."""
+    return PurePosixPath(key).stem
 
 
 def _named_in(line: bytes, key: str) -> str:
@@ -407,21 +416,3 @@ def _line(answer: Answer) -> tuple[str, str]:
     match = _ID.fullmatch(answer.id)
     assert match, "ids of answers come from new_answer_id"
     return match.group(1), dump_sealed(answer.model_dump(mode="json"))
-
-
-def _read(path: Path, kind: type[_Line], containing: str = "") -> Iterator[_Line | None]:
-    """The values on the lines of a file; None for a line that holds no such value.
-
-    Lines without the text ``containing`` are passed over unread: parsing is what takes the time.
-    """
-    # As JSON writes it inside a string, so that quotes and backslashes are found too.
-    needle = dump_line({"": containing})[6:-2].encode("utf-8")
-    if not path.exists():
-        return
-    for line in iter_lines(path):
-        if needle not in line:
-            continue
-        try:
-            yield kind.model_validate(open_line(line))
-        except ValueError:  # no JSON, no UTF-8, or not such a value
-            yield None

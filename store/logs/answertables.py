@@ -180,7 +180,7 @@ class AnswerTables:
     """Tables of answers under the store's root. Opening reads nothing."""
 
     def __init__(self, layout: Layout) -> None:
-        self._lance = Lance(layout.tables, chunks="", max_age=timedelta(0))
+        self._lance = Lance(layout.tables, chunks="", max_age=timedelta(0), url=layout.tables_url)
         self.sums = FileSums(layout.tables)
 
     def names(self) -> list[str]:

@@ -9,17 +9,16 @@ from __future__ import annotations
 
 import contextlib
 import hmac
-import os
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from datetime import datetime
-from pathlib import Path
 from typing import Literal, get_args
 
 from pydantic import Field, ValidationError
 
 from fti.store.errors import InputError, IntegrityError, InvalidName, KeyNotFound
-from fti.store.files.atomic import read_sealed, write_sealed, writer_lock
+from fti.store.files.atomic import open_sealed, sealed_json
+from fti.store.files.bucket import BucketStorage
 from fti.store.files.layout import Layout
 from fti.store.types import Value, now, sha256_hex
 from fti.store.versioned.versions import check_name
@@ -27,6 +26,7 @@ from fti.store.versioned.versions import check_name
 #: What a key may be for: to ask and search; to add and delete documents; to look at all answers
 #: and decide on corrections; to run jobs, see everybody's usage and erase what people asked.
 Role = Literal["ask", "write", "review", "operate"]
+_KEY = "keys.json"
 ROLES: tuple[Role, ...] = get_args(Role)
 
 
@@ -68,12 +68,20 @@ class ApiKey(Value):
         return self.revoked_at is None
 
 
+_Edit = Callable[[Sequence[ApiKey]], Sequence[ApiKey]]
+
+
 class KeyStore:
     """API keys under the store's root."""
 
     def __init__(self, layout: Layout) -> None:
-        self._path = layout.keys
-        self._read: tuple[tuple[int, int, int], tuple[ApiKey, ...]] | None = None
+        self._storage = layout.storage
+        self._read: tuple[Hashable, tuple[ApiKey, ...]] | None = None
+
+    @property
+    def far(self) -> bool:
+        """Whether they lie in a bucket."""
+        return isinstance(self._storage, BucketStorage)
 
     def create(
         self,
@@ -129,8 +137,8 @@ class KeyStore:
             roles=chosen,
             tokens_per_day=tokens_per_day,
         )
-        with self._changing("keys create"):
-            self._write((*self.list(), key))
+        with self._changing("keys create") as write:
+            write(lambda keys: (*keys, key))
         return key, text
 
     def revoke(self, key_id: str) -> ApiKey:
@@ -139,8 +147,9 @@ class KeyStore:
         Raises:
             KeyNotFound: there is none with this id; says which there are.
         """
-        with self._changing("keys revoke"):
-            keys = self.list()
+        revoked: list[ApiKey] = []
+
+        def edit(keys: Sequence[ApiKey]) -> Sequence[ApiKey]:
             found = next((k for k in keys if k.id == key_id), None)
             if found is None:
                 there = ", ".join(f"{k.id} ({k.name})" for k in keys if k.active)
@@ -148,9 +157,12 @@ class KeyStore:
                     f"There is no key {key_id!r}.",
                     hint=f"There are: {there}." if there else "Make one: fti keys create NAME",
                 )
-            revoked = found.model_copy(update={"revoked_at": found.revoked_at or now()})
-            self._write([revoked if k.id == key_id else k for k in keys])
-        return revoked
+            revoked[:] = [found.model_copy(update={"revoked_at": found.revoked_at or now()})]
+            return [revoked[0] if k.id == key_id else k for k in keys]
+
+        with self._changing("keys revoke") as write:
+            write(edit)
+        return revoked[0]
 
     def list(self) -> Sequence[ApiKey]:
         """Every key ever made, oldest first. Cheap when the file has not changed.
@@ -158,13 +170,11 @@ class KeyStore:
         Raises:
             IntegrityError: the file cannot be understood; nobody is let in then.
         """
-        try:
-            status = os.stat(self._path)  # noqa: PTH116  # one call, and a missing file is told
-        except FileNotFoundError:
+        seen = self._storage.stamp(_KEY)
+        if seen is None:
             return ()
-        seen = (status.st_ino, status.st_mtime_ns, status.st_size)
         if self._read is None or self._read[0] != seen:
-            self._read = (seen, _parse(self._path))
+            self._read = (seen, self._parse(self._storage.read(_KEY)))
         return self._read[1]
 
     def get(self, key_id: str) -> ApiKey:
@@ -186,13 +196,29 @@ class KeyStore:
         """The active key that a caller's text is, compared in constant time."""
         return match(text, self.list())
 
-    def _write(self, keys: Sequence[ApiKey]) -> None:
-        write_sealed(self._path, {"keys": [key.model_dump(mode="json") for key in keys]})
-
     @contextlib.contextmanager
-    def _changing(self, what: str) -> Iterator[None]:
-        with writer_lock(self._path.with_suffix(".lock"), timeout_s=10.0, what=what):
-            yield
+    def _changing(self, what: str) -> Iterator[Callable[[_Edit], None]]:
+        """Gives what replaces all keys by what is made of them."""
+
+        def write(edit: _Edit) -> None:
+            def changed(found: bytes | None) -> bytes:
+                keys = edit(self._parse(found) if found is not None else ())
+                return sealed_json({"keys": [key.model_dump(mode="json") for key in keys]})
+
+            self._storage.change(_KEY, changed)
+
+        with self._storage.locked("keys.lock", timeout_s=10.0, what=what):
+            yield write
+
+    def _parse(self, found: bytes) -> tuple[ApiKey, ...]:
+        try:
+            return tuple(map(ApiKey.model_validate, open_sealed(found)["keys"]))
+        except (ValueError, KeyError, TypeError, ValidationError) as error:
+            raise IntegrityError(
+                f"{self._storage.at(_KEY)!r} cannot be read as a list of API keys.",
+                hint="Restore it from a backup, or delete it and make new keys: "
+                "fti keys create NAME",
+            ) from error
 
 
 def _roles(
@@ -222,13 +248,3 @@ def match(text: str, keys: Sequence[ApiKey]) -> ApiKey | None:
     digest = sha256_hex(text)
     same = [key for key in keys if hmac.compare_digest(digest, key.digest) and key.active]
     return same[0] if same else None
-
-
-def _parse(path: Path) -> tuple[ApiKey, ...]:
-    try:
-        return tuple(map(ApiKey.model_validate, read_sealed(path)["keys"]))
-    except (ValueError, KeyError, TypeError, ValidationError) as error:
-        raise IntegrityError(
-            f"{str(path)!r} cannot be read as a list of API keys.",
-            hint="Restore it from a backup, or delete it and make new keys: fti keys create NAME",
-        ) from error

@@ -8,16 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
-from pathlib import Path
+from pathlib import PurePosixPath
 
-from fti.store.files.atomic import (
-    append_line,
-    blank_lines,
-    dump_sealed,
-    iter_lines,
-    open_line,
-    write_bytes,
-)
+from fti.store.files.atomic import dump_sealed, open_line
 from fti.store.files.layout import Layout
 from fti.store.types import Value, now
 
@@ -41,7 +34,7 @@ class RejectedLog:
     """Rejected records under the store's root."""
 
     def __init__(self, layout: Layout) -> None:
-        self._root = layout.rejected
+        self._storage = layout.storage
 
     def append(
         self,
@@ -64,12 +57,13 @@ class RejectedLog:
             record=record.decode("utf-8", "backslashreplace"),
             question=question,
         )
-        append_line(self._root / f"{at:%Y-%m-%d}.jsonl", dump_sealed(kept.model_dump(mode="json")))
+        line = dump_sealed(kept.model_dump(mode="json"))
+        self._storage.append(f"rejected/{at:%Y-%m-%d}.jsonl", [line])
 
     def list(self) -> Iterator[Rejected]:
         """All there are, oldest first; a line that a crash cut is passed over."""
-        for path in self._days():
-            for line in iter_lines(path):
+        for key in self._days():
+            for line in self._storage.lines(key):
                 try:
                     yield Rejected.model_validate(open_line(line))
                 except ValueError:
@@ -77,29 +71,29 @@ class RejectedLog:
 
     def broken_lines(self) -> int:
         """How many lines cannot be read."""
-        lines = sum(1 for path in self._days() for _ in iter_lines(path))
+        lines = sum(1 for key in self._days() for _ in self._storage.lines(key))
         return lines - sum(1 for _ in self.list())
 
     def forget(self, source: str) -> int:
         """Remove what was kept of one source; how many there were."""
         count = 0
-        for path in self._days():
-            lines = list(iter_lines(path))
-            kept = [line for line in lines if _source(line) != source]
-            count += len(lines) - len(kept)
-            if not kept:
-                path.unlink()
-            elif len(kept) < len(lines):
-                write_bytes(path, b"".join(line + b"\n" for line in kept))
+        for key in self._days():
+            count += self._storage.drop_lines(key, lambda line: _source(line) == source)
+            if not any(self._storage.lines(key)):
+                self._storage.delete(key)
         return count
 
     def expire_questions(self, before: datetime) -> int:
         """Remove questions of the days (UTC) that ended before then; how many there were."""
         first = f"{before.astimezone(UTC):%Y-%m-%d}"
-        return sum(blank_lines(path, _is_question) for path in self._days() if path.stem < first)
+        return sum(
+            self._storage.drop_lines(key, _is_question)
+            for key in self._days()
+            if PurePosixPath(key).stem < first
+        )
 
-    def _days(self) -> Sequence[Path]:
-        return sorted(self._root.glob("????-??-??.jsonl"))
+    def _days(self) -> Sequence[str]:
+        return self._storage.find("rejected/????-??-??.jsonl")
 
 
 def _is_question(line: bytes) -> bool:

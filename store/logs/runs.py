@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib.metadata
-import os
 import platform
 import re
 import resource
@@ -20,22 +19,14 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cache
 from itertools import groupby
-from pathlib import Path
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from pydantic_core import to_jsonable_python
 
 from fti.store.errors import FtiError, IntegrityError, RunNotFound
-from fti.store.files.atomic import (
-    dump_sealed,
-    iter_lines,
-    open_line,
-    read_sealed,
-    write_bytes,
-    write_sealed,
-)
+from fti.store.files.atomic import dump_sealed, open_line, open_sealed, sealed_json
 from fti.store.files.layout import Layout
-from fti.store.files.liveness import hold, is_held
 from fti.store.tabular.value_tables import data_frame, table_of_values
 from fti.store.tabular.where import Where
 from fti.store.types import Run, RunKind, RunStatus, now
@@ -70,9 +61,9 @@ class RunLog:
     """Runs under the store's root."""
 
     def __init__(self, layout: Layout) -> None:
-        self._root = layout.runs
+        self._storage = layout.storage
         self._require_format = layout.require_format
-        self._held: dict[str, int] = {}  # handles of the process locks of runs started here
+        self._held: dict[str, Callable[[], None]] = {}  # what lets go of runs started here
 
     def start(
         self,
@@ -102,9 +93,8 @@ class RunLog:
             code_version=code_version(),
             libraries=libraries(),
         )
-        folder = self._root / run.id
         # The lock first: from the moment the record is there, the run is seen as alive.
-        self._held[run.id] = hold(folder / "process")
+        self._held[run.id] = self._storage.hold(_process(run.id))
         self._write(run)
         return run
 
@@ -129,9 +119,9 @@ class RunLog:
             }
         )
         self._write(ended)
-        handle = self._held.pop(run.id, None)
-        if handle is not None:
-            os.close(handle)
+        let_go = self._held.pop(run.id, None)
+        if let_go is not None:
+            let_go()
         return self.get(run.id)
 
     @contextlib.contextmanager
@@ -172,8 +162,7 @@ class RunLog:
         Raises:
             RunNotFound, IntegrityError: as ``get``.
         """
-        path = self._folder(run_id) / "run.json"
-        run = _run_of(path)
+        run = self._read(run_id)
         self._write(run.model_copy(update={"metrics": {**run.metrics, **metrics}}))
 
     def get(self, run_id: str) -> Run:
@@ -183,11 +172,10 @@ class RunLog:
             RunNotFound: there is none with this id; names recent ones.
             IntegrityError: its record cannot be read.
         """
-        path = self._folder(run_id) / "run.json"
-        run = _run_of(path)
-        if run.status == "running" and not is_held(path.parent / "process"):
+        run = self._read(run_id)
+        if run.status == "running" and not self._storage.is_held(_process(run_id)):
             # It may have ended between reading the record and looking at the lock.
-            run = _run_of(path)
+            run = self._read(run_id)
             if run.status == "running":
                 return run.model_copy(update={"status": "failed", "error": _DIED})
         return run
@@ -241,16 +229,17 @@ class RunLog:
         self, kind: RunKind | None, limit: int | None, load: Callable[[str], Run | None]
     ) -> Sequence[Run]:
         found: list[Run] = []
-        # Ids of one second do not sort by time, so whole seconds are read at once.
-        for _, second in groupby(self._ids(), key=lambda run_id: run_id[:17]):
-            runs = [run for run in map(load, second) if run is not None]
-            found += sorted(
-                (run for run in runs if kind is None or run.kind == kind),
-                key=lambda run: run.started_at,
-                reverse=True,
-            )
-            if limit is not None and len(found) >= limit:
-                return found[:limit]
+        with self._storage.still():
+            # Ids of one second do not sort by time, so whole seconds are read at once.
+            for _, second in groupby(self._ids(), key=lambda run_id: run_id[:17]):
+                runs = [run for run in map(load, second) if run is not None]
+                found += sorted(
+                    (run for run in runs if kind is None or run.kind == kind),
+                    key=lambda run: run.started_at,
+                    reverse=True,
+                )
+                if limit is not None and len(found) >= limit:
+                    return found[:limit]
         return found
 
     def since(self, moment: datetime) -> Sequence[Run]:
@@ -260,30 +249,37 @@ class RunLog:
         """
         first = f"r-{moment.astimezone(UTC):%Y%m%d-%H%M%S}"
         found = []
-        for run_id in self._ids():
-            if run_id[: len(first)] >= first or is_held(self._root / run_id / "process"):
-                with contextlib.suppress(IntegrityError, RunNotFound):
-                    found.append(self.get(run_id))
+        with self._storage.still():
+            ids = self._ids()
+            earlier = [run_id for run_id in ids if run_id[: len(first)] < first]
+            going = self._storage.held(map(_process, earlier))
+            for run_id in ids:
+                if run_id[: len(first)] >= first or _process(run_id) in going:
+                    with contextlib.suppress(IntegrityError, RunNotFound):
+                        found.append(self.get(run_id))
         return sorted(found, key=lambda run: run.started_at, reverse=True)
 
     def beside(self, known: Collection[str]) -> Iterator[Run]:
         """The runs whose ids are not among the known; what cannot be read is passed over."""
-        for run_id in self._ids():
-            if run_id not in known:
-                with contextlib.suppress(IntegrityError, RunNotFound):
-                    yield self.get(run_id)
+        found = []
+        with self._storage.still():
+            for run_id in self._ids():
+                if run_id not in known:
+                    with contextlib.suppress(IntegrityError, RunNotFound):
+                        found.append(self.get(run_id))
+        yield from found
 
-    def attach(self, run_id: str, name: str, rows: Iterable[Mapping[str, Any]]) -> Path:
+    def attach(self, run_id: str, name: str, rows: Iterable[Mapping[str, Any]]) -> None:
         """Keep rows with a run, as JSONL; replaces what had this name.
 
         Raises:
             InvalidName: ``name`` is not a plain name.
             RunNotFound: there is no such run.
         """
-        path = self._folder(run_id) / f"{check_name(name, 'attachment')}.jsonl"
+        key = f"{self._folder(run_id)}/{check_name(name, 'attachment')}.jsonl"
         plain = (to_jsonable_python(row, inf_nan_mode="null") for row in rows)
-        write_bytes(path, "".join(dump_sealed(row) + "\n" for row in plain).encode("utf-8"))
-        return path
+        text = "".join(dump_sealed(row) + "\n" for row in plain)
+        self._storage.write(key, text.encode("utf-8"))
 
     def attached(self, run_id: str, name: str) -> Iterator[dict[str, Any]]:
         """The rows kept with a run under ``name``.
@@ -291,53 +287,57 @@ class RunLog:
         Raises:
             RunNotFound: there is no such run, or it has no such rows; says what it has.
         """
-        path = self._folder(run_id) / f"{check_name(name, 'attachment')}.jsonl"
-        if not path.is_file():
+        key = f"{self._folder(run_id)}/{check_name(name, 'attachment')}.jsonl"
+        try:
+            found = self._storage.read(key)
+        except FileNotFoundError as error:
             raise RunNotFound(
                 f"Run {run_id!r} has nothing named {name!r} attached.",
                 hint=f"It has: {', '.join(self.attachments(run_id)) or 'nothing'}.",
-            )
-        return map(open_line, iter_lines(path))
+            ) from error
+        return (open_line(line) for line in found.split(b"\n") if line.strip())
 
     def attachments(self, run_id: str) -> Sequence[str]:
         """Names of what is kept with a run."""
-        return sorted(path.stem for path in self._folder(run_id).glob("*.jsonl"))
+        found = self._storage.find(f"{self._folder(run_id)}/*.jsonl")
+        return sorted(PurePosixPath(key).stem for key in found)
 
     def _ids(self) -> Sequence[str]:
-        if not self._root.is_dir():
-            return []
         # A folder without a record was left by a crash before its run began.
-        return sorted(
-            (
-                path.name
-                for path in self._root.iterdir()
-                if _ID.fullmatch(path.name) and (path / "run.json").exists()
-            ),
-            reverse=True,
-        )
+        found = (key.split("/")[1] for key in self._storage.find("runs/*/run.json"))
+        return sorted((run_id for run_id in found if _ID.fullmatch(run_id)), reverse=True)
 
-    def _folder(self, run_id: str) -> Path:
-        folder = self._root / run_id
-        if not _ID.fullmatch(run_id) or not (folder / "run.json").exists():
+    def _folder(self, run_id: str) -> str:
+        """Under which key all of a run lies."""
+        known = _ID.fullmatch(run_id) and self._storage.stamp(_record(run_id)) is not None
+        if not known:
             recent = ", ".join(self._ids()[:5])
             raise RunNotFound(
                 f"There is no run {run_id!r}.",
                 hint=f"The newest are: {recent}." if recent else "Nothing has run yet.",
             )
-        return folder
+        return f"runs/{run_id}"
+
+    def _read(self, run_id: str) -> Run:
+        self._folder(run_id)
+        try:
+            return Run.model_validate(open_sealed(self._storage.read(_record(run_id))))
+        except ValueError as error:  # broken JSON, and pydantic's ValidationError
+            raise IntegrityError(
+                f"The record of run {run_id!r} cannot be read.",
+                hint=f"Restore {self._storage.at(_record(run_id))!r} from a backup, or delete it.",
+            ) from error
 
     def _write(self, run: Run) -> None:
-        write_sealed(self._root / run.id / "run.json", run.model_dump(mode="json"))
+        self._storage.write(_record(run.id), sealed_json(run.model_dump(mode="json")))
 
 
-def _run_of(path: Path) -> Run:
-    try:
-        return Run.model_validate(read_sealed(path))
-    except ValueError as error:  # broken JSON, and pydantic's ValidationError
-        raise IntegrityError(
-            f"The record of run {path.parent.name!r} cannot be read.",
-            hint=f"Restore {str(path)!r} from a backup, or delete its folder.",
-        ) from error
+def _record(run_id: str) -> str:
+    return f"runs/{run_id}/run.json"
+
+
+def _process(run_id: str) -> str:
+    return f"runs/{run_id}/process"
 
 
 def peak_memory_mb() -> float:

@@ -8,14 +8,15 @@ step whose process died says "running", and is run again.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
+from pathlib import PurePosixPath
 from typing import Literal
 
 from pydantic import Field, TypeAdapter
 
 from fti.store.errors import IntegrityError
-from fti.store.files.atomic import read_sealed, write_sealed, writer_lock
+from fti.store.files.atomic import open_sealed, sealed_json
 from fti.store.files.layout import Layout
 from fti.store.types import Value
 from fti.store.versioned.versions import check_name
@@ -43,7 +44,7 @@ class PipelineStates:
     """States of pipelines under the store's root."""
 
     def __init__(self, layout: Layout) -> None:
-        self._layout = layout
+        self._storage = layout.storage
 
     def read(self, name: str) -> dict[str, StepState]:
         """The states of a pipeline's steps by id; none before its first run.
@@ -52,21 +53,25 @@ class PipelineStates:
             InvalidName: ``name`` is not a plain name.
             IntegrityError: the file cannot be read.
         """
-        path = self._layout.pipelines / f"{check_name(name, 'pipeline')}.json"
+        key = _key(name)
         try:
-            return _STATES.validate_python(read_sealed(path))
+            return _STATES.validate_python(open_sealed(self._storage.read(key)))
         except FileNotFoundError:
             return {}
         except ValueError as error:  # broken JSON, and pydantic's ValidationError
             raise IntegrityError(
                 f"The state of the pipeline {name!r} cannot be read.",
-                hint=f"Delete {str(path)!r}: the next run then runs every step.",
+                hint=f"Delete {self._storage.at(key)!r}: the next run then runs every step.",
             ) from error
 
     def write(self, name: str, states: Mapping[str, StepState]) -> None:
         """Replace the states."""
-        path = self._layout.pipelines / f"{check_name(name, 'pipeline')}.json"
-        write_sealed(path, {key: state.model_dump(mode="json") for key, state in states.items()})
+        body = {step: state.model_dump(mode="json") for step, state in states.items()}
+        self._storage.write(_key(name), sealed_json(body))
+
+    def names(self) -> Sequence[str]:
+        """The pipelines that ran."""
+        return [PurePosixPath(key).stem for key in self._storage.find("pipelines/*.json")]
 
     @contextlib.contextmanager
     def running(self, name: str) -> Iterator[None]:
@@ -76,6 +81,10 @@ class PipelineStates:
             InvalidName: ``name`` is not a plain name.
             StoreLocked: another process runs it.
         """
-        path = self._layout.root / "locks" / f"pipeline-{check_name(name, 'pipeline')}.lock"
-        with writer_lock(path, timeout_s=0, what=f"pipeline {name}"):
+        key = f"locks/pipeline-{check_name(name, 'pipeline')}.lock"
+        with self._storage.locked(key, timeout_s=0, what=f"pipeline {name}"):
             yield
+
+
+def _key(name: str) -> str:
+    return f"pipelines/{check_name(name, 'pipeline')}.json"

@@ -10,10 +10,10 @@ import threading
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from datetime import date, timedelta
-from pathlib import Path
 
-from fti.store.files.atomic import append_lines, dump_sealed, iter_lines, open_line
+from fti.store.files.atomic import dump_sealed, open_line
 from fti.store.files.layout import Layout
+from fti.store.files.storage import Mark
 from fti.store.types import Usage, Value, now
 
 _HOLD_S = 1.0
@@ -47,9 +47,9 @@ class UsageLog:
     """Usage under the store's root. Threads may use it at once."""
 
     def __init__(self, layout: Layout) -> None:
-        self._root = layout.usage
+        self._storage = layout.storage
         self._held: dict[tuple[str, date], Used] = {}
-        self._read: tuple[Path, int, dict[str, Used]] | None = None  # today's file, as far as read
+        self._read: tuple[str, Mark, dict[str, Used]] | None = None  # today's, as far as read
         self._timer: threading.Timer | None = None
         self._lock = threading.Lock()
         # Writing waits for the disk, and nobody who counts waits for it: what is on its way stands
@@ -89,7 +89,7 @@ class UsageLog:
                 by_day[used.day].append(dump_sealed(used.model_dump(mode="json")))
             try:
                 for day, lines in by_day.items():
-                    append_lines(self._file(day), lines)
+                    self._storage.append(_log(day), lines)
             finally:
                 with self._lock:
                     self._going = {}
@@ -115,10 +115,10 @@ class UsageLog:
         first = now().date() - timedelta(days=days - 1)
         wanted = None if keys is None else set(keys)
         found: dict[tuple[date, str], Used] = {}
-        for path in sorted(self._root.glob("????-??-??.jsonl")):
-            if path.stem < first.isoformat():
+        for key in self._storage.find("usage/????-??-??.jsonl"):
+            if key < _log(first):
                 continue
-            for line in iter_lines(path):
+            for line in self._storage.lines(key):
                 used = _opened(line)
                 if used is not None and (wanted is None or used.key in wanted):
                     before = found.get((used.day, used.key))
@@ -126,24 +126,21 @@ class UsageLog:
         return [found[where] for where in sorted(found)]
 
     def _todays(self, day: date) -> dict[str, Used]:
-        path = self._file(day)
-        start, known = 0, dict[str, Used]()
-        if self._read is not None and self._read[0] == path:
-            _, start, known = self._read
-        if not self._going and path.exists():
-            with path.open("rb") as handle:
-                handle.seek(start)
-                new = handle.read()
-            whole = new[: new.rfind(b"\n") + 1]  # another may be in the middle of a line
-            for line in whole.split(b"\n"):
+        key = _log(day)
+        mark, known = None, dict[str, Used]()
+        if self._read is not None and self._read[0] == key:
+            _, mark, known = self._read
+        if not self._going:
+            new, mark = self._storage.since(key, mark)
+            for line in new:
                 if (used := _opened(line)) is not None:
                     known[used.key] = known[used.key] + used if used.key in known else used
-            start += len(whole)
-        self._read = (path, start, known)
+        self._read = (key, mark, known)
         return known
 
-    def _file(self, day: date) -> Path:
-        return self._root / f"{day.isoformat()}.jsonl"
+
+def _log(day: date) -> str:
+    return f"usage/{day.isoformat()}.jsonl"
 
 
 def _opened(line: bytes) -> Used | None:

@@ -39,11 +39,12 @@ from fti.store.files.layout import Layout
 from fti.store.files.places import Place
 from fti.store.progress import Progress, ProgressEvent, quiet
 from fti.store.types import Value, now, sha256_hex
+from fti.store.upkeep.placing import bring_back
 from fti.store.versioned.versions import file_sha256
 
 _ID = re.compile(r"b-[0-9]{8}-[0-9]{6}-[0-9]{6}")
 #: At the root. What a job made is elsewhere; a copy of one would be taken up by another service.
-_LEFT_OUT = frozenset({"checkpoints", "results", "downloads", "locks", "jobs"})
+_LEFT_OUT = frozenset({"checkpoints", "results", "downloads", "locks", "jobs", "cache"})
 _LEFT_OUT_SUFFIXES = (".lock", ".owner", ".tmp")
 _ORDER = ("answers", "models", "datasets", "cases", "runs")
 _FEATURES = "features"
@@ -104,19 +105,25 @@ def back_up(
             f"The place {place.url!r} lies in the store itself.", hint="Name one outside of it."
         )
     known = {f.path: f for f in _newest_files(place)}
-    copying = _Copying(layout.root, place, known, progress)
-    parts = [p.name for p in layout.root.iterdir() if p.name not in {_FEATURES, *_LEFT_OUT}]
-    for part in sorted(parts, key=lambda n: (_ORDER.index(n) if n in _ORDER else 99, n)):
-        copying.take(part)
-    if layout.features.is_dir():
+    copying = _Copying(place, known, progress)
+    if layout.store_url:
+        with staged_folder(layout.root) as folder:
+            bring_back(layout, folder, progress=progress)
+            _take_parts(copying, folder)
+            if (folder / _FEATURES).is_dir():
+                copying.take(folder, _FEATURES)
+    _take_parts(copying, layout.root)
+    if layout.features.is_dir() or layout.features_url:
         with layout.writing("store backup", timeout_s=lock_timeout_s):
             if not layout.features_url:
                 layout.sums.note()  # what is copied has its checksums with it
             if layout.features_url:
-                copying.take(_FEATURES, without=".lance")
-                copying.take_tables(Place(layout.features_url))
+                copying.take(layout.root, _FEATURES, without=".lance")
+                copying.take_tables(Place(layout.features_url), _FEATURES)
             else:
-                copying.take(_FEATURES)
+                copying.take(layout.root, _FEATURES)
+    if layout.tables_url:
+        copying.take_tables(Place(layout.tables_url), "tables")
     at = now()
     backup = Backup(
         id=f"b-{at:%Y%m%d-%H%M%S-%f}",  # ids sort by time, also within a second,
@@ -137,6 +144,13 @@ def back_up(
         new_bytes=copying.new_bytes,
         seconds=round(time.monotonic() - began, 3),
     )
+
+
+def _take_parts(copying: _Copying, root: Path) -> None:
+    """Copy all but the features."""
+    parts = [p.name for p in root.iterdir() if p.name not in {_FEATURES, *_LEFT_OUT}]
+    for part in sorted(parts, key=lambda n: (_ORDER.index(n) if n in _ORDER else 99, n)):
+        copying.take(root, part)
 
 
 def backups(place: Place) -> list[Backup]:
@@ -230,10 +244,7 @@ def check(place: Place, backup: Backup, *, progress: Progress = quiet) -> list[s
 class _Copying:
     """The files of one backup, as they are copied."""
 
-    def __init__(
-        self, root: Path, place: Place, known: Mapping[str, BackupFile], progress: Progress
-    ) -> None:
-        self._root = root
+    def __init__(self, place: Place, known: Mapping[str, BackupFile], progress: Progress) -> None:
         self._place = place
         self._known = known
         self._progress = progress
@@ -241,18 +252,18 @@ class _Copying:
         self.files: list[BackupFile] = []
         self.new_files = self.new_bytes = 0
 
-    def take(self, part: str, *, without: str = "") -> None:
-        """Copy what lies under one name of the store's root, but for folders that end so."""
-        for path in sorted(_walk(self._root, part), key=_pointers_first):
+    def take(self, root: Path, part: str, *, without: str = "") -> None:
+        """Copy what lies under one name of a root of the store, but for folders that end so."""
+        for path in sorted(_walk(root, part), key=_pointers_first):
             if without and any(name.endswith(without) for name in path.split("/")[:-1]):
                 continue
-            self._add(path, self._take)
+            self._add(path, partial(self._take, root))
 
-    def take_tables(self, there: Place) -> None:
-        """Copy the features' tables from where they lie in an object store."""
+    def take_tables(self, there: Place, part: str) -> None:
+        """Copy tables from where they lie in an object store to a name of the root."""
         for key, (size, changed_ns) in sorted(there.listing("").items()):
             if key.split("/")[0].endswith(".lance"):
-                path = f"{_FEATURES}/{key}"
+                path = f"{part}/{key}"
                 put = partial(self._put_from, there, key, size=size, changed_ns=changed_ns)
                 self._add(path, put)
 
@@ -287,8 +298,8 @@ class _Copying:
             there.fetch(key, aside)
             return self._put(path, aside, changed_ns)
 
-    def _take(self, path: str) -> BackupFile:
-        source = self._root / path
+    def _take(self, root: Path, path: str) -> BackupFile:
+        source = root / path
         status = source.stat()
         if before := self._kept(path, status.st_size, status.st_mtime_ns):
             return before

@@ -234,8 +234,8 @@ def _notes(store: Store, counts: Counter[str]) -> Iterator[tuple[str, str]]:
             store.jobs.get(job_id)
         except IntegrityError as error:
             yield f"job {job_id}", str(error)
-    for path in sorted(store.layout.pipelines.glob("*.json")):
-        store.pipelines.read(path.stem)
+    for name in store.pipelines.names():
+        store.pipelines.read(name)
     if broken := store.rejected.broken_lines():
         yield "rejected", f"{broken} lines cannot be read and are passed over"
     for name in store.models.names():

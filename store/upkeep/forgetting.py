@@ -65,7 +65,7 @@ def remains(store: Store, source: str, runs: Sequence[str]) -> tuple[Remains, ..
     """
     found: list[Remains] = []
     if runs:
-        days = str(store.layout.answers / "*.jsonl")
+        days = store.layout.storage.at("answers/*.jsonl")
         found.append(Remains(kind="log", where=days, answers=len(runs), remove="delete the lines"))
     for name, count in sorted(store.tables.showing(source).items()):
         how = f"answer it anew without the document: fti batch QUESTIONS --table {name}"
@@ -77,7 +77,7 @@ def remains(store: Store, source: str, runs: Sequence[str]) -> tuple[Remains, ..
         except RunNotFound:
             continue
         if run.kind == "evaluate":
-            where = str(store.layout.runs / run_id)
+            where = store.layout.storage.at(f"runs/{run_id}")
             how = "delete the folder"
             found.append(Remains(kind="evaluation", where=where, answers=count, remove=how))
         elif run.kind == "batch":

@@ -1,20 +1,20 @@
 """Where the aliases of models point, and every move that brought them there.
 
 They lie in ``models/<name>/aliases.json``, sealed, beside the versions of the name. Whoever moves
-one holds the lock of the name.
+one holds the lock of the name, and changes what he read: where machines share a store, none moves
+an alias from where it no longer is.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field
 
 from fti.store.errors import AliasNotFound, IntegrityError, StoreError
-from fti.store.files.atomic import read_sealed, write_sealed
+from fti.store.files.atomic import open_sealed, sealed_json
 from fti.store.types import Value, now
 from fti.store.versioned.versions import VersionedFolders
 
@@ -116,31 +116,42 @@ class Aliases:
             IntegrityError: the version is not as published.
         """
         self._folders.open(name, number)
-        state = self._read(name)
-        change = AliasChange(
-            at=now(),
-            alias=alias,
-            kind=kind,
-            from_version=state.aliases.get(alias),
-            to_version=number,
-            reason=reason,
-            evidence=evidence,
-        )
-        moved = _Aliases(aliases={**state.aliases, alias: number}, history=(*state.history, change))
-        write_sealed(self._file(name), moved.model_dump(mode="json"))
-        return change
+        made: list[AliasChange] = []
+
+        def edit(found: bytes | None) -> bytes:
+            state = self._parse(name, found)
+            change = AliasChange(
+                at=now(),
+                alias=alias,
+                kind=kind,
+                from_version=state.aliases.get(alias),
+                to_version=number,
+                reason=reason,
+                evidence=evidence,
+            )
+            made[:] = [change]
+            aliases = {**state.aliases, alias: number}
+            moved = _Aliases(aliases=aliases, history=(*state.history, change))
+            return sealed_json(moved.model_dump(mode="json"))
+
+        self._folders.storage.change(self._key(name), edit)
+        return made[0]
 
     def _read(self, name: str) -> _Aliases:
-        path = self._file(name)
         try:
-            return _Aliases.model_validate(read_sealed(path))
+            return self._parse(name, self._folders.storage.read(self._key(name)))
         except FileNotFoundError:
             return _Aliases()
+
+    def _parse(self, name: str, found: bytes | None) -> _Aliases:
+        try:
+            return _Aliases() if found is None else _Aliases.model_validate(open_sealed(found))
         except ValueError as error:  # broken JSON, and pydantic's ValidationError
+            where = self._folders.storage.at(self._key(name))
             raise IntegrityError(
-                f"{str(path)!r} cannot be read as the aliases of model {name!r}.",
+                f"{where!r} cannot be read as the aliases of model {name!r}.",
                 hint="Restore it from a backup, or delete it and promote again.",
             ) from error
 
-    def _file(self, name: str) -> Path:
-        return self._folders.root / name / "aliases.json"
+    def _key(self, name: str) -> str:
+        return self._folders.key(name, "aliases.json")

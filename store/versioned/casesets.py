@@ -67,7 +67,7 @@ class CaseSets:
             what="case set",
             not_found=CaseSetNotFound,
             allowed_suffixes={".jsonl"},
-            before_change=layout.require_format,
+            storage=layout.storage,
         )
 
     def freeze(self, name: str, cases: Sequence[Case], *, source: str = "") -> CaseSetVersion:

@@ -55,7 +55,7 @@ class DatasetStore:
             what="dataset",
             not_found=DatasetNotFound,
             allowed_suffixes={".jsonl"},
-            before_change=layout.require_format,
+            storage=layout.storage,
         )
 
     def check_name(self, name: str) -> None:

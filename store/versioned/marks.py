@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from pathlib import Path
 from typing import Literal
 
 from fti.store.errors import IntegrityError
-from fti.store.files.atomic import read_sealed, write_sealed
+from fti.store.files.atomic import open_sealed, sealed_json
 from fti.store.types import Value, now
-from fti.store.versioned.versions import VersionedFolders, check_name
+from fti.store.versioned.versions import VersionedFolders
 
 MarkKind = Literal["pin", "unpin", "retire", "unretire", "remove"]
 
@@ -48,14 +47,18 @@ class Marks:
         Raises:
             IntegrityError: the file of marks cannot be read.
         """
-        path = self._file(name)
         try:
-            return _Marks.model_validate(read_sealed(path)).marks
+            return self._parse(name, self._folders.storage.read(self._key(name)))
         except FileNotFoundError:
             return ()
+
+    def _parse(self, name: str, found: bytes | None) -> Sequence[Mark]:
+        try:
+            return () if found is None else _Marks.model_validate(open_sealed(found)).marks
         except ValueError as error:
+            where = self._folders.storage.at(self._key(name))
             raise IntegrityError(
-                f"{str(path)!r} cannot be read as the marks of model {name!r}.",
+                f"{where!r} cannot be read as the marks of model {name!r}.",
                 hint="Restore it from a backup, or delete it and pin or retire again.",
             ) from error
 
@@ -75,8 +78,12 @@ class Marks:
     def add(self, name: str, number: int, kind: MarkKind, reason: str) -> Mark:
         """Say something more about a version; the caller holds the lock of ``name``."""
         mark = Mark(at=now(), version=number, kind=kind, reason=reason)
-        marks = _Marks(marks=(*self.of(name), mark))
-        write_sealed(self._file(name), marks.model_dump(mode="json"))
+
+        def edit(found: bytes | None) -> bytes:
+            marks = _Marks(marks=(*self._parse(name, found), mark))
+            return sealed_json(marks.model_dump(mode="json"))
+
+        self._folders.storage.change(self._key(name), edit)
         return mark
 
     def _marked(self, name: str, on: str, off: str) -> frozenset[int]:
@@ -87,5 +94,5 @@ class Marks:
         there = self._folders.versions(name)
         return frozenset(n for n, holds in found.items() if holds and n in there)
 
-    def _file(self, name: str) -> Path:
-        return self._folders.root / check_name(name, "model") / "marks.json"
+    def _key(self, name: str) -> str:
+        return self._folders.key(name, "marks.json")

@@ -40,7 +40,7 @@ class ModelRegistry:
             what="model",
             not_found=ModelNotFound,
             allowed_suffixes=ALLOWED_SUFFIXES,
-            before_change=layout.require_format,
+            storage=layout.storage,
         )
         self._aliases = Aliases(self._folders)
         self._marks = Marks(self._folders)

@@ -4,6 +4,9 @@ A version is ``<root>/<name>/<number>/``. It is filled aside and becomes visible
 ``manifest.json`` as its last file: a folder without one is not a version. The manifest lists every
 file with its sha256, and carries its own. Numbers only grow: the highest ever given is kept in
 ``<root>/.numbers/``, outside the folders that people delete.
+
+Of a store in a bucket, versions lie there (``shared.py``), and ``root`` holds copies of those that
+were used on this machine.
 """
 
 from __future__ import annotations
@@ -24,12 +27,13 @@ from pydantic import ValidationError
 
 from fti.store.errors import InputError, IntegrityError, InvalidName, NotFoundError, StoreError
 from fti.store.files.atomic import dump_json, fsync_folder, fsync_tree, staged_folder, write_bytes
-from fti.store.files.atomic import writer_lock as lock_file
+from fti.store.files.bucket import BucketStorage
+from fti.store.files.storage import FolderStorage, Storage
 from fti.store.types import FileEntry, sha256_hex
+from fti.store.versioned.shared import MANIFEST, SharedVersions
 
 _T = TypeVar("_T")
 
-MANIFEST = "manifest.json"
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _NUMBER = re.compile(r"[1-9][0-9]{0,8}")
 _PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
@@ -78,9 +82,9 @@ class VersionedFolders:
     Args:
         root: made by the first publication.
         what: "dataset" or "model", for messages.
+        storage: of the store that ``root`` is part of; the folder around ``root`` by default.
         not_found: raised for a name or number that does not exist.
         allowed_suffixes: endings of files that a version may hold, with their dot.
-        before_change: called by whoever holds a name's lock; what it raises keeps all as it is.
     """
 
     def __init__(
@@ -88,20 +92,29 @@ class VersionedFolders:
         root: Path,
         *,
         what: str,
+        storage: Storage | None = None,
         not_found: type[NotFoundError],
         allowed_suffixes: Collection[str],
-        before_change: Callable[[], None] = lambda: None,
     ) -> None:
         self.root = root
-        self._before_change = before_change
+        self.storage: Storage = storage or FolderStorage(root.parent)
+        self._shared: SharedVersions | None = None
+        if isinstance(storage, BucketStorage):
+            self._shared = SharedVersions(storage, root.name)
         self._what = what
         self._not_found = not_found
         self._allowed = tuple(sorted(allowed_suffixes))
 
     # Looking
 
+    def key(self, name: str, record: str) -> str:
+        """Where a record about the versions of a name lies in the store."""
+        return f"{self.root.name}/{check_name(name, self._what)}/{record}"
+
     def names(self) -> list[str]:
         """Names that have at least one version, sorted."""
+        if self._shared:
+            return [name for name in self._shared.published() if _NAME.fullmatch(name)]
         if not self.root.is_dir():
             return []
         found = (p.name for p in self.root.iterdir() if _NAME.fullmatch(p.name))
@@ -109,11 +122,14 @@ class VersionedFolders:
 
     def refs(self) -> list[str]:
         """``name/number`` of every version, without reading them."""
-        return [f"{name}/{number}" for name in self.names() for number in self.versions(name)]
+        with self.storage.still():
+            return [f"{name}/{number}" for name in self.names() for number in self.versions(name)]
 
     def versions(self, name: str) -> list[int]:
         """Numbers of the published versions of ``name``, ascending; none for an unknown name."""
         home = self.root / check_name(name, self._what)
+        if self._shared:
+            return self._numbers(home)
         return [n for n in self._numbers(home) if (home / str(n) / MANIFEST).exists()]
 
     def resolve(self, ref: str) -> tuple[str, int]:
@@ -139,13 +155,15 @@ class VersionedFolders:
         return name, int(number)
 
     def path(self, name: str, number: int) -> Path:
-        """The folder of a version.
+        """The folder of a version; of one in a bucket, the copy on this machine, made when needed.
 
         Raises:
             NotFoundError: there is no such version; says what there is.
             IntegrityError: the folder is there and its manifest is not.
         """
         folder = self._folder(name, number)
+        if self._shared:
+            self._brought(name, number)
         if not (folder / MANIFEST).exists():
             raise IntegrityError(
                 f"{self._what} {name}/{number} has no {MANIFEST}: it is not whole.",
@@ -161,7 +179,7 @@ class VersionedFolders:
             IntegrityError: the manifest is missing, unreadable or was changed.
         """
         try:
-            return _unseal(self.path(name, number) / MANIFEST)
+            return _unseal(self._manifest(name, number))
         except _ManifestError as error:
             raise self._damaged(name, number, str(error)) from error
 
@@ -175,12 +193,23 @@ class VersionedFolders:
             NotFoundError: there is no such version; says what there is.
         """
         folder = self._folder(name, number)
+        if self._shared:
+            self._shared.forget(name, number)
+            try:
+                entries, digest = self._listed(self._manifest(name, number))
+            except _ManifestError as error:
+                return [str(error)]
+            return self._shared.check([*entries.values()], digest)
+        return self._differences(folder)
+
+    def _differences(self, folder: Path) -> list[str]:
+        """What in a folder is not as its manifest says."""
         if folder.is_symlink():
             return ["the version is a symbolic link"]
         if not (folder / MANIFEST).exists():
             return [f"{MANIFEST}: missing"]
         try:
-            entries = self._listed(folder)
+            entries, _ = self._listed((folder / MANIFEST).read_bytes())
         except _ManifestError as error:
             return [str(error)]
         problems = []
@@ -205,6 +234,8 @@ class VersionedFolders:
             NotFoundError: there is no such version; says what there is.
             IntegrityError: it is not as published.
         """
+        if self._shared:
+            return self._brought(name, number, checked=True)
         problems = self.verify(name, number)
         if problems:
             raise self._damaged(name, number, "; ".join(problems))
@@ -219,6 +250,20 @@ class VersionedFolders:
             f"{first['msg']}.",
             hint="It may come from a newer fti: pip install --upgrade fti-llm",
         )
+
+    def copy_to(self, shared: SharedVersions, name: str, number: int) -> int:
+        """Copy a version that is as published into a bucket, unless it is there; its bytes.
+
+        Raises:
+            IntegrityError: it is not as published, or another one is there under its number.
+        """
+        folder = self.open(name, number)
+        entries, digest = self._listed((folder / MANIFEST).read_bytes())
+        try:
+            shared.put(name, number, folder, [*entries.values()], digest)
+        except FileExistsError as error:
+            raise self._damaged(name, number, "the bucket has another one") from error
+        return sum(entry.bytes for entry in entries.values())
 
     # Publishing
 
@@ -245,7 +290,8 @@ class VersionedFolders:
         """
         home = self.root / check_name(name, self._what)
         with self.locked(name, f"publish {self._what} {name}"):
-            self._sweep(home)
+            if not self._shared:  # where this machine's lock is not the name's, another one fills
+                self._sweep(home)
             with staged_folder(home) as staged:
                 fill(staged)
                 entries = self._entries(staged)
@@ -260,16 +306,28 @@ class VersionedFolders:
                     write_bytes(staged / MANIFEST, dump_json(sealed))
                     # Noted before the rename: a crash in between skips a number, and no number is
                     # ever given twice.
-                    write_bytes(self._high_water(name), f"{number}\n".encode())
+                    self._note_number(name, number)
                     target = home / str(number)
+                    try:
+                        if self._shared:
+                            self._shared.put(name, number, staged, [*entries], sealed[_SELF])
+                    except FileExistsError:
+                        number += 1  # taken past the lease, by one who took us for dead
+                        continue
                     try:
                         staged.rename(target)
                     except OSError as error:
                         if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                             raise
+                        if self._shared:  # a copy of a version that is gone
+                            shutil.rmtree(target)
+                            staged.rename(target)
+                            return number, target
                         number += 1  # taken past the lock, by a machine that does not share it
                         continue
                     fsync_folder(home)
+                    if self._shared:
+                        self._shared.sweep()
                     return number, target
 
     @contextlib.contextmanager
@@ -279,9 +337,8 @@ class VersionedFolders:
         Raises:
             StoreLocked: somebody else does for longer than ``timeout_s``.
         """
-        check_name(name, self._what)
-        with lock_file(self.root / ".locks" / f"{name}.lock", timeout_s=timeout_s, what=what):
-            self._before_change()
+        key = f"{self.root.name}/.locks/{check_name(name, self._what)}.lock"
+        with self.storage.locked(key, timeout_s=timeout_s, what=what):
             yield
 
     def copy_out(self, name: str, number: int, out: Path) -> Path:
@@ -300,7 +357,7 @@ class VersionedFolders:
         made = not out.exists()
         out.mkdir(parents=True, exist_ok=True)
         try:
-            for path, entry in self._listed(folder).items():
+            for path, entry in self._listed((folder / MANIFEST).read_bytes())[0].items():
                 target = out / path
                 target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(folder / path, target, follow_symlinks=False)
@@ -328,6 +385,10 @@ class VersionedFolders:
             NotFoundError: there is no such version; says what there is.
         """
         folder = self._folder(name, number)
+        if self._shared:
+            digest = _digest(self.manifest(name, number))
+            shutil.rmtree(folder, ignore_errors=True)
+            return self._shared.remove(name, number, digest)
         size = sum((folder / path).stat().st_size for path, kind in _walk(folder) if kind == "file")
         # Renamed first: a crash then leaves what the next publication sweeps, never half a version.
         aside = folder.with_name(f".staged-removed-{number}")
@@ -338,29 +399,67 @@ class VersionedFolders:
 
     # Inside
 
+    def _manifest(self, name: str, number: int) -> bytes:
+        if self._shared is None:
+            return (self.path(name, number) / MANIFEST).read_bytes()
+        self._folder(name, number)
+        return self._shared.manifest(name, number)
+
+    def _brought(self, name: str, number: int, *, checked: bool = False) -> Path:
+        """The copy of a version in a bucket; made where there is none, or it is not as published.
+
+        Args:
+            name: of the version.
+            number: of the version.
+            checked: compare every file of a copy that is there.
+        """
+        assert self._shared is not None
+        folder = self._folder(name, number)
+        manifest = self._manifest(name, number)
+        with contextlib.suppress(FileNotFoundError):
+            same = (folder / MANIFEST).read_bytes() == manifest
+            if same and not (checked and self._differences(folder)):
+                return folder
+        try:
+            entries, digest = self._listed(manifest)
+        except _ManifestError as error:
+            raise self._damaged(name, number, str(error)) from error
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        problems = self._shared.fetch(name, number, folder, [*entries.values()], digest)
+        if problems:
+            raise self._damaged(name, number, "; ".join(problems))
+        return folder
+
     def _numbers(self, home: Path) -> list[int]:
+        if self._shared:
+            return self._shared.published().get(home.name, [])
         if not home.is_dir():
             return []
         return sorted(int(p.name) for p in home.iterdir() if _NUMBER.fullmatch(p.name))
 
     def _folder(self, name: str, number: int) -> Path:
         folder = self.root / check_name(name, self._what) / str(number)
-        if not folder.is_dir():
+        there = number in self._numbers(folder.parent) if self._shared else folder.is_dir()
+        if not there:
             raise self._missing(name, number)
         return folder
 
-    def _high_water(self, name: str) -> Path:
-        return self.root / ".numbers" / name
+    def _high_water(self, name: str) -> str:
+        return f"{self.root.name}/.numbers/{name}{'.json' if self._shared else ''}"
+
+    def _note_number(self, name: str, number: int) -> None:
+        self.storage.write(self._high_water(name), f"{number}\n".encode())
 
     def _next_number(self, name: str) -> int:
-        path = self._high_water(name)
+        key = self._high_water(name)
         try:
-            highest = int(path.read_text("utf-8"))
+            highest = int(self.storage.read(key))
         except FileNotFoundError:
             highest = 0
         except ValueError as error:
             raise StoreError(
-                f"{str(path)!r} should hold the highest number of {self._what} {name}: {error}.",
+                f"{self.storage.at(key)!r} should hold the highest number of {self._what} {name}: "
+                f"{error}.",
                 hint="Write that number into it.",
             ) from error
         return 1 + max([highest, *self._numbers(self.root / name)])
@@ -389,17 +488,18 @@ class VersionedFolders:
             for path, _ in found
         )
 
-    def _listed(self, folder: Path) -> dict[str, FileEntry]:
-        """Files by path as the manifest lists them, none of them outside the folder."""
+    def _listed(self, manifest: bytes) -> tuple[dict[str, FileEntry], str]:
+        """Files by path as a manifest lists them, none of them outside the folder; its digest."""
+        body = _unseal(manifest)
         try:
-            listed = [FileEntry.model_validate(f) for f in _unseal(folder / MANIFEST)["files"]]
+            listed = [FileEntry.model_validate(f) for f in body["files"]]
         except (KeyError, TypeError, ValidationError) as error:
             raise _ManifestError(f"{MANIFEST} lists no files ({error})") from error
         for entry in listed:
             refusal = self._refusal(entry.path, "file")
             if refusal:
                 raise _ManifestError(f"{MANIFEST} lists {entry.path!r}: {refusal}")
-        return {entry.path: entry for entry in listed}
+        return {entry.path: entry for entry in listed}, _digest(body)
 
     def _refusal(self, path: str, kind: str) -> str:
         """Why a file has no place in a version; empty when it has one."""
@@ -452,9 +552,9 @@ def _walk(folder: Path, inside: str = "") -> Iterator[tuple[str, str]]:
                 yield path, "file" if entry.is_file() else "special file"
 
 
-def _unseal(path: Path) -> dict[str, Any]:
+def _unseal(manifest: bytes) -> dict[str, Any]:
     try:
-        body = json.loads(path.read_text("utf-8"))
+        body = json.loads(manifest)
         claimed = body.pop(_SELF)
     except (ValueError, KeyError, AttributeError, TypeError) as error:
         raise _ManifestError(f"{MANIFEST} cannot be read ({error})") from error

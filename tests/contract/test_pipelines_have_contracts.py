@@ -37,7 +37,7 @@ NONE = {
     "documents.Documents.delete": "one document goes, by its id",
     "backup.back_up": "a copy",
     "moving.settle": "the same store under a new format",
-    "moving.place_features": "the same features in another place",
+    "placing.place_store": "the same store in another place",
 }
 #: The pipelines of steps that are not called like them, and the steps that are none.
 OF_STEPS = {

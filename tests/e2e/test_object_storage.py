@@ -1,4 +1,4 @@
-"""Features, backups and sources in an object store, over HTTP.
+"""Stores, backups and sources in an object store, over HTTP.
 
 Each test runs against a real S3-compatible server, and against one of the tests' own that speaks
 Cloud Storage's APIs to the same clients that Google's is asked by.
@@ -14,11 +14,13 @@ import pytest
 
 from fti.store.errors import InputError, StoreError
 from fti.store.features.feature_store import FeatureStore
+from fti.store.files.atomic import write_json
 from fti.store.files.layout import Layout
 from fti.store.files.places import Place
 from fti.store.store import Store
+from fti.store.types import Feedback, now
 from fti.store.upkeep.checking import check_store
-from fti.store.upkeep.moving import place_features
+from fti.store.upkeep.placing import place_store
 from tests.support.command import fti, light_store
 from tests.support.features import IDENTITY, an_update
 from tests.support.gcs_server import gcs_server
@@ -35,6 +37,7 @@ from fti.pipelines.feature.feature_config import FeatureConfig
 from fti.pipelines.feature.ingesting.ingest import ingest
 from fti.store.errors import StoreLocked
 from fti.store.store import Store
+from fti.store.types import Feedback, now
 
 store = Store(Path(sys.argv[1]))
 print("ready", flush=True)
@@ -83,12 +86,10 @@ def titles(query: str, *words: str) -> list[str]:
     return [passage["title"] for passage in found]
 
 
-def test_a_store_whose_features_lie_in_a_bucket_is_used_like_any(
-    docs: Path, url: str, tmp_path: Path
-) -> None:
+def test_a_store_in_a_bucket_is_used_like_any(docs: Path, url: str, tmp_path: Path) -> None:
     first = fti("ingest", str(docs / "kiln.md"))
     placed = fti("store", "place", url)
-    assert placed["features"] == url
+    assert placed["store"] == placed["features"] == url
     assert placed["files"] > 0
     assert list((tmp_path / "store" / "features").glob("*.lance")) == []
 
@@ -102,6 +103,21 @@ def test_a_store_whose_features_lie_in_a_bucket_is_used_like_any(
     with pytest.raises(InputError, match="already"):
         fti("store", "place", f"{url}/other")
 
+    # What is asked here is known on another machine.
+    questions = tmp_path / "questions.jsonl"
+    questions.write_text('{"id": "1", "question": "How long are books lent?"}\n', "utf-8")
+    batch = fti("batch", str(questions), "--table", "lent")
+    answer = fti("ask", "How long are books lent?")
+    said = Feedback(answer_id=answer["id"], rating="up", created_at=now())
+    Store(tmp_path / "store").answers.feedback(said)
+    other = tmp_path / "other"
+    assert fti("store", "place", url, "--store", str(other))["joined"]
+    there = Store(other)
+    assert [row.id for row in there.tables.rows("lent")] == ["1"]
+    assert there.runs.get(batch["run"]).status == "done"
+    assert there.answers.feedback_of(answer["id"])[0].rating == "up"
+    assert fti("batch", str(questions), "--table", "lent", "--store", str(other))["skipped"] == 1
+
     # A backup holds them, and what is restored has them in its own folder.
     backups = f"{url}/backups"
     made = fti("store", "backup", backups)
@@ -112,7 +128,9 @@ def test_a_store_whose_features_lie_in_a_bucket_is_used_like_any(
     new = str(tmp_path / "new")
     fti("store", "restore", backups, "--store", new)
     fti("store", "migrate", "--store", new)
-    assert fti("store", "verify", "--store", new)["checked"]["documents"] == 1
+    checked = fti("store", "verify", "--store", new)["checked"]
+    assert (checked["documents"], checked["answers"]) == (1, 2)
+    assert [row.id for row in Store(tmp_path / "new").tables.rows("lent")] == ["1"]
     assert titles("books lent", "--store", new) == ["Loans"]
     assert list((tmp_path / "new" / "features").glob("*.lance"))
     fti("ingest", str(docs), "--delete-missing", "--store", new)
@@ -144,7 +162,7 @@ def test_two_writers_of_one_place_lose_and_double_nothing(url: str, tmp_path: Pa
                 text = f"# {name} {number}\n\nNumber {number} of {name}.\n"
                 (folder / f"{number}.md").write_text(text, "utf-8")
             root = tmp_path / f"root-{name}"
-            place_features(Store(root), url)
+            place_store(Store(root), url)
             writers.append(start_python(INGEST, root, folder, tmp_path / "shared", stdin=True))
         for writer in writers:
             assert wait_for_line(writer) == "ready"
@@ -177,26 +195,54 @@ def test_of_two_conditional_puts_one_succeeds(url: str) -> None:
     assert place.sizes("") == {}
 
 
-def test_features_are_not_put_where_others_are(url: str, tmp_path: Path) -> None:
+def test_a_store_is_not_put_where_another_is(url: str, tmp_path: Path) -> None:
     first, second = Store(tmp_path / "first"), Store(tmp_path / "second")
     for store in (first, second):
         store.features.create(IDENTITY)
         store.features.replace([an_update("/a.md", ["one"])])
-    place_features(first, url)
-    with pytest.raises(InputError, match="both hold features"):
-        place_features(second, url)
+    place_store(first, url)
+    with pytest.raises(InputError, match="both hold a store"):
+        place_store(second, url)
     assert second.features.stats().chunks == 1, "and nothing was lost"
-    Layout(tmp_path / "first").place_features("s3://elsewhere/x")
     with pytest.raises(StoreError, match="since this process opened"):
-        first.layout.require_format()
+        first.runs.start("ingest")
+
+
+def test_features_that_lie_there_are_used_or_refused(url: str, tmp_path: Path) -> None:
+    """As a store left them whose features alone were put into a bucket."""
+    first, second, third = (Store(tmp_path / name) for name in ("first", "second", "third"))
+    for store in (first, second):
+        store.features.create(IDENTITY)
+        store.features.replace([an_update("/a.md", ["one"])])
+    place = Place(url)
+    for file in (tmp_path / "first" / "features").rglob("*"):
+        if file.is_file() and ".lance/" in file.as_posix():
+            place.put(file.relative_to(tmp_path / "first" / "features").as_posix(), file)
+    with pytest.raises(InputError, match="both hold features"):
+        place_store(second, url)
+    assert Store(tmp_path / "second").features.stats().chunks == 1
+    write_json(tmp_path / "old" / "format.json", {"format": 1, "features": url})
+    old = Store(tmp_path / "old")
+    assert old.features.stats().chunks == 1
+    with old.runs.running("ingest"):
+        pass
+    with pytest.raises(InputError, match=f"features lie at '{url}' already"):
+        place_store(old, f"{url}/elsewhere")
+    done = place_store(old, url)
+    assert (done.shared, done.joined) == (True, False)
+    assert place_store(third, url).joined
+    for name in ("old", "third"):
+        store = Store(tmp_path / name)
+        assert store.features.stats().chunks == 1
+        assert [run.status for run in store.runs.list()] == ["done"]
 
 
 def test_a_bucket_that_is_not_there_is_named(tmp_path: Path, scheme: str) -> None:
     nowhere = f"{scheme}://nowhere/x"
     with pytest.raises(StoreError, match=nowhere):
-        place_features(Store(tmp_path), nowhere)
+        place_store(Store(tmp_path), nowhere)
+    Layout(tmp_path).placed_at(nowhere)
     layout = Layout(tmp_path)
-    layout.place_features(nowhere)
     with pytest.raises(StoreError, match=nowhere):
         FeatureStore(layout).create(IDENTITY)
 

@@ -162,6 +162,11 @@ class Access:
         self._buckets: dict[str, tuple[float, float]] = {}  # requests left, and when that was
 
     @property
+    def far(self) -> bool:
+        """Whether to ask for keys takes a round trip, and so a thread."""
+        return self._keys.far
+
+    @property
     def asks(self) -> bool:
         """Whether callers need a key: one is configured, or was ever made."""
         return bool(self._configured) or bool(self._keys.list())

@@ -22,6 +22,7 @@ from fti.app.service.forms.static_pages import is_open
 from fti.app.service.service_config import ServiceConfig
 from fti.app.service.sites import Sites
 from fti.store.errors import BodyTooLarge, CrossSite, FtiError, UnknownHost
+from fti.store.logs.keys import ApiKey
 
 _READING = ("GET", "HEAD", "OPTIONS")
 _UPLOADS = "/v1/documents"
@@ -46,6 +47,7 @@ class Gate:
         self._access = access
         self._config = config
         self._names = names
+        self._asking = asyncio.Lock()
         self._sites = Sites(config.host, config.allowed_hosts, config.cors_origins)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -58,7 +60,7 @@ class Gate:
         if scope["path"] == _UPLOADS and scope["method"] == "POST":
             limit = self._config.max_upload_bytes
         try:
-            self._admit(scope, headers)
+            await self._admit(scope, headers)
             _require_small(headers, limit)
         except FtiError as error:
             content = body_of(error, self._names.told)
@@ -100,15 +102,25 @@ class Gate:
         finally:
             scope["method"] = "HEAD"
 
-    def _admit(self, scope: Scope, headers: Headers) -> None:
+    async def _admit(self, scope: Scope, headers: Headers) -> None:
+        if self._access.far:
+            async with self._asking:
+                let_in, key = await asyncio.to_thread(self._key_of, scope, headers)
+        else:
+            let_in, key = self._key_of(scope, headers)
+        if let_in:
+            return
+        structlog.contextvars.bind_contextvars(key=key.id if key else "")
+        scope.setdefault("state", {})["caller"] = caller_of(key)
+
+    def _key_of(self, scope: Scope, headers: Headers) -> tuple[bool, ApiKey | None]:
+        """Whether everybody is let in to this, and else by which key."""
         path, method = scope["path"], scope["method"]
         if not self._access.asks:
             self._require_our_own(method, headers)
         elif is_open(path, method, headers.get("accept", "")):
-            return
-        key = self._access.admit(headers.get("authorization", ""), method, path)
-        structlog.contextvars.bind_contextvars(key=key.id if key else "")
-        scope.setdefault("state", {})["caller"] = caller_of(key)
+            return True, None
+        return False, self._access.admit(headers.get("authorization", ""), method, path)
 
     def _require_our_own(self, method: str, headers: Headers) -> None:
         """Without keys, where a request was sent to and which page sent it are all there is."""

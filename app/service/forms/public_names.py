@@ -17,11 +17,16 @@ from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+import structlog
+
 from fti.pipelines.inference.tracing.answer_lineage import AnswerLineage
 from fti.pipelines.inference.tracing.document_lineage import DocumentLineage
+from fti.store.errors import StoreError
 from fti.store.features.filters import Condition
 from fti.store.store import Store
 from fti.store.types import Answer, Correction, Passage, RetrievalContract, nfc
+
+log = structlog.get_logger("fti.api")
 
 #: A path in quotes, or one by itself; addresses have a slash or a colon before theirs.
 _PATH = re.compile(
@@ -174,16 +179,44 @@ class PublicNames:
 
     def _ingested(self) -> frozenset[str]:
         """The files and folders that were ever ingested."""
+        if self._store.layout.store_url:
+            return self._ingested_by_all()
         runs = self._store.layout.runs
         at = runs.stat().st_mtime_ns if runs.is_dir() else 0
         if at != self._looked_at:
             with self._lock:
-                for run in list(self._store.runs.beside(self._seen)):
-                    self._seen.add(run.id)
-                    self._roots |= set(_sources(run.inputs.get("sources", "")))
+                self._look()
                 # A folder that was just made may have had no record yet.
                 self._looked_at = at if time.time_ns() - at > _SETTLED_NS else None
         return self._roots
+
+    def _ingested_by_all(self) -> frozenset[str]:
+        """The same of a store in a bucket: looked up once a second, and after the first time by a
+        thread, since names are asked for where nothing may wait. A root that is not known yet makes
+        the names in it shorter, never longer.
+        """
+        at = int(time.monotonic())
+        if self._looked_at is None:
+            with self._lock:
+                self._look()
+                self._looked_at = at
+        elif at != self._looked_at and self._lock.acquire(blocking=False):
+            self._looked_at = at
+            threading.Thread(target=self._look_beside, name="fti-names", daemon=True).start()
+        return self._roots
+
+    def _look_beside(self) -> None:
+        try:
+            self._look()
+        except StoreError as error:
+            log.warning("runs_unreadable", reason=str(error))
+        finally:
+            self._lock.release()
+
+    def _look(self) -> None:
+        for run in list(self._store.runs.beside(self._seen)):
+            self._seen.add(run.id)
+            self._roots |= set(_sources(run.inputs.get("sources", "")))
 
 
 def _sources(text: str) -> list[str]:

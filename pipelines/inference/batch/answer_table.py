@@ -27,13 +27,12 @@ from fti.pipelines.inference.batch.asked_together import (
     in_process,
     made_under,
 )
-from fti.pipelines.inference.batch.outputs import Output, RowKeeper
+from fti.pipelines.inference.batch.outputs import Output, RowKeeper, alone
 from fti.pipelines.inference.batch.question_tables import read_questions
 from fti.pipelines.inference.inference_config import BatchConfig
 from fti.store.contracts.conditions import PipelineContract
 from fti.store.contracts.requirements import Measured, Seen, figure, memory, rate, share
 from fti.store.errors import InputError, PostconditionFailed
-from fti.store.files.atomic import writer_lock
 from fti.store.logs.answertables import AnswerRow, Kept
 from fti.store.progress import Progress, ProgressEvent, quiet
 from fti.store.store import Store
@@ -185,7 +184,6 @@ def answer_all(
 ) -> BatchReport:
     """``answer_batch`` of questions that are read already: words by id."""
     started = time.perf_counter()
-    lock = store.layout.root / "locks" / f"batch-{sha256_hex(out.identity)[:16]}.lock"
     current = made_under(assistant, assistant.retriever.features.content_digest())
     inputs = {
         "questions": asked_from,
@@ -198,7 +196,7 @@ def answer_all(
     }
     settings = assistant.shaped_by() | {"batch": config.model_dump(mode="json")}
     with (
-        writer_lock(lock, timeout_s=1.0, what=f"batch into {out.name}"),
+        alone(store, out.identity, out.name),
         store.runs.running("batch", inputs=inputs, settings=settings) as run,
     ):
         work = AskedInGroups(assistant, out, run.id)

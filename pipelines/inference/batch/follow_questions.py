@@ -19,6 +19,7 @@ from datetime import datetime
 from fti.pipelines.inference.answering.answer import Assistant
 from fti.pipelines.inference.batch.answer_sinks import AnswerSink
 from fti.pipelines.inference.batch.answer_table import AskedInGroups, same_store
+from fti.pipelines.inference.batch.outputs import alone
 from fti.pipelines.inference.batch.question_records import AskedRecord, parse_question
 from fti.pipelines.inference.batch.question_report import (
     AnsweredGroup,
@@ -29,14 +30,13 @@ from fti.pipelines.inference.inference_config import BatchConfig
 from fti.store.contracts.conditions import PipelineContract
 from fti.store.contracts.requirements import freshness
 from fti.store.errors import InputError, InvalidCases, PostconditionFailed, ServerUnavailable
-from fti.store.files.atomic import writer_lock
 from fti.store.logs.answertables import AnswerRow
 from fti.store.progress import Progress, ProgressEvent, quiet
 from fti.store.store import Store
 from fti.store.streams.buffered import Buffered
 from fti.store.streams.freshness import Lags, summary
 from fti.store.streams.record_streams import Delivery, RecordStream
-from fti.store.types import now, sha256_hex
+from fti.store.types import now
 
 _SETTLE_S = 60.0
 _SHOWN = 100  # rejected records that the report of a whole session lists
@@ -123,10 +123,7 @@ def follow_questions(
 
 
 def _alone(store: Store, out: AnswerSink) -> AbstractContextManager[None]:
-    if not out.lock:
-        return nullcontext()
-    lock = store.layout.root / "locks" / f"batch-{sha256_hex(out.lock)[:16]}.lock"
-    return writer_lock(lock, timeout_s=1.0, what=f"batch into {out.name}")
+    return alone(store, out.lock, out.name) if out.lock else nullcontext()
 
 
 class _Session:

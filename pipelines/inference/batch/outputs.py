@@ -12,12 +12,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from fti.store.errors import InputError
-from fti.store.files.atomic import append_lines, dump_line, iter_lines, replacing
+from fti.store.files.atomic import append_lines, dump_line, iter_lines, replacing, writer_lock
 from fti.store.logs.answertables import AnswerRow, AnswerTables, Kept, kept_row, schema, to_arrow
+from fti.store.store import Store
 from fti.store.types import sha256_hex
 from fti.store.versioned.versions import check_name
 
@@ -35,6 +37,18 @@ class RowKeeper(Protocol):
     def put(self, rows: Sequence[AnswerRow]) -> None:
         """Keep rows, durably, in the place of those with their keys."""
         ...
+
+
+def alone(store: Store, identity: str, name: str) -> AbstractContextManager[None]:
+    """Be the only batch into an output; into a table of the store, among all that use it.
+
+    Raises:
+        StoreLocked: another one writes there.
+    """
+    key = f"locks/batch-{sha256_hex(identity)[:16]}.lock"
+    if identity.startswith("table "):  # paths are absolute
+        return store.layout.storage.locked(key, timeout_s=1.0, what=f"batch into {name}")
+    return writer_lock(store.layout.root / key, timeout_s=1.0, what=f"batch into {name}")
 
 
 class Output(RowKeeper, Protocol):

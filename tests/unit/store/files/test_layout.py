@@ -9,8 +9,10 @@ import pytest
 
 from fti.store.errors import StoreError, StoreFormatError, StoreLocked
 from fti.store.files import layout as layout_module
-from fti.store.files.atomic import write_json, writer_lock
+from fti.store.files.atomic import dump_json, write_json, writer_lock
 from fti.store.files.layout import FORMAT, Layout
+from fti.store.files.places import Place
+from tests.support.buckets import a_bucket
 from tests.support.processes import start_python, wait_for_line
 
 
@@ -129,6 +131,42 @@ def newer(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         layout_module, "MIGRATIONS", {1: lambda root: write_json(root / "added.json", {})}
     )
+
+
+def test_a_store_that_was_moved_while_its_marker_was_read_is_not_taken_for_the_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with a_bucket("memory", tmp_path) as url:
+        layout = Layout(tmp_path)
+        with layout.moving(url):
+            pass  # that move broke off: the folder is the store, and is written to
+        assert Layout(tmp_path).store_url == ""
+        layout.require_format()
+
+        def moved_now(lock: Path) -> bool:
+            monkeypatch.undo()
+            layout.placed_at(url)
+            return False
+
+        monkeypatch.setattr(layout_module, "is_locked", moved_now)
+        assert Layout(tmp_path).store_url == url
+        with pytest.raises(StoreError, match="Start it again"):
+            layout.require_format()
+
+
+def test_while_it_is_not_known_where_a_store_lies_it_is_not_opened(tmp_path: Path) -> None:
+    """Killed at the switch, and the bucket cannot be asked whether that was done."""
+    with a_bucket("memory", tmp_path) as url:
+        Layout(tmp_path).switching(f"{url}/at", "1")
+        assert Layout(tmp_path).store_url == ""
+        Place(f"{url}/at").write("format.json", b"{")
+        with pytest.raises(StoreError, match="cannot be read"):
+            Layout(tmp_path)
+        Place(f"{url}/at").write("format.json", dump_json({"format": 2, "id": "2"}))
+        assert Layout(tmp_path).store_url == "", "of another store"
+        Place(f"{url}/at").write("format.json", dump_json({"format": 2, "id": "1"}))
+        assert Layout(tmp_path).store_url == f"{url}/at"
+    assert Layout(tmp_path).store_url == f"{url}/at", "and is not asked again"
 
 
 def marked(root: Path, found: int) -> Path:

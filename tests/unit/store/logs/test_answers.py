@@ -20,6 +20,9 @@ from tests.support.values import a_passage, an_answer
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 
+pytestmark = pytest.mark.usefixtures("anywhere")
+
+
 @pytest.fixture
 def log(tmp_path: Path) -> AnswerLog:
     return AnswerLog(Layout(tmp_path))
@@ -38,6 +41,7 @@ def test_an_id_holds_the_day_in_utc() -> None:
     assert len({new_answer_id(NOON) for _ in range(100)}) == 100
 
 
+@pytest.mark.in_a_folder("its files")
 def test_a_logged_answer_comes_back_whole(log: AnswerLog, tmp_path: Path) -> None:
     answer = _log(log, question='What "exactly"\nis \u2028 \\ this?', timings={"generate": 0.5})
     assert log.get(answer.id) == answer
@@ -45,6 +49,7 @@ def test_a_logged_answer_comes_back_whole(log: AnswerLog, tmp_path: Path) -> Non
     assert (tmp_path / "answers" / "2026-03-01.jsonl").is_file()
 
 
+@pytest.mark.in_a_folder("its files")
 def test_an_answer_of_before_keys_were_recorded_is_read(log: AnswerLog, tmp_path: Path) -> None:
     answer = _log(log, key="k-1")
     file = tmp_path / "answers" / "2026-03-01.jsonl"
@@ -71,6 +76,7 @@ def test_half_a_surrogate_pair_in_a_question_does_not_lose_the_answer(log: Answe
     assert log.get(answer.id) == answer
 
 
+@pytest.mark.in_a_folder("its files")
 def test_answers_of_several_threads_are_flushed_together(
     log: AnswerLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -174,6 +180,7 @@ def test_document_ids_with_quotes_are_found_too(log: AnswerLog) -> None:
     assert log.by_document('d"\\ü') == [plain]
 
 
+@pytest.mark.in_a_folder("its files")
 def test_broken_lines_are_skipped_and_counted(log: AnswerLog, tmp_path: Path) -> None:
     first = _log(log)
     path = tmp_path / "answers" / "2026-03-01.jsonl"
@@ -208,6 +215,7 @@ def test_feedback_on_no_answer_is_refused(log: AnswerLog) -> None:
         log.feedback(Feedback(answer_id="a-20260301-0123456789ab", rating="up"))
 
 
+@pytest.mark.in_a_folder("its files")
 def test_broken_feedback_is_counted(log: AnswerLog, tmp_path: Path) -> None:
     answer = _log(log)
     log.feedback(Feedback(answer_id=answer.id, rating="up"))
@@ -217,6 +225,7 @@ def test_broken_feedback_is_counted(log: AnswerLog, tmp_path: Path) -> None:
     assert log.broken_lines() == 1
 
 
+@pytest.mark.in_a_folder("several processes")
 def test_two_processes_log_at_once(log: AnswerLog, tmp_path: Path) -> None:
     script = """
 import sys
@@ -245,6 +254,7 @@ def test_several_answers_are_found_at_once(log: AnswerLog) -> None:
     assert log.many([]) == {}
 
 
+@pytest.mark.in_a_folder("its files")
 def test_what_is_erased_leaves_no_byte_and_takes_what_goes_on_from_it(
     log: AnswerLog, tmp_path: Path
 ) -> None:

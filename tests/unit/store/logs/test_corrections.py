@@ -19,6 +19,9 @@ from tests.support.values import an_answer
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 
+pytestmark = pytest.mark.usefixtures("anywhere")
+
+
 @pytest.fixture
 def log(tmp_path: Path) -> AnswerLog:
     return AnswerLog(Layout(tmp_path))

@@ -12,12 +12,15 @@ from fti.store.files.layout import Layout
 from fti.store.logs.keys import KeyStore
 from tests.support.processes import start_python
 
+pytestmark = pytest.mark.usefixtures("anywhere")
+
 
 @pytest.fixture
 def keys(tmp_path: Path) -> KeyStore:
     return KeyStore(Layout(tmp_path))
 
 
+@pytest.mark.in_a_folder("its files")
 def test_a_key_is_found_by_its_text_and_kept_without_it(keys: KeyStore, tmp_path: Path) -> None:
     key, text = keys.create("  web \n team ", requests_per_minute=9, read_only=True)
     assert (key.name, key.requests_per_minute, key.read_only) == ("web team", 9, True)
@@ -45,6 +48,7 @@ def test_a_revoked_key_stays_in_the_list_and_lets_nobody_in(keys: KeyStore) -> N
     assert [k.id for k in keys.list()] == [one.id, two.id]
 
 
+@pytest.mark.in_a_folder("several processes")
 def test_another_process_key_is_seen_at_once(keys: KeyStore, tmp_path: Path) -> None:
     keys.create("first")
     assert len(keys.list()) == 1
@@ -74,6 +78,7 @@ def test_a_key_has_a_name(keys: KeyStore, name: str) -> None:
 
 
 @pytest.mark.parametrize("held", ["", "[]", '{"keys": [{"id": 1}]}', "\x00"])
+@pytest.mark.in_a_folder("its files")
 def test_a_broken_list_lets_nobody_in(keys: KeyStore, tmp_path: Path, held: str) -> None:
     (tmp_path / "keys.json").write_text(held, "utf-8")
     with pytest.raises(IntegrityError):

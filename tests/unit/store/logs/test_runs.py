@@ -18,6 +18,8 @@ from fti.store.logs.runs import RunLog
 from fti.store.types import Interval, Run
 from tests.support.processes import kill, run_python, start_python, wait_for_line
 
+pytestmark = pytest.mark.usefixtures("anywhere")
+
 
 @pytest.fixture
 def runs(tmp_path: Path) -> RunLog:
@@ -116,6 +118,7 @@ runs = RunLog(Layout(Path(sys.argv[1])))
 SLEEP = "run = runs.start('finetune')\nprint(run.id, flush=True)\ntime.sleep(600)\n"
 
 
+@pytest.mark.in_a_folder("several processes")
 def test_a_run_whose_process_died_is_shown_as_failed(runs: RunLog, tmp_path: Path) -> None:
     process = start_python(RUN + SLEEP, tmp_path)
     run_id = wait_for_line(process)
@@ -129,6 +132,7 @@ def test_a_run_whose_process_died_is_shown_as_failed(runs: RunLog, tmp_path: Pat
     assert record["status"] == "running"
 
 
+@pytest.mark.in_a_folder("several processes")
 def test_a_child_that_outlives_the_run_does_not_keep_it_alive(runs: RunLog, tmp_path: Path) -> None:
     script = RUN + (
         "import os\n"
@@ -148,6 +152,7 @@ def test_a_child_that_outlives_the_run_does_not_keep_it_alive(runs: RunLog, tmp_
         process.communicate()
 
 
+@pytest.mark.in_a_folder("its files")
 def test_a_run_in_another_container_is_alive_while_its_lock_is_held(
     runs: RunLog, tmp_path: Path
 ) -> None:
@@ -159,6 +164,7 @@ def test_a_run_in_another_container_is_alive_while_its_lock_is_held(
     assert runs.get(run.id).status == "failed"
 
 
+@pytest.mark.in_a_folder("several processes")
 def test_somebody_who_looks_is_not_taken_for_the_run(runs: RunLog, tmp_path: Path) -> None:
     process = start_python(RUN + SLEEP, tmp_path)
     run_id = wait_for_line(process)
@@ -170,6 +176,7 @@ def test_somebody_who_looks_is_not_taken_for_the_run(runs: RunLog, tmp_path: Pat
         assert runs.get(run_id).error == "the process died"
 
 
+@pytest.mark.in_a_folder("several processes")
 def test_looking_does_not_disturb_a_run(runs: RunLog, tmp_path: Path) -> None:
     run = runs.start("ingest")
     script = RUN + "for _ in range(50): print(runs.get(sys.argv[2]).status)"
@@ -186,12 +193,12 @@ def test_a_run_that_ends_while_it_is_looked_at_has_not_died(
 ) -> None:
     run = runs.start("ingest")
 
-    def ends_now(process: Path) -> bool:
+    def ends_now(process: str) -> bool:
         monkeypatch.undo()
         runs.finish(run, status="done")
         return False
 
-    monkeypatch.setattr(fti.store.logs.runs, "is_held", ends_now)
+    monkeypatch.setattr(runs._storage, "is_held", ends_now)
     assert runs.get(run.id).status == "done"
 
 
@@ -234,6 +241,7 @@ def test_figures_can_be_added_while_a_run_goes_on_and_when_it_has_ended(runs: Ru
         runs.amend("r-20200101-000000-000000", {})
 
 
+@pytest.mark.in_a_folder("its files")
 def test_runs_since_a_moment_are_those_that_began_or_go_on(
     runs: RunLog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -266,6 +274,7 @@ def test_a_folder_without_a_record_is_no_run(runs: RunLog, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"id": "r"}'])
+@pytest.mark.in_a_folder("its files")
 def test_a_broken_record_is_named(runs: RunLog, tmp_path: Path, text: str) -> None:
     run = runs.start("ingest")
     (tmp_path / "runs" / run.id / "run.json").write_text(text, "utf-8")
@@ -313,6 +322,7 @@ def test_a_failed_attachment_keeps_the_earlier_one(runs: RunLog) -> None:
     assert list(runs.attached(run.id, "scores")) == [{"n": 1}]
 
 
+@pytest.mark.in_a_folder("several processes")
 def test_starting_ends_are_seen_by_another_process(runs: RunLog, tmp_path: Path) -> None:
     script = RUN + "with runs.running('batch') as going: going.outputs['n'] = '1'\nprint(going.id)"
     run_id = run_python(script, tmp_path).strip()

@@ -12,6 +12,8 @@ from fti.store.logs import usage
 from fti.store.logs.usage import UsageLog
 from fti.store.types import Usage, now
 
+pytestmark = pytest.mark.usefixtures("anywhere")
+
 
 @pytest.fixture
 def layout(tmp_path: Path) -> Layout:
@@ -61,6 +63,7 @@ def test_what_is_held_is_kept_soon(layout: Layout, monkeypatch: pytest.MonkeyPat
     assert UsageLog(layout).today("k").requests == 1
 
 
+@pytest.mark.in_a_folder("its files")
 def test_a_line_that_a_crash_cut_hides_no_other(layout: Layout) -> None:
     log = UsageLog(layout)
     log.add("k", requests=1)

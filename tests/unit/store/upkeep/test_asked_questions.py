@@ -14,6 +14,8 @@ from fti.store.types import Answer, Feedback, now, user_digest
 from fti.store.upkeep.asked_questions import AnswersConfig, Expiry, erase_asked, expire_asked
 from tests.support.values import EMBEDDER, a_row, an_answer
 
+pytestmark = pytest.mark.usefixtures("anywhere")
+
 
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
@@ -51,6 +53,7 @@ def test_a_key_or_a_user_is_forgotten_and_nobody_else(store: Store) -> None:
         erase_asked(store)
 
 
+@pytest.mark.in_a_folder("its files")
 def test_a_user_is_kept_as_a_digest_alone(store: Store) -> None:
     asked(store, "one", user="anna@example.org")
     held = b"".join(path.read_bytes() for path in store.layout.answers.iterdir())
@@ -84,6 +87,7 @@ def test_what_is_too_old_goes_where_a_profile_says_how_long(store: Store) -> Non
     assert questions(store) == {"new"}
 
 
+@pytest.mark.in_a_folder("its files")
 def test_rejected_questions_expire_and_rejected_documents_do_not(store: Store) -> None:
     for question in (True, False):
         store.rejected.append(

@@ -243,7 +243,7 @@ def test_an_unknown_kind_of_place_and_a_missing_package_are_named(
         Place("nowhere://bucket")
     import fsspec.core
 
-    def missing(url: str) -> None:
+    def missing(url: str, **settings: object) -> None:
         raise ImportError("Install s3fs to access S3")
 
     monkeypatch.setattr(fsspec.core, "url_to_fs", missing)

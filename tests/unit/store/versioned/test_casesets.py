@@ -15,6 +15,9 @@ ONE = Case(id="1", question="When?", answers=("at nine",), document="hours.md", 
 TWO = Case(id="2", question="Who?", document="hours.md")
 
 
+pytestmark = pytest.mark.usefixtures("anywhere")
+
+
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
     return Store(tmp_path / "store")

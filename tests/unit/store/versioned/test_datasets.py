@@ -21,6 +21,9 @@ ROWS: dict[Split, list[InstructionExample]] = {
 }
 
 
+pytestmark = pytest.mark.usefixtures("anywhere")
+
+
 @pytest.fixture
 def datasets(tmp_path: Path) -> DatasetStore:
     return DatasetStore(Layout(tmp_path / "store"))
@@ -127,6 +130,7 @@ def test_what_is_not_there_is_answered_with_what_is(datasets: DatasetStore) -> N
         datasets.get("../faq")
 
 
+@pytest.mark.in_a_folder("its files")
 def test_changed_and_missing_rows_are_refused_before_the_first_is_given(
     datasets: DatasetStore,
 ) -> None:
@@ -162,6 +166,7 @@ def test_a_manifest_of_another_shape_is_named(
         _publish(datasets)
 
 
+@pytest.mark.in_a_folder("several processes")
 def test_another_process_reads_the_same_rows(datasets: DatasetStore, tmp_path: Path) -> None:
     _publish(datasets)
     script = """

@@ -43,6 +43,9 @@ DATASET = DatasetVersion(
 ADAPTER = AdapterInfo(rank=8, alpha=16, target_modules=("v_proj", "k_proj"))
 
 
+pytestmark = pytest.mark.usefixtures("anywhere")
+
+
 @pytest.fixture
 def registry(tmp_path: Path) -> ModelRegistry:
     return ModelRegistry(Layout(tmp_path / "store"))
@@ -226,6 +229,7 @@ def test_other_references_are_refused(registry: ModelRegistry, files: Path, ref:
         registry.get(ref)
 
 
+@pytest.mark.in_a_folder("its files")
 def test_a_promotion_is_remembered_with_its_reason_and_evidence(
     registry: ModelRegistry, files: Path
 ) -> None:
@@ -254,6 +258,7 @@ def test_an_alias_is_a_word(registry: ModelRegistry, files: Path, alias: str) ->
         registry.promote("reader", 1, alias, reason="")
 
 
+@pytest.mark.in_a_folder("its files")
 def test_only_what_is_there_and_as_published_is_promoted(
     registry: ModelRegistry, files: Path
 ) -> None:
@@ -296,6 +301,7 @@ def test_aliases_roll_back_apart(registry: ModelRegistry, files: Path) -> None:
     assert registry.aliases("reader") == {"champion": 1, "challenger": 2}
 
 
+@pytest.mark.in_a_folder("its files")
 def test_rolling_back_what_is_not_there_is_an_error(registry: ModelRegistry, files: Path) -> None:
     with pytest.raises(ModelNotFound):
         registry.rollback("reader", "champion")
@@ -311,6 +317,7 @@ def test_rolling_back_what_is_not_there_is_an_error(registry: ModelRegistry, fil
     assert registry.get("reader").version == 2
 
 
+@pytest.mark.in_a_folder("its files")
 def test_an_alias_of_a_deleted_version_is_an_error(registry: ModelRegistry, files: Path) -> None:
     _publish(registry, files)
     _publish(registry, files)
@@ -320,6 +327,7 @@ def test_an_alias_of_a_deleted_version_is_an_error(registry: ModelRegistry, file
         registry.get("reader")
 
 
+@pytest.mark.in_a_folder("its files")
 def test_unreadable_aliases_are_an_error_not_an_absence(
     registry: ModelRegistry, files: Path
 ) -> None:
@@ -333,6 +341,7 @@ def test_unreadable_aliases_are_an_error_not_an_absence(
     assert registry.aliases("reader") == {}
 
 
+@pytest.mark.in_a_folder("its files")
 def test_open_gives_a_verified_folder_and_refuses_a_damaged_one(
     registry: ModelRegistry, files: Path
 ) -> None:
@@ -344,6 +353,7 @@ def test_open_gives_a_verified_folder_and_refuses_a_damaged_one(
         registry.open("reader/1")
 
 
+@pytest.mark.in_a_folder("its files")
 def test_a_changed_contract_is_noticed(registry: ModelRegistry, files: Path) -> None:
     _publish(registry, files)
     path = registry.path("reader/1") / "manifest.json"
@@ -369,6 +379,7 @@ def test_a_manifest_of_another_shape_is_named(
         _publish(registry, files)
 
 
+@pytest.mark.in_a_folder("its files")
 def test_export_copies_a_verified_version(
     registry: ModelRegistry, files: Path, tmp_path: Path
 ) -> None:
@@ -409,6 +420,7 @@ registry = ModelRegistry(Layout(Path(sys.argv[1])))
 """
 
 
+@pytest.mark.in_a_folder("several processes")
 def test_promotions_from_two_processes_are_all_in_the_history(
     registry: ModelRegistry, files: Path, tmp_path: Path
 ) -> None:
@@ -427,6 +439,7 @@ def test_promotions_from_two_processes_are_all_in_the_history(
         assert [c.from_version for c in moves[1:]] == [c.to_version for c in moves[:-1]]
 
 
+@pytest.mark.in_a_folder("several processes")
 def test_another_process_sees_the_same(
     registry: ModelRegistry, files: Path, tmp_path: Path
 ) -> None:
@@ -497,6 +510,7 @@ def test_a_chain_of_retired_versions_goes_as_a_whole(registry: ModelRegistry, fi
     assert registry.names() == []
 
 
+@pytest.mark.in_a_folder("its files")
 def test_broken_marks_are_said_to_be(registry: ModelRegistry, files: Path) -> None:
     version = _publish(registry, files)
     registry.mark(version.ref, "pin")
@@ -548,6 +562,7 @@ def test_a_contract_of_a_newer_format_is_refused_with_what_to_do(
             read(f"{kind}/1")
 
 
+@pytest.mark.in_a_folder("several processes")
 def test_registrations_from_two_processes_never_clash(
     registry: ModelRegistry, files: Path, tmp_path: Path
 ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import time
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +22,8 @@ from fti.pipelines.feature.ingesting.ingest import ingest
 from fti.store.features.filters import Condition
 from fti.store.progress import ProgressEvent
 from fti.store.store import Store
+from fti.store.upkeep.placing import place_store
+from tests.support.buckets import a_bucket
 from tests.support.service import Client, assistant_over
 from tests.unit.app.service.test_documents_api import settled, upload
 
@@ -69,6 +72,24 @@ def test_documents_are_named_relative_to_what_was_ingested(store: Store, folder:
     assert names.of(str(store.layout.uploads / "shed.md")) == "shed.md"
     for same in ("https://example.org/a/b.html", "s3://bucket/a.md", "ticket-17"):
         assert names.of(same) == same
+
+
+def test_a_store_in_a_bucket_names_what_another_machine_ingested(
+    folder: Path, tmp_path: Path
+) -> None:
+    with a_bucket("memory", tmp_path) as url:
+        for name in ("here", "there"):
+            place_store(Store(tmp_path / name), url)
+        names = PublicNames(Store(tmp_path / "here"))
+        file = str(folder / "rules" / "kiln.md")
+        assert names.of(file) == "rules/kiln.md", "of a store from elsewhere"
+        inputs = {"sources": json.dumps([str(folder)])}
+        with Store(tmp_path / "there").runs.running("ingest", inputs=inputs):
+            pass
+        deadline = time.monotonic() + 30
+        while names.of(file) != "handbook/rules/kiln.md":
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
 
 
 def test_the_outermost_of_what_was_ingested_names_and_a_file_by_itself_has_its_name(
