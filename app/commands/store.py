@@ -11,7 +11,7 @@ from fti.app.options import ConfigOption, JsonOption, SetOption, StoreOption, op
 group = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="markdown",
-    help="Back up, restore, verify and migrate the shared storage.",
+    help="Back up, restore, verify, migrate and place the shared storage.",
 )
 PlaceArgument = Annotated[
     str, typer.Argument(help="A folder, or a URL such as s3://bucket/prefix.", metavar="PLACE")

@@ -17,6 +17,7 @@ from fti.store.files.storage import Mark
 from fti.store.types import Usage, Value, now
 
 _HOLD_S = 1.0
+_HOLD_FAR_S = 5.0  # in a bucket each time is an object
 
 
 class Used(Value):
@@ -48,6 +49,7 @@ class UsageLog:
 
     def __init__(self, layout: Layout) -> None:
         self._storage = layout.storage
+        self._hold_s = _HOLD_FAR_S if layout.store_url else _HOLD_S
         self._held: dict[tuple[str, date], Used] = {}
         self._read: tuple[str, Mark, dict[str, Used]] | None = None  # today's, as far as read
         self._timer: threading.Timer | None = None
@@ -58,7 +60,7 @@ class UsageLog:
         self._going: dict[tuple[str, date], Used] = {}
 
     def add(self, key: str, usage: Usage | None = None, *, requests: int = 0) -> None:
-        """Count for a key; kept within a second."""
+        """Count for a key; kept within a second, in a bucket within five."""
         tokens = usage or Usage()
         more = Used(
             key=key,
@@ -71,7 +73,7 @@ class UsageLog:
             before = self._held.get((key, more.day))
             self._held[key, more.day] = before + more if before else more
             if self._timer is None:
-                self._timer = threading.Timer(_HOLD_S, self.flush)
+                self._timer = threading.Timer(self._hold_s, self.flush)
                 self._timer.daemon = True
                 self._timer.start()
 

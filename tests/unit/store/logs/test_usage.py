@@ -55,6 +55,7 @@ def test_other_processes_count_too(layout: Layout) -> None:
 
 def test_what_is_held_is_kept_soon(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(usage, "_HOLD_S", 0.01)
+    monkeypatch.setattr(usage, "_HOLD_FAR_S", 0.01)
     log = UsageLog(layout)
     log.add("k", requests=1)
     timer = log._timer
