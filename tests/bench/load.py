@@ -33,6 +33,7 @@ from typing import Any
 
 import httpx
 
+from fti.store.store import Store
 from tests.bench.product_bound import product_bound
 
 FTI = str(Path(sys.executable).parent / "fti")
@@ -93,6 +94,7 @@ async def load(
     answer_tokens: int | None = None,
     *,
     bound: dict[str, float],
+    store: Path,
 ) -> dict[str, Any]:
     """So many clients, each asking one question after the other."""
     asked: dict[str, Any] = {"stream": True}
@@ -113,7 +115,7 @@ async def load(
 
         await asyncio.gather(*(keep_asking(n) for n in range(clients)))
         took = time.perf_counter() - began
-        computed = await tokens(client, seen.ids)
+    computed = tokens(store, seen.ids)
     prompts = max(0, computed["prompt"] - seen.statuses["200"] * bound["kept_tokens"])
     rate = (prompts + computed["completion"]) / took
     return {
@@ -129,13 +131,13 @@ async def load(
     }
 
 
-async def tokens(client: httpx.AsyncClient, ids: Sequence[str]) -> Counter[str]:
+def tokens(store: Path, ids: Sequence[str]) -> Counter[str]:
     """Tokens of prompts and of answers, as the answers' records have them."""
-    found: Counter[str] = Counter()
-    for each in ids:
-        usage = (await client.get(f"/v1/answers/{each}")).json()["usage"]
-        found["prompt"] += usage["prompt_tokens"]
-        found["completion"] += usage["completion_tokens"]
+    wanted, found = set(ids), Counter[str]()
+    for answer in Store(store).answers.list():
+        if answer.id in wanted:
+            found["prompt"] += answer.usage.prompt_tokens
+            found["completion"] += answer.usage.completion_tokens
     return found
 
 
@@ -241,7 +243,13 @@ def main() -> None:
                     ("many", given.clients, given.seconds),
                 ):
                     asking = load(
-                        base, questions, clients, seconds, given.answer_tokens, bound=bound
+                        base,
+                        questions,
+                        clients,
+                        seconds,
+                        given.answer_tokens,
+                        bound=bound,
+                        store=Path(folder) / "store",
                     )
                     report[name] = asyncio.run(watched(server.pid, asking))
                 report["speedup_of_eight"] = round(
