@@ -11,7 +11,7 @@ import os
 from functools import cache
 from pathlib import Path
 
-from fti.store.files.atomic import dump_json, read_sealed, write_sealed
+from fti.store.files.atomic import dump_json, is_locked, read_sealed, write_sealed
 
 
 def hold(path: Path) -> int:
@@ -31,18 +31,7 @@ def hand_over(handle: int, pid: int) -> None:
 
 def is_held(path: Path) -> bool:
     """Whether the process that holds this lock is there."""
-    try:
-        handle = os.open(path, os.O_RDONLY)
-    except FileNotFoundError:
-        return False
-    try:
-        # Shared, so that two who look at once do not take each other for the holder.
-        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return _holder_is_there(path)
-    finally:
-        os.close(handle)
-    return False
+    return is_locked(path) and _holder_is_there(path)
 
 
 def holder(path: Path) -> int | None:

@@ -28,6 +28,16 @@ inference: {retrieval: {min_similarity: 0.05}}
 """
 
 
+#: A real tiny model to train, for ``format(model=FOLDER)``; vectors without weights.
+TINY_PROFILE = """\
+embedder: {{engine: hashing, dimension: 256}}
+generator: {{engine: transformers, id: {model}}}
+inference: {{retrieval: {{min_similarity: 0.05}}}}
+prompt: {{max_prompt_tokens: 300, max_new_tokens: 8, max_passages: 2}}
+dataset: {{max_passages: 2, max_rows: 30}}
+"""
+
+
 @dataclass
 class Fti:
     """Runs ``fti`` in a folder of its own."""

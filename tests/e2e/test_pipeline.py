@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from fti.store.store import Store
-from tests.e2e.conftest import COMMAND_WITH_MODELS, Fti
+from tests.e2e.conftest import COMMAND_WITH_MODELS, TINY_PROFILE, Fti
 
 pytestmark = [pytest.mark.heavy, pytest.mark.timeout(1500)]
 
@@ -82,12 +82,7 @@ def night(tmp_path: Path, tiny_lm: Path) -> Fti:
     (home / "questions.csv").write_text("id,question\n" + "".join(asked), "utf-8")
     profile = tmp_path / "tiny.yaml"
     profile.write_text(
-        "embedder: {engine: hashing, dimension: 256}\n"
-        f"generator: {{engine: transformers, id: {tiny_lm}}}\n"
-        "inference: {retrieval: {min_similarity: 0.05}}\n"
-        "prompt: {max_prompt_tokens: 300, max_new_tokens: 8, max_passages: 2}\n"
-        "dataset: {max_passages: 2, max_rows: 30}\n"
-        "training: {epochs: 40, max_steps: 60}\n",
+        TINY_PROFILE.format(model=tiny_lm) + "training: {epochs: 40, max_steps: 60}\n",
         "utf-8",
     )
     return Fti(home, {"FTI_CONFIG": str(profile)}, COMMAND_WITH_MODELS)

@@ -18,7 +18,7 @@ import pytest
 
 from fti.store.files.places import Place
 from fti.store.store import Store
-from tests.e2e.conftest import COMMAND_WITH_MODELS, Fti
+from tests.e2e.conftest import COMMAND_WITH_MODELS, TINY_PROFILE, Fti
 from tests.e2e.test_serve import address_of
 from tests.support.buckets import a_bucket
 from tests.support.processes import ROOT
@@ -77,12 +77,7 @@ def machines(url: str, tiny_lm: Path, tmp_path: Path) -> tuple[Fti, Fti]:
     """Two folders with one profile: a tiny real model to train, and vectors without weights."""
     profile = tmp_path / "tiny.yaml"
     profile.write_text(
-        "embedder: {engine: hashing, dimension: 256}\n"
-        f"generator: {{engine: transformers, id: {tiny_lm}}}\n"
-        "inference: {retrieval: {min_similarity: 0.05}}\n"
-        "prompt: {max_prompt_tokens: 300, max_new_tokens: 8, max_passages: 2}\n"
-        "dataset: {max_passages: 2, max_rows: 30}\n"
-        "training: {epochs: 1, max_steps: 3}\n"
+        TINY_PROFILE.format(model=tiny_lm) + "training: {epochs: 1, max_steps: 3}\n"
         "service: {alias_poll_s: 0.2, read_consistency_s: 0.2}\n",
         "utf-8",
     )

@@ -128,9 +128,9 @@ class Stream(Shuffled):
         self.embedder = embedder
         self.recipe = recipe
         self._pairs = [pair for pair in corpus.pairs if paired_reply(*pair)]
-        self._unanswered = [
-            text for each in corpus.reading.get("squad_articles", ()) if (text := contrasted(each))
-        ]
+        articles = corpus.reading.get("squad_articles", [])
+        unanswered = [text for each in articles if (text := contrasted(each))]
+        self._texts = corpus.reading | {UNANSWERED: unanswered or articles}
         self._groups: dict[str, list[Text]] = {}
         for texts in corpus.reading.values():
             for text in texts:
@@ -150,9 +150,7 @@ class Stream(Shuffled):
             return sentence_row(
                 [self._pairs[self.next(source, len(self._pairs))] for _ in range(count)], rng
             )
-        if source == UNANSWERED and not self._unanswered:
-            source = "squad_articles"
-        texts = self._unanswered if source == UNANSWERED else self.corpus.reading[source]
+        texts = self._texts[source]
         text = texts[self.next(source, len(texts))]
         group = self._groups[text.group]
         near = [
