@@ -207,10 +207,11 @@ RRF_K = 60
 class Fusion(Value):
     """How the list by vectors and the list by words become one."""
 
-    method: Literal["rrf", "weighted"] = Field(
+    method: Literal["rrf", "weighted", "bounded"] = Field(
         default="rrf",
         description="rrf: by rank (Cormack et al. 2009); weighted: by score, each list's scaled to "
-        "0 to 1 (a convex combination, Bruch et al. 2023).",
+        "0 to 1 (a convex combination, Bruch et al. 2023); bounded: by score, as shares of the "
+        "best that any passage could have, so that words which hardly match count for little.",
     )
     vector_weight: float = Field(
         default=0.5,

@@ -81,8 +81,8 @@ _CALLED = {
 
 
 def _fusion(fusion: Fusion) -> str:
-    if fusion.method == "weighted":
-        return f"weighted, {fusion.vector_weight:g} by vectors"
+    if fusion.method != "rrf":
+        return f"{fusion.method}, {fusion.vector_weight:g} by vectors"
     return f"by rank (rrf), k {fusion.rrf_k}, {fusion.vector_weight:g} by vectors"
 
 

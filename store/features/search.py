@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import functools
+import math
 import os
+import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
@@ -19,6 +22,9 @@ from fti.store.types import RRF_K, Fusion, Passage
 
 if TYPE_CHECKING:
     from lancedb.expr import Expr
+
+_BM25_K1 = 1.2  # Lance's: a word adds at most its rarity times this and 1, however often it stands
+_UNSPACED = 0x2E7F  # signs beyond it (Chinese, Japanese, Korean) are hardly set apart by spaces
 
 
 def by_vector(
@@ -71,7 +77,11 @@ def by_both(
     else:
         similarities = {k: r["similarity"] for k, r in {**worded, **near}.items()}
         matches = {key: row["text_score"] for key, row in worded.items()}
-        fused = combine(similarities, matches, fusion.vector_weight)
+        if fusion.method == "bounded":
+            highest = highest_match(text, table.count_rows())
+            fused = combine_bounded(similarities, matches, fusion.vector_weight, highest)
+        else:
+            fused = combine(similarities, matches, fusion.vector_weight)
     fused = fused[:k]
     return [
         _passage(
@@ -127,6 +137,44 @@ def combine(
         key: vector_weight * near[key] + (1 - vector_weight) * worded.get(key, 0.0) for key in near
     }
     return sorted(scores.items(), key=lambda item: (-item[1], -near[item[0]], item[0]))
+
+
+def combine_bounded(
+    similarities: Mapping[str, float],
+    matches: Mapping[str, float],
+    vector_weight: float,
+    highest: float,
+) -> list[tuple[str, float]]:
+    """Ids with the weighted mean of cosine and of the share of the ``highest`` match, best first.
+
+    Scaled by the best of its own list, as ``combine`` does, a passage that shares one word with the
+    question counts as much as one that holds all of it. A share of what could be found at most
+    tells them apart: where a question is put in words that no passage has, similarity decides.
+
+    Args:
+        similarities: cosines of all candidates.
+        matches: BM25 of those that the words found.
+        vector_weight: weight of the cosine, from 0 to 1.
+        highest: see ``highest_match``.
+    """
+    scores = {
+        key: vector_weight * near + (1 - vector_weight) * min(1.0, matches.get(key, 0.0) / highest)
+        for key, near in similarities.items()
+    }
+    return sorted(scores.items(), key=lambda item: (-item[1], -similarities[item[0]], item[0]))
+
+
+def highest_match(text: str, count: int) -> float:
+    """The BM25 of a passage, among ``count``, that alone holds every word of a text, very often.
+
+    No passage's is higher. Words count once, and where a script sets no spaces, two signs are one.
+    """
+    words = 0
+    for word in set(re.findall(r"\w+", unicodedata.normalize("NFKC", text).casefold())):
+        unspaced = sum(ord(sign) > _UNSPACED for sign in word)
+        words += (unspaced + 1) // 2 if unspaced else 1
+    rarest = math.log(1 + (max(count, 1) - 0.5) / 1.5)
+    return max(1, words) * rarest * (_BM25_K1 + 1)
 
 
 def _scaled(scores: Mapping[str, float], *, low: float) -> dict[str, float]:

@@ -36,7 +36,7 @@ from fti.pipelines.feature.feature_config import FeatureConfig
 from fti.pipelines.feature.ingesting.ingest import ingest
 from fti.pipelines.inference.evaluating.metrics import contains_answer
 from fti.pipelines.inference.inference_config import RetrievalConfig
-from fti.store.features.search import combine, fuse
+from fti.store.features.search import combine, combine_bounded, fuse, highest_match
 from fti.store.proof.significance import differences
 from fti.store.store import Store
 from fti.store.types import Fusion, Passage
@@ -46,6 +46,7 @@ DEPTH = 50
 GRID = [
     *(Fusion(vector_weight=w / 10, rrf_k=k) for w, k in product(range(1, 10), (10, 30, 60))),
     *(Fusion(method="weighted", vector_weight=w / 10) for w in range(1, 10)),
+    *(Fusion(method="bounded", vector_weight=w / 20) for w in range(2, 13)),
 ]
 
 
@@ -64,6 +65,7 @@ class Found:
     near: dict[str, float]
     similarity: dict[str, float]
     worded: dict[str, float]
+    highest: float
     right: frozenset[str]
 
     def order(self, mode: str, fusion: Fusion) -> list[str]:
@@ -76,6 +78,11 @@ class Found:
             return worded
         if fusion.method == "weighted":
             return [i for i, _ in combine(self.similarity, self.worded, fusion.vector_weight)]
+        if fusion.method == "bounded":
+            fused = combine_bounded(
+                self.similarity, self.worded, fusion.vector_weight, self.highest
+            )
+            return [i for i, _ in fused]
         weights = (2 * fusion.vector_weight, 2 - 2 * fusion.vector_weight)
         return [i for i, _ in fuse([near, worded], fusion.rrf_k, weights)]
 
@@ -226,6 +233,7 @@ def ask(store: Store, question: Asked, vector: np.ndarray) -> Found:
         near={p.chunk_id: p.similarity or 0.0 for p in found if "vector" in p.found_by},
         similarity={p.chunk_id: p.similarity or 0.0 for p in found},
         worded={p.chunk_id: p.text_score or 0.0 for p in found if "text" in p.found_by},
+        highest=highest_match(question.text, sum(store.features.chunk_counts().values())),
         right=frozenset(p.chunk_id for p in found if question.right(p)),
     )
 

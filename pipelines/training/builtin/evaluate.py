@@ -44,7 +44,7 @@ EVIDENCE_SENTENCES = 4
 """How many sentences the default profile shows of what was retrieved."""
 
 EVIDENCE_CHOICE: EvidenceChoice = "hybrid"
-FUSION = Fusion(method="weighted", vector_weight=0.4)
+FUSION = Fusion(method="bounded", vector_weight=0.2)
 """How sentences are chosen and passages found there."""
 
 GOLD, AS_SERVED = "gold paragraph", "as served"

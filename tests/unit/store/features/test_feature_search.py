@@ -9,7 +9,7 @@ import pytest
 
 from fti.store.errors import EmbedderMismatch, EngineError, InvalidFilter
 from fti.store.features.feature_store import FeatureStore
-from fti.store.features.search import combine, fuse
+from fti.store.features.search import combine, combine_bounded, fuse, highest_match
 from fti.store.files.layout import Layout
 from fti.store.types import Fusion
 from tests.support.features import IDENTITY, an_update, axis
@@ -205,6 +205,31 @@ def test_weights_decide_between_the_lists() -> None:
     assert combine({"a": 0.3}, {"a": 2.0}, 0.5) == [("a", 0.5)], "no spread says nothing"
 
 
+def test_few_words_in_common_weigh_little_against_a_likeness() -> None:
+    near, worded = {"likely": 0.7, "unlikely": 0.1}, {"unlikely": 2.0}
+    assert combine(near, worded, 0.4)[0][0] == "unlikely", "the best match of its list"
+    highest = highest_match("How early should I ask for a holiday?", 1000)
+    assert combine_bounded(near, worded, 0.2, highest)[0][0] == "likely"
+    assert combine_bounded(near, {"unlikely": highest}, 0.2, highest)[0][0] == "unlikely"
+    assert dict(combine_bounded({"a": 0.5}, {"a": 3.0}, 0.2, 1.5)) == {"a": pytest.approx(0.9)}
+    assert combine_bounded({}, {}, 0.2, highest) == []
+
+
+def test_the_highest_match_counts_words_once_and_never_vanishes() -> None:
+    assert highest_match("kiln kiln Kiln", 50) == highest_match("kiln", 50)
+    assert highest_match("fire the kiln", 50) == pytest.approx(3 * highest_match("kiln", 50))
+    assert highest_match("kiln", 5000) > highest_match("kiln", 50) > highest_match("kiln", 1) > 0
+    assert highest_match("", 0) == highest_match("?!", 1) > 0
+    assert highest_match("図書館の本", 50) == pytest.approx(3 * highest_match("kiln", 50))
+
+
+def test_no_passage_matches_higher_than_the_highest(features: FeatureStore) -> None:
+    asked = "apple pie with cream"
+    found = features.search_text(asked, 10)
+    chunks = sum(features.chunk_counts().values())
+    assert 0 < max(p.text_score or 0 for p in found) <= highest_match(asked, chunks)
+
+
 @pytest.mark.parametrize(
     ("fusion", "first"),
     [
@@ -212,6 +237,8 @@ def test_weights_decide_between_the_lists() -> None:
         (Fusion(vector_weight=0.2), "wheels and spokes"),
         (Fusion(method="weighted", vector_weight=0.9), "apple pie with cream"),
         (Fusion(method="weighted", vector_weight=0.1), "wheels and spokes"),
+        (Fusion(method="bounded", vector_weight=0.9), "apple pie with cream"),
+        (Fusion(method="bounded", vector_weight=0.1), "wheels and spokes"),
     ],
 )
 def test_a_hybrid_search_is_fused_as_asked(
