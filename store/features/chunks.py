@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from fti.store.errors import DocumentNotFound, StoreEmpty
 from fti.store.features import filters, frames, search
 from fti.store.features.bykey import RowsByKey
 from fti.store.features.filters import Where
+from fti.store.features.held_chunks import HeldChunks, Holding
 from fti.store.features.ledger import LedgerReader
 from fti.store.features.opened import INGEST_HINT, one_of
 from fti.store.lance import shapes
@@ -168,7 +170,9 @@ class ChunkReader(LedgerReader):
         """
         table = self._searchable()
         with self._lance.reading():
-            return search.by_vector(table, vector, k, self._filter(where))
+            condition = self._filter(where)
+            held = self._held(table, condition)
+            return search.by_vector(table, vector, k, condition, held=held)
 
     def search_text(self, query: str, k: int, where: Where | None = None) -> list[Passage]:
         """The chunks that hold the query's words, by BM25, best first; none for no words.
@@ -178,7 +182,9 @@ class ChunkReader(LedgerReader):
         """
         table = self._searchable()
         with self._lance.reading():
-            return search.by_words(table, query, k, self._filter(where))
+            condition = self._filter(where)
+            held = self._held(table, condition)
+            return search.by_words(table, query, k, condition, held=held)
 
     def search_hybrid(
         self,
@@ -208,11 +214,21 @@ class ChunkReader(LedgerReader):
         table = self._searchable()
         depth = max(k, candidates or _MIN_CANDIDATES)
         with self._lance.reading():
+            condition = self._filter(where)
+            held = self._held(table, condition)
             return search.by_both(
-                table, query, vector, k, self._filter(where), depth=depth, fusion=fusion
+                table, query, vector, k, condition, depth=depth, fusion=fusion, held=held
             )
 
     # Inside
+
+    def _held(self, table: Any, condition: Expr | None) -> HeldChunks | None:
+        """The chunks in memory, where no condition chooses among them and it pays."""
+        return None if condition is not None else self._holding.of(table)
+
+    @cached_property
+    def _holding(self) -> Holding:
+        return Holding()
 
     def _filter(self, where: Where | None) -> Expr | None:
         facts = filters.Facts(

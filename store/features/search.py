@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fti.store.errors import EmbedderMismatch, EngineError
+from fti.store.features.held_chunks import HeldChunks, cosine
 from fti.store.lance import indexing
 from fti.store.lance.shapes import PASSAGE_COLUMNS, decode_metadata, matrix
 from fti.store.plain_text import utf8
@@ -28,9 +29,21 @@ _UNSPACED = 0x2E7F  # signs beyond it (Chinese, Japanese, Korean) are hardly set
 
 
 def by_vector(
-    table: Any, vector: NDArray[np.float32], k: int, condition: Expr | None
+    table: Any,
+    vector: NDArray[np.float32],
+    k: int,
+    condition: Expr | None,
+    *,
+    held: HeldChunks | None = None,
 ) -> list[Passage]:
     """Passages nearest to a vector by cosine, best first.
+
+    Args:
+        table: the chunks at one version.
+        vector: what they are compared with.
+        k: how many.
+        condition: only those for which it holds.
+        held: the same chunks in memory, where they are; searched where no condition is given.
 
     Raises:
         EmbedderMismatch: the vector is not of the table's dimension.
@@ -38,15 +51,17 @@ def by_vector(
     """
     return [
         _passage(row, rank, score=row["similarity"], found_by=("vector",))
-        for rank, row in enumerate(_nearest(table, vector, k, condition), start=1)
+        for rank, row in enumerate(_nearest(table, vector, k, condition, held), start=1)
     ]
 
 
-def by_words(table: Any, text: str, k: int, condition: Expr | None) -> list[Passage]:
-    """Passages that hold words of the text, by BM25, best first."""
+def by_words(
+    table: Any, text: str, k: int, condition: Expr | None, *, held: HeldChunks | None = None
+) -> list[Passage]:
+    """Passages that hold words of the text, by BM25, best first. Arguments as ``by_vector``."""
     return [
         _passage(row, rank, score=row["text_score"], found_by=("text",))
-        for rank, row in enumerate(_matching(table, text, k, condition), start=1)
+        for rank, row in enumerate(_matching(table, text, k, condition, held), start=1)
     ]
 
 
@@ -59,16 +74,24 @@ def by_both(
     *,
     depth: int,
     fusion: Fusion | None = None,
+    held: HeldChunks | None = None,
 ) -> list[Passage]:
     """Both lists, ``depth`` long, fused; every passage carries its similarity.
 
     Raises:
         EmbedderMismatch, EngineError: as ``by_vector``.
     """
-    # Side by side: either waits for the disk and for threads of its own most of the time.
-    matching = _aside().submit(_matching, table, text, depth, condition, compared_with=vector)
-    near = {row["id"]: row for row in _nearest(table, vector, depth, condition)}
-    worded = {row["id"]: row for row in matching.result()}
+    search_words = functools.partial(
+        _matching, table, text, depth, condition, held, compared_with=vector
+    )
+    if held is None:
+        # Side by side: either waits for the disk and for threads of its own most of the time.
+        matching = _aside().submit(search_words)
+        near = {row["id"]: row for row in _nearest(table, vector, depth, condition, None)}
+        worded = {row["id"]: row for row in matching.result()}
+    else:
+        near = {row["id"]: row for row in _nearest(table, vector, depth, condition, held)}
+        worded = {row["id"]: row for row in search_words()}
     fusion = fusion or Fusion()
     if fusion.method == "rrf":
         weights = (fusion.vector_weight, 1 - fusion.vector_weight)
@@ -182,18 +205,14 @@ def _scaled(scores: Mapping[str, float], *, low: float) -> dict[str, float]:
     return {key: (value - low) / width if width > 0 else 0.0 for key, value in scores.items()}
 
 
-def cosine(vectors: NDArray[np.float32], query: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Cosine of each row with the query; 0 where either has no length."""
-    lengths = np.linalg.norm(vectors, axis=1) * np.linalg.norm(query)
-    products = vectors @ query
-    safe = np.where(lengths > 0, lengths, 1.0)
-    return np.where(lengths > 0, products / safe, 0.0).astype(np.float32)
-
-
 def _nearest(
-    table: Any, vector: NDArray[np.float32], k: int, condition: Expr | None
+    table: Any,
+    vector: NDArray[np.float32],
+    k: int,
+    condition: Expr | None,
+    held: HeldChunks | None,
 ) -> list[dict[str, Any]]:
-    dimension = table.schema.field("vector").type.list_size
+    dimension = held.dimension if held else table.schema.field("vector").type.list_size
     asked = np.asarray(vector, dtype=np.float32)
     if asked.shape != (dimension,):
         raise EmbedderMismatch(
@@ -206,12 +225,13 @@ def _nearest(
         raise EngineError("The embedder gave a vector that is not finite for the question.")
     if not asked.any():
         return []  # no direction: nothing is near
-    query = indexing.nearest(table, asked, k)
-    if condition is not None:
-        query = query.where(condition)
-    found = rows(query.select([*PASSAGE_COLUMNS, "_distance"]))
-    for row in found:
-        row["similarity"] = max(-1.0, min(1.0, 1.0 - row["_distance"]))
+    if held is not None and condition is None:
+        found = held.nearest(asked, k)
+    else:
+        query = indexing.nearest(table, asked, k)
+        if condition is not None:
+            query = query.where(condition)
+        found = _compared(query.select([*PASSAGE_COLUMNS, "_distance", "vector"]).to_arrow(), asked)
     return sorted(found, key=lambda r: (-r["similarity"], r["id"]))
 
 
@@ -220,26 +240,50 @@ def _matching(
     text: str,
     k: int,
     condition: Expr | None,
+    held: HeldChunks | None,
     *,
     compared_with: NDArray[np.float32] | None = None,
 ) -> list[dict[str, Any]]:
     """Rows that hold words of the text, with their ``similarity`` to a vector that is given."""
+    if compared_with is not None:
+        compared_with = np.asarray(compared_with, np.float32)
+    if held is not None and condition is None:
+        found = held.matching(text, k, compared_with=compared_with)
+    else:
+        found = _read_matching(table, text, k, condition, compared_with)
+    return sorted(found, key=lambda r: (-r["text_score"], r["id"]))
+
+
+def _read_matching(
+    table: Any,
+    text: str,
+    k: int,
+    condition: Expr | None,
+    compared_with: NDArray[np.float32] | None,
+) -> list[dict[str, Any]]:
     query = table.search(utf8(text), query_type="fts").limit(k)
     if condition is not None:
         query = query.where(condition)
     columns = [*PASSAGE_COLUMNS, "_score", *(["vector"] if compared_with is not None else [])]
     read = query.select(columns).to_arrow()
-    if compared_with is not None:
-        # As an array from end to end: as lists of Python's numbers it took as long as the search.
-        stored = matrix(read["vector"])
-        read = read.drop_columns(["vector"])
-        similarities = cosine(stored, np.asarray(compared_with, np.float32)).tolist()
-    found: list[dict[str, Any]] = read.to_pylist()
-    for place, row in enumerate(found):
+    found = read.to_pylist() if compared_with is None else _compared(read, compared_with)
+    for row in found:
         row["text_score"] = row["_score"]
-        if compared_with is not None:
-            row["similarity"] = similarities[place]
-    return sorted(found, key=lambda r: (-r["text_score"], r["id"]))
+    return found
+
+
+def _compared(read: Any, vector: NDArray[np.float32]) -> list[dict[str, Any]]:
+    """Rows without their vectors, with their ``similarity`` to this one.
+
+    It is not taken from LanceDB's distance, which is rounded otherwise: a question has the same
+    scores whether what it finds was held in memory or not.
+    """
+    # As an array from end to end: as lists of Python's numbers it took as long as the search.
+    similarities = cosine(matrix(read["vector"]), vector).tolist()
+    found: list[dict[str, Any]] = read.drop_columns(["vector"]).to_pylist()
+    for row, similarity in zip(found, similarities, strict=True):
+        row["similarity"] = similarity
+    return found
 
 
 def _passage(

@@ -23,7 +23,8 @@ from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
-#: Releases whose use of the client was looked through; others are imported whole.
+#: Releases whose use of the client, and whose tables beneath their synchronous side, were looked
+#: through; others are imported whole and used by that side.
 _LOOKED_THROUGH = ("0.40.0",)
 _CLIENT = ("lance_namespace", "lance_namespace_urllib3_client")
 _ERRORS = "lance_namespace.errors"  # caught by name, so these must be the classes themselves
@@ -44,6 +45,12 @@ def lancedb() -> Any:
     return importlib.import_module("lancedb")
 
 
+@functools.cache
+def looked_through() -> bool:
+    """Whether what is installed is a release whose inside is known."""
+    return importlib.metadata.version("lancedb") in _LOOKED_THROUGH
+
+
 def _begun(module: ModuleType) -> bool:
     """Whether another thread is still importing it."""
     return bool(getattr(module.__spec__, "_initializing", False))
@@ -54,8 +61,7 @@ def _bring_in() -> None:
         with _found_otherwise(("pandas",), _no_module):
             importlib.import_module("pyarrow.dataset")
     put_off = (*_CLIENT, _CHECKER)
-    known = importlib.metadata.version("lancedb") in _LOOKED_THROUGH
-    if not known or any(name in sys.modules for name in put_off):
+    if not looked_through() or any(name in sys.modules for name in put_off):
         importlib.import_module("lancedb")
         return
     try:

@@ -56,3 +56,24 @@ def test_what_was_put_off_comes_when_it_is_called(tmp_path: Path) -> None:
 
 def test_a_release_that_was_not_looked_through_is_imported_whole() -> None:
     run(OTHER)
+
+
+NAMED = """
+import sys
+from datetime import timedelta
+from pathlib import Path
+import pyarrow as pa
+from fti.store.lance.connection import Lance
+lance = Lance(Path(sys.argv[1]) / "tables", chunks="chunks", max_age=timedelta(0))
+assert lance.names() == []
+for name in ("vectors_ab", "chunks"):
+    lance.ensure(name, pa.schema([pa.field("n", pa.int64())]))
+(lance.folder / "notes.lance").write_text("no table")
+assert lance.names() == ["chunks", "vectors_ab"], lance.names()
+assert "lance_namespace" not in sys.modules
+assert list(lance._connect().list_tables().tables) == lance.names()
+"""
+
+
+def test_tables_are_named_without_the_client_for_catalogs(tmp_path: Path) -> None:
+    run(NAMED, str(tmp_path))
