@@ -11,7 +11,7 @@ BIN := .venv/bin
 	$(BIN)/fti models fetch
 	@touch $@
 
-.PHONY: setup demo test check serve bench
+.PHONY: setup demo test check serve bench bench-peers
 setup: .venv/.ready                ## make .venv with everything pinned in constraints.txt
 demo: setup                        ## the whole loop on the documents that ship, in minutes
 	$(BIN)/fti demo
@@ -24,3 +24,5 @@ serve: setup                       ## the chat API and page on http://127.0.0.1:
 	$(BIN)/fti serve
 bench: setup                       ## speed and memory, as ratios against baselines of the same run
 	$(BIN)/python -m pytest tests/bench --benchmark-only
+bench-peers: setup                 ## other frameworks on the same corpus: make bench-peers DATA=FOLDER
+	$(BIN)/python -m tests.bench.peers.peer_run --data "$(DATA)"

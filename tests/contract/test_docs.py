@@ -67,8 +67,13 @@ def checked(words: list[str]) -> str:
             return str(getattr(error, "message", error))
         return ""
     if program == "make":
-        targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text("utf-8"), re.M)
-        return "" if set(rest) <= set(targets) else f"no target among {targets}"
+        made = (ROOT / "Makefile").read_text("utf-8")
+        targets = set(re.findall(r"^([a-z-]+):", made, re.M))
+        variables = {f"$({word.partition('=')[0]})" for word in rest if "=" in word}
+        if unread := [v for v in sorted(variables) if v not in made]:
+            return f"no variable {unread}"
+        asked = {word for word in rest if "=" not in word}
+        return "" if asked <= targets else f"no target among {sorted(targets)}"
     if Path(program).name == "python" and rest[:1] == ["-m"]:
         return module_fault(rest[1], rest[2:])
     if program in FOREIGN or (Path(sys.executable).parent / Path(program).name).exists():
@@ -119,6 +124,7 @@ def test_most_pages_show_commands() -> None:
         ("fti batch questions.csv --into x", "No such option"),
         ("fti brew coffee", "No such command"),
         ("make tea", "no target"),
+        ("make bench SUGAR=2", "no variable"),
         ("python -m tests.bench.coffee --data x", "no module"),
         ("python -m tests.bench.precisions --sugar two", "takes no"),
         ("teapot --short", "no such program"),
