@@ -75,6 +75,9 @@ class HeldChunks:
         self._rows = read.select(list(PASSAGE_COLUMNS)).combine_chunks()
         self._places = {key: at for at, key in enumerate(read["_rowid"].to_pylist())}
 
+    def __len__(self) -> int:
+        return len(self._lengths)
+
     @property
     def dimension(self) -> int:
         """Of the vectors."""

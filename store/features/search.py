@@ -101,7 +101,7 @@ def by_both(
         similarities = {k: r["similarity"] for k, r in {**worded, **near}.items()}
         matches = {key: row["text_score"] for key, row in worded.items()}
         if fusion.method == "bounded":
-            highest = highest_match(text, table.count_rows())
+            highest = highest_match(text, table.count_rows() if held is None else len(held))
             fused = combine_bounded(similarities, matches, fusion.vector_weight, highest)
         else:
             fused = combine(similarities, matches, fusion.vector_weight)
@@ -212,7 +212,7 @@ def _nearest(
     condition: Expr | None,
     held: HeldChunks | None,
 ) -> list[dict[str, Any]]:
-    dimension = held.dimension if held else table.schema.field("vector").type.list_size
+    dimension = held.dimension if held is not None else table.schema.field("vector").type.list_size
     asked = np.asarray(vector, dtype=np.float32)
     if asked.shape != (dimension,):
         raise EmbedderMismatch(
