@@ -43,18 +43,17 @@ from fti.app.commands import (
     versions,
     watch,
 )
+from fti.app.options import Commands
 from fti.pipelines.engines.openmp import wait_briefly
 from fti.store.errors import FtiError
 
-app = typer.Typer(
-    name="fti",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    rich_markup_mode="markdown",
-    help="Turn documents into a service that answers from them, and prove that it got better.\n\n"
+app = Commands(
+    "fti",
+    "Turn documents into a service that answers from them, and prove that it got better.\n\n"
     "Start with: fti demo. With your own documents: fti ingest FOLDER, then fti ask QUESTION.",
     epilog="Results go to stdout, progress to stderr. Exit codes: 0 done, 1 failed, 2 misused, "
     "3 done with some failures.",
+    pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
@@ -75,33 +74,41 @@ def root(
     """Options of the command as a whole."""
 
 
-for module in (ingest, watch, search, ask, dataset, cases, finetune, finetune_embedder, evaluate):
-    module.register(app)
-for module in (
-    models,
-    batch,
-    pipeline,
-    upkeep,
-    rebuild,
-    versions,
-    collections,
-    failed,
-    calibrate,
-    feedback,
-    trace,
-    forget,
-    store,
-    serve,
-    mcp,
-    keys,
-    demo,
-    doctor,
-    validate,
-    monitor,
-    contracts,
-    config,
+for group in (
+    cases.group,
+    config.group,
+    dataset.group,
+    feedback.group,
+    keys.group,
+    models.group,
+    pipeline.group,
+    store.group,
+    versions.group,
 ):
-    module.register(app)
+    app.add_typer(group)
+for command in (upkeep.diff, *upkeep.MARKS, upkeep.gc, rebuild.rebuild):
+    models.group.command()(command)
+dataset.group.command("rebuild")(rebuild.rebuild_dataset)
+
+for command in (ingest.ingest, watch.watch, search.search, ask.ask):
+    app.command()(command)
+for command in (finetune.finetune, finetune_embedder.finetune_embedder):
+    app.command()(command)
+app.command(cls=evaluate.EvaluateCommand)(evaluate.evaluate)
+for command in (
+    batch.batch,
+    collections.collections,
+    failed.failed,
+    calibrate.calibrate,
+    trace.trace,
+    forget.forget,
+    serve.serve,
+    mcp.mcp,
+):
+    app.command()(command)
+demo.register(app)
+for command in (doctor.doctor, validate.validate, monitor.monitor, contracts.contracts):
+    app.command()(command)
 
 
 def main() -> None:

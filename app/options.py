@@ -1,11 +1,14 @@
-"""Options that every command shares, and what they open."""
+"""Options that commands share, what they open, and commands that take them."""
 
 from __future__ import annotations
 
+import functools
+import inspect
 import json as jsonlib
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, is_dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import typer
 
@@ -15,6 +18,8 @@ if TYPE_CHECKING:
     from fti.app.reporting import Reporter
     from fti.app.settings import Settings
     from fti.store.store import Store
+
+_Command = TypeVar("_Command", bound=Callable[..., None])
 
 StoreOption = Annotated[
     Path | None,
@@ -119,24 +124,6 @@ def require_ray_for_workers(executor: str, workers: int | None) -> None:
         )
 
 
-def within(
-    collection: str, where: list[str] | None, at: str, overrides: list[str] | None
-) -> list[str]:
-    """The overrides with those that keep retrieval within these documents."""
-    found = in_collection(collection, overrides)
-    if where:
-        found.append(f"inference.retrieval.where={jsonlib.dumps(where)}")
-    if at:
-        found.append(f"inference.retrieval.at={jsonlib.dumps(at)}")
-    return found
-
-
-def in_collection(collection: str, overrides: list[str] | None) -> list[str]:
-    """The overrides with the one that keeps retrieval within a collection."""
-    named = f"inference.retrieval.collection={jsonlib.dumps(collection)}"
-    return [*(overrides or ()), *([named] if collection else ())]
-
-
 @dataclass(frozen=True)
 class Session:
     """What a command works with: the resolved settings, the store, and where to report."""
@@ -146,13 +133,109 @@ class Session:
     report: Reporter
 
 
-def open_session(
-    store: Path | None, config: Path | None, overrides: list[str] | None, json: bool
-) -> Session:
-    """Resolve the settings and open the store; loads no model."""
-    from fti.app.reporting import Reporter
-    from fti.app.settings import load_settings
-    from fti.store.store import Store
+@dataclass(frozen=True, kw_only=True)
+class StoreOptions:
+    """Which store, under which profile."""
 
-    settings = load_settings(config, store=store, overrides=overrides or ())
-    return Session(settings=settings, store=Store(settings.store), report=Reporter(json=json))
+    store: StoreOption = None
+    config: ConfigOption = None
+    set_: SetOption = None
+
+    json = False
+
+    def settings(self, overrides: Iterable[str] = ()) -> Settings:
+        """The resolved settings, with ``overrides`` after those of ``--set``."""
+        from fti.app.settings import load_settings
+
+        every = [*(self.set_ or ()), *overrides]
+        return load_settings(self.config, store=self.store, overrides=every)
+
+    def reporter(self) -> Reporter:
+        """Where to report; ``open`` gives it too."""
+        from fti.app.reporting import Reporter
+
+        return Reporter(json=self.json)
+
+    def open(self, overrides: Iterable[str] = ()) -> Session:
+        """Resolve the settings and open the store; loads no model."""
+        from fti.store.store import Store
+
+        settings = self.settings(overrides)
+        return Session(settings=settings, store=Store(settings.store), report=self.reporter())
+
+
+@dataclass(frozen=True, kw_only=True)
+class CommonOptions(StoreOptions):
+    """What every command takes that prints a result."""
+
+    json: JsonOption = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class WithinOptions:
+    """Which documents answers keep to."""
+
+    where: WhereOption = None
+    collection: CollectionOption = ""
+    at: AtOption = ""
+
+    def overrides(self) -> list[str]:
+        """The settings that keep retrieval within these documents."""
+        found = in_collection(self.collection)
+        if self.where:
+            found.append(f"inference.retrieval.where={jsonlib.dumps(self.where)}")
+        if self.at:
+            found.append(f"inference.retrieval.at={jsonlib.dumps(self.at)}")
+        return found
+
+
+def in_collection(collection: str) -> list[str]:
+    """The setting that keeps retrieval within a collection, where one is named."""
+    return [f"inference.retrieval.collection={jsonlib.dumps(collection)}"] if collection else []
+
+
+class Commands(typer.Typer):
+    """Commands, or a group of them, that may take groups of options such as ``CommonOptions``."""
+
+    def __init__(self, name: str, help: str, **settings: Any) -> None:
+        super().__init__(
+            name=name, help=help, no_args_is_help=True, rich_markup_mode="markdown", **settings
+        )
+
+    def command(self, name: str | None = None, **settings: Any) -> Callable[[_Command], _Command]:
+        """Add a command as ``typer.Typer`` does, with its groups of options spelled out."""
+        add = super().command(name, **settings)
+
+        def added(command: _Command) -> _Command:
+            add(_spelled_out(command))
+            return command
+
+        return added
+
+
+def _spelled_out(command: Callable[..., None]) -> Callable[..., None]:
+    """``command`` as the parser is to see it: each group of options as the options it has."""
+    own: list[inspect.Parameter] = []
+    groups: dict[str, type] = {}
+    for parameter in inspect.signature(command, eval_str=True).parameters.values():
+        if isinstance(parameter.annotation, type) and is_dataclass(parameter.annotation):
+            groups[parameter.name] = parameter.annotation
+        else:
+            own.append(parameter)
+    options = {
+        name: inspect.signature(group, eval_str=True).parameters for name, group in groups.items()
+    }
+
+    @functools.wraps(command)
+    def spelled(**given: Any) -> None:
+        made = {
+            name: group(**{option: given.pop(option) for option in options[name]})
+            for name, group in groups.items()
+        }
+        command(**given, **made)
+
+    every = [*own, *(option for of_group in options.values() for option in of_group.values())]
+    words = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in every]
+    spelled.__signature__ = inspect.Signature(words)  # type: ignore[attr-defined]
+    spelled.__annotations__ = {p.name: p.annotation for p in words}
+    return spelled

@@ -7,30 +7,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fti.app.options import (
-    AtOption,
-    CollectionOption,
-    ConfigOption,
-    JsonOption,
-    ModelOption,
-    SetOption,
-    StoreOption,
-    WhereOption,
-    open_session,
-    within,
-)
+from fti.app.options import CommonOptions, ModelOption, WithinOptions
 
 if TYPE_CHECKING:
     from fti.app.reporting import Reporter
     from fti.store.types import Answer
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command("ask")(ask)
-
-
 def ask(
+    within: WithinOptions,
+    common: CommonOptions,
     question: Annotated[str | None, typer.Argument(help="The question.")] = None,
     conversation: Annotated[
         bool,
@@ -43,13 +29,6 @@ def ask(
     no_retrieval: Annotated[
         bool, typer.Option("--no-retrieval", help="Answer from the model alone, without passages.")
     ] = False,
-    where: WhereOption = None,
-    collection: CollectionOption = "",
-    at: AtOption = "",
-    store: StoreOption = None,
-    config: ConfigOption = None,
-    set_: SetOption = None,
-    json: JsonOption = False,
 ) -> None:
     """Answer from the documents, or say that they do not hold the answer.
 
@@ -64,7 +43,7 @@ def ask(
             "There is no question.",
             hint='Write one: fti ask "When is it open?", or begin a chat: fti ask --conversation',
         )
-    session = open_session(store, config, within(collection, where, at, set_), json)
+    session = common.open(within.overrides())
     assistant = build_assistant(
         session.settings, session.store, model=model, use_retrieval=not no_retrieval
     )

@@ -8,19 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fti.app.options import (
-    AtOption,
-    CollectionOption,
-    ConfigOption,
+    CommonOptions,
     ExecutorOption,
-    JsonOption,
     ModelOption,
-    SetOption,
-    StoreOption,
-    WhereOption,
+    WithinOptions,
     WorkersOption,
-    open_session,
     require_ray_for_workers,
-    within,
 )
 
 if TYPE_CHECKING:
@@ -29,12 +22,9 @@ if TYPE_CHECKING:
 _REDIS = "Redis streams (with --follow)"
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command("batch")(batch)
-
-
 def batch(
+    within: WithinOptions,
+    common: CommonOptions,
     questions: Annotated[
         str | None,
         typer.Argument(
@@ -105,13 +95,6 @@ def batch(
     model: ModelOption = None,
     executor: ExecutorOption = "local",
     workers: WorkersOption = None,
-    where: WhereOption = None,
-    collection: CollectionOption = "",
-    at: AtOption = "",
-    store: StoreOption = None,
-    config: ConfigOption = None,
-    set_: SetOption = None,
-    json: JsonOption = False,
 ) -> None:
     """Answer a table of questions, each once under its id; run again to go on or to catch up.
 
@@ -141,7 +124,7 @@ def batch(
                 "--limit and --keep-outdated are about tables; a stream is answered as it comes.",
                 hint="Leave them out: a question that has its answer is not asked again.",
             )
-        session = open_session(store, config, within(collection, where, at, set_), json)
+        session = common.open(within.overrides())
         code = follow_for_answers(
             session, questions, stream, group, consumer,
             out=out, table=table, answers=answers, model=model,
@@ -154,7 +137,7 @@ def batch(
             "There are no questions.",
             hint="Name a file of them, or take them as they come: fti batch --follow",
         )
-    session = open_session(store, config, within(collection, where, at, set_), json)
+    session = common.open(within.overrides())
     with session.report.progress() as progress:
         result = run_batch(
             session.settings,

@@ -6,22 +6,11 @@ from typing import Annotated
 
 import typer
 
-from fti.app.options import (
-    ConfigOption,
-    JsonOption,
-    ModelOption,
-    SetOption,
-    StoreOption,
-    open_session,
-)
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command("calibrate")(calibrate)
+from fti.app.options import CommonOptions, ModelOption
 
 
 def calibrate(
+    common: CommonOptions,
     cases: Annotated[
         str,
         typer.Argument(
@@ -42,10 +31,6 @@ def calibrate(
     limit: Annotated[
         int | None, typer.Option("--limit", min=2, help="Ask a seeded sample of so many cases.")
     ] = None,
-    store: StoreOption = None,
-    config: ConfigOption = None,
-    set_: SetOption = None,
-    json: JsonOption = False,
 ) -> None:
     """Find how far a question may be from every passage before it is refused.
 
@@ -56,7 +41,7 @@ def calibrate(
     from fti.app.operations.measuring.calibrating import calibrate_model
     from fti.app.operations.measuring.evaluating import find_cases, sample
 
-    session = open_session(store, config, set_, json)
+    session = common.open()
     asked = sample(find_cases(session.store, cases), limit)
     with session.report.progress() as progress:
         done = calibrate_model(

@@ -7,22 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fti.app.options import ConfigOption, JsonOption, SetOption, StoreOption, open_session
+from fti.app.options import Commands, CommonOptions
 from fti.app.reporting import damaged_json
 
 if TYPE_CHECKING:
     from fti.store.versioned.casesets import CaseSetVersion
 
-group = typer.Typer(
-    no_args_is_help=True,
-    rich_markup_mode="markdown",
-    help="Freeze, list and show the case sets that models are measured on.",
-)
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command group."""
-    app.add_typer(group, name="cases")
+group = Commands("cases", "Freeze, list and show the case sets that models are measured on.")
 
 
 def case_set_json(version: CaseSetVersion) -> dict[str, Any]:
@@ -34,6 +25,7 @@ def case_set_json(version: CaseSetVersion) -> dict[str, Any]:
 
 @group.command("freeze")
 def freeze(
+    common: CommonOptions,
     name: Annotated[str, typer.Argument(help="Name of the set; gets the next version number.")],
     cases: Annotated[
         Path | None,
@@ -43,10 +35,6 @@ def freeze(
         str | None,
         typer.Option("--dataset", help="NAME/N: make the cases of this dataset's test split."),
     ] = None,
-    store: StoreOption = None,
-    config: ConfigOption = None,
-    set_: SetOption = None,
-    json: JsonOption = False,
 ) -> None:
     """Keep a case set in the store, immutable, under a name and a digest.
 
@@ -55,7 +43,7 @@ def freeze(
     """
     from fti.app.operations.measuring.freezing import freeze_cases
 
-    session = open_session(store, config, set_, json)
+    session = common.open()
     frozen = freeze_cases(session.store, name, file=cases, dataset=dataset)
     session.report.result(case_set_json(frozen))
     session.report.say(
@@ -66,14 +54,9 @@ def freeze(
 
 
 @group.command("list")
-def list_(
-    store: StoreOption = None,
-    config: ConfigOption = None,
-    set_: SetOption = None,
-    json: JsonOption = False,
-) -> None:
+def list_(common: CommonOptions) -> None:
     """List the frozen case sets."""
-    session = open_session(store, config, set_, json)
+    session = common.open()
     found, damaged = session.store.cases.survey()
     listed = [case_set_json(version) for version in found]
     session.report.result({"case_sets": listed, "damaged": damaged_json(damaged)})
@@ -103,15 +86,12 @@ def list_(
 
 @group.command("show")
 def show(
+    common: CommonOptions,
     case_set: Annotated[str, typer.Argument(help="NAME or NAME/N.")],
     rows: Annotated[int, typer.Option("--rows", min=0, help="Cases to show.")] = 5,
-    store: StoreOption = None,
-    config: ConfigOption = None,
-    set_: SetOption = None,
-    json: JsonOption = False,
 ) -> None:
     """Show one frozen case set and some of its cases."""
-    session = open_session(store, config, set_, json)
+    session = common.open()
     version = session.store.cases.get(case_set)
     shown = session.store.cases.cases(version.ref)[:rows]
     session.report.result(

@@ -2,27 +2,15 @@
 
 from __future__ import annotations
 
-import typer
-
-from fti.app.options import ConfigOption, JsonOption, SetOption, StoreOption, open_session
+from fti.app.options import CommonOptions
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command("collections")(collections)
-
-
-def collections(
-    store: StoreOption = None,
-    config: ConfigOption = None,
-    set_: SetOption = None,
-    json: JsonOption = False,
-) -> None:
+def collections(common: CommonOptions) -> None:
     """List the collections, with what is in each.
 
     Documents come into one by: fti ingest PATH --collection NAME
     """
-    session = open_session(store, config, set_, json)
+    session = common.open()
     found = session.store.features.collections()
     session.report.result(
         {

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fti.app.options import ConfigOption, JsonOption, SetOption, StoreOption
+from fti.app.options import CommonOptions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -15,12 +15,8 @@ if TYPE_CHECKING:
     from fti.store.contracts.requirements import Judged
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command("contracts")(contracts)
-
-
 def contracts(
+    common: CommonOptions,
     pipeline: Annotated[
         str | None, typer.Argument(help="One pipeline, such as finetune.", show_default="all")
     ] = None,
@@ -38,10 +34,6 @@ def contracts(
             "--days", min=1, help="How far back is measured.", show_default="promises.days"
         ),
     ] = None,
-    store: StoreOption = None,
-    config: ConfigOption = None,
-    set_: SetOption = None,
-    json: JsonOption = False,
 ) -> None:
     """Print the inputs, outputs, conditions and promises of the pipelines.
 
@@ -51,10 +43,9 @@ def contracts(
     """
     from fti.app.operations.pipeline_contracts import contract_json
     from fti.app.operations.pipeline_contracts import contracts as declared
-    from fti.app.reporting import Reporter
     from fti.store.errors import InputError
 
-    report = Reporter(json=json)
+    report = common.reporter()
     every = declared()
     found = [contract for contract in every if pipeline in (None, contract.pipeline)]
     if not found:
@@ -64,9 +55,8 @@ def contracts(
         )
     if measured:
         from fti.app.operations.observing.promise_measuring import measured as measure
-        from fti.app.options import open_session
 
-        session = open_session(store, config, set_, json)
+        session = common.open()
         names = [contract.pipeline for contract in found]
         judged = measure(session.settings, session.store, days=days, pipelines=names)
         _show(session.report, judged)

@@ -9,18 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from fti.app.options import (
-    AtOption,
-    CollectionOption,
-    ConfigOption,
+    Commands,
+    CommonOptions,
     ExecutorOption,
-    JsonOption,
-    SetOption,
-    StoreOption,
-    WhereOption,
+    WithinOptions,
     WorkersOption,
-    open_session,
     require_ray_for_workers,
-    within,
 )
 from fti.app.reporting import damaged_json
 from fti.store.types import PreferenceExample
@@ -42,16 +36,9 @@ FeedbackOption = Annotated[
     ),
 ]
 
-group = typer.Typer(
-    no_args_is_help=True,
-    rich_markup_mode="markdown",
-    help="Build, list, show, compare and export datasets of instruction rows and of pairs.",
+group = Commands(
+    "dataset", "Build, list, show, compare and export datasets of instruction rows and of pairs."
 )
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command group."""
-    app.add_typer(group, name="dataset")
 
 
 def dataset_json(dataset: DatasetVersion) -> dict[str, Any]:
@@ -117,6 +104,8 @@ def _say_imported(session: Session, dataset: DatasetVersion) -> None:
 
 @group.command("build")
 def build(
+    within: WithinOptions,
+    common: CommonOptions,
     name: Annotated[str, typer.Argument(help="Name of the dataset; each build is a new version.")],
     cases: Annotated[
         Path | None,
@@ -162,13 +151,6 @@ def build(
     ] = False,
     executor: ExecutorOption = "local",
     workers: WorkersOption = None,
-    where: WhereOption = None,
-    collection: CollectionOption = "",
-    at: AtOption = "",
-    store: StoreOption = None,
-    config: ConfigOption = None,
-    set_: SetOption = None,
-    json: JsonOption = False,
 ) -> None:
     """Make instruction examples from the stored documents; everything needed ships with fti.
 
@@ -183,9 +165,7 @@ def build(
     require_ray_for_workers(executor, workers)
     mask = ["dataset.mask=[email, phone, iban, card, ip]"] if mask_pii else []
     by = [f"dataset.questions={questions}"] if questions else []
-    session = open_session(
-        store, config, within(collection, where, at, [*(set_ or ()), *mask, *by]), json
-    )
+    session = common.open([*mask, *by, *within.overrides()])
     loaded = None
     if cases is not None:
         from fti.pipelines.inference.evaluating.cases import load_cases
@@ -268,15 +248,12 @@ def _writer(
 
 @group.command("pairs")
 def pairs(
+    common: CommonOptions,
     name: Annotated[str, typer.Argument(help="Name of the preference dataset.")],
     source: Annotated[
         str, typer.Option("--from", help="Instruction dataset, NAME or NAME/N, to make pairs of.")
     ],
     feedback: FeedbackOption = None,
-    store: StoreOption = None,
-    config: ConfigOption = None,
-    set_: SetOption = None,
-    json: JsonOption = False,
 ) -> None:
     """Make preference pairs: right answers against what a wrong passage says, and corrections.
 
@@ -286,7 +263,7 @@ def pairs(
     from fti.app.build import build_embedder
     from fti.app.operations.training.dataset_building import make_pairs
 
-    session = open_session(store, config, set_, json)
+    session = common.open()
     reviews = _reviews(feedback)
     with session.report.progress() as progress:
         made = make_pairs(
@@ -303,11 +280,8 @@ def pairs(
 
 @group.command("feedback")
 def feedback_(
+    common: CommonOptions,
     out: Annotated[Path, typer.Option("--out", help="JSONL file to write; must not exist.")],
-    store: StoreOption = None,
-    config: ConfigOption = None,
-    set_: SetOption = None,
-    json: JsonOption = False,
 ) -> None:
     """Write what people said of answers, to be looked through before anything learns from it.
 
@@ -318,7 +292,7 @@ def feedback_(
     from fti.store.errors import InputError
     from fti.store.files.atomic import dump_line, write_bytes
 
-    session = open_session(store, config, set_, json)
+    session = common.open()
     if out.exists():
         raise InputError(
             f"{str(out)!r} is there already, and may hold decisions.",
@@ -372,14 +346,9 @@ def _say_built(session: Session, dataset: DatasetVersion) -> None:
 
 
 @group.command("list")
-def list_(
-    store: StoreOption = None,
-    config: ConfigOption = None,
-    set_: SetOption = None,
-    json: JsonOption = False,
-) -> None:
+def list_(common: CommonOptions) -> None:
     """List the dataset versions."""
-    session = open_session(store, config, set_, json)
+    session = common.open()
     found, damaged = session.store.datasets.survey()
     listed = [dataset_json(d) for d in found]
     session.report.result({"datasets": listed, "damaged": damaged_json(damaged)})
@@ -405,16 +374,13 @@ def list_(
 
 @group.command("show")
 def show(
+    common: CommonOptions,
     dataset: Annotated[str, typer.Argument(help="NAME or NAME/N.")],
     rows: Annotated[int, typer.Option("--rows", min=0, help="Examples to show.")] = 3,
     html: Annotated[
         Path | None,
         typer.Option("--html", help="Write the card, with plots and samples, as one HTML file."),
     ] = None,
-    store: StoreOption = None,
-    config: ConfigOption = None,
-    set_: SetOption = None,
-    json: JsonOption = False,
 ) -> None:
     """Show one dataset version and some of its rows.
 
@@ -422,7 +388,7 @@ def show(
     """
     from itertools import islice
 
-    session = open_session(store, config, set_, json)
+    session = common.open()
     datasets = session.store.datasets
     version = datasets.get(dataset)
     examples = list(islice(datasets.examples(version.ref, "train"), rows))
@@ -491,13 +457,10 @@ def _samples(store: Store, version: DatasetVersion, count: int) -> dict[Split, l
 
 @group.command("diff")
 def diff(
+    common: CommonOptions,
     first: Annotated[str, typer.Argument(help="NAME/N to compare with.")],
     second: Annotated[str, typer.Argument(help="NAME or NAME/N that is asked about.")],
     rows: Annotated[int, typer.Option("--rows", min=0, help="Rows to show of each side.")] = 3,
-    store: StoreOption = None,
-    config: ConfigOption = None,
-    set_: SetOption = None,
-    json: JsonOption = False,
 ) -> None:
     """Say what is different between two versions: rows, documents, settings.
 
@@ -505,7 +468,7 @@ def diff(
     """
     from fti.pipelines.feature.dataset.comparison import compare
 
-    session = open_session(store, config, set_, json)
+    session = common.open()
     found = compare(session.store, first, second, samples=rows)
     report = session.report
     report.result(found.model_dump(mode="json"))
@@ -533,6 +496,7 @@ def diff(
 
 @group.command("export")
 def export(
+    common: CommonOptions,
     dataset: Annotated[str, typer.Argument(help="NAME or NAME/N.")],
     out: Annotated[Path, typer.Option("--out", help="Folder to write; must be new or empty.")],
     format_: Annotated[
@@ -544,15 +508,11 @@ def export(
             "split.",
         ),
     ] = "messages",
-    store: StoreOption = None,
-    config: ConfigOption = None,
-    set_: SetOption = None,
-    json: JsonOption = False,
 ) -> None:
     """Write a dataset version for other tools."""
     from fti.app.operations.releasing.exporting import export_dataset
 
-    session = open_session(store, config, set_, json)
+    session = common.open()
     version = session.store.datasets.get(dataset)
     files = export_dataset(session.store, version, out=out, format=format_)
     session.report.result(

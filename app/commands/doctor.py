@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fti.app.options import ConfigOption, JsonOption, SetOption, StoreOption, open_session
+from fti.app.options import CommonOptions
 
 if TYPE_CHECKING:
     from fti.app.build import Engines
@@ -19,28 +19,20 @@ Check = tuple[str, str, str]
 _MANY_VERSIONS = 1000
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command("doctor")(doctor)
-
-
 def doctor(
+    common: CommonOptions,
     repair: Annotated[
         bool,
         typer.Option(
             "--repair", help="Put right what is wrong with the features, from their stored texts."
         ),
     ] = False,
-    store: StoreOption = None,
-    config: ConfigOption = None,
-    set_: SetOption = None,
-    json: JsonOption = False,
 ) -> None:
     """Check the machine, the models that the profile names, and the store.
 
     Example: fti doctor --repair
     """
-    session = open_session(store, config, set_, json)
+    session = common.open()
     repaired = _repair(session) if repair else None
     checks: list[Check] = []
     for check in _checks(session):

@@ -11,18 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from fti.app.options import (
-    AtOption,
-    CollectionOption,
-    ConfigOption,
-    JsonOption,
-    ModelOption,
-    SetOption,
-    StoreOption,
-    WhereOption,
-    open_session,
-    within,
-)
+from fti.app.options import CommonOptions, ModelOption, WithinOptions
 
 if TYPE_CHECKING:
     from fti.app.operations.measuring.evaluating import Compared
@@ -36,7 +25,7 @@ if TYPE_CHECKING:
 _RIVAL = "rival"
 
 
-class _EvaluateCommand(TyperCommand):
+class EvaluateCommand(TyperCommand):
     """Lets ``--compare`` stand alone or before a list, wherever it is written."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
@@ -58,12 +47,9 @@ class _EvaluateCommand(TyperCommand):
         return super().parse_args(ctx, joined)
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command("evaluate", cls=_EvaluateCommand)(evaluate)
-
-
 def evaluate(
+    within: WithinOptions,
+    common: CommonOptions,
     cases: Annotated[
         str,
         typer.Argument(
@@ -136,13 +122,6 @@ def evaluate(
             "worse on the cases of both.",
         ),
     ] = None,
-    where: WhereOption = None,
-    collection: CollectionOption = "",
-    at: AtOption = "",
-    store: StoreOption = None,
-    config: ConfigOption = None,
-    set_: SetOption = None,
-    json: JsonOption = False,
 ) -> None:
     """Measure what is served: the same retrieval, prompt and model as ask and serve use.
 
@@ -166,7 +145,7 @@ def evaluate(
     floors = parse_floors(fail_below)
     earlier = read_baseline(baseline) if baseline is not None else None
     judging = parse_judging(judge, compared=compare is not None, answers=not retrieval_only)
-    session = open_session(store, config, within(collection, where, at, set_), json)
+    session = common.open(within.overrides())
     asked = sample(find_cases(session.store, cases), limit)
     several = compare is not None and compare != _RIVAL
     if several and (retrieval_only or no_retrieval):

@@ -6,25 +6,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fti.app.options import ConfigOption, JsonOption, SetOption, StoreOption, open_session
+from fti.app.options import CommonOptions
 
 if TYPE_CHECKING:
     from fti.store.types import SourceRecord
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command("failed")(failed)
-
-
 def failed(
+    common: CommonOptions,
     retry: Annotated[
         bool, typer.Option("--retry", help="Try them again now, although nothing has changed.")
     ] = False,
-    store: StoreOption = None,
-    config: ConfigOption = None,
-    set_: SetOption = None,
-    json: JsonOption = False,
 ) -> None:
     """List the sources that could not be taken, why, and when they are tried again.
 
@@ -32,7 +24,7 @@ def failed(
     killed, a slow machine) after a minute, then after twice as long each time, up to a day.
     Example: fti failed --retry
     """
-    session = open_session(store, config, set_, json)
+    session = common.open()
     letters = session.store.features.failed()
     if retry and letters:
         from fti.app.build import build_embedder

@@ -7,23 +7,16 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from fti.app.operations.corrections import correction_json
-from fti.app.options import ConfigOption, JsonOption, SetOption, StoreOption, open_session
+from fti.app.options import Commands, CommonOptions
 
 if TYPE_CHECKING:
     pass
 
 State = Literal["pending", "accepted", "rejected", "all"]
 
-group = typer.Typer(
-    no_args_is_help=True,
-    rich_markup_mode="markdown",
-    help="List corrections of answers, and accept or reject them as rows for datasets.",
+group = Commands(
+    "feedback", "List corrections of answers, and accept or reject them as rows for datasets."
 )
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command group."""
-    app.add_typer(group, name="feedback")
 
 
 AnswerArgument = Annotated[str, typer.Argument(help="The answer that was corrected.")]
@@ -37,14 +30,11 @@ NumberOption = Annotated[
 
 @group.command("list")
 def list_(
+    common: CommonOptions,
     state: Annotated[State, typer.Option("--state", help="Only those in this state.")] = "pending",
-    store: StoreOption = None,
-    config: ConfigOption = None,
-    set_: SetOption = None,
-    json: JsonOption = False,
 ) -> None:
     """List corrections that people gave, oldest first. Example: fti feedback list --state all"""
-    session = open_session(store, config, set_, json)
+    session = common.open()
     log = session.store.answers
     found = log.corrections(None if state == "all" else state)
     session.report.result({"corrections": [correction_json(c) for c in found]})
@@ -64,6 +54,7 @@ def list_(
 
 @group.command("accept")
 def accept(
+    common: CommonOptions,
     answer_id: AnswerArgument,
     number: NumberOption = None,
     answer: Annotated[
@@ -75,16 +66,12 @@ def accept(
         ),
     ] = None,
     reason: Annotated[str, typer.Option("--reason", help="Kept with the decision.")] = "",
-    store: StoreOption = None,
-    config: ConfigOption = None,
-    set_: SetOption = None,
-    json: JsonOption = False,
 ) -> None:
     """Let a correction teach: the next dataset that takes feedback has a row of it.
 
     Example: fti feedback accept a-20260301-0123456789ab --answer "at nine"
     """
-    session = open_session(store, config, set_, json)
+    session = common.open()
     done = session.store.answers.review(
         answer_id, "accepted", number=number, answer=answer, reason=reason
     )
@@ -94,16 +81,13 @@ def accept(
 
 @group.command("reject")
 def reject(
+    common: CommonOptions,
     answer_id: AnswerArgument,
     number: NumberOption = None,
     reason: Annotated[str, typer.Option("--reason", help="Kept with the decision.")] = "",
-    store: StoreOption = None,
-    config: ConfigOption = None,
-    set_: SetOption = None,
-    json: JsonOption = False,
 ) -> None:
     """Keep a correction out of datasets. Example: fti feedback reject ANSWER_ID --reason spam"""
-    session = open_session(store, config, set_, json)
+    session = common.open()
     done = session.store.answers.review(answer_id, "rejected", number=number, reason=reason)
     session.report.result(correction_json(done))
     session.report.say(f"rejected: {done.answer.question}")

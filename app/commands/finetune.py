@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fti.app.options import ConfigOption, JsonOption, SetOption, StoreOption, open_session
+from fti.app.options import CommonOptions
 from fti.pipelines.training.choices import Method, Tracker
 
 if TYPE_CHECKING:
@@ -15,12 +15,8 @@ if TYPE_CHECKING:
     from fti.store.versioned.model_version import ModelVersion
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command("finetune")(finetune)
-
-
 def finetune(
+    common: CommonOptions,
     dataset: Annotated[str, typer.Argument(help="NAME or NAME/N of a dataset.")],
     name: Annotated[str, typer.Option("--name", help="Name of the model to register.")],
     method: Annotated[
@@ -48,10 +44,6 @@ def finetune(
         Tracker | None,
         typer.Option("--log-to", help="Also log steps there."),
     ] = None,
-    store: StoreOption = None,
-    config: ConfigOption = None,
-    set_: SetOption = None,
-    json: JsonOption = False,
 ) -> None:
     """Train an adapter or a whole model on a dataset and register it; run again to resume.
 
@@ -68,12 +60,12 @@ def finetune(
     )
     from fti.pipelines.training.steps.ranks import rank
 
-    given = list(set_ or ())
+    given = []
     if method is not None:
         given.append(f"training.method={method}")
     if log_to is not None:
         given.append(f"training.log_to=[{log_to}]")
-    session = open_session(store, config, given, json)
+    session = common.open(given)
     with session.report.progress() as progress:
         if dry_run:
             _show_forecast(

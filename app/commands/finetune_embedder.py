@@ -6,21 +6,13 @@ from typing import Annotated
 
 import typer
 
-from fti.app.options import ConfigOption, JsonOption, SetOption, StoreOption, open_session
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command("finetune-embedder")(finetune_embedder)
+from fti.app.options import CommonOptions
 
 
 def finetune_embedder(
+    common: CommonOptions,
     source: Annotated[str, typer.Argument(help="NAME or NAME/N of a dataset, or CASES.jsonl.")],
     name: Annotated[str, typer.Option("--name", help="Name of the model to register.")],
-    store: StoreOption = None,
-    config: ConfigOption = None,
-    set_: SetOption = None,
-    json: JsonOption = False,
 ) -> None:
     """Train the profile's embedder to find the right passages; run again to resume after a crash.
 
@@ -31,7 +23,7 @@ def finetune_embedder(
     """
     from fti.app.operations.training.embedder_training import train_embedder
 
-    session = open_session(store, config, set_, json)
+    session = common.open()
     with session.report.progress() as progress:
         version = train_embedder(
             session.settings, session.store, source=source, name=name, progress=progress

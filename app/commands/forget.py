@@ -6,19 +6,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fti.app.options import ConfigOption, JsonOption, SetOption, StoreOption, open_session
+from fti.app.options import CommonOptions
 from fti.store.errors import InputError
 
 if TYPE_CHECKING:
     from fti.app.options import Session
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command("forget")(forget)
-
-
 def forget(
+    common: CommonOptions,
     source: Annotated[
         str | None, typer.Argument(help="Source (or its end) or id of a document.")
     ] = None,
@@ -39,10 +35,6 @@ def forget(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Remove nothing; say what rests on the document.")
     ] = False,
-    store: StoreOption = None,
-    config: ConfigOption = None,
-    set_: SetOption = None,
-    json: JsonOption = False,
 ) -> None:
     """Remove a document everywhere it may be removed, and list what was made from it.
 
@@ -69,12 +61,12 @@ def forget(
             "fti forget --expired",
         )
     if source is None:
-        _forget_asked(open_session(store, config, set_, json), key, user, dry_run)
+        _forget_asked(common.open(), key, user, dry_run)
         return
     from fti.pipelines.inference.tracing.document_lineage import trace_document
     from fti.store.upkeep.forgetting import Erased, erase, remains
 
-    session = open_session(store, config, set_, json)
+    session = common.open()
     report = session.report
     lineage = trace_document(session.store, source)
     erased = Erased()

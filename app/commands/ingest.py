@@ -6,14 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from fti.app.options import (
-    ConfigOption,
-    IntoCollectionOption,
-    JsonOption,
-    SetOption,
-    StoreOption,
-    open_session,
-)
+from fti.app.options import CommonOptions, IntoCollectionOption
 from fti.store.errors import InputError
 
 if TYPE_CHECKING:
@@ -23,12 +16,8 @@ if TYPE_CHECKING:
 _REDIS = "A Redis stream (with --follow)"
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command("ingest")(ingest)
-
-
 def ingest(
+    common: CommonOptions,
     sources: Annotated[
         list[str] | None,
         typer.Argument(
@@ -99,10 +88,6 @@ def ingest(
         ),
     ] = None,
     collection: IntoCollectionOption = None,
-    store: StoreOption = None,
-    config: ConfigOption = None,
-    set_: SetOption = None,
-    json: JsonOption = False,
 ) -> None:
     """Read, chunk, embed and store documents; unchanged ones are skipped.
 
@@ -130,7 +115,7 @@ def ingest(
                 "--delete-missing and --re-embed are about files; a stream has none.",
                 hint='Delete a document of a stream with a record {"source": ..., "deleted": true}',
             )
-        session = open_session(store, config, set_, json)
+        session = common.open()
         code = follow_stream(session, sources or [], stream, group, consumer, collection)
         if code:
             raise typer.Exit(code)
@@ -141,7 +126,7 @@ def ingest(
         )
     from fti.app.operations.ingestion import ingest_documents
 
-    session = open_session(store, config, set_, json)
+    session = common.open()
     report = session.report
     with report.progress() as progress:
         result = ingest_documents(

@@ -6,22 +6,16 @@ from typing import Annotated, Any
 
 import typer
 
-from fti.app.options import ConfigOption, JsonOption, SetOption, StoreOption, open_session
+from fti.app.options import Commands, CommonOptions
 
-group = typer.Typer(
-    no_args_is_help=True,
-    rich_markup_mode="markdown",
-    help="Make, list and revoke API keys. Once one was made, fti serve asks for a key.",
+group = Commands(
+    "keys", "Make, list and revoke API keys. Once one was made, fti serve asks for a key."
 )
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command group."""
-    app.add_typer(group, name="keys")
 
 
 @group.command("create")
 def create(
+    common: CommonOptions,
     name: Annotated[str, typer.Argument(help="Whose it is, or what for.")],
     requests_per_minute: Annotated[
         int | None,
@@ -67,16 +61,12 @@ def create(
             show_default="service.tokens_per_day",
         ),
     ] = None,
-    store: StoreOption = None,
-    config: ConfigOption = None,
-    set_: SetOption = None,
-    json: JsonOption = False,
 ) -> None:
     """Make a key and print it: the only time, as the store keeps its digest alone.
 
     Example: fti keys create "web team" --role ask --tokens-per-day 200000
     """
-    session = open_session(store, config, set_, json)
+    session = common.open()
     key, text = session.store.keys.create(
         name,
         requests_per_minute=requests_per_minute,
@@ -92,14 +82,9 @@ def create(
 
 
 @group.command("list")
-def list_(
-    store: StoreOption = None,
-    config: ConfigOption = None,
-    set_: SetOption = None,
-    json: JsonOption = False,
-) -> None:
+def list_(common: CommonOptions) -> None:
     """List the keys that were made, revoked ones included."""
-    session = open_session(store, config, set_, json)
+    session = common.open()
     keys = session.store.keys.list()
     session.report.result({"keys": [_shown(key) for key in keys]})
     if not keys:
@@ -123,14 +108,11 @@ def list_(
 
 @group.command("revoke")
 def revoke(
+    common: CommonOptions,
     key: Annotated[str, typer.Argument(help="Its id, as fti keys list shows it.")],
-    store: StoreOption = None,
-    config: ConfigOption = None,
-    set_: SetOption = None,
-    json: JsonOption = False,
 ) -> None:
     """Let a key in no more; running services notice at the next request."""
-    session = open_session(store, config, set_, json)
+    session = common.open()
     revoked = session.store.keys.revoke(key)
     session.report.result(_shown(revoked))
     session.report.say(f"{revoked.id} ({revoked.name}) is revoked")
@@ -138,6 +120,7 @@ def revoke(
 
 @group.command("usage")
 def usage(
+    common: CommonOptions,
     key: Annotated[
         str | None,
         typer.Argument(help="Its id, as fti keys list shows it.", show_default="every key"),
@@ -145,10 +128,6 @@ def usage(
     days: Annotated[
         int, typer.Option("--days", min=1, max=366, help="How far back; today is one.")
     ] = 30,
-    store: StoreOption = None,
-    config: ConfigOption = None,
-    set_: SetOption = None,
-    json: JsonOption = False,
 ) -> None:
     """Say how many requests each key made, and how many tokens it used.
 
@@ -156,7 +135,7 @@ def usage(
     """
     from fti.app.operations.usage_report import usage_json
 
-    session = open_session(store, config, set_, json)
+    session = common.open()
     if key is not None:
         session.store.keys.get(key)
     body = usage_json(session.store, days=days, keys=None if key is None else [key])

@@ -9,18 +9,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fti.app.options import ConfigOption, ModelOption, SetOption, StoreOption, open_session
+from fti.app.options import ModelOption, StoreOptions
 
 if TYPE_CHECKING:
     from fti.pipelines.inference.answering.answer import Assistant
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command("mcp")(mcp)
-
-
 def mcp(
+    common: StoreOptions,
     read_only: Annotated[
         bool, typer.Option("--read-only", help="Offer no tool that adds documents.")
     ] = False,
@@ -33,9 +29,6 @@ def mcp(
         ),
     ] = None,
     model: ModelOption = None,
-    store: StoreOption = None,
-    config: ConfigOption = None,
-    set_: SetOption = None,
 ) -> None:
     """Offer the store to an agent as tools, by the Model Context Protocol on standard input.
 
@@ -60,7 +53,7 @@ def mcp(
 
     for name in collection or ():
         check_name(name, "collection")
-    session = open_session(store, config, set_, False)
+    session = common.open()
     settings, service = session.settings, session.settings.service
     configure_logs(logging.WARNING)
     opened = Store(settings.store, read_consistency_s=service.read_consistency_s)

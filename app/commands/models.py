@@ -8,23 +8,17 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from fti.app.options import ConfigOption, JsonOption, SetOption, StoreOption, open_session
+from fti.app.options import Commands, CommonOptions
 from fti.app.reporting import damaged_json
 from fti.store.errors import IntegrityError
 
 if TYPE_CHECKING:
     from fti.store.versioned.model_version import ModelVersion
 
-group = typer.Typer(
-    no_args_is_help=True,
-    rich_markup_mode="markdown",
-    help="List, show, compare, promote, roll back, verify, export, push and let go of versions.",
+group = Commands(
+    "models",
+    "List, show, compare, promote, roll back, verify, export, push and let go of versions.",
 )
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command group."""
-    app.add_typer(group, name="models")
 
 
 def model_json(version: ModelVersion, aliases: list[str]) -> dict[str, Any]:
@@ -45,14 +39,9 @@ def model_json(version: ModelVersion, aliases: list[str]) -> dict[str, Any]:
 
 
 @group.command("list")
-def list_(
-    store: StoreOption = None,
-    config: ConfigOption = None,
-    set_: SetOption = None,
-    json: JsonOption = False,
-) -> None:
+def list_(common: CommonOptions) -> None:
     """List the model versions and their aliases."""
-    session = open_session(store, config, set_, json)
+    session = common.open()
     versions, damaged = session.store.models.survey()
     aliases: dict[str, dict[str, int]] = {}
     for name in session.store.models.names():
@@ -99,21 +88,18 @@ ModelArgument = Annotated[str, typer.Argument(help="NAME/N, NAME@ALIAS or NAME."
 
 @group.command("show")
 def show(
+    common: CommonOptions,
     model: ModelArgument,
     html: Annotated[
         Path | None,
         typer.Option("--html", help="Also write the model card, with plots, to this file."),
     ] = None,
-    store: StoreOption = None,
-    config: ConfigOption = None,
-    set_: SetOption = None,
-    json: JsonOption = False,
 ) -> None:
     """Show one version: contract, lineage, metrics, files, alias history.
 
     Example: fti models show reader@champion --html reader.html
     """
-    session = open_session(store, config, set_, json)
+    session = common.open()
     version = session.store.models.get(model)
     if html is not None:
         from fti.app.reports.model_card import as_html, gather
@@ -149,6 +135,7 @@ def show(
 
 @group.command("promote")
 def promote(
+    common: CommonOptions,
     model: Annotated[str, typer.Argument(help="NAME/N.")],
     alias: Annotated[str, typer.Option("--alias", help="champion, challenger or your own.")],
     force: Annotated[
@@ -163,10 +150,6 @@ def promote(
             show_default="the profile's gate.cases, else the only one",
         ),
     ] = "",
-    store: StoreOption = None,
-    config: ConfigOption = None,
-    set_: SetOption = None,
-    json: JsonOption = False,
 ) -> None:
     """Point an alias at a version; champion asks for proof that it is better.
 
@@ -179,7 +162,7 @@ def promote(
     """
     from fti.app.operations.promoting.promotion import promote as run
 
-    session = open_session(store, config, set_, json)
+    session = common.open()
     with session.report.progress() as progress:
         decision = run(
             session.settings,
@@ -200,15 +183,12 @@ def promote(
 
 @group.command("rollback")
 def rollback(
+    common: CommonOptions,
     model: Annotated[str, typer.Argument(help="NAME of the model.")],
     alias: Annotated[str, typer.Option("--alias", help="Alias to move back.")] = "champion",
-    store: StoreOption = None,
-    config: ConfigOption = None,
-    set_: SetOption = None,
-    json: JsonOption = False,
 ) -> None:
     """Point an alias back at the version it had before; an embedder's champion with the vectors."""
-    session = open_session(store, config, set_, json)
+    session = common.open()
     models = session.store.models
     models.aliases(model)  # or there is no such model
     if any(v.kind == "embedder" for v in models.survey()[0] if v.name == model):
@@ -226,14 +206,11 @@ def rollback(
 
 @group.command("verify")
 def verify(
+    common: CommonOptions,
     model: Annotated[str | None, typer.Argument(help="NAME/N or NAME@ALIAS; all without.")] = None,
-    store: StoreOption = None,
-    config: ConfigOption = None,
-    set_: SetOption = None,
-    json: JsonOption = False,
 ) -> None:
     """Compare every file with its manifest, to the byte."""
-    session = open_session(store, config, set_, json)
+    session = common.open()
     registry = session.store.models
     refs = [registry.get(model).ref] if model else list(registry.refs())
     problems = {ref: registry.verify(ref) for ref in refs}
@@ -246,6 +223,7 @@ def verify(
 
 @group.command("export")
 def export(
+    common: CommonOptions,
     model: ModelArgument,
     out: Annotated[Path, typer.Option("--out", help="Folder to write; must be new or empty.")],
     format_: Annotated[
@@ -262,10 +240,6 @@ def export(
             "--weights", help="Of a gguf file: half precision, or eight bits and half the size."
         ),
     ] = "q8_0",
-    store: StoreOption = None,
-    config: ConfigOption = None,
-    set_: SetOption = None,
-    json: JsonOption = False,
 ) -> None:
     """Copy a verified version out of the registry: its own files, merged, or as a GGUF file.
 
@@ -274,7 +248,7 @@ def export(
     model with its tokenizer and the chat template that was trained with, for llama.cpp; beside it
     lies an Ollama Modelfile. Example: fti models export reader/2 --format gguf --out reader-gguf
     """
-    session = open_session(store, config, set_, json)
+    session = common.open()
     version = session.store.models.get(model)
     result: dict[str, str] = {"ref": version.ref, "out": str(out), "format": format_}
     if format_ == "merged":
@@ -297,6 +271,7 @@ def export(
 
 @group.command("push")
 def push(
+    common: CommonOptions,
     model: ModelArgument,
     repo: Annotated[str, typer.Option("--repo", help="OWNER/NAME on the hub.")],
     format_: Annotated[
@@ -309,10 +284,6 @@ def push(
     branch: Annotated[
         str | None, typer.Option("--branch", help="Branch to commit to.", show_default="main")
     ] = None,
-    store: StoreOption = None,
-    config: ConfigOption = None,
-    set_: SetOption = None,
-    json: JsonOption = False,
 ) -> None:
     """Push a verified version to a repository of the Hugging Face Hub, in one commit.
 
@@ -321,7 +292,7 @@ def push(
     """
     from fti.app.operations.releasing.publishing import push as run
 
-    session = open_session(store, config, set_, json)
+    session = common.open()
     version = session.store.models.get(model)
     session.report.note(f"pushing {version.ref} to {repo}")
     pushed = run(
@@ -338,19 +309,14 @@ def push(
 
 
 @group.command("fetch")
-def fetch(
-    store: StoreOption = None,
-    config: ConfigOption = None,
-    set_: SetOption = None,
-    json: JsonOption = False,
-) -> None:
+def fetch(common: CommonOptions) -> None:
     """Download the models that the profile names, at their pinned revisions.
 
     Example: fti models fetch --config small
     """
     from fti.app.operations.model_fetching import fetch_models
 
-    session = open_session(store, config, set_, json)
+    session = common.open()
     done = fetch_models(session.settings)
     session.report.result({"fetched": done})
     for line in done:

@@ -7,18 +7,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fti.app.options import ConfigOption, JsonOption, SetOption, StoreOption, open_session
+from fti.app.options import CommonOptions
 
 if TYPE_CHECKING:
     from fti.app.options import Session
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command("monitor")(monitor)
-
-
 def monitor(
+    common: CommonOptions,
     days: Annotated[int, typer.Option("--days", min=1, help="How far back answers count.")] = 7,
     cases: Annotated[
         str,
@@ -46,10 +42,6 @@ def monitor(
             "--history", min=1, help="Print the figures of so many earlier runs, and look at none."
         ),
     ] = None,
-    store: StoreOption = None,
-    config: ConfigOption = None,
-    set_: SetOption = None,
-    json: JsonOption = False,
 ) -> None:
     """Report documents, index, answers, drift and promises; exits with 3 when there are alerts.
 
@@ -61,7 +53,7 @@ def monitor(
     from fti.app.operations.observing.monitor_run import run_monitor
     from fti.app.reports.monitoring_report import write_report
 
-    session = open_session(store, config, set_, json)
+    session = common.open()
     if history is not None:
         _show_history(session, history)
         return

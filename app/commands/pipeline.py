@@ -7,26 +7,20 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fti.app.options import ConfigOption, JsonOption, SetOption, StoreOption, open_session
+from fti.app.options import Commands, CommonOptions
 
 if TYPE_CHECKING:
     from fti.app.orchestration.runner import PipelineReport, Planned
     from fti.app.reporting import Reporter
 
-group = typer.Typer(
-    no_args_is_help=True,
-    rich_markup_mode="markdown",
-    help="Run commands from ingest to monitor as one, as far as something changed.",
+group = Commands(
+    "pipeline", "Run commands from ingest to monitor as one, as far as something changed."
 )
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command group."""
-    app.add_typer(group, name="pipeline")
 
 
 @group.command("run")
 def run(
+    common: CommonOptions,
     pipeline: Annotated[
         str, typer.Argument(help="A YAML file, or the name of one that ships (nightly).")
     ],
@@ -37,10 +31,6 @@ def run(
         list[str] | None,
         typer.Option("--force", metavar="STEP", help="Run this step in any case. Repeatable."),
     ] = None,
-    store: StoreOption = None,
-    config: ConfigOption = None,
-    set_: SetOption = None,
-    json: JsonOption = False,
 ) -> None:
     """Run the steps of a pipeline whose inputs changed; run again to go on where one failed.
 
@@ -51,7 +41,7 @@ def run(
     from fti.app.orchestration.runner import plan, run_pipeline
 
     loaded = load_pipeline(pipeline)
-    session = open_session(store, config, set_, json)
+    session = common.open()
     with session.report.progress() as progress:
         context = Context(session.settings, session.store, progress)
         if dry_run:

@@ -6,27 +6,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fti.app.commands import dataset as datasets
-from fti.app.commands.models import ModelArgument, group
-from fti.app.options import ConfigOption, JsonOption, SetOption, StoreOption, open_session
+from fti.app.commands.models import ModelArgument
+from fti.app.options import CommonOptions
 
 if TYPE_CHECKING:
     from fti.app.operations.training.rebuild_contract import Rebuild
     from fti.app.options import Session
 
 
-def register(app: typer.Typer) -> None:
-    """Add the commands to the groups ``fti models`` and ``fti dataset``."""
-    group.command("rebuild")(rebuild)
-    datasets.group.command("rebuild")(rebuild_dataset)
-
-
 def rebuild(
+    common: CommonOptions,
     model: ModelArgument,
-    store: StoreOption = None,
-    config: ConfigOption = None,
-    set_: SetOption = None,
-    json: JsonOption = False,
 ) -> None:
     """Train a version again from what was recorded, and say whether it comes out the same.
 
@@ -36,18 +26,15 @@ def rebuild(
     """
     from fti.app.operations.training.rebuilding import rebuild as run
 
-    session = open_session(store, config, set_, json)
+    session = common.open()
     with session.report.progress() as progress:
         found = run(session.settings, session.store, model, progress=progress)
     _show(session, found)
 
 
 def rebuild_dataset(
+    common: CommonOptions,
     dataset: Annotated[str, typer.Argument(help="The version, NAME/N.")],
-    store: StoreOption = None,
-    config: ConfigOption = None,
-    set_: SetOption = None,
-    json: JsonOption = False,
 ) -> None:
     """Build a version again from what was recorded, and say whether it comes out the same.
 
@@ -57,7 +44,7 @@ def rebuild_dataset(
     """
     from fti.app.operations.training.dataset_rebuilding import rebuild_dataset as run
 
-    session = open_session(store, config, set_, json)
+    session = common.open()
     with session.report.progress() as progress:
         found = run(session.settings, session.store, dataset, progress=progress)
     _show(session, found)

@@ -6,41 +6,21 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from fti.app.options import (
-    AtOption,
-    CollectionOption,
-    ConfigOption,
-    JsonOption,
-    SetOption,
-    StoreOption,
-    WhereOption,
-    in_collection,
-    open_session,
-)
+from fti.app.options import CommonOptions, WithinOptions, in_collection
 
 if TYPE_CHECKING:
     from fti.store.types import Passage
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command("search")(search)
-
-
 def search(
+    within: WithinOptions,
+    common: CommonOptions,
     query: Annotated[str, typer.Argument(help="Words or a question.")],
     k: Annotated[int, typer.Option("-k", min=1, max=1000, help="How many passages.")] = 5,
     mode: Annotated[
         Literal["hybrid", "vector", "text"],
         typer.Option("--mode", help="Vectors, words (BM25), or both fused."),
     ] = "hybrid",
-    where: WhereOption = None,
-    at: AtOption = "",
-    collection: CollectionOption = "",
-    store: StoreOption = None,
-    config: ConfigOption = None,
-    set_: SetOption = None,
-    json: JsonOption = False,
 ) -> None:
     """Find passages, best first.
 
@@ -50,9 +30,9 @@ def search(
     from fti.store.features.filters import parse
     from fti.store.page_starts import PAGE
 
-    conditions = parse(where or [])
-    session = open_session(store, config, in_collection(collection, set_), json)
-    retriever = build_retriever(session.settings, session.store, at=at)
+    conditions = parse(within.where or [])
+    session = common.open(in_collection(within.collection))
+    retriever = build_retriever(session.settings, session.store, at=within.at)
     passages = retriever.search(query, k=k, mode=mode, where=conditions)
     report = session.report
     report.result(

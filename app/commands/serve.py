@@ -7,25 +7,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fti.app.options import (
-    ConfigOption,
-    JsonOption,
-    ModelOption,
-    SetOption,
-    StoreOption,
-    open_session,
-)
+from fti.app.options import CommonOptions, ModelOption
 
 if TYPE_CHECKING:
     from fti.pipelines.inference.answering.answer import Assistant
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command("serve")(serve)
-
-
 def serve(
+    common: CommonOptions,
     host: Annotated[
         str | None, typer.Option("--host", help="Address.", show_default="127.0.0.1")
     ] = None,
@@ -41,10 +30,6 @@ def serve(
         ),
     ] = False,
     model: ModelOption = None,
-    store: StoreOption = None,
-    config: ConfigOption = None,
-    set_: SetOption = None,
-    json: JsonOption = False,
 ) -> None:
     """Serve the OpenAI-compatible chat API at /v1 and a chat page at /.
 
@@ -59,7 +44,7 @@ def serve(
     from fti.app.service.server import make_server
     from fti.store.store import Store
 
-    session = open_session(store, config, set_, json)
+    session = common.open()
     settings = session.settings
     service = settings.service
     if allow_anonymous:
@@ -86,7 +71,7 @@ def serve(
         built_in=built_in(settings),
         features=settings.features,
         answers=settings.answers,
-        profile=Profile(config, (*(set_ or ()), f"model={name}")),
+        profile=Profile(common.config, (*(common.set_ or ()), f"model={name}")),
     )
     server = make_server(app, service, port=port)
     session.report.note(f"serving model {name} from {settings.store}; stop with Ctrl-C")

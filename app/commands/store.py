@@ -6,31 +6,19 @@ from typing import Annotated, Any
 
 import typer
 
-from fti.app.options import ConfigOption, JsonOption, SetOption, StoreOption, open_session
+from fti.app.options import Commands, CommonOptions
 
-group = typer.Typer(
-    no_args_is_help=True,
-    rich_markup_mode="markdown",
-    help="Back up, restore, verify, migrate and place the shared storage.",
-)
+group = Commands("store", "Back up, restore, verify, migrate and place the shared storage.")
 PlaceArgument = Annotated[
     str, typer.Argument(help="A folder, or a URL such as s3://bucket/prefix.", metavar="PLACE")
 ]
 _SHOWN = 20
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command group."""
-    app.add_typer(group, name="store")
-
-
 @group.command("backup")
 def backup(
+    common: CommonOptions,
     place: PlaceArgument,
-    store: StoreOption = None,
-    config: ConfigOption = None,
-    set_: SetOption = None,
-    json: JsonOption = False,
 ) -> None:
     """Copy the store to a place; what an earlier backup there holds is not copied again.
 
@@ -39,7 +27,7 @@ def backup(
     from fti.store.files.places import Place
     from fti.store.upkeep.backup import back_up
 
-    session = open_session(store, config, set_, json)
+    session = common.open()
     with session.report.progress() as progress:
         done = back_up(session.store.layout, Place(place), progress=progress)
     session.report.result(done.model_dump(mode="json"))
@@ -51,17 +39,14 @@ def backup(
 
 @group.command("backups")
 def backups(
+    common: CommonOptions,
     place: PlaceArgument,
-    config: ConfigOption = None,
-    set_: SetOption = None,
-    json: JsonOption = False,
 ) -> None:
     """List the backups at a place."""
-    from fti.app.reporting import Reporter
     from fti.store.files.places import Place
     from fti.store.upkeep.backup import backups as there
 
-    report = Reporter(json=json)
+    report = common.reporter()
     found = there(Place(place))
     rows = [{**b.model_dump(mode="json", exclude={"files"}), "files": len(b.files),
              "bytes": b.size} for b in found]  # fmt: skip
@@ -78,28 +63,23 @@ def backups(
 
 @group.command("restore")
 def restore(
+    common: CommonOptions,
     place: PlaceArgument,
     backup: Annotated[
         str | None, typer.Option("--backup", help="Which one.", show_default="the newest")
     ] = None,
-    store: StoreOption = None,
-    config: ConfigOption = None,
-    set_: SetOption = None,
-    json: JsonOption = False,
 ) -> None:
     """Make a store of a backup, at --store, which must be new or an empty folder.
 
     Every file is compared with its digest. Example: fti store restore /mnt/backups/fti --store new
     """
-    from fti.app.reporting import Reporter
-    from fti.app.settings import load_settings
     from fti.store.files.places import Place
     from fti.store.store import Store
     from fti.store.upkeep.backup import restore as run
     from fti.store.upkeep.moving import settle
 
-    settings = load_settings(config, store=store, overrides=set_ or ())
-    report = Reporter(json=json)
+    settings = common.settings()
+    report = common.reporter()
     with report.progress() as progress:
         restored = run(Place(place), settings.store, identifier=backup, progress=progress)
     opened = Store(settings.store, migrating=True)
@@ -119,6 +99,7 @@ def restore(
 
 @group.command("verify")
 def verify(
+    common: CommonOptions,
     place: Annotated[
         str | None,
         typer.Argument(
@@ -130,25 +111,20 @@ def verify(
     backup: Annotated[
         str | None, typer.Option("--backup", help="Which one of the backups.", show_default="all")
     ] = None,
-    store: StoreOption = None,
-    config: ConfigOption = None,
-    set_: SetOption = None,
-    json: JsonOption = False,
 ) -> None:
     """Compare all that is stored with its digests, and its parts with one another.
 
     Changes nothing; exits with 1 when something is wrong. Examples: fti store verify    fti store
     verify s3://bucket/backups
     """
-    from fti.app.reporting import Reporter
 
     if place is not None:
-        report = Reporter(json=json)
+        report = common.reporter()
         checked, problems = _check_place(place, backup, report)
     else:
         from fti.store.upkeep.checking import check_store
 
-        session = open_session(store, config, set_, json)
+        session = common.open()
         report = session.report
         with report.progress() as progress:
             found = check_store(session.store, progress=progress)
@@ -187,24 +163,17 @@ def _check_place(
 
 
 @group.command("migrate")
-def migrate(
-    store: StoreOption = None,
-    config: ConfigOption = None,
-    set_: SetOption = None,
-    json: JsonOption = False,
-) -> None:
+def migrate(common: CommonOptions) -> None:
     """Bring a store of an older fti, or one that was moved, up to date.
 
     Run it after copying a store to another path or machine. An older fti that still runs refuses
     to write to a store whose format was raised.
     """
-    from fti.app.reporting import Reporter
-    from fti.app.settings import load_settings
     from fti.store.store import Store
     from fti.store.upkeep.moving import settle
 
-    settings = load_settings(config, store=store, overrides=set_ or ())
-    report = Reporter(json=json)
+    settings = common.settings()
+    report = common.reporter()
     opened = Store(settings.store, migrating=True)
     formats = opened.layout.migrate()
     was_moved = opened.layout.moved()
@@ -227,13 +196,10 @@ def migrate(
 
 @group.command("place")
 def place(
+    common: CommonOptions,
     url: Annotated[
         str, typer.Argument(help="A URL such as s3://bucket/prefix or gs://bucket/prefix.")
     ],
-    store: StoreOption = None,
-    config: ConfigOption = None,
-    set_: SetOption = None,
-    json: JsonOption = False,
 ) -> None:
     """Let the store lie in an object store, where several machines share it.
 
@@ -244,7 +210,7 @@ def place(
     """
     from fti.store.upkeep.placing import place_store
 
-    session = open_session(store, config, set_, json)
+    session = common.open()
     with session.report.progress() as progress:
         done = place_store(session.store, url, progress=progress)
     session.report.result(done.model_dump(mode="json"))

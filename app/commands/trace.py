@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fti.app.options import ConfigOption, JsonOption, SetOption, StoreOption, open_session
+from fti.app.options import CommonOptions
 
 if TYPE_CHECKING:
     from fti.pipelines.inference.tracing.answer_lineage import AnswerLineage
@@ -16,12 +16,8 @@ if TYPE_CHECKING:
 _MOST = 20  # of a list that people are shown
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command("trace")(trace)
-
-
 def trace(
+    common: CommonOptions,
     answer: Annotated[str | None, typer.Argument(help="Id of an answer.")] = None,
     document: Annotated[
         str | None, typer.Option("--document", help="Source (or its end) of a document.")
@@ -32,10 +28,6 @@ def trace(
             "--picture", help="Also draw it into this file: .svg or .html.", metavar="FILE"
         ),
     ] = None,
-    store: StoreOption = None,
-    config: ConfigOption = None,
-    set_: SetOption = None,
-    json: JsonOption = False,
 ) -> None:
     """Print the lineage of an answer, or of a document in the other direction.
 
@@ -59,7 +51,7 @@ def trace(
         raise InputError(
             f"{str(picture)!r} is neither .svg nor .html.", hint="Write --picture lineage.svg"
         )
-    session = open_session(store, config, set_, json)
+    session = common.open()
     lineage = (
         trace_answer(session.store, answer)
         if answer is not None

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from fti.app.commands.models import ModelArgument, group
-from fti.app.options import ConfigOption, JsonOption, SetOption, StoreOption, open_session
+from fti.app.commands.models import ModelArgument
+from fti.app.options import CommonOptions
 
 if TYPE_CHECKING:
     from fti.store.versioned.model_version import ModelVersion
@@ -17,25 +17,16 @@ MarkKind = Literal["pin", "unpin", "retire", "unretire"]
 ReasonOption = Annotated[str, typer.Option("--reason", help="Kept with the mark.")]
 
 
-def register(app: typer.Typer) -> None:
-    """Add the commands to the group ``fti models``."""
-    for command in (diff, *_MARKS, gc):
-        group.command(command.__name__)(command)
-
-
 def diff(
+    common: CommonOptions,
     model: ModelArgument,
     other: Annotated[str, typer.Argument(help="The version to compare with.")],
-    store: StoreOption = None,
-    config: ConfigOption = None,
-    set_: SetOption = None,
-    json: JsonOption = False,
 ) -> None:
     """Say in what two versions differ: contract, dataset, settings, metrics, files.
 
     Example: fti models diff reader/2 reader@champion
     """
-    session = open_session(store, config, set_, json)
+    session = common.open()
     left, right = session.store.models.get(model), session.store.models.get(other)
     found = differences(_facts(session.store, left), _facts(session.store, right))
     session.report.result({"left": left.ref, "right": right.ref, "differences": found})
@@ -95,21 +86,14 @@ def _mark(kind: MarkKind, model: str, reason: str, session: Any, said: str) -> N
 def _marking(kind: MarkKind, said: str, about: str) -> Callable[..., None]:
     """The command that puts one mark on a version."""
 
-    def command(
-        model: ModelArgument,
-        reason: ReasonOption = "",
-        store: StoreOption = None,
-        config: ConfigOption = None,
-        set_: SetOption = None,
-        json: JsonOption = False,
-    ) -> None:
-        _mark(kind, model, reason, open_session(store, config, set_, json), said)
+    def command(common: CommonOptions, model: ModelArgument, reason: ReasonOption = "") -> None:
+        _mark(kind, model, reason, common.open(), said)
 
     command.__name__, command.__doc__ = kind, about
     return command
 
 
-_MARKS = (
+MARKS = (
     _marking(
         "pin", "is pinned", "Keep a version whatever happens: it cannot be retired or removed."
     ),
@@ -125,18 +109,15 @@ _MARKS = (
 
 
 def gc(
+    common: CommonOptions,
     yes: Annotated[
         bool, typer.Option("--yes", help="Remove them; without it, only say what would go.")
     ] = False,
-    store: StoreOption = None,
-    config: ConfigOption = None,
-    set_: SetOption = None,
-    json: JsonOption = False,
 ) -> None:
     """Remove retired versions that no alias, pin, way back or later version refers to."""
     from fti.app.embedder_choice import standing_on
 
-    session = open_session(store, config, set_, json)
+    session = common.open()
     made_by = standing_on(session.store)
     in_use = {} if made_by is None else {made_by.ref: "the store's vectors were made by it"}
     standing = session.store.models.removable(in_use)

@@ -7,15 +7,11 @@ from typing import Annotated
 
 import typer
 
-from fti.app.options import ConfigOption, JsonOption, SetOption, StoreOption, open_session
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command("validate")(validate)
+from fti.app.options import CommonOptions
 
 
 def validate(
+    common: CommonOptions,
     file: Annotated[
         Path | None,
         typer.Option(
@@ -27,10 +23,6 @@ def validate(
     report: Annotated[
         Path | None, typer.Option("--report", help="HTML file to write, or a folder for it.")
     ] = None,
-    store: StoreOption = None,
-    config: ConfigOption = None,
-    set_: SetOption = None,
-    json: JsonOption = False,
 ) -> None:
     """Hold the documents to what is expected of them; exits with 3 when an expectation is broken.
 
@@ -40,7 +32,7 @@ def validate(
     from fti.app.reports.validation_page import write_report
     from fti.pipelines.feature.validating.validate_features import validate_features
 
-    session = open_session(store, config, set_, json)
+    session = common.open()
     expected = session.settings.expectations
     if file is not None:
         expected = expected.model_copy(update={"file": file})

@@ -7,23 +7,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fti.app.options import ConfigOption, JsonOption, SetOption, StoreOption, open_session
+from fti.app.options import Commands, CommonOptions
 from fti.store.moments import LONGEST
 
 if TYPE_CHECKING:
     from fti.store.features.history import FeatureVersion
 
-group = typer.Typer(
-    no_args_is_help=True,
-    rich_markup_mode="markdown",
-    help="List, tag, go back to and remove versions of the feature store.",
-)
+group = Commands("versions", "List, tag, go back to and remove versions of the feature store.")
 VersionArgument = Annotated[str, typer.Argument(help="A version's number, or a tag.")]
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command group."""
-    app.add_typer(group, name="versions")
 
 
 def version_json(version: FeatureVersion) -> dict[str, Any]:
@@ -32,14 +23,9 @@ def version_json(version: FeatureVersion) -> dict[str, Any]:
 
 
 @group.command("list")
-def list_(
-    store: StoreOption = None,
-    config: ConfigOption = None,
-    set_: SetOption = None,
-    json: JsonOption = False,
-) -> None:
+def list_(common: CommonOptions) -> None:
     """List the versions that ingests left, with their tags."""
-    session = open_session(store, config, set_, json)
+    session = common.open()
     found = session.store.features.history.versions()
     session.report.result({"versions": [version_json(v) for v in found]})
     if not found:
@@ -63,14 +49,11 @@ def list_(
 
 @group.command("tag")
 def tag(
+    common: CommonOptions,
     name: Annotated[str, typer.Argument(help="The tag; a tag that exists is moved.")],
     version: Annotated[
         str, typer.Argument(help="A version's number, or another tag.", show_default="the latest")
     ] = "",
-    store: StoreOption = None,
-    config: ConfigOption = None,
-    set_: SetOption = None,
-    json: JsonOption = False,
 ) -> None:
     """Give a version a name; a version with a tag is never removed.
 
@@ -78,7 +61,7 @@ def tag(
     """
     from fti.app.build import require_documents
 
-    session = open_session(store, config, set_, json)
+    session = common.open()
     require_documents(session.store)
     features = session.store.features
     number = features.history.resolve(version) if version else features.version()
@@ -90,14 +73,11 @@ def tag(
 
 @group.command("untag")
 def untag(
+    common: CommonOptions,
     name: Annotated[str, typer.Argument(help="The tag.")],
-    store: StoreOption = None,
-    config: ConfigOption = None,
-    set_: SetOption = None,
-    json: JsonOption = False,
 ) -> None:
     """Take a tag away; its version stays until it is pruned."""
-    session = open_session(store, config, set_, json)
+    session = common.open()
     number = session.store.features.history.untag(name)
     session.report.result({"tag": name, "version": number})
     session.report.say(f"{name} was version {number}")
@@ -105,18 +85,15 @@ def untag(
 
 @group.command("rollback")
 def rollback(
+    common: CommonOptions,
     version: VersionArgument,
-    store: StoreOption = None,
-    config: ConfigOption = None,
-    set_: SetOption = None,
-    json: JsonOption = False,
 ) -> None:
     """Make the store what it was at a version; that becomes the newest version.
 
     Nothing is lost: what was the latest can be rolled back to as well. The next ingest takes again
     what has changed in the files since then. Example: fti versions rollback before-move
     """
-    session = open_session(store, config, set_, json)
+    session = common.open()
     with session.store.layout.writing("rollback"):
         number = session.store.features.history.resolve(version)
         before = session.store.features.version()
@@ -130,6 +107,7 @@ def rollback(
 
 @group.command("prune")
 def prune(
+    common: CommonOptions,
     older_than: Annotated[
         float,
         typer.Option(
@@ -145,16 +123,12 @@ def prune(
     yes: Annotated[
         bool, typer.Option("--yes", help="Remove them; without it, only say what would go.")
     ] = False,
-    store: StoreOption = None,
-    config: ConfigOption = None,
-    set_: SetOption = None,
-    json: JsonOption = False,
 ) -> None:
     """Remove old versions; never one with a tag, or that a dataset or model was made from.
 
     At least the last hour stays, for readers. Example: fti versions prune --older-than 30 --yes
     """
-    session = open_session(store, config, set_, json)
+    session = common.open()
     with session.store.layout.writing("prune"):
         done = session.store.prune_features(
             older_than=timedelta(days=older_than), keep_last=keep_last, dry=not yes

@@ -10,28 +10,13 @@ from typing import Annotated
 
 import typer
 
-from fti.app.options import (
-    ConfigOption,
-    IntoCollectionOption,
-    JsonOption,
-    SetOption,
-    StoreOption,
-    open_session,
-)
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command("watch")(watch)
+from fti.app.options import CommonOptions, IntoCollectionOption
 
 
 def watch(
+    common: CommonOptions,
     sources: Annotated[list[str], typer.Argument(help="Files or folders to keep up to date.")],
     collection: IntoCollectionOption = None,
-    store: StoreOption = None,
-    config: ConfigOption = None,
-    set_: SetOption = None,
-    json: JsonOption = False,
 ) -> None:
     """Ingest now, then again whatever changes, until interrupted.
 
@@ -40,7 +25,7 @@ def watch(
     from fti.app.build import build_embedder
     from fti.pipelines.feature.streaming.watch import watch as run
 
-    session = open_session(store, config, set_, json)
+    session = common.open()
     stop = threading.Event()
 
     def end(signum: int, frame: object) -> None:

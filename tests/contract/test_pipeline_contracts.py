@@ -667,21 +667,22 @@ def _ingest(works: Works) -> dict[str, Any]:
 
 def test_the_table_lists_what_is_enforced(capsys: pytest.CaptureFixture[str]) -> None:
     from fti.app.commands.contracts import contracts as command
+    from fti.app.options import CommonOptions
     from fti.store.errors import InputError
 
-    command(None, json=True)
+    command(CommonOptions(json=True))
     listed = json.loads(capsys.readouterr().out)["contracts"]
     names = [c["name"] for contract in listed for c in contract["conditions"]]
     assert names == [condition.name for condition in CONDITIONS]
     trained = next(c for c in listed if c["pipeline"] == "finetune")
     assert trained["inputs"]["dataset"] == "DatasetVersion"
     assert trained["output"] == "ModelVersion"
-    command("batch", json=False)
+    command(CommonOptions(), "batch")
     shown = " ".join(capsys.readouterr().out.split())
     assert "Every question has its row" in shown
     assert "finetune" not in shown
     with pytest.raises(InputError, match=r"no pipeline 'train'.*ingest, watch"):
-        command("train", json=False)
+        command(CommonOptions(), "train")
 
 
 def test_an_error_on_the_way_to_a_condition_is_not_taken_for_its_violation() -> None:

@@ -13,6 +13,7 @@ import typer
 import yaml
 
 from fti.app.commands.validate import validate as command
+from fti.app.options import CommonOptions
 from fti.pipelines.feature.validating import feature_frames
 from fti.pipelines.feature.validating.expectations import Expectations, ExpectationsConfig
 from fti.pipelines.feature.validating.validate_features import validate_features
@@ -207,12 +208,14 @@ def test_the_command_writes_a_report_and_exits_with_3(
     expected = {"news": {"documents": columns(metadata_lang={"dtype": "str"})}}
     file.write_text(yaml.safe_dump(expected), "utf-8")
     with pytest.raises(typer.Exit) as left:
-        command(file=file, report=tmp_path / "out", store=store.layout.root, json=True)
+        command(
+            CommonOptions(store=store.layout.root, json=True), file=file, report=tmp_path / "out"
+        )
     assert left.value.exit_code == 3
     result = json.loads(capsys.readouterr().out)
     assert result["broken"] == 1
     page = Path(result["report"]).read_text("utf-8")
     assert "metadata.lang" in page
     assert "/news/c.md: missing" in page
-    command(store=store.layout.root)
+    command(CommonOptions(store=store.layout.root))
     assert "0 of 8 expectations are broken" in capsys.readouterr().out

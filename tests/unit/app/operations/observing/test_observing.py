@@ -12,6 +12,7 @@ import typer
 from fti.app.commands.contracts import contracts as command
 from fti.app.operations.observing.monitor_run import history, newest, run_monitor
 from fti.app.operations.observing.promise_measuring import measured
+from fti.app.options import CommonOptions
 from fti.app.reports.monitoring_report import write_report
 from fti.app.service.counters import Metrics
 from fti.app.settings import Settings, load_settings
@@ -86,11 +87,13 @@ def test_the_command_prints_promised_against_measured_and_exits_with_3(
 ) -> None:
     set_ = ["embedder.engine=hashing", "promises.answer.latency_p95_s=0.4"]
     with pytest.raises(typer.Exit) as left:
-        command("answer", measured=True, store=store.layout.root, set_=set_, json=True)
+        command(
+            CommonOptions(store=store.layout.root, set_=set_, json=True), "answer", measured=True
+        )
     assert left.value.exit_code == 3
     (latency, *_) = json.loads(capsys.readouterr().out)["promises"]
     assert (latency["promised"], latency["measured"], latency["verdict"]) == (0.4, 0.5, "broken")
-    command("answer", measured=True, store=store.layout.root, set_=set_[:1])
+    command(CommonOptions(store=store.layout.root, set_=set_[:1]), "answer", measured=True)
     shown = " ".join(capsys.readouterr().out.split())
     assert "answer.latency_p95_s" in shown
     assert "0.5" in shown
