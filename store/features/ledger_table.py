@@ -6,12 +6,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from fti.store.features.ledger import LedgerReader
-from fti.store.tabular.value_tables import data_frame, table_of_values
+from fti.store.tabular.value_tables import also_pandas, table_of_values
 from fti.store.tabular.where import Where
 from fti.store.types import SourceRecord
 
 if TYPE_CHECKING:
-    import pandas as pd
     import pyarrow as pa
 
 
@@ -37,8 +36,4 @@ class LedgerTable:
         records = self._features.records()
         return table_of_values(records, SourceRecord, columns=columns, where=where)
 
-    def to_pandas(
-        self, columns: Sequence[str] | None = None, where: Where | None = None
-    ) -> pd.DataFrame:
-        """The ledger as a pandas data frame; see ``to_arrow``."""
-        return data_frame(self.to_arrow(columns, where))
+    to_pandas = also_pandas(to_arrow)

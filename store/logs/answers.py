@@ -19,12 +19,11 @@ from fti.store.errors import AnswerNotFound
 from fti.store.files.atomic import dump_line, dump_sealed, open_line
 from fti.store.files.combining import Combining
 from fti.store.files.layout import Layout
-from fti.store.tabular.value_tables import data_frame, table_of_values
+from fti.store.tabular.value_tables import also_pandas, table_of_values
 from fti.store.tabular.where import Where
 from fti.store.types import Answer, Correction, Feedback, Message, Review, Value, now
 
 if TYPE_CHECKING:
-    import pandas as pd
     import pyarrow as pa
 
 _ID = re.compile(r"a-([0-9]{8})-[0-9a-f]{12}")
@@ -197,15 +196,7 @@ class AnswerLog:
         """
         return table_of_values(self._judged(since), JudgedAnswer, columns=columns, where=where)
 
-    def to_pandas(
-        self,
-        columns: Sequence[str] | None = None,
-        where: Where | None = None,
-        *,
-        since: datetime | None = None,
-    ) -> pd.DataFrame:
-        """The answers as a pandas data frame; see ``to_arrow``."""
-        return data_frame(self.to_arrow(columns, where, since=since))
+    to_pandas = also_pandas(to_arrow)
 
     def _judged(self, since: datetime | None) -> Iterator[JudgedAnswer]:
         said = {one.answer_id: one for one in self.all_feedback()}

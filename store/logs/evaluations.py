@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from fti.store.errors import RunNotFound
 from fti.store.logs.runs import RunLog
-from fti.store.tabular.value_tables import data_frame, flat, table_of_rows
+from fti.store.tabular.value_tables import also_pandas, flat, table_of_rows
 from fti.store.tabular.where import Where
 from fti.store.types import Run
 
 if TYPE_CHECKING:
-    import pandas as pd
     import pyarrow as pa
 
 _CASES = "cases"  # as an evaluation attaches them to its run
@@ -61,14 +60,7 @@ class Evaluations:
         cases = (row for run_id in ids for row in self._cases(run_id))
         return table_of_rows(cases, columns=columns, where=where, known=("run", "model", "id"))
 
-    def to_pandas(
-        self,
-        runs: str | Sequence[str] | None = None,
-        columns: Sequence[str] | None = None,
-        where: Where | None = None,
-    ) -> pd.DataFrame:
-        """The same as a pandas data frame; see ``to_arrow``."""
-        return data_frame(self.to_arrow(runs, columns, where))
+    to_pandas = also_pandas(to_arrow)
 
     def _cases(self, run_id: str) -> Iterator[dict[str, Any]]:
         run = self._runs.get(run_id)

@@ -27,13 +27,12 @@ from pydantic_core import to_jsonable_python
 from fti.store.errors import FtiError, IntegrityError, RunNotFound
 from fti.store.files.atomic import dump_sealed, open_line, open_sealed, sealed_json
 from fti.store.files.layout import Layout
-from fti.store.tabular.value_tables import data_frame, table_of_values
+from fti.store.tabular.value_tables import also_pandas, table_of_values
 from fti.store.tabular.where import Where
 from fti.store.types import Run, RunKind, RunStatus, now
 from fti.store.versioned.versions import check_name
 
 if TYPE_CHECKING:
-    import pandas as pd
     import pyarrow as pa
 
 _ID = re.compile(r"r-[0-9]{8}-[0-9]{6}-[0-9a-f]{6}")
@@ -219,11 +218,7 @@ class RunLog:
         """
         return table_of_values(self.list(), Run, columns=columns, where=where)
 
-    def to_pandas(
-        self, columns: Sequence[str] | None = None, where: Where | None = None
-    ) -> pd.DataFrame:
-        """The runs as a pandas data frame, settings and metrics as dicts; see ``to_arrow``."""
-        return data_frame(self.to_arrow(columns, where))
+    to_pandas = also_pandas(to_arrow)
 
     def _newest(
         self, kind: RunKind | None, limit: int | None, load: Callable[[str], Run | None]

@@ -7,12 +7,13 @@ them; values within values are structs and mappings of one kind are maps. What h
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from itertools import islice
 from types import UnionType
-from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Union, get_args, get_origin
 
 from pydantic_core import to_jsonable_python
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
+_Given = ParamSpec("_Given")
 _AT_ONCE = 1024  # values held as Python objects at a time
 _JSON = {b"fti": b"json"}  # marks a column of JSON texts
 
@@ -95,13 +97,20 @@ def table_of_rows(
     return pa.table({name: pa.array([row.get(name) for row in kept]) for name in wanted})
 
 
-def data_frame(table: pa.Table) -> pd.DataFrame:
-    """A table as a pandas data frame; maps, structs and JSON texts are dicts there."""
-    frame = table.to_pandas(maps_as_pydicts="strict")
-    for field in table.schema:
-        if field.metadata and field.metadata.get(b"fti") == b"json":
-            frame[field.name] = frame[field.name].map(json.loads)
-    return frame
+def also_pandas(to_arrow: Callable[_Given, pa.Table]) -> Callable[_Given, pd.DataFrame]:
+    """The ``to_pandas`` to a class's ``to_arrow``: takes the same, and gives a data frame."""
+
+    @functools.wraps(to_arrow, assigned=("__module__",))
+    def to_pandas(*args: _Given.args, **settings: _Given.kwargs) -> pd.DataFrame:
+        """The same as a pandas data frame; maps, structs and JSON texts are dicts there."""
+        table = to_arrow(*args, **settings)
+        frame = table.to_pandas(maps_as_pydicts="strict")
+        for field in table.schema:
+            if field.metadata and field.metadata.get(b"fti") == b"json":
+                frame[field.name] = frame[field.name].map(json.loads)
+        return frame
+
+    return to_pandas
 
 
 def flat(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -8,23 +8,23 @@ of the same questions from a file counts as one of the frozen set.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from fti.store.errors import CaseSetNotFound, IntegrityError, InvalidCases
 from fti.store.files.atomic import dump_line, iter_lines
 from fti.store.files.layout import Layout
-from fti.store.tabular.value_tables import data_frame, table_of_values
+from fti.store.tabular.value_tables import also_pandas, table_of_values
 from fti.store.tabular.where import Where
 from fti.store.types import Case, FileEntry, Value, now, sha256_hex
-from fti.store.versioned.versions import VersionedFolders, file_sha256, readable
+from fti.store.versioned.version_store import VersionStore
+from fti.store.versioned.versions import VersionedFolders, file_sha256
 
 if TYPE_CHECKING:
-    import pandas as pd
     import pyarrow as pa
 
 _FILE = "cases.jsonl"
@@ -58,17 +58,18 @@ def cases_digest(cases: Iterable[Case]) -> str:
     return sha256_hex("\n".join(sorted(lines)))
 
 
-class CaseSets:
+class CaseSets(VersionStore[CaseSetVersion]):
     """Case set versions under the store's root."""
 
     def __init__(self, layout: Layout) -> None:
-        self._folders = VersionedFolders(
+        folders = VersionedFolders(
             layout.cases,
             what="case set",
             not_found=CaseSetNotFound,
             allowed_suffixes={".jsonl"},
             storage=layout.storage,
         )
+        super().__init__(folders, CaseSetVersion)
 
     def freeze(self, name: str, cases: Sequence[Case], *, source: str = "") -> CaseSetVersion:
         """Keep cases as the next version of ``name``; the version that holds them, if one does.
@@ -90,16 +91,16 @@ class CaseSets:
             raise InvalidCases(f"Two cases have the id {twice!r}.", hint="Give each its own.")
         digest = cases_digest(cases)
         for number in self._folders.versions(name):
-            version = self._load(name, number)
-            if version.digest == digest:
-                return version
+            known = self._load(name, number)
+            if known.digest == digest:
+                return known
 
         def fill(folder: Path) -> None:
             lines = (dump_line(case.model_dump(mode="json")) + "\n" for case in cases)
             (folder / _FILE).write_text("".join(lines), encoding="utf-8")
 
-        def manifest(number: int, files: tuple[FileEntry, ...]) -> Mapping[str, Any]:
-            version = CaseSetVersion(
+        def version(number: int, files: tuple[FileEntry, ...]) -> CaseSetVersion:
+            return CaseSetVersion(
                 name=name,
                 version=number,
                 created_at=now(),
@@ -110,37 +111,8 @@ class CaseSets:
                 tags=tuple(sorted({tag for case in cases for tag in case.tags})),
                 files=files,
             )
-            return version.model_dump(mode="json")
 
-        number, _ = self._folders.publish(name, fill, manifest)
-        return self._load(name, number)
-
-    def names(self) -> Sequence[str]:
-        """Names that have a version."""
-        return self._folders.names()
-
-    def list(self) -> Sequence[CaseSetVersion]:
-        """All versions, by name, then number.
-
-        Raises:
-            IntegrityError: a manifest is not as frozen; ``survey`` tells of the others.
-        """
-        names = self._folders.names()
-        return [self._load(name, n) for name in names for n in self._folders.versions(name)]
-
-    def survey(self) -> tuple[Sequence[CaseSetVersion], Mapping[str, str]]:
-        """All versions that can be read, as ``list``, and why the others cannot, by ref."""
-        return readable(self._folders.refs(), self.get)
-
-    def get(self, ref: str) -> CaseSetVersion:
-        """The version that ``name/N``, ``name/latest`` or ``name`` (its latest) means.
-
-        Raises:
-            InvalidName: ``ref`` is none of these.
-            CaseSetNotFound: there is no such version; says what there is.
-            IntegrityError: its manifest is not as published.
-        """
-        return self._load(*self._folders.resolve(ref))
+        return self._publish(name, fill, version)
 
     def cases(self, ref: str) -> Sequence[Case]:
         """The cases of a version, in the order they were frozen in.
@@ -182,22 +154,8 @@ class CaseSets:
             return table_of_values(self.list(), CaseSetVersion, columns=columns, where=where)
         return table_of_values(self.cases(ref), Case, columns=columns, where=where)
 
-    def to_pandas(
-        self,
-        ref: str | None = None,
-        columns: Sequence[str] | None = None,
-        where: Where | None = None,
-    ) -> pd.DataFrame:
-        """The same as a pandas data frame; see ``to_arrow``."""
-        return data_frame(self.to_arrow(ref, columns, where))
+    to_pandas = also_pandas(to_arrow)
 
     def with_digest(self, digest: str) -> CaseSetVersion | None:
         """The first frozen set that holds the cases of this digest, if one does."""
         return next((version for version in self.list() if version.digest == digest), None)
-
-    def _load(self, name: str, number: int) -> CaseSetVersion:
-        manifest = self._folders.manifest(name, number)
-        try:
-            return CaseSetVersion.model_validate(manifest)
-        except ValidationError as error:
-            raise self._folders.understood_failed(name, number, error) from error

@@ -8,12 +8,10 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from pydantic import ValidationError
-
 from fti.store.errors import DatasetNotFound, InputError, IntegrityError, StoreError
 from fti.store.files.atomic import dump_line, iter_lines
 from fti.store.files.layout import Layout
-from fti.store.tabular.value_tables import data_frame, table_of_values
+from fti.store.tabular.value_tables import also_pandas, table_of_values
 from fti.store.tabular.where import Where
 from fti.store.types import (
     SPLITS,
@@ -28,10 +26,10 @@ from fti.store.types import (
     now,
     sha256_hex,
 )
-from fti.store.versioned.versions import VersionedFolders, check_name, file_sha256, readable
+from fti.store.versioned.version_store import VersionStore
+from fti.store.versioned.versions import VersionedFolders, check_name, file_sha256
 
 if TYPE_CHECKING:
-    import pandas as pd
     import pyarrow as pa
 
 Example = InstructionExample | PreferenceExample
@@ -42,7 +40,7 @@ _CALLED: Mapping[DatasetKind, str] = {
 }
 
 
-class DatasetStore:
+class DatasetStore(VersionStore[DatasetVersion]):
     """Dataset versions under the store's root.
 
     A split with rows is ``<split>.jsonl``, one example per line, loadable with
@@ -50,13 +48,14 @@ class DatasetStore:
     """
 
     def __init__(self, layout: Layout) -> None:
-        self._folders = VersionedFolders(
+        folders = VersionedFolders(
             layout.datasets,
             what="dataset",
             not_found=DatasetNotFound,
             allowed_suffixes={".jsonl"},
             storage=layout.storage,
         )
+        super().__init__(folders, DatasetVersion)
 
     def check_name(self, name: str) -> None:
         """Refuse a name that no dataset can have, before the work of making one.
@@ -116,8 +115,8 @@ class DatasetStore:
                         for row in examples:
                             handle.write(dump_line(row.model_dump(mode="json")) + "\n")
 
-        def manifest(number: int, files: tuple[FileEntry, ...]) -> Mapping[str, Any]:
-            version = DatasetVersion(
+        def version(number: int, files: tuple[FileEntry, ...]) -> DatasetVersion:
+            return DatasetVersion(
                 name=name,
                 version=number,
                 kind=kind,
@@ -135,45 +134,8 @@ class DatasetStore:
                 settings=settings or {},
                 statistics=statistics or {},
             )
-            return version.model_dump(mode="json")
 
-        number, _ = self._folders.publish(name, fill, manifest)
-        return self._load(name, number)
-
-    def names(self) -> Sequence[str]:
-        """Names that have a version."""
-        return self._folders.names()
-
-    def list(self, name: str | None = None) -> Sequence[DatasetVersion]:
-        """All versions, or those of one name; by name, then number.
-
-        Raises:
-            IntegrityError: a manifest is not as published; ``survey`` tells of the others.
-        """
-        names = self._folders.names() if name is None else [self._folders.resolve(name)[0]]
-        return [self._load(n, v) for n in names for v in self._folders.versions(n)]
-
-    def survey(self) -> tuple[Sequence[DatasetVersion], Mapping[str, str]]:
-        """All versions that can be read, as ``list``, and why the others cannot, by ref."""
-        return readable(self._folders.refs(), self.get)
-
-    def get(self, ref: str) -> DatasetVersion:
-        """The version that ``name/N``, ``name/latest`` or ``name`` (its latest) means.
-
-        Raises:
-            InvalidName: ``ref`` is none of these.
-            DatasetNotFound: there is no such version; says what there is.
-            IntegrityError: its manifest is not as published.
-        """
-        return self._load(*self._folders.resolve(ref))
-
-    def path(self, ref: str) -> Path:
-        """The folder of a version."""
-        return self._folders.path(*self._folders.resolve(ref))
-
-    def verify(self, ref: str) -> Sequence[str]:
-        """A line per file that is not as published."""
-        return self._folders.verify(*self._folders.resolve(ref))
+        return self._publish(name, fill, version)
 
     def require_as_published(self, dataset: DatasetVersion) -> None:
         """Refuse a dataset whose files or manifest are not what was published.
@@ -244,14 +206,7 @@ class DatasetStore:
         rows = (row for split in SPLITS for row in self.examples(version.ref, split))
         return table_of_values(rows, kind, columns=columns, where=where)
 
-    def to_pandas(
-        self,
-        ref: str | None = None,
-        columns: Sequence[str] | None = None,
-        where: Where | None = None,
-    ) -> pd.DataFrame:
-        """The same as a pandas data frame; see ``to_arrow``."""
-        return data_frame(self.to_arrow(ref, columns, where))
+    to_pandas = also_pandas(to_arrow)
 
     def _examples(
         self, ref: str, split: Split, kind: DatasetKind, form: type[_Row]
@@ -278,13 +233,6 @@ class DatasetStore:
                 hint=f"Build it again with: fti dataset build {version.name}",
             )
         return (form.model_validate(json.loads(line)) for line in iter_lines(path))
-
-    def _load(self, name: str, number: int) -> DatasetVersion:
-        manifest = self._folders.manifest(name, number)
-        try:
-            return DatasetVersion.model_validate(manifest)
-        except ValidationError as error:
-            raise self._folders.understood_failed(name, number, error) from error
 
     @staticmethod
     def _check(rows: Mapping[Split, Sequence[_Row]]) -> None:

@@ -12,8 +12,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import ValidationError
-
 from fti.store.contracts.embedder_contract import EmbedderContract
 from fti.store.contracts.prompt_contract import Contract
 from fti.store.errors import (
@@ -26,22 +24,24 @@ from fti.store.types import DatasetVersion, FileEntry, now
 from fti.store.versioned.aliases import CHAMPION, AliasChange, Aliases
 from fti.store.versioned.marks import Mark, Marks
 from fti.store.versioned.model_version import CARD_FILE, AdapterInfo, ModelVersion
-from fti.store.versioned.versions import VersionedFolders, check_name, readable
+from fti.store.versioned.version_store import VersionStore
+from fti.store.versioned.versions import VersionedFolders, check_name
 
 ALLOWED_SUFFIXES = (".safetensors", ".json", ".jinja", ".txt", ".md")
 
 
-class ModelRegistry:
+class ModelRegistry(VersionStore[ModelVersion]):
     """Model versions under the store's root."""
 
     def __init__(self, layout: Layout) -> None:
-        self._folders = VersionedFolders(
+        folders = VersionedFolders(
             layout.models,
             what="model",
             not_found=ModelNotFound,
             allowed_suffixes=ALLOWED_SUFFIXES,
             storage=layout.storage,
         )
+        super().__init__(folders, ModelVersion)
         self._aliases = Aliases(self._folders)
         self._marks = Marks(self._folders)
 
@@ -97,8 +97,8 @@ class ModelRegistry:
                 (folder / CARD_FILE).unlink(missing_ok=True)
                 (folder / CARD_FILE).write_text(card, encoding="utf-8")
 
-        def manifest(number: int, entries: tuple[FileEntry, ...]) -> Mapping[str, Any]:
-            version = ModelVersion(
+        def version(number: int, entries: tuple[FileEntry, ...]) -> ModelVersion:
+            return ModelVersion(
                 name=name,
                 version=number,
                 kind="embedder" if isinstance(contract, EmbedderContract) else "llm",
@@ -112,10 +112,8 @@ class ModelRegistry:
                 adapter=adapter.of_files(entries) if adapter else None,
                 files=entries,
             )
-            return version.model_dump(mode="json")
 
-        number, _ = self._folders.publish(name, fill, manifest)
-        return self._load(name, number)
+        return self._publish(name, fill, version)
 
     def republish(
         self, ref: str, *, contract: Contract, run_id: str, metrics: Mapping[str, Any]
@@ -144,8 +142,8 @@ class ModelRegistry:
                 text = card.read_text("utf-8").replace(before.contract.digest, contract.digest)
                 card.write_text(text, "utf-8")
 
-        def manifest(number: int, entries: tuple[FileEntry, ...]) -> Mapping[str, Any]:
-            version = before.model_copy(
+        def version(number: int, entries: tuple[FileEntry, ...]) -> ModelVersion:
+            return before.model_copy(
                 update={
                     "version": number,
                     "created_at": now(),
@@ -156,14 +154,8 @@ class ModelRegistry:
                     "files": entries,
                 }
             )
-            return version.model_dump(mode="json")
 
-        number, _ = self._folders.publish(before.name, fill, manifest)
-        return self._load(before.name, number)
-
-    def names(self) -> Sequence[str]:
-        """Names that have a version."""
-        return self._folders.names()
+        return self._publish(before.name, fill, version)
 
     def list(self, name: str | None = None) -> Sequence[ModelVersion]:
         """All versions, or those of one name; by name, then number.
@@ -174,16 +166,7 @@ class ModelRegistry:
         """
         if name is not None:
             self._require(name)
-        names = self._folders.names() if name is None else [name]
-        return [self._load(n, v) for n in names for v in self._folders.versions(n)]
-
-    def refs(self) -> Sequence[str]:
-        """``name/number`` of every version, without reading them."""
-        return self._folders.refs()
-
-    def survey(self) -> tuple[Sequence[ModelVersion], Mapping[str, str]]:
-        """All versions that can be read, as ``list``, and why the others cannot, by ref."""
-        return readable(self.refs(), self.get)
+        return super().list(name)
 
     def get(self, ref: str) -> ModelVersion:
         """The version that ``name/N``, ``name@alias`` or ``name`` (its champion) means.
@@ -194,7 +177,7 @@ class ModelRegistry:
             AliasNotFound: there is no such alias, or no champion; says what there is.
             IntegrityError: the manifest is not as published.
         """
-        return self._load(*self._resolve(ref))
+        return super().get(ref)
 
     def ancestry(self, ref: str) -> Sequence[ModelVersion]:
         """A version and those that its training went on from, newest first.
@@ -208,14 +191,6 @@ class ModelRegistry:
             found.append(self.get(following))
             following = found[-1].parent
         return found
-
-    def path(self, ref: str) -> Path:
-        """The folder of a version, unverified; to load from it, use ``open``."""
-        return self._folders.path(*self._resolve(ref))
-
-    def verify(self, ref: str) -> Sequence[str]:
-        """A line per file that is not as published; none means all are."""
-        return self._folders.verify(*self._resolve(ref))
 
     def open(self, ref: str) -> Path:
         """The folder of a version, after comparing every file with the manifest.
@@ -447,10 +422,3 @@ class ModelRegistry:
             return self._aliases.move(
                 name, number, alias, kind=kind, reason=reason, evidence=evidence
             )
-
-    def _load(self, name: str, number: int) -> ModelVersion:
-        manifest = self._folders.manifest(name, number)
-        try:
-            return ModelVersion.model_validate(manifest)
-        except ValidationError as error:
-            raise self._folders.understood_failed(name, number, error) from error

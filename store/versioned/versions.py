@@ -19,7 +19,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -58,18 +58,6 @@ def file_sha256(path: Path) -> str:
     """Hex sha256 of a file, read in pieces."""
     with path.open("rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
-
-
-def readable(refs: Iterable[str], load: Callable[[str], _T]) -> tuple[list[_T], dict[str, str]]:
-    """What can be read of several versions, and why the others cannot, by their refs."""
-    found: list[_T] = []
-    damaged: dict[str, str] = {}
-    for ref in refs:
-        try:
-            found.append(load(ref))
-        except IntegrityError as error:
-            damaged[ref] = error.message
-    return found, damaged
 
 
 class _ManifestError(Exception):
