@@ -7,15 +7,14 @@ text boxes follow the paragraph that they are fixed to, and so do notes and open
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import PurePosixPath
 from typing import Any
 
 from fti.pipelines.feature.reading.readers.base import Extracted, SourcesConfig, facts
-from fti.pipelines.feature.reading.readers.charsets import decode
 from fti.pipelines.feature.reading.readers.markdown import heading, item, join_blocks, table
+from fti.pipelines.feature.reading.readers.office.docx_fields import OpenFields
+from fti.pipelines.feature.reading.readers.office.docx_notes import NOTES, Notes
 from fti.pipelines.feature.reading.readers.office.drawings import (
     CHART,
     DIAGRAM,
@@ -24,6 +23,7 @@ from fti.pipelines.feature.reading.readers.office.drawings import (
 )
 from fti.pipelines.feature.reading.readers.office.formulas import from_omml
 from fti.pipelines.feature.reading.readers.office.inline import Line, Script
+from fti.pipelines.feature.reading.readers.office.inserted_files import inserted_text
 from fti.pipelines.feature.reading.readers.office.merged_cells import Cell, in_one_cell, spread
 from fti.pipelines.feature.reading.readers.office.numbering import (
     BULLET,
@@ -42,27 +42,18 @@ from fti.pipelines.feature.reading.readers.package import (
     inspect_package,
     not_whole,
 )
-from fti.pipelines.feature.reading.readers.web.html import render_html
 from fti.store.errors import ExtractionError
 
 _M = "{http://schemas.openxmlformats.org/officeDocument/2006/math}"
 _MC = "{http://schemas.openxmlformats.org/markup-compatibility/2006}"
 _R = "{http://schemas.openxmlformats.org/officeDocument/2006/relationships}"
 _VML = "{urn:schemas-microsoft-com:vml}"
-_W14 = "{http://schemas.microsoft.com/office/word/2010/wordml}"
-_W15 = "{http://schemas.microsoft.com/office/word/2012/wordml}"
 _DC = "{http://purl.org/dc/elements/1.1/}"
-_HEADING_STYLE = re.compile(r"heading\s*([1-9])", re.IGNORECASE)
 _MAX_TABLE_DEPTH = 12
 _MAX_GRID = 63  # columns, as Word has it
 _MAX_WARNED = 5
 # What is no part of the text that a reader sees.
 _GONE = frozenset(W + name for name in ("del", "moveFrom", "pPr", "rPr", "sdtPr", "instrText"))
-_NOTES = {
-    W + "footnoteReference": "footnotes",
-    W + "endnoteReference": "endnotes",
-    W + "commentReference": "comments",
-}
 
 
 def read_docx(data: bytes, config: SourcesConfig) -> list[Extracted]:
@@ -121,8 +112,7 @@ class _Paragraph:
     line: Line = field(default_factory=Line)
     asides: list[str] = field(default_factory=list)  # text boxes, charts
     notes: list[tuple[str, Any]] = field(default_factory=list)  # of what kind, and where it is
-    code: int = 0  # how many fields are open whose code, not their result, is being read
-    results: list[bool] = field(default_factory=list)  # of the open fields: in the result?
+    fields: OpenFields = field(default_factory=OpenFields)
 
     def __bool__(self) -> bool:
         return bool(self.line) or bool(self.asides) or bool(self.notes)
@@ -143,8 +133,7 @@ class _Document:
             self.warnings.append(f"what {main} points at was not read: {error.message}")
         self._styles = Styles(self._related("styles"))
         self._numbering = Numbering(self._related("numbering"))
-        self._bodies: dict[str, dict[str, Any]] = {}
-        self._told: set[tuple[str, str]] = set()
+        self._notes = Notes(self._related)
         self._in_note = False
 
     # Parts
@@ -217,7 +206,7 @@ class _Document:
         mark = self._numbering.mark(*numbers) if numbers else ""
         self._walk(element, found)
         text = found.line.text().strip()
-        level = self._heading_level(properties, style)
+        level = self._styles.heading_level(properties, style)
         if not text:
             if cell and mark not in ("", BULLET):  # a column of nothing but numbers
                 yield mark
@@ -228,7 +217,7 @@ class _Document:
             yield text if mark in ("", BULLET) else f"{mark} {text}"
         elif numbers and mark:
             yield item(numbers[1], text, mark)
-        elif not numbers and self._is_listed(style):
+        elif not numbers and self._styles.name_list(style):
             yield item(0, text)
         else:
             yield text
@@ -251,26 +240,6 @@ class _Document:
         if not list_id or list_id == "0":
             return None
         return list_id, int(level) if level.isdecimal() and len(level) < 3 else 0
-
-    def _heading_level(self, properties: Any | None, style: str) -> int:
-        outline = value(properties, "outlineLvl")
-        if style not in self._styles and (match := _HEADING_STYLE.match(style)):
-            return min(int(match[1]), 6)
-        for one in self._styles.chain(style):
-            name = value(one, "name")
-            if match := _HEADING_STYLE.match(name):
-                return min(int(match[1]), 6)
-            if name.lower() == "title":
-                return 1
-            outline = outline or value(one.find(W + "pPr"), "outlineLvl")
-            if outline:
-                break
-        return int(outline) + 1 if outline in tuple("012345") else 0
-
-    def _is_listed(self, style: str) -> bool:
-        return any(
-            value(one, "name").lower().startswith("list") for one in self._styles.chain(style)[:1]
-        )
 
     # Tables
 
@@ -319,7 +288,7 @@ class _Document:
             if tag == W + "r":
                 self._run(child, found)
             elif tag == W + "t":
-                if not found.code:
+                if not found.fields.in_code:
                     found.line.add(with_symbols(child.text or "", font), script)
             elif tag in (W + "tab", W + "ptab"):
                 found.line.add("\t")
@@ -331,9 +300,10 @@ class _Document:
                 code = _hexadecimal(child.get(W + "char"))
                 found.line.add(symbol(code, child.get(W + "font") or ""), script)
             elif tag == W + "fldChar":
-                _field(child, found)
-            elif tag in _NOTES:
-                self._refer(_NOTES[tag], child.get(W + "id") or "", found)
+                if shown := found.fields.meet(child):
+                    found.line.add(shown)
+            elif tag in NOTES:
+                self._refer(NOTES[tag], child.get(W + "id") or "", found)
             elif tag in (_M + "oMath", _M + "oMathPara"):
                 found.line.add(from_omml(child))
             elif tag == _MC + "AlternateContent":
@@ -368,9 +338,8 @@ class _Document:
     def _choose(self, element: Any, found: _Paragraph, font: str, script: Script) -> None:
         """Take the first of several forms of one thing that has words."""
         for option in _options(element):
-            inner = _Paragraph(code=found.code, results=found.results)
+            inner = _Paragraph(fields=found.fields)
             self._walk(option, inner, font, script)
-            found.code = inner.code
             if inner:
                 found.line.extend(inner.line)
                 found.asides += inner.asides
@@ -380,7 +349,7 @@ class _Document:
     def _ruby(self, element: Any, found: _Paragraph) -> None:
         for name in ("rubyBase", "rt"):
             part = element.find(W + name)
-            inner = _Paragraph(code=found.code)
+            inner = _Paragraph(fields=OpenFields(found.fields.in_code))
             if part is not None:
                 self._walk(part, inner)
             if inner.line:
@@ -413,38 +382,8 @@ class _Document:
         return found
 
     def _refer(self, kind: str, identifier: str, found: _Paragraph) -> None:
-        if self._in_note or (kind, identifier) in self._told:
-            return
-        body = self._notes(kind).get(identifier)
-        if body is None:
-            return
-        self._told.add((kind, identifier))
-        found.notes.append((kind, body))
-
-    def _notes(self, kind: str) -> dict[str, Any]:
-        """The notes or comments of a kind by id, without those that are settled."""
-        if kind not in self._bodies:
-            root = self._related(kind)
-            done = self._settled() if kind == "comments" and root is not None else frozenset()
-            self._bodies[kind] = {
-                note.get(W + "id") or "": note
-                for note in (root.iterchildren() if root is not None else ())
-                if isinstance(note.tag, str)
-                and not (note.get(W + "type") or "").endswith(("eparator", "Notice"))
-                and not any(p.get(_W14 + "paraId") in done for p in note.iter(W + "p"))
-            }
-        return self._bodies[kind]
-
-    def _settled(self) -> frozenset[str]:
-        """Comments that were marked as done, by the id of their last paragraph."""
-        root = self._related("commentsExtended")
-        if root is None:
-            return frozenset()
-        return frozenset(
-            one.get(_W15 + "paraId") or "-"
-            for one in root.iterchildren(_W15 + "commentEx")
-            if one.get(_W15 + "done") in ("1", "true")
-        )
+        if not self._in_note and (body := self._notes.untold(kind, identifier)) is not None:
+            found.notes.append((kind, body))
 
     def _told_notes(self, found: _Paragraph) -> list[str]:
         """Foot and end notes and comments, behind the paragraph that they belong to."""
@@ -466,11 +405,7 @@ class _Document:
         if not name or self._in_note:
             return
         try:
-            data = self._package.read(name)
-            read = _CHUNKS.get(PurePosixPath(name).suffix.lower())
-            if read is None:
-                raise ExtractionError("files of its format are not read here")
-            text = read(data, self._config)
+            text = inserted_text(name, self._package.read(name), self._config)
         except ExtractionError as error:
             self.warnings.append(f"{name} was not read: {error.message}")
             return
@@ -518,37 +453,6 @@ def _continues(properties: Any | None, name: str) -> bool:
     return merge is not None and merge.get(W + "val") != "restart"
 
 
-def _field(element: Any, found: _Paragraph) -> None:
-    """Begin or end a field: its code is no text, its result is."""
-    kind = element.get(W + "fldCharType")
-    if kind == "begin":
-        found.results.append(False)
-        found.code += 1
-        data = element.find(W + "ffData")
-        if data is not None and found.code == 1 and (shown := _form_value(data)):
-            found.line.add(shown)
-    elif found.results and kind == "separate" and not found.results[-1]:
-        found.results[-1] = True
-        found.code -= 1
-    elif found.results and kind == "end" and not found.results.pop():
-        found.code -= 1
-
-
-def _form_value(data: Any) -> str:
-    """What a field of a form shows that has no result: a tick, or one of several words."""
-    box = data.find(W + "checkBox")
-    if box is not None:
-        name = "checked" if box.find(W + "checked") is not None else "default"
-        return "☒" if is_on(box, name) else "☐"
-    chosen = data.find(W + "ddList")
-    if chosen is not None:
-        entries = [e.get(W + "val") or "" for e in chosen.iterchildren(W + "listEntry")]
-        number = value(chosen, "result", value(chosen, "default", "0"))
-        index = int(number) if number.isdecimal() and len(number) < 6 else 0
-        return entries[index] if index < len(entries) else ""
-    return ""
-
-
 def _hexadecimal(text: str | None) -> int:
     try:
         return int(text or "0", 16)
@@ -558,35 +462,3 @@ def _hexadecimal(text: str | None) -> int:
 
 def _attribute(element: Any, name: str) -> str:
     return next((str(v) for k, v in element.attrib.items() if k.rpartition("}")[2] == name), "")
-
-
-# Files of other formats inside the document, by suffix.
-
-
-def _html_chunk(data: bytes, config: SourcesConfig) -> str:
-    return render_html(data, config, whole=True).text
-
-
-def _mail_chunk(data: bytes, config: SourcesConfig) -> str:
-    """A web page in one file: a message whose first HTML part is the page."""
-    import email
-    from email.policy import default
-
-    message = email.message_from_bytes(data, policy=default)
-    for part in message.walk():
-        if part.get_content_type() == "text/html":
-            page = part.get_payload(decode=True)
-            if isinstance(page, bytes) and page.strip():
-                charset = str(part.get_content_charset() or "")
-                return render_html(page, config, whole=True, declared=charset).text
-    return ""
-
-
-def _text_chunk(data: bytes, config: SourcesConfig) -> str:
-    return decode(data)[0]
-
-
-_CHUNKS: dict[str, Callable[[bytes, SourcesConfig], str]] = {
-    ".htm": _html_chunk, ".html": _html_chunk, ".xhtml": _html_chunk,
-    ".mht": _mail_chunk, ".mhtml": _mail_chunk, ".txt": _text_chunk,
-}  # fmt: skip

@@ -1,7 +1,8 @@
-"""The numbers that Word shows before paragraphs: they stand in no text, but in its settings."""
+"""What Word shows by its settings alone: numbers before paragraphs, and styles of headings."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -12,6 +13,7 @@ W = "{http://schemas.openxmlformats.org/wordprocessingml/2006/main}"
 _LEVELS = 9
 _MAX_START = 1 << 31
 BULLET = "-"
+_HEADING_STYLE = re.compile(r"heading\s*([1-9])", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,3 +167,23 @@ class Styles:
             found.append(element)
             style = value(element, "basedOn")
         return found
+
+    def heading_level(self, properties: Any | None, style: str) -> int:
+        """The level that a paragraph is a heading of, from 1; 0 where it is none."""
+        outline = value(properties, "outlineLvl")
+        if style not in self and (match := _HEADING_STYLE.match(style)):
+            return min(int(match[1]), 6)
+        for one in self.chain(style):
+            name = value(one, "name")
+            if match := _HEADING_STYLE.match(name):
+                return min(int(match[1]), 6)
+            if name.lower() == "title":
+                return 1
+            outline = outline or value(one.find(W + "pPr"), "outlineLvl")
+            if outline:
+                break
+        return int(outline) + 1 if outline in tuple("012345") else 0
+
+    def name_list(self, style: str) -> bool:
+        """Whether a style calls itself one of lists."""
+        return any(value(one, "name").lower().startswith("list") for one in self.chain(style)[:1])
