@@ -19,6 +19,7 @@ from fti.app.commands import (
     config,
     contracts,
     dataset,
+    dataset_build,
     demo,
     doctor,
     evaluate,
@@ -88,6 +89,8 @@ for group in (
     app.add_typer(group)
 for command in (upkeep.diff, *upkeep.MARKS, upkeep.gc, rebuild.rebuild):
     models.group.command()(command)
+for command in (dataset_build.build, dataset_build.pairs, dataset_build.feedback):
+    dataset.group.command()(command)
 dataset.group.command("rebuild")(rebuild.rebuild_dataset)
 
 for command in (ingest.ingest, watch.watch, search.search, ask.ask):

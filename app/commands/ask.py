@@ -11,7 +11,7 @@ from fti.app.options import CommonOptions, ModelOption, WithinOptions
 
 if TYPE_CHECKING:
     from fti.app.reporting import Reporter
-    from fti.store.types import Answer
+    from fti.store.answer_types import Answer
 
 
 def ask(
