@@ -6,8 +6,9 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
+from fti.store.answer_types import Answer
 from fti.store.errors import EngineError, InputError
-from fti.store.types import Answer, Message
+from fti.store.types import Message
 
 if TYPE_CHECKING:
     from fti.app.reporting import Reporter

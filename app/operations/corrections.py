@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from fti.store.types import Correction
+from fti.store.answer_types import Correction
 
 
 def correction_json(correction: Correction) -> dict[str, Any]:

@@ -13,10 +13,10 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 import structlog
 
-from fti.app.service.forms.schemas import ModelCard
 from fti.app.service.service_config import ServiceConfig
 from fti.pipelines.inference.answering.answer import Assistant
 from fti.store.errors import FtiError, IntegrityError, InvalidName, ModelNotFound, NotFoundError
@@ -29,6 +29,17 @@ Build = Callable[[str], Assistant]
 
 _TRY_AGAIN_S = 30.0  # a version that could not be loaded, perhaps for want of memory
 _BUILT_IN = ("base", "extractive")  # where nothing else is said
+
+
+@dataclass(frozen=True, slots=True)
+class ModelCard:
+    """A name that requests may use, and what it means now."""
+
+    name: str
+    ref: str
+    created: int
+    default: bool
+    kind: Literal["llm", "embedder"] = "llm"
 
 
 @dataclass(eq=False, slots=True)

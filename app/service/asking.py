@@ -23,9 +23,10 @@ from fti.app.service.forms.http_errors import DEFECT, body_of
 from fti.app.service.forms.public_names import PublicNames
 from fti.app.service.worker import Worker, unless_gone
 from fti.pipelines.inference.answering.answer_events import AnswerEvent
+from fti.store.answer_types import Answer, Sampling, user_digest
 from fti.store.errors import EmptyQuestion, FtiError
 from fti.store.features.filters import Condition
-from fti.store.types import Answer, Message, Sampling, user_digest
+from fti.store.types import Message
 
 log = structlog.get_logger("fti.api")
 

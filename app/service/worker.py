@@ -19,9 +19,10 @@ from fti.app.service.answerers import Answerers, Held
 from fti.app.service.counters import Metrics
 from fti.app.service.service_config import ServiceConfig
 from fti.pipelines.inference.answering.answer_events import AnswerEvent, AnswerStream
+from fti.store.answer_types import Sampling
 from fti.store.errors import InputError, Overloaded, TimedOut
 from fti.store.features.filters import Where
-from fti.store.types import Message, Sampling
+from fti.store.types import Message
 
 _T = TypeVar("_T")
 _ASIDE = 2  # searches and embeddings at once, so that they cannot crowd out the answers

@@ -12,8 +12,9 @@ from fti.pipelines.engines.generator import (
     GenerationRequest,
 )
 from fti.pipelines.engines.sentences import split_sentences
+from fti.store.answer_types import FinishReason, Usage
 from fti.store.contracts.prompt_contract import TokenCounter
-from fti.store.types import FinishReason, Message, ModelIdentity, Usage
+from fti.store.types import Message, ModelIdentity
 
 
 class ExtractiveGenerator:

@@ -15,8 +15,9 @@ from typing import Literal, Protocol
 from pydantic import Field, SecretStr, model_validator
 
 from fti.pipelines.engines.model_config import GgufType, ModelConfig
+from fti.store.answer_types import FinishReason, Usage
 from fti.store.contracts.prompt_contract import TokenCounter
-from fti.store.types import FinishReason, Message, ModelIdentity, Passage, Usage, Value
+from fti.store.types import Message, ModelIdentity, Passage, Value
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,8 +15,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
+from fti.store.answer_types import Answer
 from fti.store.contracts.promises import PromisesConfig, promise_says, section_of
-from fti.store.types import Answer, Run, Value, now
+from fti.store.types import Run, Value, now
 
 Bound = Literal["at most", "at least"]
 #: Whether what was measured is within what is promised.

@@ -15,13 +15,14 @@ from itertools import islice
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Literal, TypeVar
 
+from fti.store.answer_types import Answer, Correction, Feedback, Review
 from fti.store.errors import AnswerNotFound
 from fti.store.files.atomic import dump_line, dump_sealed, open_line
 from fti.store.files.combining import Combining
 from fti.store.files.layout import Layout
 from fti.store.tabular.value_tables import also_pandas, table_of_values
 from fti.store.tabular.where import Where
-from fti.store.types import Answer, Correction, Feedback, Message, Review, Value, now
+from fti.store.types import Message, Value, now
 
 if TYPE_CHECKING:
     import pyarrow as pa

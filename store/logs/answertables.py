@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
+from fti.store.answer_types import Answer
 from fti.store.errors import InputError
 from fti.store.files.layout import Layout
 from fti.store.files.sums import FileSums
 from fti.store.lance.connection import Lance
 from fti.store.lance.indexing import compact
-from fti.store.types import Answer, Value
+from fti.store.types import Value
 from fti.store.versioned.versions import check_name
 
 if TYPE_CHECKING:

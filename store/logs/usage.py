@@ -11,10 +11,11 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from datetime import date, timedelta
 
+from fti.store.answer_types import Usage
 from fti.store.files.atomic import dump_sealed, open_line
 from fti.store.files.layout import Layout
 from fti.store.files.storage import Mark
-from fti.store.types import Usage, Value, now
+from fti.store.types import Value, now
 
 _HOLD_S = 1.0
 _HOLD_FAR_S = 5.0  # in a bucket each time is an object

@@ -12,9 +12,10 @@ from datetime import timedelta
 
 from pydantic import Field
 
+from fti.store.answer_types import Answer, user_digest
 from fti.store.errors import InputError
 from fti.store.store import Store
-from fti.store.types import SPLITS, Answer, Value, now, user_digest
+from fti.store.types import SPLITS, Value, now
 
 _OF_FEEDBACK = frozenset({"feedback", "correction"})  # kinds of rows
 

@@ -12,8 +12,9 @@ from playwright.sync_api import Page, expect
 
 from fti.app.service.api import create_app
 from fti.pipelines.inference.evaluating.evaluation import evaluate
+from fti.store.answer_types import Feedback
 from fti.store.store import Store
-from fti.store.types import Case, Feedback
+from fti.store.types import Case
 from tests.browser.test_page import HOSTILE, QUESTION, WIDTHS
 from tests.support.service import HANDBOOK, add_document, assistant_over, filled_store, serving
 from tests.support.values import a_contract, publish_files

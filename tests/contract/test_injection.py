@@ -18,8 +18,9 @@ from fti.pipelines.engines.causal_lm.transformers_generator import TransformersG
 from fti.pipelines.engines.encoding import PromptEncoder
 from fti.pipelines.inference.answering.answer import Assistant
 from fti.pipelines.inference.answering.retrieve import plain
+from fti.store.answer_types import Answer
 from fti.store.store import Store
-from fti.store.types import Answer, Message
+from fti.store.types import Message
 from tests.support.injections import INJECTIONS
 from tests.support.service import Client, Scripted, add_document, assistant_over, filled_store
 from tests.support.tiny_model import TOKENIZERS

@@ -17,9 +17,9 @@ from fti.app.service.api import create_app
 from fti.app.service.service_config import ServiceConfig
 from fti.pipelines.engines.causal_lm.transformers_generator import TransformersGenerator
 from fti.pipelines.engines.embedders.hashing_embedder import HashingEmbedder
+from fti.store.answer_types import Sampling
 from fti.store.errors import GenerationFailed
 from fti.store.store import Store
-from fti.store.types import Sampling
 from tests.support.own_loop import run_apart
 from tests.support.service import Scripted, assistant_over, filled_store, serving
 

@@ -83,6 +83,7 @@ from fti.pipelines.training.embedder.train_embedder import FINETUNE_EMBEDDER, fi
 from fti.pipelines.training.finetune import finetune
 from fti.pipelines.training.finetune_contract import FINETUNE
 from fti.pipelines.training.training_config import TrainingConfig
+from fti.store.answer_types import Citation
 from fti.store.contracts.conditions import Condition, PipelineContract, conforms
 from fti.store.contracts.prompt_contract import PromptForm
 from fti.store.errors import FtiError
@@ -93,7 +94,7 @@ from fti.store.proof.gate import GateConfig, bootstrap_interval
 from fti.store.store import Store
 from fti.store.streams.record_streams import LineStream
 from fti.store.streams.stream_config import StreamConfig
-from fti.store.types import Case, Citation, ModelIdentity, now
+from fti.store.types import Case, ModelIdentity, now
 from fti.store.upkeep.forgetting import FORGET, Erased, erase
 from tests.support.values import EMBEDDER, a_contract, a_passage, a_row, an_answer
 from tests.unit.inference.conftest import World

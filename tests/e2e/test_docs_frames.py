@@ -14,8 +14,9 @@ from fti.app.settings import load_settings
 from fti.pipelines.feature.dataset.instructions import build_dataset
 from fti.pipelines.feature.ingesting.ingest import ingest
 from fti.pipelines.inference.evaluating.evaluation import evaluate
+from fti.store.answer_types import Feedback
 from fti.store.store import Store
-from fti.store.types import Case, Feedback
+from fti.store.types import Case
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "data-frames.md"

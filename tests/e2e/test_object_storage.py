@@ -12,13 +12,14 @@ from pathlib import Path
 import fsspec
 import pytest
 
+from fti.store.answer_types import Feedback
 from fti.store.errors import InputError, StoreError
 from fti.store.features.feature_store import FeatureStore
 from fti.store.files.atomic import write_json
 from fti.store.files.layout import Layout
 from fti.store.files.places import Place
 from fti.store.store import Store
-from fti.store.types import Feedback, now
+from fti.store.types import now
 from fti.store.upkeep.checking import check_store
 from fti.store.upkeep.placing import place_store
 from tests.support.command import fti, light_store
@@ -37,7 +38,8 @@ from fti.pipelines.feature.feature_config import FeatureConfig
 from fti.pipelines.feature.ingesting.ingest import ingest
 from fti.store.errors import StoreLocked
 from fti.store.store import Store
-from fti.store.types import Feedback, now
+from fti.store.types import now
+from fti.store.answer_types import Feedback
 
 store = Store(Path(sys.argv[1]))
 print("ready", flush=True)

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from fti.store.answer_types import Answer
 from fti.store.store import Store
-from fti.store.types import Answer
 from tests.support.command import fti
 
 ARCHIVE = Path(__file__).parents[1] / "data" / "store-b0c5e89.tar.xz"

@@ -15,13 +15,14 @@ from typing import Any
 
 import pytest
 
+from fti.store.answer_types import Feedback, Usage
 from fti.store.errors import InputError, IntegrityError, StoreError, StoreFormatError, StoreLocked
 from fti.store.files import bucket
 from fti.store.files.atomic import dump_json, write_json, writer_lock
 from fti.store.files.layout import Layout
 from fti.store.files.places import Place
 from fti.store.store import Store
-from fti.store.types import Feedback, Usage, now
+from fti.store.types import now
 from fti.store.upkeep.backup import back_up, restore
 from fti.store.upkeep.checking import check_store
 from fti.store.upkeep.moving import settle

@@ -12,12 +12,13 @@ from typing import Any
 from fti.pipelines.engines.embedders.hashing_embedder import HashingEmbedder
 from fti.pipelines.feature.feature_config import FeatureConfig
 from fti.pipelines.feature.ingesting.ingest import ingest
+from fti.store.answer_types import Feedback
 from fti.store.lance import shapes as tables
 from fti.store.logs.answers import new_answer_id
 from fti.store.logs.answertables import AnswerRow
 from fti.store.logs.step_states import StepState
 from fti.store.store import Store
-from fti.store.types import Feedback, now
+from fti.store.types import now
 from tests.support.values import a_contract, an_answer, publish_adapter
 
 #: Names of files that nothing rests on: locks and their owners, LanceDB's hint which version is the

@@ -29,6 +29,7 @@ from fti.pipelines.engines.generator import (
 )
 from fti.pipelines.inference.answering.answer import Assistant
 from fti.pipelines.inference.inference_config import InferenceConfig, RetrievalConfig
+from fti.store.answer_types import Usage
 from fti.store.contracts.prompt_contract import Contract
 from fti.store.lance.shapes import DocumentUpdate, LedgerEntry
 from fti.store.store import Store
@@ -37,7 +38,6 @@ from fti.store.types import (
     Document,
     ModelIdentity,
     SourceRecord,
-    Usage,
     document_id,
     sha256_hex,
 )

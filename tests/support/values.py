@@ -7,10 +7,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from fti.store.answer_types import Answer
 from fti.store.contracts.prompt_contract import Contract
 from fti.store.store import Store
 from fti.store.types import (
-    Answer,
     DatasetVersion,
     EmbedderIdentity,
     Fusion,

@@ -12,6 +12,7 @@ from pydantic import SecretStr
 
 from fti.app.service.service_config import ServiceConfig
 from fti.app.service.sites import is_loopback
+from fti.store.answer_types import Answer
 from fti.store.errors import (
     ConfigError,
     InvalidApiKey,
@@ -24,7 +25,7 @@ from fti.store.errors import (
 from fti.store.features.filters import Condition, conditions, parse
 from fti.store.logs.keys import ROLES, ApiKey, KeyStore, Role, match
 from fti.store.logs.usage import UsageLog
-from fti.store.types import Answer, now, sha256_hex
+from fti.store.types import now, sha256_hex
 
 _READING = ("GET", "HEAD", "OPTIONS")
 _KEPT = ("/v1/documents", "/v1/feedback", "/v1/corrections")  # what is given there lasts

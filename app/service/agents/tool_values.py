@@ -11,9 +11,10 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from fti.app.service.forms import schemas
+from fti.app.service.forms import answer_bodies
+from fti.store.answer_types import Answer
 from fti.store.page_starts import PAGE
-from fti.store.types import Answer, Passage, SearchMode, SourceRecord, SourceState
+from fti.store.types import Passage, SearchMode, SourceRecord, SourceState
 
 _LONGEST_QUESTION = 8_000
 _LONGEST_NAME = 200
@@ -265,7 +266,7 @@ def listed(record: SourceRecord) -> ListedDocument:
 
 def _facts(passage: Passage, base_url: str, answer_id: str = "") -> dict[str, Any]:
     """A passage as the API shows it, as far as an agent has use for it."""
-    shown = schemas.passage_body(passage, base_url, answer_id)
+    shown = answer_bodies.passage_body(passage, base_url, answer_id)
     page = passage.metadata.get(PAGE, "")
     return {
         **{name: shown[name] for name in FoundPassage.model_fields if name in shown},

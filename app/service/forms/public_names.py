@@ -21,10 +21,11 @@ import structlog
 
 from fti.pipelines.inference.tracing.answer_lineage import AnswerLineage
 from fti.pipelines.inference.tracing.document_lineage import DocumentLineage
+from fti.store.answer_types import Answer, Correction
 from fti.store.errors import StoreError
 from fti.store.features.filters import Condition
 from fti.store.store import Store
-from fti.store.types import Answer, Correction, Passage, RetrievalContract, nfc
+from fti.store.types import Passage, RetrievalContract, nfc
 
 log = structlog.get_logger("fti.api")
 

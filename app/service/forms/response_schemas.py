@@ -18,7 +18,8 @@ from fti.app.service.forms.schemas import (
     refuse_tools,
     require_text_parts,
 )
-from fti.store.types import Message, Sampling
+from fti.store.answer_types import Sampling
+from fti.store.types import Message
 
 _TEXT_PARTS = ("input_text", "output_text", "text")
 _ROLES = ("system", "developer", "user", "assistant")

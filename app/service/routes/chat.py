@@ -8,10 +8,10 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 
 from fti.app.service.asking import Question, respond, server_event
-from fti.app.service.forms import schemas
+from fti.app.service.forms import answer_bodies, schemas
 from fti.app.service.routes.parts import CallerPart, NamesPart, WorkerPart
 from fti.pipelines.inference.answering.answer_events import AnswerEvent
-from fti.store.types import Answer
+from fti.store.answer_types import Answer
 
 router = APIRouter(prefix="/v1", tags=["chat"])
 
@@ -19,7 +19,7 @@ router = APIRouter(prefix="/v1", tags=["chat"])
 @router.post(
     "/chat/completions",
     response_model=None,
-    responses={200: {"model": schemas.Completion, "description": "The answer."}},
+    responses={200: {"model": answer_bodies.Completion, "description": "The answer."}},
 )
 async def chat(
     asked: schemas.ChatRequest,
@@ -63,7 +63,7 @@ class _Completion:
         self._head: dict[str, Any] = {}
 
     def whole(self, answer: Answer) -> dict[str, Any]:
-        return schemas.completion(answer, self._base_url)
+        return answer_bodies.completion(answer, self._base_url)
 
     def begun(self, first: AnswerEvent) -> Iterator[bytes]:
         self._head = {
@@ -79,12 +79,12 @@ class _Completion:
 
     def done(self, answer: Answer) -> Iterator[bytes]:
         if answer.citations:
-            notes = schemas.url_citations(answer, self._base_url)
+            notes = answer_bodies.url_citations(answer, self._base_url)
             yield self._chunk({"content": "", "annotations": notes})
-        extras = schemas.extras(answer, self._base_url)
-        yield self._chunk({}, schemas.finish_reason(answer), **extras)
+        extras = answer_bodies.extras(answer, self._base_url)
+        yield self._chunk({}, answer_bodies.finish_reason(answer), **extras)
         if self._usage:
-            yield server_event({**self._head, "choices": [], "usage": schemas.usage(answer)})
+            yield server_event({**self._head, "choices": [], "usage": answer_bodies.usage(answer)})
 
     def failed(self, error: dict[str, Any]) -> Iterator[bytes]:
         yield server_event(error)

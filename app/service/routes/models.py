@@ -6,7 +6,7 @@ from typing import Any
 
 from fastapi import APIRouter
 
-from fti.app.service.forms import schemas
+from fti.app.service.answerers import ModelCard
 from fti.app.service.routes.parts import WorkerPart
 from fti.store.errors import ModelNotFound
 
@@ -19,7 +19,7 @@ def list_models(worker: WorkerPart) -> dict[str, Any]:
 
     The last one is the embedder, for ``/v1/embeddings``; its ``kind`` says so.
     """
-    return {"object": "list", "data": [schemas.model_body(c) for c in worker.answerers.cards()]}
+    return {"object": "list", "data": [model_body(c) for c in worker.answerers.cards()]}
 
 
 @router.get("/models/{name:path}")
@@ -32,4 +32,17 @@ def get_model(name: str, worker: WorkerPart) -> dict[str, Any]:
             f"The model {name!r} is not served here.",
             hint=f"Served: {', '.join(card.name for card in cards)}.",
         )
-    return schemas.model_body(found)
+    return model_body(found)
+
+
+def model_body(card: ModelCard) -> dict[str, Any]:
+    """A served model in OpenAI's form, with the version that its name means now."""
+    return {
+        "id": card.name,
+        "object": "model",
+        "created": card.created,
+        "owned_by": "fti",
+        "kind": card.kind,
+        "resolved": card.ref,
+        "default": card.default,
+    }

@@ -13,11 +13,11 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 
 from fti.app.service.asking import Question, respond, server_event
-from fti.app.service.forms import schemas
+from fti.app.service.forms import answer_bodies, schemas
 from fti.app.service.forms.response_schemas import ResponseRequest
 from fti.app.service.routes.parts import CallerPart, NamesPart, WorkerPart
 from fti.pipelines.inference.answering.answer_events import AnswerEvent
-from fti.store.types import Answer
+from fti.store.answer_types import Answer
 
 router = APIRouter(prefix="/v1", tags=["chat"])
 
@@ -77,7 +77,7 @@ class _Response:
     def whole(self, answer: Answer) -> dict[str, Any]:
         incomplete = answer.finish_reason == "length"
         status = "incomplete" if incomplete else "completed"
-        used = schemas.usage(answer)
+        used = answer_bodies.usage(answer)
         return {
             **self._body(answer.id, int(answer.created_at.timestamp()), answer.model, status),
             "incomplete_details": {"reason": "max_output_tokens"} if incomplete else None,
@@ -91,7 +91,7 @@ class _Response:
                 "output_tokens_details": {"reasoning_tokens": 0},
                 "total_tokens": used["total_tokens"],
             },
-            **schemas.extras(answer, self._base_url),
+            **answer_bodies.extras(answer, self._base_url),
         }
 
     def begun(self, first: AnswerEvent) -> Iterator[bytes]:
@@ -169,7 +169,7 @@ class _Response:
     def _part(self, answer: Answer) -> dict[str, Any]:
         notes = [
             {"type": note["type"], **note["url_citation"]}
-            for note in schemas.url_citations(answer, self._base_url)
+            for note in answer_bodies.url_citations(answer, self._base_url)
         ]
         return _text_part(answer.text, notes)
 

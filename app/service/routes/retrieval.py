@@ -8,11 +8,11 @@ from typing import Any
 from fastapi import APIRouter, Request
 
 from fti.app.service.admission import within
-from fti.app.service.forms import schemas
+from fti.app.service.forms import answer_bodies, schemas
 from fti.app.service.routes.parts import CallerPart, NamesPart, WorkerPart
 from fti.pipelines.engines.embedders.embedding import Vectors
+from fti.store.answer_types import Usage
 from fti.store.errors import InputError, ModelNotFound
-from fti.store.types import Usage
 
 router = APIRouter(prefix="/v1", tags=["retrieval"])
 
@@ -46,7 +46,7 @@ async def search(
                 "rank": p.rank,
                 "score": p.score,
                 "found_by": list(p.found_by),
-                **schemas.passage_body(names.passage(p), base_url),
+                **answer_bodies.passage_body(names.passage(p), base_url),
             }
             for p in found
         ]

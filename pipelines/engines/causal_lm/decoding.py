@@ -16,8 +16,8 @@ from typing import Any
 from fti.pipelines.engines.causal_lm.loaded_model import LoadedModel
 from fti.pipelines.engines.causal_lm.plain_llama import KeysValues, PlainLlama
 from fti.pipelines.engines.causal_lm.refusals import Refusal
+from fti.store.answer_types import FinishReason
 from fti.store.errors import GenerationFailed
-from fti.store.types import FinishReason
 
 # A prompt is read in pieces of this many tokens, so that a cancelled one stops within a piece and
 # memory stays bounded.

@@ -19,8 +19,9 @@ from fti.pipelines.engines.generator import (
     GeneratorConfig,
 )
 from fti.pipelines.engines.weights import has_bfloat16
+from fti.store.answer_types import Usage
 from fti.store.errors import ConfigError, QuestionTooLong
-from fti.store.types import ModelIdentity, Usage
+from fti.store.types import ModelIdentity
 
 
 def serve_here(

@@ -31,8 +31,9 @@ from fti.pipelines.engines.llama_cpp.gguf_cache import (
     source_identity,
 )
 from fti.pipelines.engines.llama_cpp.native_server import NativeServer, Seat, shared_server
+from fti.store.answer_types import FinishReason, Usage
 from fti.store.errors import ContractError, FtiError, QuestionTooLong
-from fti.store.types import FinishReason, ModelIdentity, Usage
+from fti.store.types import ModelIdentity
 
 _POLL_S = 0.05  # how soon a cancel is noticed while a prompt is read
 _CONTEXT = 2048  # of each answer, where nothing is set: memory is reserved for all of them

@@ -26,6 +26,7 @@ from fti.pipelines.engines.generator import (
     ServerConfig,
 )
 from fti.pipelines.engines.remote.circuit import Attempt, Circuit
+from fti.store.answer_types import FinishReason, Usage
 from fti.store.contracts.prompt_contract import TokenCounter
 from fti.store.errors import (
     FtiError,
@@ -35,7 +36,7 @@ from fti.store.errors import (
     ServerUnavailable,
     TimedOut,
 )
-from fti.store.types import FinishReason, Message, ModelIdentity, Usage
+from fti.store.types import Message, ModelIdentity
 
 _BUSY = {429, 502, 503, 504}
 _FIRST_WAIT_S = 0.25

@@ -19,8 +19,8 @@ from fti.pipelines.feature.monitoring.monitor_report import (
     LanguageDrift,
     QuestionDrift,
 )
+from fti.store.answer_types import Answer
 from fti.store.store import Store
-from fti.store.types import Answer
 
 _SAMPLE = 2_000  # chunks of either side that documents are compared by
 

@@ -16,10 +16,11 @@ from fti.pipelines.feature.monitoring.monitor_report import (
     DocumentHealth,
     Latency,
 )
+from fti.store.answer_types import Answer
 from fti.store.errors import ExtractionError, RunNotFound
 from fti.store.lance.shapes import STREAM, LedgerEntry
 from fti.store.store import Store
-from fti.store.types import Answer, SourceRecord
+from fti.store.types import SourceRecord
 
 _SHOWN = 20
 

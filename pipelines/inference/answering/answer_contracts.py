@@ -10,6 +10,7 @@ from fti.pipelines.engines.generator import Generator
 from fti.pipelines.inference.answering import answer_measures as measures
 from fti.pipelines.inference.answering.retrieve import retrieval_contract
 from fti.pipelines.inference.inference_config import InferenceConfig
+from fti.store.answer_types import Answer
 from fti.store.contracts.conditions import PipelineContract
 from fti.store.contracts.prompt_contract import Contract, TokenCounter
 from fti.store.contracts.retrieval_contract import passage_differences
@@ -21,7 +22,6 @@ from fti.store.errors import (
     QuestionTooLong,
 )
 from fti.store.store import Store
-from fti.store.types import Answer
 
 SERVE = PipelineContract("serve")
 ASK = PipelineContract("ask")

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Literal
 
 from opentelemetry.trace import INVALID_SPAN, Span
 
+from fti.store.answer_types import Answer, Sampling, Usage
 from fti.store.features.filters import Condition
 from fti.store.logs.answers import new_answer_id
-from fti.store.types import Answer, Message, Passage, Sampling, Usage, now
+from fti.store.types import Message, Passage, now
 
 if TYPE_CHECKING:
     import numpy as np

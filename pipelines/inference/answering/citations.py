@@ -12,8 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 
+from fti.store.answer_types import Citation
 from fti.store.contracts.prompt_contract import ParsedResponse
-from fti.store.types import Citation, Passage
+from fti.store.types import Passage
 
 _SPACELESS = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"
 _TOKEN = re.compile(rf"[{_SPACELESS}]|[^\s{_SPACELESS}—–/…]+")

@@ -16,7 +16,8 @@ from difflib import SequenceMatcher
 from fti.pipelines.engines.context import context_at
 from fti.pipelines.engines.sentences import sentence_spans
 from fti.pipelines.inference.answering.citations import STOP_WORDS, Word, claims, words
-from fti.store.types import Answer, Passage, Value
+from fti.store.answer_types import Answer
+from fti.store.types import Passage, Value
 
 _MOST_SENTENCES = 3  # for one claim; a list may stand on several lines
 _WORTH_ANOTHER = 1 / 3  # of a claim's words, before one more sentence is shown for it

@@ -15,9 +15,10 @@ from pydantic_core import to_json, to_jsonable_python
 from fti.pipelines.engines.replicas.actors import Executor, InProcess, Replicas
 from fti.pipelines.engines.replicas.elsewhere import require_same
 from fti.pipelines.inference.answering.answer import Assistant
+from fti.store.answer_types import Answer
 from fti.store.errors import EngineError, InputError
 from fti.store.logs.answertables import AnswerRow, ErrorRow
-from fti.store.types import Answer, sha256_hex
+from fti.store.types import sha256_hex
 
 Group = Mapping[str, str]  # words by key
 

@@ -16,8 +16,9 @@ from fti.pipelines.engines.cross_encoders.entailment import Entailment
 from fti.pipelines.engines.sentences import split_sentences
 from fti.pipelines.inference.answering.citations import plain_text
 from fti.pipelines.inference.evaluating.grading import graded
+from fti.store.answer_types import Answer
 from fti.store.progress import Progress, quiet
-from fti.store.types import Answer, Value, sha256_hex
+from fti.store.types import Value, sha256_hex
 
 if TYPE_CHECKING:
     from fti.store.store import Store

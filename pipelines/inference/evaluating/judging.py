@@ -30,11 +30,12 @@ from fti.pipelines.inference.evaluating.grounding import evidence
 from fti.pipelines.inference.evaluating.judge_config import JudgeConfig
 from fti.pipelines.inference.evaluating.metrics import kappa
 from fti.pipelines.inference.evaluating.scoring import RIGHT
+from fti.store.answer_types import Answer
 from fti.store.errors import GenerationFailed, InvalidCases
 from fti.store.progress import Progress, quiet
 from fti.store.proof.gate import bootstrap_interval
 from fti.store.proof.significance import randomisation_p
-from fti.store.types import Answer, Interval, Message, Value, sha256_hex
+from fti.store.types import Interval, Message, Value, sha256_hex
 
 if TYPE_CHECKING:
     from fti.store.store import Store

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from fti.pipelines.inference.answering.citations import plain_text
 from fti.pipelines.inference.evaluating import metrics
 from fti.pipelines.inference.evaluating.slices import question_type
-from fti.store.types import Answer, Case, Passage
+from fti.store.answer_types import Answer
+from fti.store.types import Case, Passage
 
 if TYPE_CHECKING:
     from fti.pipelines.inference.answering.answer import Assistant

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from fti.store.types import Answer, sha256_hex
+from fti.store.answer_types import Answer
+from fti.store.types import sha256_hex
 
 
 def drawn(answers: Sequence[Answer], sample: int) -> list[Answer]:

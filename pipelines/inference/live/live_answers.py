@@ -13,13 +13,14 @@ from fti.pipelines.engines.cross_encoders.entailment import Entailment
 from fti.pipelines.inference.evaluating.grounding import ground_answers
 from fti.pipelines.inference.evaluating.judging import Judge
 from fti.pipelines.inference.live.answer_sample import answered, drawn
+from fti.store.answer_types import Answer
 from fti.store.contracts.conditions import PipelineContract
 from fti.store.contracts.requirements import seconds
 from fti.store.errors import InputError, PostconditionFailed
 from fti.store.progress import Progress, quiet
 from fti.store.proof.gate import bootstrap_interval
 from fti.store.store import Store
-from fti.store.types import Answer, Interval, Value, sha256_hex
+from fti.store.types import Interval, Value, sha256_hex
 
 _SHOWN = 10  # ids of the lowest
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
+from fti.store.answer_types import AbstentionReason, Answer, Feedback, Sampling, Thresholds
 from fti.store.errors import (
     DatasetNotFound,
     DocumentNotFound,
@@ -18,16 +19,11 @@ from fti.store.errors import (
 from fti.store.logs.answers import Visible, everybodys
 from fti.store.types import (
     SPLITS,
-    AbstentionReason,
-    Answer,
     DatasetVersion,
-    Feedback,
     ModelIdentity,
     Passage,
     RetrievalContract,
-    Sampling,
     Split,
-    Thresholds,
     Value,
 )
 

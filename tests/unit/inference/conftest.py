@@ -21,16 +21,15 @@ from fti.pipelines.engines.generator import (
 )
 from fti.pipelines.inference.answering.answer import Assistant
 from fti.pipelines.inference.inference_config import InferenceConfig, RetrievalConfig
+from fti.store.answer_types import FinishReason, Usage
 from fti.store.contracts.prompt_contract import Contract, TokenCounter
 from fti.store.lance.shapes import DocumentUpdate, LedgerEntry
 from fti.store.store import Store
 from fti.store.types import (
     Chunk,
     Document,
-    FinishReason,
     ModelIdentity,
     SourceRecord,
-    Usage,
     document_id,
     now,
     sha256_hex,

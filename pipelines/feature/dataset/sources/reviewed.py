@@ -18,11 +18,12 @@ from fti.pipelines.feature.asking.quality import content_words, folded, holds
 from fti.pipelines.feature.dataset.asked import Asked, Tally
 from fti.pipelines.feature.dataset.dataset_config import DatasetConfig
 from fti.pipelines.feature.dataset.splits import SHOWN
+from fti.store.answer_types import Answer
 from fti.store.contracts.prompt_contract import PromptForm
 from fti.store.errors import InvalidCases
 from fti.store.files.atomic import iter_lines
 from fti.store.store import Store
-from fti.store.types import Answer, Passage, Split, Value
+from fti.store.types import Passage, Split, Value
 
 _SUPPORT = 0.6  # share of a correction's content words that its passage must have
 

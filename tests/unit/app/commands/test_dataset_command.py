@@ -16,10 +16,11 @@ from fti.pipelines.engines.embedders.hashing_embedder import HashingEmbedder
 from fti.pipelines.feature.asking import quality
 from fti.pipelines.feature.feature_config import FeatureConfig
 from fti.pipelines.feature.ingesting.ingest import ingest
+from fti.store.answer_types import Feedback
 from fti.store.errors import AnswerNotFound, ConfigError, FtiError, InputError, InvalidCases
 from fti.store.logs.answers import new_answer_id
 from fti.store.store import Store
-from fti.store.types import DatasetVersion, Feedback, Message
+from fti.store.types import DatasetVersion, Message
 from tests.support.chat_server import says, serving
 from tests.support.values import EMBEDDER, a_pair, a_passage, a_row, an_answer
 

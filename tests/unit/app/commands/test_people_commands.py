@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from fti.store.answer_types import Usage, user_digest
 from fti.store.errors import InputError, KeyNotFound
 from fti.store.logs.answers import new_answer_id
 from fti.store.store import Store
-from fti.store.types import Usage, user_digest
 from tests.support.command import fti, light_store
 from tests.support.values import an_answer
 

@@ -13,9 +13,9 @@ from fti.app.cli import app
 from fti.app.commands.ask import show_answer
 from fti.app.operations.conversing import COMMANDS, converse
 from fti.app.reporting import Reporter
+from fti.store.answer_types import Answer
 from fti.store.errors import InputError
 from fti.store.store import Store
-from fti.store.types import Answer
 from tests.support.service import Scripted, assistant_over, filled_store
 
 

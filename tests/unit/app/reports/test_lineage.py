@@ -17,8 +17,9 @@ from fti.pipelines.inference.batch.outputs import open_output
 from fti.pipelines.inference.evaluating.evaluation import evaluate
 from fti.pipelines.inference.tracing.answer_lineage import trace_answer
 from fti.pipelines.inference.tracing.document_lineage import trace_document
+from fti.store.answer_types import Answer
 from fti.store.errors import DocumentNotFound, InputError
-from fti.store.types import Answer, Case
+from fti.store.types import Case
 from tests.unit.inference.conftest import World
 from tests.unit.inference.evaluating.test_evaluation import trained_on
 

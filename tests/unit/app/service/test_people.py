@@ -10,8 +10,8 @@ import pytest
 
 from fti.app.service.api import create_app
 from fti.app.service.service_config import ServiceConfig
+from fti.store.answer_types import Feedback, user_digest
 from fti.store.store import Store
-from fti.store.types import Feedback, user_digest
 from fti.store.upkeep.asked_questions import AnswersConfig
 from tests.support.service import Client, Scripted, assistant_over, filled_store
 

@@ -20,6 +20,7 @@ from fti.pipelines.engines.generator import (
 )
 from fti.pipelines.engines.remote import openai_server
 from fti.pipelines.engines.remote.openai_server import EstimatedCounter, OpenAIGenerator
+from fti.store.answer_types import Usage
 from fti.store.errors import (
     FtiError,
     GenerationFailed,
@@ -28,7 +29,7 @@ from fti.store.errors import (
     ServerUnavailable,
     TimedOut,
 )
-from fti.store.types import Message, Usage
+from fti.store.types import Message
 from tests.support.chat_server import Respond, Server, begin, chunk, event, refuses, says, serving
 from tests.support.tiny_model import byte_level_tokenizer
 

@@ -22,12 +22,13 @@ from fti.pipelines.feature.ingesting.ingest import ingest
 from fti.pipelines.feature.splitting.chunking import ChunkingConfig
 from fti.pipelines.inference.answering.retrieve import Retriever
 from fti.pipelines.inference.inference_config import RetrievalConfig
+from fti.store.answer_types import Feedback
 from fti.store.contracts.prompt_contract import PromptForm
 from fti.store.errors import EmbedderMismatch, InputError, StoreEmpty
 from fti.store.features.feature_store import FeatureStore
 from fti.store.logs.answers import new_answer_id
 from fti.store.store import Store
-from fti.store.types import SPLITS, Case, DatasetVersion, Document, Feedback, InstructionExample
+from fti.store.types import SPLITS, Case, DatasetVersion, Document, InstructionExample
 from tests.support.values import a_passage, an_answer
 
 FORM = PromptForm(system="", question_position="both")

@@ -17,6 +17,7 @@ from fti.pipelines.feature.dataset.sources.reviewed import (
     read_reviewed,
     to_review,
 )
+from fti.store.answer_types import Feedback
 from fti.store.contracts.prompt_contract import PromptForm
 from fti.store.errors import AnswerNotFound, InputError, InvalidCases
 from fti.store.logs.answers import new_answer_id
@@ -24,7 +25,6 @@ from fti.store.store import Store
 from fti.store.types import (
     Case,
     DatasetVersion,
-    Feedback,
     InstructionExample,
     Passage,
     PreferenceExample,

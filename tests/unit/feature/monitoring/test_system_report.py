@@ -11,10 +11,11 @@ from fti.pipelines.engines.embedders.hashing_embedder import HashingEmbedder
 from fti.pipelines.feature.feature_config import FeatureConfig
 from fti.pipelines.feature.ingesting.ingest import ingest
 from fti.pipelines.feature.monitoring.system_report import monitor
+from fti.store.answer_types import Feedback
 from fti.store.errors import InputError
 from fti.store.logs.answers import new_answer_id
 from fti.store.store import Store
-from fti.store.types import Feedback, now
+from fti.store.types import now
 from tests.support.documents import zipped
 from tests.support.values import a_passage, an_answer
 

@@ -9,8 +9,9 @@ import pytest
 from fti.pipelines.engines.causal_lm.transformers_generator import TransformersGenerator
 from fti.pipelines.engines.embedders.hashing_embedder import HashingEmbedder
 from fti.pipelines.engines.generator import GenerationRequest
+from fti.store.answer_types import Answer
 from fti.store.errors import GenerationFailed
-from fti.store.types import Answer, Message
+from fti.store.types import Message
 from tests.unit.inference.conftest import World
 
 ASKED = [

@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 
 from fti.pipelines.inference.answering.citations import citations
 from fti.pipelines.inference.answering.highlighting import evidence_of, nearest_to
+from fti.store.answer_types import Answer
 from fti.store.contracts.prompt_contract import PromptForm
-from fti.store.types import CONTEXT, Answer, ModelIdentity, Passage, now
+from fti.store.types import CONTEXT, ModelIdentity, Passage, now
 from tests.support.values import a_passage
 
 KILN = (

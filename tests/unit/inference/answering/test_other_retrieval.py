@@ -12,8 +12,9 @@ from fti.pipelines.engines.cross_encoders.reranking import LexicalReranker
 from fti.pipelines.inference.answering.answer import Assistant
 from fti.pipelines.inference.answering.retrieve import retrieval_contract
 from fti.pipelines.inference.inference_config import InferenceConfig, RetrievalConfig
+from fti.store.answer_types import Answer
 from fti.store.errors import ContractError
-from fti.store.types import Answer, RetrievalContract
+from fti.store.types import RetrievalContract
 from tests.unit.inference.conftest import World
 
 TRAINED = retrieval_contract(RetrievalConfig(mode="vector"), None)

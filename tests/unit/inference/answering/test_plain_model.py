@@ -9,10 +9,11 @@ import pytest
 from fti.pipelines.engines.embedders.hashing_embedder import HashingEmbedder
 from fti.pipelines.inference.answering.plain_model import PlainAssistant
 from fti.pipelines.inference.inference_config import InferenceConfig
+from fti.store.answer_types import Answer
 from fti.store.contracts.prompt_contract import DEFAULT_ABSTENTION
 from fti.store.errors import EmptyQuestion, InvalidName, QuestionTooLong
 from fti.store.store import Store
-from fti.store.types import Answer, Message
+from fti.store.types import Message
 from tests.support.service import Scripted
 
 

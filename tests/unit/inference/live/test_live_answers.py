@@ -17,7 +17,8 @@ from fti.pipelines.inference.evaluating.judge_config import JudgeConfig
 from fti.pipelines.inference.evaluating.judging import Judge
 from fti.pipelines.inference.live.answer_sample import drawn
 from fti.pipelines.inference.live.live_answers import monitor_answers
-from fti.store.types import Answer, ModelIdentity
+from fti.store.answer_types import Answer
+from fti.store.types import ModelIdentity
 from tests.support.chat_server import Server, says, serving
 from tests.support.values import an_answer
 from tests.unit.inference.conftest import World

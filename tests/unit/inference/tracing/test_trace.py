@@ -11,9 +11,10 @@ from fti.pipelines.inference.answering.answer import Assistant
 from fti.pipelines.inference.inference_config import InferenceConfig, RetrievalConfig
 from fti.pipelines.inference.tracing.answer_lineage import trace_answer
 from fti.pipelines.inference.tracing.document_lineage import trace_document
+from fti.store.answer_types import Answer, Feedback
 from fti.store.errors import AnswerNotFound, DocumentNotFound
 from fti.store.files.atomic import open_line
-from fti.store.types import Answer, Feedback, document_id
+from fti.store.types import document_id
 from tests.unit.inference.conftest import DOCUMENTS, World
 from tests.unit.inference.evaluating.test_evaluation import trained_on
 

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from fti.store.answer_types import Answer, Feedback
 from fti.store.errors import AnswerNotFound
 from fti.store.files.layout import Layout
 from fti.store.logs.answers import AnswerLog, new_answer_id
-from fti.store.types import Answer, Feedback
 from tests.support.processes import start_python
 from tests.support.values import a_passage, an_answer
 

@@ -10,10 +10,10 @@ import pytest
 from typer.testing import CliRunner
 
 from fti.app.cli import app
+from fti.store.answer_types import Answer, Feedback
 from fti.store.errors import AnswerNotFound
 from fti.store.files.layout import Layout
 from fti.store.logs.answers import AnswerLog, new_answer_id
-from fti.store.types import Answer, Feedback
 from tests.support.values import an_answer
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from fti.store.answer_types import Usage
 from fti.store.files.layout import Layout
 from fti.store.logs import usage
 from fti.store.logs.usage import UsageLog
-from fti.store.types import Usage, now
+from fti.store.types import now
 
 pytestmark = pytest.mark.usefixtures("anywhere")
 

@@ -10,21 +10,18 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from fti.store.answer_types import Answer, Citation, Feedback, Usage
 from fti.store.errors import DatasetNotFound, InputError, InvalidFilter, RunNotFound
 from fti.store.logs.answers import new_answer_id
 from fti.store.store import Store
 from fti.store.tabular.value_tables import table_of_rows, table_of_values
 from fti.store.types import (
-    Answer,
     Case,
-    Citation,
     DatasetVersion,
-    Feedback,
     InstructionExample,
     PreferenceExample,
     Run,
     SourceRecord,
-    Usage,
     Value,
 )
 from fti.store.versioned.casesets import CaseSetVersion

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from fti.store.answer_types import Answer, Feedback, user_digest
 from fti.store.errors import InputError
 from fti.store.logs.answers import new_answer_id
 from fti.store.store import Store
-from fti.store.types import Answer, Feedback, now, user_digest
+from fti.store.types import now
 from fti.store.upkeep.asked_questions import AnswersConfig, Expiry, erase_asked, expire_asked
 from tests.support.values import EMBEDDER, a_row, an_answer
 

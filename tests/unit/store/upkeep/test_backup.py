@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from fti.store.answer_types import Feedback
 from fti.store.errors import (
     BackupNotFound,
     ConfigError,
@@ -23,7 +24,7 @@ from fti.store.files.layout import Layout
 from fti.store.files.places import Place
 from fti.store.lance.shapes import LedgerEntry
 from fti.store.store import Store
-from fti.store.types import Feedback, sha256_hex
+from fti.store.types import sha256_hex
 from fti.store.upkeep.backup import back_up, backups, check, find_backup, restore
 from fti.store.upkeep.checking import check_store
 from fti.store.upkeep.moving import is_upload, settle

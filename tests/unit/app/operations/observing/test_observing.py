@@ -19,10 +19,11 @@ from fti.app.settings import Settings, load_settings
 from fti.pipelines.engines.embedders.hashing_embedder import HashingEmbedder
 from fti.pipelines.feature.feature_config import FeatureConfig
 from fti.pipelines.feature.ingesting.ingest import ingest
+from fti.store.answer_types import Feedback, Usage
 from fti.store.errors import InputError
 from fti.store.logs.answers import new_answer_id
 from fti.store.store import Store
-from fti.store.types import Feedback, Usage, now
+from fti.store.types import now
 from tests.support.values import an_answer
 
 

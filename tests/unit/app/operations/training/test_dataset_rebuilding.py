@@ -16,12 +16,13 @@ from fti.app.operations.training.dataset_building import make_dataset
 from fti.app.operations.training.dataset_rebuilding import rebuild_dataset
 from fti.app.settings import Settings, load_settings
 from fti.pipelines.feature.dataset.sources.reviewed import to_review
+from fti.store.answer_types import Feedback
 from fti.store.errors import ContractError, IntegrityError, StoreError
 from fti.store.files.atomic import read_sealed, write_sealed
 from fti.store.logs.answers import new_answer_id
 from fti.store.progress import quiet
 from fti.store.store import Store
-from fti.store.types import Case, DatasetVersion, Feedback
+from fti.store.types import Case, DatasetVersion
 from tests.support.values import a_passage, an_answer
 
 MACHINES = ("kiln", "lathe", "saw", "printer", "mill", "press")
