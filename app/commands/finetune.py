@@ -54,10 +54,7 @@ def finetune(
 
     Example: fti finetune handbook --name reader --method dora --set training.epochs=3
     """
-    from fti.app.operations.training.finetuning import (
-        foresee_training,
-        train,
-    )
+    from fti.app.operations.training.finetuning import foresee_training, train
     from fti.pipelines.training.steps.ranks import rank
 
     given = []
@@ -87,17 +84,25 @@ def finetune(
         return
     if report is not None:
         _write_report(session, version, report)
+    written = {} if report is None else {"report": str(report)}
+    then = f"evaluate it with: fti evaluate CASES.jsonl --model {version.ref} --compare"
+    tell_registered(session, version, then, **written)
+
+
+def tell_registered(session: Session, version: ModelVersion, then: str, **more: str) -> None:
+    """A version that was trained, its metrics, and what to do with it; ``more`` is for machines."""
     session.report.result(
         {
             "model": version.name,
             "version": version.version,
             "ref": version.ref,
+            "kind": version.kind,
             "metrics": dict(version.metrics),
             "run": version.run_id,
             "dataset": version.dataset,
             "contract": version.contract.digest,
+            **more,
         }
-        | ({"report": str(report)} if report is not None else {})
     )
     session.report.say(f"registered {version.ref}", style="bold")
     session.report.table(
@@ -108,9 +113,7 @@ def finetune(
             if isinstance(value, int | float | str)
         ],
     )
-    session.report.note(
-        f"evaluate it with: fti evaluate CASES.jsonl --model {version.ref} --compare"
-    )
+    session.report.note(then)
 
 
 def _show_forecast(session: Session, forecast: dict[str, Any]) -> None:

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from fti.app.commands.finetune import tell_registered
 from fti.app.options import CommonOptions
 
 
@@ -28,27 +29,5 @@ def finetune_embedder(
         version = train_embedder(
             session.settings, session.store, source=source, name=name, progress=progress
         )
-    session.report.result(
-        {
-            "model": version.name,
-            "version": version.version,
-            "ref": version.ref,
-            "kind": version.kind,
-            "metrics": dict(version.metrics),
-            "run": version.run_id,
-            "dataset": version.dataset,
-            "contract": version.contract.digest,
-        }
-    )
-    session.report.say(f"registered {version.ref}", style="bold")
-    session.report.table(
-        ["metric", "value"],
-        [
-            [key, f"{value:.4g}" if isinstance(value, float) else value]
-            for key, value in version.metrics.items()
-            if isinstance(value, int | float | str)
-        ],
-    )
-    session.report.note(
-        f"switch the store to it with: fti models promote {version.ref} --alias champion"
-    )
+    then = f"switch the store to it with: fti models promote {version.ref} --alias champion"
+    tell_registered(session, version, then)
