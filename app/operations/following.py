@@ -118,12 +118,7 @@ def follow_for_answers(
 def _open_sink(
     session: Session, config: BatchConfig, out: str | None, table: str | None, answers: str
 ) -> AnswerSink:
-    from fti.pipelines.inference.batch.answer_sinks import (
-        LinesSink,
-        PipeSink,
-        RedisSink,
-        TableSink,
-    )
+    from fti.pipelines.inference.batch.answer_sinks import LinesSink, PipeSink, RedisSink, TableSink
     from fti.pipelines.inference.batch.outputs import JsonLines
     from fti.store.streams.keyed_stream import KeyedStream
 

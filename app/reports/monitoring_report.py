@@ -14,10 +14,7 @@ from fti.store.files.atomic import write_bytes
 
 if TYPE_CHECKING:
     from fti.pipelines.feature.monitoring.drift import Shift
-    from fti.pipelines.feature.monitoring.monitor_report import (
-        LanguageDrift,
-        MonitorReport,
-    )
+    from fti.pipelines.feature.monitoring.monitor_report import LanguageDrift, MonitorReport
     from fti.store.store import Store
 
 

@@ -6,11 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from fti.pipelines.engines.causal_lm.decoding import before_stop
 from fti.pipelines.engines.embedders.embedding import Embedder
-from fti.pipelines.engines.generator import (
-    Delta,
-    Generation,
-    GenerationRequest,
-)
+from fti.pipelines.engines.generator import Delta, Generation, GenerationRequest
 from fti.pipelines.engines.sentences import split_sentences
 from fti.store.answer_types import FinishReason, Usage
 from fti.store.contracts.prompt_contract import TokenCounter

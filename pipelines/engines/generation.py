@@ -10,10 +10,7 @@ from fti.pipelines.engines.causal_lm.loading import load_to_answer, pick_dtype
 from fti.pipelines.engines.causal_lm.transformers_generator import serve_here
 from fti.pipelines.engines.embedders.embedding import Embedder
 from fti.pipelines.engines.extractive import ExtractiveGenerator
-from fti.pipelines.engines.generator import (
-    Generator,
-    GeneratorConfig,
-)
+from fti.pipelines.engines.generator import Generator, GeneratorConfig
 from fti.pipelines.engines.weights import has_bfloat16, pick_device
 from fti.store.errors import ContractError
 

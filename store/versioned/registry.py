@@ -14,11 +14,7 @@ from typing import Any, Literal
 
 from fti.store.contracts.embedder_contract import EmbedderContract
 from fti.store.contracts.prompt_contract import Contract
-from fti.store.errors import (
-    InvalidName,
-    ModelNotFound,
-    StoreError,
-)
+from fti.store.errors import InvalidName, ModelNotFound, StoreError
 from fti.store.files.layout import Layout
 from fti.store.types import DatasetVersion, FileEntry, now
 from fti.store.versioned.aliases import CHAMPION, AliasChange, Aliases

@@ -12,12 +12,7 @@ from fti.pipelines.engines.causal_lm.decoding import Job, TextStream
 from fti.pipelines.engines.causal_lm.loaded_model import LoadedModel
 from fti.pipelines.engines.causal_lm.refusals import DECISIVE, Refusal
 from fti.pipelines.engines.encoding import PromptEncoder, encode_text
-from fti.pipelines.engines.generator import (
-    Delta,
-    Generation,
-    GenerationRequest,
-    GeneratorConfig,
-)
+from fti.pipelines.engines.generator import Delta, Generation, GenerationRequest, GeneratorConfig
 from fti.pipelines.engines.weights import has_bfloat16
 from fti.store.answer_types import Usage
 from fti.store.errors import ConfigError, QuestionTooLong

@@ -7,9 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from fti.pipelines.engines.model_files import ModelFolder
-from fti.pipelines.engines.weights import (
-    find_model,
-)
+from fti.pipelines.engines.weights import find_model
 from fti.store.types import Value
 
 

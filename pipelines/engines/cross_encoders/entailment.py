@@ -17,11 +17,7 @@ from pydantic import Field
 
 from fti.pipelines.engines.cross_encoders.cross_encoder import CrossEncoderConfig
 from fti.pipelines.engines.model_files import ModelFolder
-from fti.pipelines.engines.weights import (
-    LOAD_ERRORS,
-    pick_device,
-    quiet_loading,
-)
+from fti.pipelines.engines.weights import LOAD_ERRORS, pick_device, quiet_loading
 from fti.store.errors import ConfigError, EngineError, IntegrityError
 from fti.store.types import ModelIdentity
 

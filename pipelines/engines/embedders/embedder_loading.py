@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from fti.pipelines.engines.embedders.embedding import (
-    Embedder,
-    EmbedderConfig,
-)
+from fti.pipelines.engines.embedders.embedding import Embedder, EmbedderConfig
 from fti.pipelines.engines.embedders.hashing_embedder import HashingEmbedder
 from fti.pipelines.engines.embedders.sentence_embedder import SentenceTransformerEmbedder
 from fti.pipelines.engines.model_files import ModelFolder

@@ -25,11 +25,7 @@ from fti.pipelines.engines.model_files import (
     ModelFolder,
     file_sha256,
 )
-from fti.pipelines.engines.weights import (
-    LOAD_ERRORS,
-    find_model,
-    tokenizer_sha256,
-)
+from fti.pipelines.engines.weights import LOAD_ERRORS, find_model, tokenizer_sha256
 from fti.store.errors import EngineError, IntegrityError
 from fti.store.types import ModelIdentity, sha256_hex
 

@@ -19,17 +19,8 @@ from fti.pipelines.engines.causal_lm.decoding import before_stop, undecided_tail
 from fti.pipelines.engines.causal_lm.loading import load_tokenizer
 from fti.pipelines.engines.causal_lm.refusals import DECISIVE
 from fti.pipelines.engines.encoding import PromptEncoder, encode_text, stop_ids
-from fti.pipelines.engines.generator import (
-    Delta,
-    Generation,
-    GenerationRequest,
-    GeneratorConfig,
-)
-from fti.pipelines.engines.llama_cpp.gguf_cache import (
-    cached_gguf,
-    gguf_source,
-    source_identity,
-)
+from fti.pipelines.engines.generator import Delta, Generation, GenerationRequest, GeneratorConfig
+from fti.pipelines.engines.llama_cpp.gguf_cache import cached_gguf, gguf_source, source_identity
 from fti.pipelines.engines.llama_cpp.native_server import NativeServer, Seat, shared_server
 from fti.store.answer_types import FinishReason, Usage
 from fti.store.errors import ContractError, FtiError, QuestionTooLong

@@ -19,12 +19,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from fti.pipelines.engines.encoding import PromptEncoder
-from fti.pipelines.engines.generator import (
-    Delta,
-    Generation,
-    GenerationRequest,
-    ServerConfig,
-)
+from fti.pipelines.engines.generator import Delta, Generation, GenerationRequest, ServerConfig
 from fti.pipelines.engines.remote.circuit import Attempt, Circuit
 from fti.store.answer_types import FinishReason, Usage
 from fti.store.contracts.prompt_contract import TokenCounter

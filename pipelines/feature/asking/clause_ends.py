@@ -5,10 +5,7 @@ from __future__ import annotations
 import re
 
 from fti.pipelines.feature.asking import verbs
-from fti.pipelines.feature.asking.grammar import (
-    DETERMINERS,
-    PREPOSITIONS,
-)
+from fti.pipelines.feature.asking.grammar import DETERMINERS, PREPOSITIONS
 from fti.pipelines.feature.asking.quality import STOP_WORDS
 from fti.pipelines.feature.asking.written_questions import joined
 

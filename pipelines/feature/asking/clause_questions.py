@@ -7,24 +7,12 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from fti.pipelines.feature.asking import verbs
-from fti.pipelines.feature.asking.clause_ends import (
-    cut,
-    cut_predicate,
-    dangles,
-    whole,
-)
-from fti.pipelines.feature.asking.grammar import (
-    PREPOSITIONS,
-    Clause,
-    ask,
-)
+from fti.pipelines.feature.asking.clause_ends import cut, cut_predicate, dangles, whole
+from fti.pipelines.feature.asking.grammar import PREPOSITIONS, Clause, ask
 from fti.pipelines.feature.asking.phrase_questions import SAYING
 from fti.pipelines.feature.asking.phrases import is_person
 from fti.pipelines.feature.asking.quality import STOP_WORDS, folded
-from fti.pipelines.feature.asking.verbs import (
-    BE,
-    word_set,
-)
+from fti.pipelines.feature.asking.verbs import BE, word_set
 from fti.pipelines.feature.asking.written_questions import Question, Style, made
 
 _ROLE = re.compile(

@@ -6,10 +6,7 @@ import re
 from collections.abc import Iterator
 
 from fti.pipelines.feature.asking import grammar, verbs
-from fti.pipelines.feature.asking.grammar import (
-    PREPOSITIONS,
-    ask,
-)
+from fti.pipelines.feature.asking.grammar import PREPOSITIONS, ask
 from fti.pipelines.feature.asking.phrases import (
     DATE,
     MONEY,

@@ -6,16 +6,9 @@ import re
 from collections.abc import Iterator
 
 from fti.pipelines.feature.asking import grammar
-from fti.pipelines.feature.asking.clause_ends import (
-    BOUNDARY,
-    cut,
-)
+from fti.pipelines.feature.asking.clause_ends import BOUNDARY, cut
 from fti.pipelines.feature.asking.grammar import ask
-from fti.pipelines.feature.asking.phrases import (
-    NUMBER,
-    WORD_NUMBER,
-    plural_noun,
-)
+from fti.pipelines.feature.asking.phrases import NUMBER, WORD_NUMBER, plural_noun
 from fti.pipelines.feature.asking.written_questions import Casing, Question
 
 _CONDITION = re.compile(

@@ -5,29 +5,11 @@ from __future__ import annotations
 import re
 
 from fti.pipelines.feature.asking import verbs
-from fti.pipelines.feature.asking.clause_ends import (
-    BOUNDARY,
-    cut,
-    joined_verb,
-)
-from fti.pipelines.feature.asking.grammar import (
-    DETERMINERS,
-    PREPOSITIONS,
-    Clause,
-)
-from fti.pipelines.feature.asking.phrases import (
-    DAY,
-    MONTH,
-    NAME,
-    UNITS,
-    is_person,
-    plural_noun,
-)
+from fti.pipelines.feature.asking.clause_ends import BOUNDARY, cut, joined_verb
+from fti.pipelines.feature.asking.grammar import DETERMINERS, PREPOSITIONS, Clause
+from fti.pipelines.feature.asking.phrases import DAY, MONTH, NAME, UNITS, is_person, plural_noun
 from fti.pipelines.feature.asking.quality import STOP_WORDS
-from fti.pipelines.feature.asking.verbs import (
-    BE,
-    word_set,
-)
+from fti.pipelines.feature.asking.verbs import BE, word_set
 from fti.pipelines.feature.asking.written_questions import Question, joined, made
 
 SAYING = word_set("say think know believe argue suggest mean claim state ask tell")

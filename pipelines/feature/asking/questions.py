@@ -34,13 +34,7 @@ from fti.pipelines.feature.asking.phrase_questions import (
     ask_quantity,
     ask_time,
 )
-from fti.pipelines.feature.asking.phrases import (
-    DATE,
-    MONEY,
-    NAME,
-    QUANTITY,
-    TIME,
-)
+from fti.pipelines.feature.asking.phrases import DATE, MONEY, NAME, QUANTITY, TIME
 from fti.pipelines.feature.asking.pieces import pieces
 from fti.pipelines.feature.asking.quality import folded
 from fti.pipelines.feature.asking.written_questions import Casing, Question

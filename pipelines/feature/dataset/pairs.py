@@ -18,11 +18,7 @@ from fti.pipelines.feature.asking.quality import (
     rejection,
 )
 from fti.pipelines.feature.asking.questions import questions
-from fti.pipelines.feature.asking.written_questions import (
-    Casing,
-    Question,
-    Style,
-)
+from fti.pipelines.feature.asking.written_questions import Casing, Question, Style
 from fti.pipelines.feature.dataset.asked import Tally, order
 from fti.pipelines.feature.dataset.dataset_config import PERSONAL, DatasetConfig, PairsConfig
 from fti.pipelines.feature.dataset.duplicates import FrozenQuestions

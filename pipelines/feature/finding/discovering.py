@@ -27,10 +27,7 @@ from fti.pipelines.feature.finding.unread import (
     left_behind,
     may_be_anything,
 )
-from fti.pipelines.feature.finding.web import (
-    fetch,
-    is_address,
-)
+from fti.pipelines.feature.finding.web import fetch, is_address
 from fti.pipelines.feature.reading.readers import SourcesConfig
 from fti.store.errors import SourceNotFound
 

@@ -16,11 +16,7 @@ from fti.pipelines.feature.finding.sources import (
     SourceFile,
     _unreadable,
 )
-from fti.pipelines.feature.finding.unread import (
-    is_systems_folder,
-    kind_never_read,
-    left_behind,
-)
+from fti.pipelines.feature.finding.unread import is_systems_folder, kind_never_read, left_behind
 from fti.pipelines.feature.reading.parsing import Parser, parse
 from fti.pipelines.feature.reading.readers import READERS, Extracted, SourcesConfig
 from fti.pipelines.feature.reading.readers.pages.pictures import PICTURES

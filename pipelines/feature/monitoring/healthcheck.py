@@ -11,11 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from fti.pipelines.feature.finding.sources import SourceFile, fingerprint
-from fti.pipelines.feature.monitoring.monitor_report import (
-    AnswerHealth,
-    DocumentHealth,
-    Latency,
-)
+from fti.pipelines.feature.monitoring.monitor_report import AnswerHealth, DocumentHealth, Latency
 from fti.store.answer_types import Answer
 from fti.store.errors import ExtractionError, RunNotFound
 from fti.store.lance.shapes import STREAM, LedgerEntry

@@ -28,12 +28,7 @@ from fti.pipelines.feature.monitoring.healthcheck import (
 from fti.pipelines.feature.monitoring.monitor_report import AnswerQuality, MonitorReport
 from fti.store.contracts.conditions import PipelineContract
 from fti.store.contracts.requirements import Judged, hours_since, seconds
-from fti.store.errors import (
-    CaseSetNotFound,
-    InputError,
-    PostconditionFailed,
-    VersionNotFound,
-)
+from fti.store.errors import CaseSetNotFound, InputError, PostconditionFailed, VersionNotFound
 from fti.store.moments import LONGEST
 from fti.store.store import Store
 from fti.store.types import now

@@ -15,10 +15,7 @@ from pydantic import Field
 
 from fti.pipelines.engines.embedders.embedding import Embedder
 from fti.pipelines.feature.feature_config import FeatureConfig
-from fti.pipelines.feature.finding.discovering import (
-    discover,
-    existing,
-)
+from fti.pipelines.feature.finding.discovering import discover, existing
 from fti.pipelines.feature.finding.sources import Discovery
 from fti.pipelines.feature.ingesting.ingest import take
 from fti.pipelines.feature.ingesting.ingest_report import IngestReport

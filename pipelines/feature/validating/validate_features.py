@@ -20,11 +20,7 @@ from fti.pipelines.feature.validating.expectations import (
     schema_of,
 )
 from fti.pipelines.feature.validating.feature_frames import Landed
-from fti.pipelines.feature.validating.validation_report import (
-    Example,
-    Finding,
-    ValidationReport,
-)
+from fti.pipelines.feature.validating.validation_report import Example, Finding, ValidationReport
 from fti.store.contracts.conditions import PipelineContract
 from fti.store.contracts.requirements import hours_since, seconds
 from fti.store.errors import ConfigError, PostconditionFailed, StoreEmpty

@@ -15,12 +15,7 @@ from fti.pipelines.engines.embedders.embedding import Embedder
 from fti.pipelines.engines.generator import Generator
 from fti.pipelines.inference.answering.answer import Assistant
 from fti.pipelines.inference.inference_config import InferenceConfig
-from fti.store.contracts.prompt_contract import (
-    Contract,
-    ParsedResponse,
-    PromptForm,
-    TokenCounter,
-)
+from fti.store.contracts.prompt_contract import Contract, ParsedResponse, PromptForm, TokenCounter
 from fti.store.errors import EmptyQuestion
 from fti.store.store import Store
 from fti.store.types import Message, Passage

@@ -21,11 +21,7 @@ from fti.pipelines.inference.batch.answer_sinks import AnswerSink
 from fti.pipelines.inference.batch.answer_table import AskedInGroups, same_store
 from fti.pipelines.inference.batch.outputs import alone
 from fti.pipelines.inference.batch.question_records import AskedRecord, parse_question
-from fti.pipelines.inference.batch.question_report import (
-    AnsweredGroup,
-    NoQuestion,
-    QuestionsReport,
-)
+from fti.pipelines.inference.batch.question_report import AnsweredGroup, NoQuestion, QuestionsReport
 from fti.pipelines.inference.inference_config import BatchConfig
 from fti.store.contracts.conditions import PipelineContract
 from fti.store.contracts.requirements import freshness

@@ -20,10 +20,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from fti.pipelines.engines.generator import (
-    GenerationRequest,
-    Generator,
-)
+from fti.pipelines.engines.generator import GenerationRequest, Generator
 from fti.pipelines.inference.answering.citations import plain_text
 from fti.pipelines.inference.evaluating.grading import UNREADABLE, graded
 from fti.pipelines.inference.evaluating.grounding import evidence

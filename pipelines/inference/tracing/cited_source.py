@@ -5,12 +5,7 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING
 
-from fti.pipelines.inference.answering.highlighting import (
-    Evidence,
-    Span,
-    evidence_of,
-    nearest_to,
-)
+from fti.pipelines.inference.answering.highlighting import Evidence, Span, evidence_of, nearest_to
 from fti.pipelines.inference.tracing.answer_lineage import Standing
 from fti.store.errors import DocumentNotFound
 from fti.store.logs.answers import Visible, everybodys

@@ -8,13 +8,7 @@ from typing import TYPE_CHECKING
 
 from fti.store.errors import DocumentNotFound
 from fti.store.logs.answers import Visible, everybodys
-from fti.store.types import (
-    Case,
-    Split,
-    Value,
-    document_id,
-    nfc,
-)
+from fti.store.types import Case, Split, Value, document_id, nfc
 
 if TYPE_CHECKING:
     from fti.store.store import Store

@@ -13,12 +13,7 @@ from fti.pipelines.feature.asking.quality import (
     rejection,
 )
 from fti.pipelines.feature.asking.questions import questions
-from fti.pipelines.feature.asking.written_questions import (
-    Casing,
-    Question,
-    Style,
-    kind_of,
-)
+from fti.pipelines.feature.asking.written_questions import Casing, Question, Style, kind_of
 from fti.pipelines.feature.dataset.asked import Asked, Tally, order
 from fti.pipelines.feature.dataset.dataset_config import DatasetConfig
 from fti.pipelines.feature.dataset.splits import apart

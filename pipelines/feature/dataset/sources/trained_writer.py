@@ -38,15 +38,7 @@ from fti.pipelines.feature.dataset.rows import passage_of
 from fti.pipelines.feature.dataset.sources.question_writing import Estimate, chosen, require_budget
 from fti.store.logs.results import CaseResults, KeptRows
 from fti.store.progress import Progress, ProgressEvent
-from fti.store.types import (
-    Chunk,
-    Document,
-    Message,
-    ModelIdentity,
-    Passage,
-    Split,
-    sha256_hex,
-)
+from fti.store.types import Chunk, Document, Message, ModelIdentity, Passage, Split, sha256_hex
 
 _FORM = 1  # of windows and tasks; another number asks everything anew
 _WINDOW_SENTENCES = 4

@@ -15,11 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from fti.pipelines.engines.generator import (
-    Generation,
-    GenerationRequest,
-    Generator,
-)
+from fti.pipelines.engines.generator import Generation, GenerationRequest, Generator
 from fti.pipelines.engines.replicas.actors import Executor, InProcess
 from fti.pipelines.feature.asking.quality import (
     FILTERS,
@@ -36,15 +32,7 @@ from fti.pipelines.feature.dataset.sources.question_writing import Estimate, cho
 from fti.store.errors import FtiError, GenerationFailed, QuestionTooLong
 from fti.store.logs.results import CaseResults, KeptRows
 from fti.store.progress import Progress, ProgressEvent
-from fti.store.types import (
-    Chunk,
-    Document,
-    Message,
-    ModelIdentity,
-    Passage,
-    Split,
-    sha256_hex,
-)
+from fti.store.types import Chunk, Document, Message, ModelIdentity, Passage, Split, sha256_hex
 
 _TASK = (
     "You write reading tests. From the passage that you are given, write {count} questions that it "
