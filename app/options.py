@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 _Command = TypeVar("_Command", bound=Callable[..., None])
 
+#: Heading of the options of a stream, in the help.
+REDIS = "Redis streams (with --follow)"
+
 StoreOption = Annotated[
     Path | None,
     typer.Option(
@@ -187,6 +190,29 @@ class WithinOptions:
         if self.at:
             found.append(f"inference.retrieval.at={jsonlib.dumps(self.at)}")
         return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConsumerOptions:
+    """As which consumer a Redis stream is read."""
+
+    group: Annotated[
+        str,
+        typer.Option(
+            "--group",
+            help="Consumer group; its consumers share what comes.",
+            rich_help_panel=REDIS,
+        ),
+    ] = "fti"
+    consumer: Annotated[
+        str | None,
+        typer.Option(
+            "--consumer",
+            help="Name in the group; under the same name it goes on where it was killed.",
+            show_default="this machine's name",
+            rich_help_panel=REDIS,
+        ),
+    ] = None
 
 
 def in_collection(collection: str) -> list[str]:

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fti.app.options import (
+    REDIS,
     CommonOptions,
+    ConsumerOptions,
     ExecutorOption,
     ModelOption,
     WithinOptions,
@@ -19,11 +21,10 @@ from fti.app.options import (
 if TYPE_CHECKING:
     from fti.pipelines.inference.batch.answer_table import BatchReport
 
-_REDIS = "Redis streams (with --follow)"
-
 
 def batch(
     within: WithinOptions,
+    redis: ConsumerOptions,
     common: CommonOptions,
     questions: Annotated[
         str | None,
@@ -69,28 +70,11 @@ def batch(
     ] = False,
     stream: Annotated[
         str,
-        typer.Option("--stream", help="Key of the stream of questions.", rich_help_panel=_REDIS),
+        typer.Option("--stream", help="Key of the stream of questions.", rich_help_panel=REDIS),
     ] = "questions",
-    group: Annotated[
-        str,
-        typer.Option(
-            "--group",
-            help="Consumer group; its consumers share the questions.",
-            rich_help_panel=_REDIS,
-        ),
-    ] = "fti",
-    consumer: Annotated[
-        str | None,
-        typer.Option(
-            "--consumer",
-            help="Name in the group; under the same name it goes on where it was killed.",
-            show_default="this machine's name",
-            rich_help_panel=_REDIS,
-        ),
-    ] = None,
     answers: Annotated[
         str,
-        typer.Option("--answers", help="Key of the stream of answers.", rich_help_panel=_REDIS),
+        typer.Option("--answers", help="Key of the stream of answers.", rich_help_panel=REDIS),
     ] = "answers",
     model: ModelOption = None,
     executor: ExecutorOption = "local",
@@ -126,7 +110,7 @@ def batch(
             )
         session = common.open(within.overrides())
         code = follow_for_answers(
-            session, questions, stream, group, consumer,
+            session, questions, stream, redis.group, redis.consumer,
             out=out, table=table, answers=answers, model=model,
         )  # fmt: skip
         if code:

@@ -6,17 +6,16 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from fti.app.options import CommonOptions, IntoCollectionOption
+from fti.app.options import REDIS, CommonOptions, ConsumerOptions, IntoCollectionOption
 from fti.store.errors import InputError
 
 if TYPE_CHECKING:
     from fti.app.reporting import Reporter
     from fti.pipelines.feature.ingesting.ingest_report import IngestReport
 
-_REDIS = "A Redis stream (with --follow)"
-
 
 def ingest(
+    redis: ConsumerOptions,
     common: CommonOptions,
     sources: Annotated[
         list[str] | None,
@@ -46,25 +45,8 @@ def ingest(
     ] = False,
     stream: Annotated[
         str,
-        typer.Option("--stream", help="Key of the Redis stream.", rich_help_panel=_REDIS),
+        typer.Option("--stream", help="Key of the Redis stream.", rich_help_panel=REDIS),
     ] = "fti:documents",
-    group: Annotated[
-        str,
-        typer.Option(
-            "--group",
-            help="Consumer group; its consumers share the records.",
-            rich_help_panel=_REDIS,
-        ),
-    ] = "fti",
-    consumer: Annotated[
-        str | None,
-        typer.Option(
-            "--consumer",
-            help="Name in the group; under the same name it goes on where it was killed.",
-            show_default="this machine's",
-            rich_help_panel=_REDIS,
-        ),
-    ] = None,
     retry_failed: Annotated[
         bool,
         typer.Option("--retry-failed", help="Try again what failed, although it has not changed."),
@@ -116,7 +98,8 @@ def ingest(
                 hint='Delete a document of a stream with a record {"source": ..., "deleted": true}',
             )
         session = common.open()
-        code = follow_stream(session, sources or [], stream, group, consumer, collection)
+        given = sources or []
+        code = follow_stream(session, given, stream, redis.group, redis.consumer, collection)
         if code:
             raise typer.Exit(code)
         return
