@@ -37,26 +37,13 @@ from fti.pipelines.feature.dataset.negatives import NEGATIVES, NegativesConfig, 
 from fti.pipelines.feature.dataset.pairs import PAIRS, build_pairs
 from fti.pipelines.feature.feature_config import FeatureConfig
 from fti.pipelines.feature.finding.sources import Discovery
-from fti.pipelines.feature.ingesting.ingest import (
-    INGEST,
-    ingest,
-    take,
-)
+from fti.pipelines.feature.ingesting.ingest import INGEST, ingest, take
 from fti.pipelines.feature.ingesting.ingest_report import IngestReport
 from fti.pipelines.feature.ingesting.reembedding import ADOPT, ReEmbedded, re_embedded
 from fti.pipelines.feature.ingesting.repair import REPAIR, RepairReport, repair
-from fti.pipelines.feature.monitoring.monitor_report import (
-    Alert,
-    AnswerHealth,
-)
-from fti.pipelines.feature.monitoring.system_report import (
-    MONITOR,
-    monitor,
-)
-from fti.pipelines.feature.streaming.follow import (
-    FOLLOW,
-    follow,
-)
+from fti.pipelines.feature.monitoring.monitor_report import Alert, AnswerHealth
+from fti.pipelines.feature.monitoring.system_report import MONITOR, monitor
+from fti.pipelines.feature.streaming.follow import FOLLOW, follow
 from fti.pipelines.feature.streaming.follow_report import FollowReport
 from fti.pipelines.feature.streaming.watch import watch
 from fti.pipelines.feature.validating.expectations import ExpectationsConfig
@@ -73,11 +60,7 @@ from fti.pipelines.inference.evaluating import evaluation
 from fti.pipelines.inference.evaluating.calibration import Calibration, Decision
 from fti.pipelines.inference.evaluating.evaluation_figures import EvaluationReport
 from fti.pipelines.inference.inference_config import BatchConfig, RetrievalConfig
-from fti.pipelines.inference.live.live_answers import (
-    MONITOR_ANSWERS,
-    LiveQuality,
-    monitor_answers,
-)
+from fti.pipelines.inference.live.live_answers import MONITOR_ANSWERS, LiveQuality, monitor_answers
 from fti.pipelines.training.embedder.embedder_config import EmbedderTrainingConfig
 from fti.pipelines.training.embedder.train_embedder import FINETUNE_EMBEDDER, finetune_embedder
 from fti.pipelines.training.finetune import finetune

@@ -1,4 +1,4 @@
-"""Batches and datasets by replicas on Ray: the rows of one process, and what dies is made good."""
+"""Ingests, batches and datasets on Ray: what one process makes, and what dies is made good."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ import pytest
 from fti.store.errors import EngineError, InputError
 from tests.e2e.conftest import Fti
 from tests.support.chat_server import Server, says, serving
+from tests.support.mixed_documents import mixed_documents
 from tests.support.processes import run_python
 from tests.support.ray_cluster import RayCluster, ray_cluster
 
@@ -362,3 +363,62 @@ def test_actors_that_die_and_what_they_raise(
     assert tried["refuses"] == {
         "done": [], "error": "no memory left on the card", "hint": "Set a smaller batch.",
     }  # fmt: skip
+
+
+INGESTS = """
+import json, sys
+from pathlib import Path
+from fti.pipelines.engines.embedders.hashing_embedder import HashingEmbedder
+from fti.pipelines.engines.replicas.cluster import cluster
+from fti.pipelines.feature.ingesting.ingest import ingest
+from fti.store.errors import EngineError
+from fti.store.store import Store
+from tests.support.mixed_documents import CONFIG, Broken, content
+
+root, docs = Path(sys.argv[1]), Path(sys.argv[2])
+
+def take(name, embedder=None, **options):
+    store = Store(root / name)
+    embedder = embedder or HashingEmbedder(64)
+    report = ingest([str(docs)], store=store, embedder=embedder, config=CONFIG, **options)
+    return store, [report.added, report.updated, report.unchanged, len(report.failed),
+                   len(report.empty), report.embedded_chunks]
+
+def on_ray():
+    return take("ray", executor="ray", workers=2)
+
+local, first = take("local")
+connected = cluster()
+connected.__enter__()  # one for all; each would start its own
+store, report = on_ray()
+try:
+    take("broken", Broken(64), executor="ray", workers=1)
+except EngineError as error:
+    broken = [error.message, error.hint]
+name = next(n for n in store.features._lance.names() if n.startswith("vectors_"))
+versions = len(store.features._lance.open(name).list_versions())
+equal = content(local) == content(store)
+again = on_ray()[1]
+(docs / "00.md").write_text("# Page 0\\n\\nThe kiln 0 is cold now.\\n", "utf-8")
+edited = on_ray()[1]
+connected.__exit__(None, None, None)
+print(json.dumps({"local": first, "ray": report, "equal": equal, "versions": versions,
+                  "again": again, "edited": edited, "broken": broken}))
+"""
+
+
+def test_an_ingest_leaves_the_store_that_one_process_leaves(tmp_path: Path) -> None:
+    """On a cluster that the process starts itself, as where no address names one."""
+    for package in ("ray", "lance"):
+        pytest.importorskip(package)
+    docs = mixed_documents(tmp_path / "docs")
+
+    said = json.loads(run_python(INGESTS, tmp_path, docs).splitlines()[-1])
+
+    assert said["equal"]
+    assert said["ray"] == said["local"]
+    assert said["local"][:5] == [16, 0, 0, 2, 1]
+    assert said["versions"] == 2  # the empty table, and one commit of all fragments
+    assert said["again"] == [0, 0, 16, 2, 1, 0]
+    assert said["edited"] == [0, 1, 15, 2, 1, 1]
+    assert said["broken"] == ["no memory left on the card", "Set a smaller batch."]

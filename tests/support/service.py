@@ -17,30 +17,15 @@ from starlette.testclient import TestClient
 from fti.app.service.server import make_server
 from fti.app.service.service_config import ServiceConfig
 from fti.pipelines.engines.embedders.hashing_embedder import HashingEmbedder
-from fti.pipelines.engines.extractive import (
-    EmbedderCounter,
-    ExtractiveGenerator,
-)
-from fti.pipelines.engines.generator import (
-    Delta,
-    Generation,
-    GenerationRequest,
-    Generator,
-)
+from fti.pipelines.engines.extractive import EmbedderCounter, ExtractiveGenerator
+from fti.pipelines.engines.generator import Delta, Generation, GenerationRequest, Generator
 from fti.pipelines.inference.answering.answer import Assistant
 from fti.pipelines.inference.inference_config import InferenceConfig, RetrievalConfig
 from fti.store.answer_types import Usage
 from fti.store.contracts.prompt_contract import Contract
 from fti.store.lance.shapes import DocumentUpdate, LedgerEntry
 from fti.store.store import Store
-from fti.store.types import (
-    Chunk,
-    Document,
-    ModelIdentity,
-    SourceRecord,
-    document_id,
-    sha256_hex,
-)
+from fti.store.types import Chunk, Document, ModelIdentity, SourceRecord, document_id, sha256_hex
 from tests.support.copies import copied_store
 
 HANDBOOK = {

@@ -17,10 +17,7 @@ from fti.pipelines.engines import builtin_model
 from fti.pipelines.engines.causal_lm.loading import load_causal_lm
 from fti.pipelines.engines.model_config import ModelConfig
 from fti.pipelines.engines.model_files import ADAPTER_WEIGHTS, file_sha256
-from fti.pipelines.engines.weights import (
-    find_model,
-    quiet_loading,
-)
+from fti.pipelines.engines.weights import find_model, quiet_loading
 from fti.store.errors import EngineError, IntegrityError, ModelUnavailable
 from tests.support.tiny_model import make_adapter
 

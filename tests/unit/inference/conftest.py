@@ -10,15 +10,8 @@ from typing import Any
 import pytest
 
 from fti.pipelines.engines.embedders.hashing_embedder import HashingEmbedder
-from fti.pipelines.engines.extractive import (
-    EmbedderCounter,
-    ExtractiveGenerator,
-)
-from fti.pipelines.engines.generator import (
-    Delta,
-    Generation,
-    GenerationRequest,
-)
+from fti.pipelines.engines.extractive import EmbedderCounter, ExtractiveGenerator
+from fti.pipelines.engines.generator import Delta, Generation, GenerationRequest
 from fti.pipelines.inference.answering.answer import Assistant
 from fti.pipelines.inference.inference_config import InferenceConfig, RetrievalConfig
 from fti.store.answer_types import FinishReason, Usage

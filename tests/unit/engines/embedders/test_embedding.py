@@ -9,10 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from fti.pipelines.engines.embedders.embedder_loading import load_embedder
-from fti.pipelines.engines.embedders.embedding import (
-    Embedder,
-    EmbedderConfig,
-)
+from fti.pipelines.engines.embedders.embedding import Embedder, EmbedderConfig
 from fti.pipelines.engines.embedders.hashing_embedder import HashingEmbedder
 from fti.pipelines.engines.embedders.sentence_embedder import like_lengths
 from fti.pipelines.engines.weights import find_model

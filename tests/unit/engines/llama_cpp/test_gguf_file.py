@@ -18,13 +18,7 @@ from fti.pipelines.engines.llama_cpp.gguf_weights import Tensor, packed
 from fti.pipelines.engines.model_config import ModelConfig
 from fti.store.errors import ContractError, IntegrityError
 from fti.store.types import Message
-from tests.support.llama_cpp import (
-    ids_by_template,
-    llama_cpp,
-    make_model,
-    metadata,
-    with_words_cut,
-)
+from tests.support.llama_cpp import ids_by_template, llama_cpp, make_model, metadata, with_words_cut
 from tests.support.tiny_model import (
     TEXT,
     byte_level_tokenizer,

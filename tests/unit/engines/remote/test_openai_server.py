@@ -14,10 +14,7 @@ import pytest
 from fti.pipelines.engines.embedders.hashing_embedder import HashingEmbedder
 from fti.pipelines.engines.encoding import encode_prompt
 from fti.pipelines.engines.generation import load_generator
-from fti.pipelines.engines.generator import (
-    GenerationRequest,
-    GeneratorConfig,
-)
+from fti.pipelines.engines.generator import GenerationRequest, GeneratorConfig
 from fti.pipelines.engines.remote import openai_server
 from fti.pipelines.engines.remote.openai_server import EstimatedCounter, OpenAIGenerator
 from fti.store.answer_types import Usage

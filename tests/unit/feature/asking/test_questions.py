@@ -6,10 +6,7 @@ from fti.pipelines.feature.asking.grammar import read_clause
 from fti.pipelines.feature.asking.pieces import pieces
 from fti.pipelines.feature.asking.quality import folded
 from fti.pipelines.feature.asking.questions import questions
-from fti.pipelines.feature.asking.written_questions import (
-    Casing,
-    Question,
-)
+from fti.pipelines.feature.asking.written_questions import Casing, Question
 
 HANDBOOK = """\
 ## Kiln room

@@ -14,10 +14,7 @@ import pytest
 from fti.pipelines.engines.embedders.hashing_embedder import HashingEmbedder
 from fti.pipelines.feature.feature_config import FeatureConfig
 from fti.pipelines.feature.finding.discovering import discover
-from fti.pipelines.feature.finding.fetched import (
-    Fetched,
-    NotFetched,
-)
+from fti.pipelines.feature.finding.fetched import Fetched, NotFetched
 from fti.pipelines.feature.finding.web import fetch
 from fti.pipelines.feature.ingesting.ingest import ingest
 from fti.pipelines.feature.ingesting.ingest_report import IngestReport

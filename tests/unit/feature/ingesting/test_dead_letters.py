@@ -11,10 +11,7 @@ import pytest
 from fti.pipelines.engines.embedders.hashing_embedder import HashingEmbedder
 from fti.pipelines.feature.feature_config import FeatureConfig
 from fti.pipelines.feature.ingesting import ledger_view
-from fti.pipelines.feature.ingesting.ingest import (
-    ingest,
-    retry_failed,
-)
+from fti.pipelines.feature.ingesting.ingest import ingest, retry_failed
 from fti.pipelines.feature.ingesting.ingest_report import IngestReport
 from fti.pipelines.feature.reading.readers import READERS, Extracted, Reader, SourcesConfig
 from fti.store.errors import ExtractionError

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import pickle
 import signal
@@ -17,55 +16,23 @@ import numpy as np
 import pytest
 
 from fti.pipelines.engines.embedders.embedder_loading import load_embedder
-from fti.pipelines.engines.embedders.embedding import (
-    EmbedderConfig,
-    Vectors,
-)
+from fti.pipelines.engines.embedders.embedding import EmbedderConfig, Vectors
 from fti.pipelines.engines.embedders.hashing_embedder import HashingEmbedder
-from fti.pipelines.feature.feature_config import FeatureConfig
 from fti.pipelines.feature.finding.discovering import discover
 from fti.pipelines.feature.ingesting.executors import InProcess, Processes
 from fti.pipelines.feature.ingesting.ingest import ingest
 from fti.pipelines.feature.ingesting.ingest_run import Ingest
 from fti.pipelines.feature.reading.parsing import Parser
-from fti.pipelines.feature.splitting.chunking import ChunkingConfig
 from fti.store.errors import ConfigError, EngineError
 from fti.store.progress import quiet
 from fti.store.store import Store
-from tests.support.documents import a_pdf, zipped
+from tests.support.mixed_documents import CONFIG, Broken, content, mixed_documents
 from tests.support.processes import run_python, start_python
-
-CONFIG = FeatureConfig(
-    chunking=ChunkingConfig(max_tokens=64, overlap_tokens=0, min_tokens=0),
-    batch_documents=4,
-    embed_batch=2,
-)
 
 
 @pytest.fixture
 def docs(tmp_path: Path) -> Path:
-    folder = tmp_path / "docs"
-    folder.mkdir()
-    for number in range(14):
-        text = f"# Page {number}\n\n" + f"The kiln {number} is fired on day {number % 3}. " * 30
-        (folder / f"{number:02}.md").write_text(text, "utf-8")
-    (folder / "a.pdf").write_bytes(a_pdf(["The lathe is oiled in May."]))
-    (folder / "broken.pdf").write_bytes(b"%PDF-1.7 broken")
-    (folder / "b.zip").write_bytes(
-        zipped({"in.md": "The plane is sharp.", "no.xyz": "x", "no.exe": "MZ"})
-    )
-    (folder / "empty.md").write_bytes(b"   \n")
-    return folder
-
-
-def content(store: Store) -> list[tuple[Any, ...]]:
-    table = store.features._lance.open("chunks").search().to_arrow().to_pylist()
-    chunks = [
-        (r["source"], r["ordinal"], r["start"], r["end"], r["search_text"], tuple(r["vector"]))
-        for r in table
-    ]
-    lines = [(r.source, r.state, r.cause, r.chunks) for r in store.features.records()]
-    return sorted(chunks) + sorted(lines)
+    return mixed_documents(tmp_path / "docs")
 
 
 def test_processes_leave_the_store_that_one_process_leaves(tmp_path: Path, docs: Path) -> None:
@@ -114,13 +81,6 @@ def test_a_process_that_dies_is_an_error_and_a_rerun_goes_on(tmp_path: Path, doc
     assert report.unchanged == held
     assert report.added == 16 - held
     assert store.features.heal().broken == frozenset()
-
-
-class Broken(HashingEmbedder):
-    """Fails as an embedder fails."""
-
-    def embed_documents(self, texts: Sequence[str]) -> Vectors:
-        raise EngineError("no memory left on the card", hint="Set a smaller batch.")
 
 
 @pytest.mark.parametrize("name", ["local", "process"])
@@ -226,62 +186,6 @@ def test_a_loaded_embedder_can_be_sent_to_another_process(tmp_path: Path) -> Non
     assert printed[0] == embedder.identity.digest
     here = embedder.embed_documents(["a kiln"])[0][:3]
     np.testing.assert_allclose([float(v) for v in printed[1:]], here, atol=1e-6)
-
-
-RAY = """
-import json, sys
-from pathlib import Path
-from fti.pipelines.engines.embedders.hashing_embedder import HashingEmbedder
-from fti.pipelines.engines.replicas.cluster import cluster
-from fti.pipelines.feature.ingesting.ingest import ingest
-from fti.store.errors import EngineError
-from fti.store.store import Store
-from tests.unit.feature.ingesting.test_executors import CONFIG, Broken, content
-
-root, docs = Path(sys.argv[1]), Path(sys.argv[2])
-
-def take(name, embedder=None, **options):
-    store = Store(root / name)
-    embedder = embedder or HashingEmbedder(64)
-    report = ingest([str(docs)], store=store, embedder=embedder, config=CONFIG, **options)
-    return store, [report.added, report.updated, report.unchanged, len(report.failed),
-                   len(report.empty), report.embedded_chunks]
-
-def on_ray():
-    return take("ray", executor="ray", workers=2)
-
-local, first = take("local")
-connected = cluster()
-connected.__enter__()  # one for all; each would start its own
-store, report = on_ray()
-try:
-    take("broken", Broken(64), executor="ray", workers=1)
-except EngineError as error:
-    broken = [error.message, error.hint]
-name = next(n for n in store.features._lance.names() if n.startswith("vectors_"))
-versions = len(store.features._lance.open(name).list_versions())
-equal = content(local) == content(store)
-again = on_ray()[1]
-(docs / "00.md").write_text("# Page 0\\n\\nThe kiln 0 is cold now.\\n", "utf-8")
-edited = on_ray()[1]
-connected.__exit__(None, None, None)
-print(json.dumps({"local": first, "ray": report, "equal": equal, "versions": versions,
-                  "again": again, "edited": edited, "broken": broken}))
-"""
-
-
-@pytest.mark.heavy
-def test_ray_leaves_the_store_that_one_process_leaves(tmp_path: Path, docs: Path) -> None:
-    for package in ("ray", "lance"):
-        pytest.importorskip(package)
-    said = json.loads(run_python(RAY, tmp_path, docs).splitlines()[-1])
-    assert said["equal"]
-    assert said["ray"] == said["local"]
-    assert said["local"][:5] == [16, 0, 0, 2, 1]
-    assert said["versions"] == 2  # the empty table, and one commit of all fragments
-    assert said["again"] == [0, 0, 16, 2, 1, 0]
-    assert said["edited"] == [0, 1, 15, 2, 1, 1]
-    assert said["broken"] == ["no memory left on the card", "Set a smaller batch."]
 
 
 def test_a_package_that_ray_needs_is_named(

@@ -59,7 +59,10 @@ def store(tmp_path: Path) -> Store:
 
 @pytest.fixture
 def docs(tmp_path: Path) -> Path:
-    folder = tmp_path / "docs"
+    return three_documents(tmp_path / "docs")
+
+
+def three_documents(folder: Path) -> Path:
     write(folder / "tools.md", "# Tools\n\n" + "\n\n".join(PARAGRAPHS))
     write(folder / "sub" / "hours.txt", "The hall opens at nine and closes at ten in the evening.")
     write(folder / "prices.csv", "item,price\nlathe hour,4 euros\nkiln firing,9 euros\n")
@@ -501,9 +504,34 @@ def test_a_corpus_taken_in_part_is_taken_again(store: Store, tmp_path: Path) -> 
 # Kills
 
 
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[Any, ...]]:
+    """What is served after an ingest of the three documents that nobody disturbed."""
+    return _served(tmp_path_factory.mktemp("undisturbed"), edited=False)
+
+
+@pytest.fixture(scope="module")
+def undisturbed_after_an_edit(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[Any, ...]]:
+    """The same, of documents one of which was edited and another one is broken."""
+    return _served(tmp_path_factory.mktemp("undisturbed"), edited=True)
+
+
+def _served(folder: Path, *, edited: bool) -> list[tuple[Any, ...]]:
+    store, docs = Store(folder / "store"), three_documents(folder / "docs")
+    if edited:
+        edit(docs)
+    run(store, docs, config=CONFIG.model_copy(update={"batch_documents": 1}))
+    return content(store)
+
+
+def edit(docs: Path) -> None:
+    write(docs / "sub" / "hours.txt", "The hall is closed today, all day long.")
+    write(docs / "bad.pdf", b"no")
+
+
 @pytest.mark.parametrize("budget", [0, 1, 3, 5])
 def test_an_ingest_killed_while_embedding_ends_as_if_undisturbed(
-    store: Store, docs: Path, tmp_path: Path, budget: int
+    store: Store, docs: Path, undisturbed: list[tuple[Any, ...]], budget: int
 ) -> None:
     config = CONFIG.model_copy(update={"batch_documents": 1, "embed_batch": 1})
     with pytest.raises(KeyboardInterrupt):
@@ -511,9 +539,7 @@ def test_an_ingest_killed_while_embedding_ends_as_if_undisturbed(
     assert store.runs.list()[0].status == "failed"
     run(store, docs, config=config)
     consistent(store)
-    undisturbed = Store(tmp_path / "undisturbed")
-    run(undisturbed, docs, config=config)
-    assert content(store) == content(undisturbed)
+    assert content(store) == undisturbed
 
 
 @pytest.mark.parametrize("point", ["remember_vectors", "replace", "_upsert_documents", "note"])
@@ -521,15 +547,14 @@ def test_an_ingest_killed_while_embedding_ends_as_if_undisturbed(
 def test_an_ingest_killed_while_storing_ends_as_if_undisturbed(
     store: Store,
     docs: Path,
-    tmp_path: Path,
+    undisturbed_after_an_edit: list[tuple[Any, ...]],
     monkeypatch: pytest.MonkeyPatch,
     point: str,
     after: bool,
 ) -> None:
     config = CONFIG.model_copy(update={"batch_documents": 1})
     run(store, docs / "sub", config=config)
-    write(docs / "sub" / "hours.txt", "The hall is closed today, all day long.")
-    write(docs / "bad.pdf", b"no")
+    edit(docs)
     real = getattr(store.features, point)
 
     def die(*args: Any) -> Any:
@@ -543,9 +568,7 @@ def test_an_ingest_killed_while_storing_ends_as_if_undisturbed(
             run(store, docs, config=config)
     run(store, docs, config=config)
     consistent(store)
-    undisturbed = Store(tmp_path / "undisturbed")
-    run(undisturbed, docs, config=config)
-    assert content(store) == content(undisturbed)
+    assert content(store) == undisturbed_after_an_edit
 
 
 def test_a_document_lost_between_kill_and_rerun_leaves_no_chunks(

@@ -10,10 +10,7 @@ import pytest
 
 from fti.pipelines.feature.finding.archives import ARCHIVES
 from fti.pipelines.feature.finding.opening import read
-from fti.pipelines.feature.finding.sources import (
-    RawDocument,
-    SourceFile,
-)
+from fti.pipelines.feature.finding.sources import RawDocument, SourceFile
 from fti.pipelines.feature.reading.headings import MARKDOWN_TEXTS
 from fti.pipelines.feature.reading.readers import READERS
 from fti.store.plain_text import clean

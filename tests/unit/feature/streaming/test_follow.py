@@ -124,18 +124,18 @@ def test_a_stream_does_not_keep_every_version(
     config = FeatureConfig(
         stream=StreamConfig(linger_s=0),
         batch_documents=1,
-        retention=history.RetentionConfig(versions=10, hours=0),
+        retention=history.RetentionConfig(versions=5, hours=0),
     )
     follow(
-        Given(*(record(f"t/{n % 3}", f"Note number {n}.") for n in range(40))),
+        Given(*(record(f"t/{n % 3}", f"Note number {n}.") for n in range(20))),
         store=store,
         embedder=HashingEmbedder(64),
         config=config,
         stop=threading.Event(),
     )
     kept, _ = store.features.history.extent()
-    assert kept < 20 < store.features.version()
-    assert texts(store) == {f"t/{n % 3}": f"Note number {n}." for n in (37, 38, 39)}
+    assert kept < 10 < store.features.version()
+    assert texts(store) == {f"t/{n % 3}": f"Note number {n}." for n in (17, 18, 19)}
 
 
 def test_a_session_is_one_run(store: Store) -> None:

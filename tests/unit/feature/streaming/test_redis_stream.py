@@ -13,10 +13,7 @@ import pytest
 from fti.pipelines.engines.embedders.hashing_embedder import HashingEmbedder
 from fti.pipelines.feature.feature_config import FeatureConfig
 from fti.pipelines.feature.streaming.follow import follow
-from fti.pipelines.feature.streaming.follow_report import (
-    FollowReport,
-    StreamBatch,
-)
+from fti.pipelines.feature.streaming.follow_report import FollowReport, StreamBatch
 from fti.store.errors import ConfigError, InputError, SourceNotFound
 from fti.store.store import Store
 from fti.store.streams.record_streams import RedisStream

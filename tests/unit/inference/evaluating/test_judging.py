@@ -13,12 +13,7 @@ from fti.pipelines.engines.generator import ServerConfig
 from fti.pipelines.engines.remote import openai_server
 from fti.pipelines.engines.remote.openai_server import OpenAIGenerator
 from fti.pipelines.inference.evaluating.judge_config import JudgeConfig
-from fti.pipelines.inference.evaluating.judging import (
-    Judge,
-    Task,
-    Unreadable,
-    read_verdict,
-)
+from fti.pipelines.inference.evaluating.judging import Judge, Task, Unreadable, read_verdict
 from fti.pipelines.inference.evaluating.metrics import kappa
 from fti.store.errors import GenerationFailed, InvalidCases, ModelUnavailable
 from fti.store.store import Store
