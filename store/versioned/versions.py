@@ -15,8 +15,6 @@ import contextlib
 import difflib
 import errno
 import hashlib
-import json
-import os
 import re
 import shutil
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -29,15 +27,14 @@ from fti.store.errors import InputError, IntegrityError, InvalidName, NotFoundEr
 from fti.store.files.atomic import dump_json, fsync_folder, fsync_tree, staged_folder, write_bytes
 from fti.store.files.bucket import BucketStorage
 from fti.store.files.storage import FolderStorage, Storage
-from fti.store.types import FileEntry, sha256_hex
+from fti.store.types import FileEntry
+from fti.store.versioned.manifests import SELF, ManifestError, digest, listed, refusal, unseal, walk
 from fti.store.versioned.shared import MANIFEST, SharedVersions
 
 _T = TypeVar("_T")
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _NUMBER = re.compile(r"[1-9][0-9]{0,8}")
-_PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
-_SELF = "manifest_sha256"
 
 
 def check_name(name: str, what: str) -> str:
@@ -58,10 +55,6 @@ def file_sha256(path: Path) -> str:
     """Hex sha256 of a file, read in pieces."""
     with path.open("rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
-
-
-class _ManifestError(Exception):
-    """Why a manifest cannot be trusted."""
 
 
 class VersionedFolders:
@@ -167,8 +160,8 @@ class VersionedFolders:
             IntegrityError: the manifest is missing, unreadable or was changed.
         """
         try:
-            return _unseal(self._manifest(name, number))
-        except _ManifestError as error:
+            return unseal(self._manifest(name, number))
+        except ManifestError as error:
             raise self._damaged(name, number, str(error)) from error
 
     def verify(self, name: str, number: int) -> list[str]:
@@ -184,10 +177,10 @@ class VersionedFolders:
         if self._shared:
             self._shared.forget(name, number)
             try:
-                entries, digest = self._listed(self._manifest(name, number))
-            except _ManifestError as error:
+                entries, sealed_by = listed(self._manifest(name, number), self._allowed)
+            except ManifestError as error:
                 return [str(error)]
-            return self._shared.check([*entries.values()], digest)
+            return self._shared.check([*entries.values()], sealed_by)
         return self._differences(folder)
 
     def _differences(self, folder: Path) -> list[str]:
@@ -197,19 +190,19 @@ class VersionedFolders:
         if not (folder / MANIFEST).exists():
             return [f"{MANIFEST}: missing"]
         try:
-            entries, _ = self._listed((folder / MANIFEST).read_bytes())
-        except _ManifestError as error:
+            entries, _ = listed((folder / MANIFEST).read_bytes(), self._allowed)
+        except ManifestError as error:
             return [str(error)]
         problems = []
-        there = dict(_walk(folder))
+        there = dict(walk(folder))
         there.pop(MANIFEST, None)
         for path, entry in sorted(entries.items()):
             if path not in there:
                 problems.append(f"{path}: missing")
                 continue
-            refusal = self._refusal(path, there.pop(path))
-            if refusal:
-                problems.append(f"{path}: {refusal}")
+            reason = refusal(path, there.pop(path), self._allowed)
+            if reason:
+                problems.append(f"{path}: {reason}")
             elif file_sha256(folder / path) != entry.sha256:
                 problems.append(f"{path}: differs from the manifest")
         problems += [f"{path}: not in the manifest" for path in sorted(there)]
@@ -246,9 +239,9 @@ class VersionedFolders:
             IntegrityError: it is not as published, or another one is there under its number.
         """
         folder = self.open(name, number)
-        entries, digest = self._listed((folder / MANIFEST).read_bytes())
+        entries, sealed_by = listed((folder / MANIFEST).read_bytes(), self._allowed)
         try:
-            shared.put(name, number, folder, [*entries.values()], digest)
+            shared.put(name, number, folder, [*entries.values()], sealed_by)
         except FileExistsError as error:
             raise self._damaged(name, number, "the bucket has another one") from error
         return sum(entry.bytes for entry in entries.values())
@@ -290,7 +283,7 @@ class VersionedFolders:
                         **manifest(number, entries),
                         "files": [entry.model_dump() for entry in entries],
                     }
-                    sealed = {**body, _SELF: _digest(body)}
+                    sealed = {**body, SELF: digest(body)}
                     write_bytes(staged / MANIFEST, dump_json(sealed))
                     # Noted before the rename: a crash in between skips a number, and no number is
                     # ever given twice.
@@ -298,7 +291,7 @@ class VersionedFolders:
                     target = home / str(number)
                     try:
                         if self._shared:
-                            self._shared.put(name, number, staged, [*entries], sealed[_SELF])
+                            self._shared.put(name, number, staged, [*entries], sealed[SELF])
                     except FileExistsError:
                         number += 1  # taken past the lease, by one who took us for dead
                         continue
@@ -345,7 +338,8 @@ class VersionedFolders:
         made = not out.exists()
         out.mkdir(parents=True, exist_ok=True)
         try:
-            for path, entry in self._listed((folder / MANIFEST).read_bytes())[0].items():
+            files, _ = listed((folder / MANIFEST).read_bytes(), self._allowed)
+            for path, entry in files.items():
                 target = out / path
                 target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(folder / path, target, follow_symlinks=False)
@@ -374,10 +368,10 @@ class VersionedFolders:
         """
         folder = self._folder(name, number)
         if self._shared:
-            digest = _digest(self.manifest(name, number))
+            sealed_by = digest(self.manifest(name, number))
             shutil.rmtree(folder, ignore_errors=True)
-            return self._shared.remove(name, number, digest)
-        size = sum((folder / path).stat().st_size for path, kind in _walk(folder) if kind == "file")
+            return self._shared.remove(name, number, sealed_by)
+        size = sum((folder / path).stat().st_size for path, kind in walk(folder) if kind == "file")
         # Renamed first: a crash then leaves what the next publication sweeps, never half a version.
         aside = folder.with_name(f".staged-removed-{number}")
         folder.rename(aside)
@@ -409,11 +403,11 @@ class VersionedFolders:
             if same and not (checked and self._differences(folder)):
                 return folder
         try:
-            entries, digest = self._listed(manifest)
-        except _ManifestError as error:
+            entries, sealed_by = listed(manifest, self._allowed)
+        except ManifestError as error:
             raise self._damaged(name, number, str(error)) from error
         folder.parent.mkdir(parents=True, exist_ok=True)
-        problems = self._shared.fetch(name, number, folder, [*entries.values()], digest)
+        problems = self._shared.fetch(name, number, folder, [*entries.values()], sealed_by)
         if problems:
             raise self._damaged(name, number, "; ".join(problems))
         return folder
@@ -459,12 +453,13 @@ class VersionedFolders:
                 shutil.rmtree(left, ignore_errors=True)
 
     def _entries(self, staged: Path) -> tuple[FileEntry, ...]:
-        found = sorted(_walk(staged))
+        found = sorted(walk(staged))
         for path, kind in found:
-            refusal = "its name is taken" if path == MANIFEST else self._refusal(path, kind)
-            if refusal:
+            reason = "its name is taken" if path == MANIFEST else ""
+            reason = reason or refusal(path, kind, self._allowed)
+            if reason:
                 raise StoreError(
-                    f"{path!r} cannot be published in a {self._what}: {refusal}.",
+                    f"{path!r} cannot be published in a {self._what}: {reason}.",
                     hint=f"It may hold plain files that end in {', '.join(self._allowed)}.",
                 )
         if not found:
@@ -475,30 +470,6 @@ class VersionedFolders:
             )
             for path, _ in found
         )
-
-    def _listed(self, manifest: bytes) -> tuple[dict[str, FileEntry], str]:
-        """Files by path as a manifest lists them, none of them outside the folder; its digest."""
-        body = _unseal(manifest)
-        try:
-            listed = [FileEntry.model_validate(f) for f in body["files"]]
-        except (KeyError, TypeError, ValidationError) as error:
-            raise _ManifestError(f"{MANIFEST} lists no files ({error})") from error
-        for entry in listed:
-            refusal = self._refusal(entry.path, "file")
-            if refusal:
-                raise _ManifestError(f"{MANIFEST} lists {entry.path!r}: {refusal}")
-        return {entry.path: entry for entry in listed}, _digest(body)
-
-    def _refusal(self, path: str, kind: str) -> str:
-        """Why a file has no place in a version; empty when it has one."""
-        if kind != "file":
-            return f"it is a {kind}"
-        # Absolute and parent paths fail here too: no part is empty or begins with a dot.
-        if not all(_PART.fullmatch(part) for part in path.split("/")):
-            return "its path is not plain"
-        if Path(path).suffix not in self._allowed:
-            return f"{Path(path).suffix!r} files are not allowed"
-        return ""
 
     def _missing(self, name: str, number: int | None = None) -> NotFoundError:
         there = self.versions(name)
@@ -525,32 +496,3 @@ class VersionedFolders:
             f"{self._what} {name}/{number} is not as published: {what}.",
             hint="Restore the folder from a backup, or delete it and publish again.",
         )
-
-
-def _walk(folder: Path, inside: str = "") -> Iterator[tuple[str, str]]:
-    """Relative path and kind of everything under ``folder`` that is not a plain folder."""
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            path = f"{inside}{entry.name}"
-            if entry.is_symlink():
-                yield path, "symbolic link"
-            elif entry.is_dir():
-                yield from _walk(Path(entry.path), f"{path}/")
-            else:
-                yield path, "file" if entry.is_file() else "special file"
-
-
-def _unseal(manifest: bytes) -> dict[str, Any]:
-    try:
-        body = json.loads(manifest)
-        claimed = body.pop(_SELF)
-    except (ValueError, KeyError, AttributeError, TypeError) as error:
-        raise _ManifestError(f"{MANIFEST} cannot be read ({error})") from error
-    if claimed != _digest(body):
-        raise _ManifestError(f"{MANIFEST} was changed")
-    return dict(body)
-
-
-def _digest(body: Mapping[str, Any]) -> str:
-    # NaN is no JSON: what is published must be readable by every tool.
-    return sha256_hex(json.dumps(body, sort_keys=True, separators=(",", ":"), allow_nan=False))

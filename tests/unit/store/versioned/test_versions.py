@@ -19,7 +19,8 @@ from fti.store.errors import (
     StoreError,
     StoreFull,
 )
-from fti.store.versioned.versions import MANIFEST, VersionedFolders, _digest, check_name
+from fti.store.versioned.manifests import digest
+from fti.store.versioned.versions import MANIFEST, VersionedFolders, check_name
 from tests.support.processes import kill, run_python, start_python, wait_for_line
 
 Fill = Callable[[Path], None]
@@ -250,7 +251,7 @@ def test_a_manifest_that_lists_no_files_is_refused(
 def _forge(folder: Path, files: object) -> None:
     """A manifest whose own hash is right."""
     body = {"files": files}
-    sealed = body | {"manifest_sha256": _digest(body)}
+    sealed = body | {"manifest_sha256": digest(body)}
     (folder / MANIFEST).write_text(json.dumps(sealed), "utf-8")
 
 
