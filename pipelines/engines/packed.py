@@ -69,20 +69,18 @@ class PackedForward:
         ):
             return self._plain(given, layer.weight, layer.bias)
         if rows <= _FEW:
-            return self._product(given)
+            return self._product(given.to(self._dtype)).to(self._given)
         flat = given.reshape(rows, layer.in_features)
         out = flat.new_empty(rows, layer.out_features)
         for start in range(0, rows, _WHOLE):
             part = flat[start : start + _WHOLE]
-            filled = self._pad(part, (0, 0, 0, -len(part) % _PART))
+            filled = self._pad(part.to(self._dtype), (0, 0, 0, -len(part) % _PART))
             out[start : start + _WHOLE] = self._product(filled)[: len(part)]
         return out.view(*given.shape[:-1], layer.out_features)
 
     def _product(self, given: torch.Tensor) -> torch.Tensor:
-        product: torch.Tensor = self._multiply(
-            given.to(self._dtype), self._blocks, self._bias, "none", [], ""
-        )
-        return product.to(self._given)
+        product: torch.Tensor = self._multiply(given, self._blocks, self._bias, "none", [], "")
+        return product
 
     def _state(self) -> tuple[int, int]:
         # Changes in place count up the one, other weights lie at another address. What is written

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from fti.pipelines.engines.causal_lm.transformers_generator import TransformersGenerator
-from fti.pipelines.engines.generator import GenerationRequest
+from fti.pipelines.engines.causal_lm.loading import load_causal_lm, load_to_answer
+from fti.pipelines.engines.causal_lm.saving import save_adapter
+from fti.pipelines.engines.causal_lm.transformers_generator import (
+    TransformersGenerator,
+    serve_here,
+)
+from fti.pipelines.engines.generator import GenerationRequest, GeneratorConfig
 from fti.store.types import Message
 
 
@@ -43,7 +49,6 @@ def test_decoding(benchmark: Any, loaded_lm: Any, way: str) -> None:
 def test_quantization(benchmark: Any, quantization: Any, part: str) -> None:
     from fti.pipelines.engines.causal_lm.batching import Batcher
     from fti.pipelines.engines.causal_lm.decoding import Job
-    from fti.pipelines.engines.causal_lm.loading import load_causal_lm
     from fti.pipelines.engines.model_config import ModelConfig
 
     loaded = load_causal_lm(ModelConfig(device="cpu", quantization=quantization))
@@ -62,3 +67,30 @@ def test_batching(benchmark: Any, loaded_lm: Any, batch: int) -> None:
     generator = TransformersGenerator(loaded_lm, batch_size=batch)
     requests = [_request(n) for n in range(8)]
     benchmark(lambda: generator.generate(requests))
+
+
+@pytest.mark.benchmark(group="eight answers of 24 tokens under an adapter, built-in model")
+@pytest.mark.parametrize("way", ["base", "adapter", "adapter by peft"])
+def test_adapters(benchmark: Any, tmp_path: Path, way: str) -> None:
+    """An adapter on the model that answers, against none, and against peft on transformers'."""
+    config = GeneratorConfig(device="cpu")
+    folder = _adapter(config, tmp_path / "adapter") if way != "base" else None
+    loaded = (load_causal_lm if way == "adapter by peft" else load_to_answer)(config)
+    generator = serve_here(loaded, config, folder)
+    requests = [_request(n) for n in range(8)]
+    benchmark.pedantic(lambda: generator.generate(requests), rounds=5, warmup_rounds=1)
+
+
+def _adapter(config: GeneratorConfig, folder: Path) -> Path:
+    """One of rank 16 on all linear layers of the built-in model, that changes next to nothing."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+
+    settings = LoraConfig(r=16, target_modules="all-linear", task_type="CAUSAL_LM")
+    model = get_peft_model(load_causal_lm(config).model, settings)
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if "lora_B" in name:
+                weight.normal_(std=1e-4)
+    save_adapter(model, folder)
+    return folder

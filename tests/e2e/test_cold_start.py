@@ -9,7 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from fti.app.build import Engines, base_contract
+from fti.app.settings import load_settings
+from fti.store.store import Store
 from tests.e2e.conftest import Fti
+from tests.support.tiny_model import make_adapter
+from tests.support.values import publish_adapter
 
 #: Runs the command, then writes down what was imported.
 RUN = """
@@ -71,9 +76,19 @@ def test_a_search_imports_no_model_library(fti: Fti) -> None:
     assert {"lancedb", "numpy", "tokenizers", "safetensors"} <= modules
 
 
-@pytest.mark.usefixtures("profile")
-def test_an_answer_imports_nothing_that_trains(fti: Fti) -> None:
-    modules = imported(fti, "ask", "When is the kiln fired?")
+@pytest.mark.parametrize("model", ["base", "reader/1"])
+def test_an_answer_imports_nothing_that_trains(
+    model: str, fti: Fti, profile: Path, tiny_lm: Path, tmp_path: Path
+) -> None:
+    if model != "base":
+        store = Store(fti.home / "store")
+        settings = load_settings(profile, store=fti.home / "store")
+        engines = Engines(settings)
+        identity = engines.generator(store=store).identity
+        contract = base_contract(settings, identity, engines.embedder.identity, None)
+        publish_adapter(store, make_adapter(tiny_lm, tmp_path / "adapter"), contract)
+
+    modules = imported(fti, "ask", "When is the kiln fired?", "--model", model)
 
     others = {"peft", "transformers.modeling_utils", "transformers.models.llama", "torch._dynamo",
               "transformers.generation", "transformers.models.auto"}  # fmt: skip

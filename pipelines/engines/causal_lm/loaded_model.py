@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from fti.pipelines.engines.causal_lm.plain_llama import PlainLlama
 from fti.pipelines.engines.model_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 from fti.pipelines.engines.packed import pack_linears
 from fti.pipelines.engines.weights import quiet_loading
@@ -61,9 +62,9 @@ class LoadedModel:
     """A causal LM in memory, the adapters beside it, and the lock that says whose turn it is.
 
     ``model`` and ``tokenizer`` are transformers objects; ``model`` may be a ``PlainLlama`` until an
-    adapter is put on it, and ``whole`` then loads it as one of transformers. ``lock`` is held for
-    one forward pass at a time: it keeps an adapter in place while it is used. ``stop_ids`` end a
-    generation.
+    adapter is put on it that it cannot carry, and ``whole`` then loads it as one of transformers.
+    ``lock`` is held for one forward pass at a time: it keeps an adapter in place while it is used.
+    ``stop_ids`` end a generation.
     ``batcher`` runs what threads ask for (``engines.batching``), once one has asked.
     """
 
@@ -91,9 +92,6 @@ class LoadedModel:
         Raises:
             ContractError: the adapter was made for another base, or does not fit this one.
         """
-        from peft import PeftConfig, PeftModel
-        from safetensors import SafetensorError
-
         if self.quantization == "int8":
             raise ContractError(
                 f"The adapter in {str(folder)!r} cannot be put on {self.identity.id!r} in int8.",
@@ -106,41 +104,61 @@ class LoadedModel:
                 name = self._adapters[key]
                 self._users[name] += 1
                 return name
-            self._make_whole()
             check_adapter(self, folder)
             name = f"adapter{len(self._users) + 1}"
-            try:
-                with quiet_loading():
-                    config = PeftConfig.from_pretrained(str(folder))
-                    config.inference_mode = True
-                    if self._peft is None:
-                        self._peft = PeftModel(self.model, config, adapter_name=name)
-                        self._active = name
-                    report = self._peft.load_adapter(str(folder), adapter_name=name)
-            except (RuntimeError, ValueError, KeyError, OSError, SafetensorError) as error:
-                self._forget(name)
-                raise ContractError(
-                    f"The adapter in {str(folder)!r} cannot be put on {self.identity.id!r}: "
-                    f"{error}",
-                    hint="Serve it with the base model that it was trained on.",
-                ) from error
-            missing = report.missing_keys
-            if missing:
-                self._forget(name)
-                raise ContractError(
-                    f"The adapter in {str(folder)!r} lacks weights that its settings promise "
-                    f"({missing[0]!r} and {len(missing) - 1} more).",
-                )
-            self.model.requires_grad_(False)
+            plain = self.model if isinstance(self.model, PlainLlama) else None
+            if plain is None:
+                self._add_by_peft(folder, name)
+            elif not plain.add_adapter(folder, name):
+                self._make_whole(folder, name)
             self._adapters[key] = name
             self._users[name] = 1
             return name
 
-    def _make_whole(self) -> None:
-        """Go on with a model that adapters can be put on, packed as this one is."""
-        if self.whole is None:
-            return
+    def _add_by_peft(self, folder: Path, name: str) -> None:
+        from peft import PeftConfig, PeftModel
+        from safetensors import SafetensorError
+
+        try:
+            with quiet_loading():
+                config = PeftConfig.from_pretrained(str(folder))
+                config.inference_mode = True
+                if self._peft is None:
+                    self._peft = PeftModel(self.model, config, adapter_name=name)
+                    self._active = name
+                report = self._peft.load_adapter(str(folder), adapter_name=name)
+        except (RuntimeError, ValueError, KeyError, OSError, SafetensorError) as error:
+            self._forget(name)
+            raise ContractError(
+                f"The adapter in {str(folder)!r} cannot be put on {self.identity.id!r}: {error}",
+                hint="Serve it with the base model that it was trained on.",
+            ) from error
+        missing = report.missing_keys
+        if missing:
+            self._forget(name)
+            raise ContractError(
+                f"The adapter in {str(folder)!r} lacks weights that its settings promise "
+                f"({missing[0]!r} and {len(missing) - 1} more).",
+            )
+        self.model.requires_grad_(False)
+
+    def _make_whole(self, folder: Path, name: str) -> None:
+        """Go on with a model that can carry this adapter, packed as this one is, and the others.
+
+        Where the adapter is none, everything stays as it is.
+        """
+        assert self.whole is not None
+        before = (self.model, self.whole)
         self.model, self.whole = self.whole(), None
+        try:
+            _check_layers(self, folder)
+            self._add_by_peft(folder, name)
+            for held, other in self._adapters.items():
+                self._add_by_peft(Path(held), other)
+        except BaseException:
+            self.model, self.whole = before
+            self._peft = self._active = None
+            raise
         if self._packed is not None:
             self.pack(bfloat16=self._packed[0])
 
@@ -158,6 +176,9 @@ class LoadedModel:
                 self._forget(name)
 
     def _forget(self, name: str) -> None:
+        if isinstance(self.model, PlainLlama):
+            self.model.remove_adapter(name)
+            return
         peft = self._peft
         if peft is None or name not in peft.peft_config:
             return
@@ -179,7 +200,9 @@ class LoadedModel:
         """The model with one adapter, or with none, for as long as the block runs."""
         with self.lock:
             # Switching walks over all layers, so it is done only when it changes something.
-            if self._peft is not None:
+            if isinstance(self.model, PlainLlama):
+                self.model.use(adapter)
+            elif self._peft is not None:
                 tuner = self._peft.base_model
                 if adapter is None and self._active is not None:
                     tuner.disable_adapter_layers()
@@ -191,9 +214,7 @@ class LoadedModel:
 
 
 def check_adapter(loaded: LoadedModel, folder: Path) -> None:
-    """Refuse an adapter that cannot belong to this base, before anything is changed."""
-    from safetensors import SafetensorError, safe_open
-
+    """Refuse what is no adapter of this base, before anything is changed."""
     for name in (ADAPTER_CONFIG, ADAPTER_WEIGHTS):
         if not (folder / name).is_file():
             raise IntegrityError(
@@ -202,12 +223,9 @@ def check_adapter(loaded: LoadedModel, folder: Path) -> None:
             )
     try:
         settings = json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8"))
-        with safe_open(folder / ADAPTER_WEIGHTS, framework="pt") as file:
-            shapes = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
-    except (ValueError, SafetensorError) as error:
-        raise IntegrityError(
-            f"The adapter in {str(folder)!r} cannot be read: {error}",
-        ) from error
+    except ValueError as error:
+        raise _unreadable(folder, error) from error
+    _shapes(folder)
     if settings.get("peft_type") != "LORA":
         raise ContractError(
             f"The adapter in {str(folder)!r} is of type {settings.get('peft_type')!r}, and only "
@@ -222,8 +240,28 @@ def check_adapter(loaded: LoadedModel, folder: Path) -> None:
             f"not on {base.id!r} (revision {base.revision!r}).",
             hint="Use a profile whose generator is that base model.",
         )
+    if not isinstance(loaded.model, PlainLlama):  # it sees for itself what it can carry
+        _check_layers(loaded, folder)
+
+
+def _shapes(folder: Path) -> dict[str, tuple[int, ...]]:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(folder / ADAPTER_WEIGHTS, framework="pt") as file:
+            return {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
+    except (ValueError, SafetensorError) as error:
+        raise _unreadable(folder, error) from error
+
+
+def _unreadable(folder: Path, error: Exception) -> IntegrityError:
+    return IntegrityError(f"The adapter in {str(folder)!r} cannot be read: {error}")
+
+
+def _check_layers(loaded: LoadedModel, folder: Path) -> None:
+    """Refuse an adapter whose layers are not the model's, before anything is changed."""
     modules = dict(loaded.model.named_modules())
-    for key, shape in shapes.items():
+    for key, shape in _shapes(folder).items():
         _check_layer(loaded, modules, folder, key, shape)
 
 

@@ -1,9 +1,10 @@
 """A Llama in float32 on a CPU, from its files, with little around its matrix products.
 
-For answering: what trains, quantizes or carries adapters is ``transformers.LlamaForCausalLM``,
-whose import takes longer than an answer. The operations are the same, those of Touvron et al. 2023
-(arXiv:2302.13971) as ``transformers.models.llama`` writes them; the layers that read the same
-numbers are one, and a step multiplies by the keys of a group of heads once.
+For answering, with LoRA adapters or without: what trains or quantizes is
+``transformers.LlamaForCausalLM``, whose import takes longer than an answer. The operations are the
+same, those of Touvron et al. 2023 (arXiv:2302.13971) as ``transformers.models.llama`` writes them;
+the layers that read the same numbers are one, and a step multiplies by the keys of a group of heads
+once.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
+
+from fti.pipelines.engines.causal_lm.plain_adapters import Addition, Place, read_plain_adapter
 
 if TYPE_CHECKING:
     import torch
@@ -119,6 +122,26 @@ class PlainLlama:
         self._output = _linear(self._words if tied else taken("lm_head.weight"), None)
         if self._words.shape != (config["vocab_size"], config["hidden_size"]):
             raise ValueError(f"model.embed_tokens.weight has shape {tuple(self._words.shape)}")
+        self._sizes = dict(taken.linear)
+        self._adapters: dict[str, dict[Place, Addition]] = {}
+        self._acting: Mapping[Place, Addition] = {}
+
+    def add_adapter(self, folder: Path, name: str) -> bool:
+        """Hold a LoRA adapter that ``use`` can name; False where this model cannot carry it."""
+        additions = read_plain_adapter(folder, _PARTS, self._sizes)
+        if additions is None:
+            return False
+        self._adapters[name] = additions
+        return True
+
+    def remove_adapter(self, name: str) -> None:
+        """Let go of an adapter; no adapter acts afterwards."""
+        del self._adapters[name]
+        self._acting = {}
+
+    def use(self, adapter: str | None) -> None:
+        """Let one adapter act from now on, or none."""
+        self._acting = {} if adapter is None else self._adapters[adapter]
 
     def modules(self) -> Iterator[Any]:
         """The linear layers, as ``torch.nn.Module.modules`` gives them."""
@@ -162,21 +185,27 @@ class PlainLlama:
         turned = (angles.cos(), angles.sin())
         mask = _mask(attention_mask, before, tokens)
         hidden = functional.embedding(input_ids, self._words).view(texts * tokens, -1)
-        for layer, kept in zip(self._layers, cache.layers, strict=True):
-            seen = self._attended(layer, kept, hidden, turned, mask, texts)
-            hidden = hidden + layer.linears[1](seen)
+        for number, (layer, kept) in enumerate(zip(self._layers, cache.layers, strict=True)):
+            seen = self._attended(number, kept, hidden, turned, mask, texts)
+            hidden = hidden + self._product(number, 1, seen)
             inner = functional.rms_norm(hidden, layer.second.shape, layer.second, self._eps)
-            gate, up = layer.linears[2](inner).chunk(2, dim=-1)
-            hidden = hidden + layer.linears[3](functional.silu(gate) * up)
+            gate, up = self._product(number, 2, inner).chunk(2, dim=-1)
+            hidden = hidden + self._product(number, 3, functional.silu(gate) * up)
         last = hidden.view(texts, tokens, -1)[:, -logits_to_keep:]
         normed = functional.rms_norm(last, self._norm.shape, self._norm, self._eps)
         return SimpleNamespace(logits=self._output(normed), past_key_values=cache)
 
     __call__ = forward
 
+    def _product(self, number: int, place: int, given: torch.Tensor) -> torch.Tensor:
+        """What a linear layer makes of ``given``, with what the adapter in use adds."""
+        product: torch.Tensor = self._layers[number].linears[place](given)
+        addition = self._acting.get((number, place))
+        return product if addition is None else addition.added(product, given)
+
     def _attended(
         self,
-        layer: _LayerWeights,
+        number: int,
         kept: Layer,
         hidden: torch.Tensor,
         turned: tuple[torch.Tensor, torch.Tensor],
@@ -187,8 +216,10 @@ class PlainLlama:
         from torch.nn import functional
 
         heads, groups, size = self._heads, self._groups, self._size
+        layer = self._layers[number]
         given = functional.rms_norm(hidden, layer.first.shape, layer.first, self._eps)
-        rows = layer.linears[0](given).view(texts, -1, heads + 2 * groups, size).transpose(1, 2)
+        product = self._product(number, 0, given)
+        rows = product.view(texts, -1, heads + 2 * groups, size).transpose(1, 2)
         tokens = rows.shape[2]
         # Queries and keys are turned by where they stand, values are not.
         turning = rows[:, : heads + groups]
@@ -220,7 +251,7 @@ class PlainLlama:
             paths = [f"{name}.{part}" for part in parts]
             bias = "attention_bias" if "self_attn" in parts[0] else "mlp_bias"
             biases = [f"{path}.bias" for path in paths] if self.config.get(bias) else []
-            weight = taken(*(f"{path}.weight" for path in paths))
+            weight = taken(*(f"{path}.weight" for path in paths), linear=True)
             linears.append(_linear(weight, taken(*biases) if biases else None))
         norms = (f"{name}.input_layernorm.weight", f"{name}.post_attention_layernorm.weight")
         return _LayerWeights(taken(norms[0]), taken(norms[1]), linears)
@@ -240,11 +271,17 @@ class _Taken:
 
     def __init__(self, weights: dict[str, torch.Tensor]) -> None:
         self._weights = weights
+        self.linear: dict[str, tuple[int, int]] = {}  # (out, in) features of each part
 
-    def __call__(self, *names: str) -> torch.Tensor:
+    def __call__(self, *names: str, linear: bool = False) -> torch.Tensor:
         import torch
 
-        return torch.cat([self._weights.pop(name) for name in names]).float()
+        parts = [self._weights.pop(name) for name in names]
+        if linear:
+            for name, part in zip(names, parts, strict=True):
+                out, given = part.shape
+                self.linear[name.removesuffix(".weight")] = (out, given)
+        return torch.cat(parts).float()
 
 
 def _linear(weight: torch.Tensor, bias: torch.Tensor | None) -> Any:

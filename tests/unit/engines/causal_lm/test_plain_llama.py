@@ -15,6 +15,7 @@ from fti.pipelines.engines.causal_lm.plain_llama import KeysValues, PlainLlama, 
 from fti.pipelines.engines.causal_lm.transformers_generator import serve_here
 from fti.pipelines.engines.generator import GenerationRequest, GeneratorConfig
 from fti.pipelines.engines.model_config import ModelConfig
+from fti.pipelines.engines.model_files import ADAPTER_CONFIG
 from fti.store.errors import IntegrityError
 from fti.store.types import Message
 from tests.support.tiny_model import make_adapter
@@ -127,9 +128,14 @@ def answer(generator: Any) -> str:
     return str(generator.generate([request])[0].text)
 
 
-def test_what_answers_is_plain_until_an_adapter_is_put_on(tiny_lm: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("plain", [True, False], ids=["lora", "more than lora"])
+def test_what_answers_is_plain_while_it_can_carry_its_adapters(
+    plain: bool, tiny_lm: Path, tmp_path: Path
+) -> None:
     config = GeneratorConfig(id=str(tiny_lm), device="cpu")
     adapter = make_adapter(tiny_lm, tmp_path / "adapter")
+    if not plain:
+        changed(adapter / ADAPTER_CONFIG, auto_mapping={"of": "no layer"})
     whole = load_causal_lm(config)
     base, tuned = serve_here(whole, config), serve_here(whole, config, adapter)
     wanted = (answer(base), answer(tuned))
@@ -139,14 +145,15 @@ def test_what_answers_is_plain_until_an_adapter_is_put_on(tiny_lm: Path, tmp_pat
     assert loaded.context_tokens == whole.context_tokens
     assert loaded.stop_ids == whole.stop_ids
 
-    plain = serve_here(loaded, config)
-    before = answer(plain)
+    alone = serve_here(loaded, config)
+    before = answer(alone)
     adapted = serve_here(loaded, config, adapter)
 
-    assert not isinstance(loaded.model, PlainLlama)
-    assert loaded.model.config.name_or_path == tiny_lm.name
+    assert isinstance(loaded.model, PlainLlama) == plain
+    if not isinstance(loaded.model, PlainLlama):
+        assert loaded.model.config.name_or_path == tiny_lm.name
     assert (before, answer(adapted)) == wanted
-    assert answer(plain) == before, "what it had read goes on with the other model"
+    assert answer(alone) == before, "what it had read goes on with the other model"
 
 
 def test_a_cache_goes_over_to_transformers(tiny_lm: Path, loaded_lm: Any) -> None:
