@@ -13,8 +13,9 @@ from __future__ import annotations
 import os
 
 #: Turns of waiting, some ten microseconds: as long as Python takes from one product to the next.
-_BRIEFLY = "10000"
-_TURNS, _POLICY = "GOMP_SPINCOUNT", "OMP_WAIT_POLICY"
+#: Once several Python threads have multiplied, OpenMP counts more threads than there are cores, and
+#: they turn a hundred times at most; under this policy a thousand times, which is just enough.
+_BRIEFLY = {"GOMP_SPINCOUNT": "10000", "OMP_WAIT_POLICY": "ACTIVE"}
 
 
 def wait_briefly() -> None:
@@ -23,14 +24,15 @@ def wait_briefly() -> None:
     Products are as fast as without where nothing else wants the cores, and a dozen times as fast
     where something does.
     """
-    if _POLICY not in os.environ:
-        os.environ.setdefault(_TURNS, _BRIEFLY)
+    if not _BRIEFLY.keys() & os.environ.keys():
+        os.environ.update(_BRIEFLY)
 
 
 def wait_asleep() -> None:
     """Have them sleep at once, unless the environment says how they wait: llama.cpp waits several
     times within each layer.
     """
-    if os.environ.get(_TURNS) == _BRIEFLY:
-        del os.environ[_TURNS]
-    os.environ.setdefault(_POLICY, "PASSIVE")
+    if _BRIEFLY.items() <= os.environ.items():
+        for name in _BRIEFLY:
+            del os.environ[name]
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

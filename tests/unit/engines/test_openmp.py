@@ -25,7 +25,7 @@ def waiting() -> tuple[str | None, str | None]:
 
 def test_threads_sleep_soon_or_for_llama_cpp_at_once() -> None:
     wait_briefly()
-    assert waiting() == ("10000", None)
+    assert waiting() == ("10000", "ACTIVE")
     wait_asleep()
     assert waiting() == (None, "PASSIVE")
 
@@ -39,13 +39,16 @@ def test_what_the_environment_says_stands(monkeypatch: pytest.MonkeyPatch) -> No
     wait_briefly()
     wait_asleep()
     assert waiting() == ("7", "ACTIVE")
+    monkeypatch.delenv("OMP_WAIT_POLICY")
+    wait_briefly()
+    assert waiting() == ("7", None)
 
 
 def test_the_command_says_so_before_anything_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["fti", "--version"])
     with pytest.raises(SystemExit):
         cli.main()
-    assert waiting() == ("10000", None)
+    assert waiting() == ("10000", "ACTIVE")
     loaded = subprocess.run(
         [sys.executable, "-c", "import fti.app.cli, sys; print('torch' in sys.modules)"],
         capture_output=True, text=True, check=True,
