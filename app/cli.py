@@ -109,8 +109,7 @@ for command in (
     mcp.mcp,
 ):
     app.command()(command)
-demo.register(app)
-for command in (doctor.doctor, validate.validate, monitor.monitor, contracts.contracts):
+for command in (demo.demo, doctor.doctor, validate.validate, monitor.monitor, contracts.contracts):
     app.command()(command)
 
 

@@ -91,11 +91,12 @@ class Reporter:
         table = Table(title=title or None, title_justify="left", title_style="bold")
         for index, column in enumerate(columns):
             numeric = bool(cells) and all(_numeric(line[index]) for line in cells)
-            # Wide tables may wrap anywhere but in the column that names the rows.
+            # Wide tables may wrap anywhere but in the column that names the rows; nothing is cut.
             table.add_column(
                 column,
                 justify="right" if numeric else "left",
                 no_wrap=index == 0 and len(columns) > 2,
+                overflow="ellipsis" if index == 0 else "fold",
             )
         for line in cells:
             table.add_row(*(Text(printable(cell)) for cell in line))
