@@ -14,6 +14,7 @@ from fti.pipelines.engines.causal_lm.transformers_generator import (
     serve_here,
 )
 from fti.pipelines.engines.generator import GenerationRequest, GeneratorConfig
+from fti.pipelines.engines.weights import quiet_loading
 from fti.store.types import Message
 
 
@@ -87,8 +88,8 @@ def _adapter(config: GeneratorConfig, folder: Path) -> Path:
     from peft import LoraConfig, get_peft_model
 
     settings = LoraConfig(r=16, target_modules="all-linear", task_type="CAUSAL_LM")
-    model = get_peft_model(load_causal_lm(config).model, settings)
-    with torch.no_grad():
+    with quiet_loading(), torch.no_grad():
+        model = get_peft_model(load_causal_lm(config).model, settings)
         for name, weight in model.named_parameters():
             if "lora_B" in name:
                 weight.normal_(std=1e-4)

@@ -12,8 +12,10 @@ reader that is slow, or gone, holds up nobody.
 
 from __future__ import annotations
 
+import atexit
 import queue
 import threading
+import weakref
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -25,6 +27,7 @@ from fti.pipelines.engines.causal_lm.prefixes import Prefixes, mergeable
 from fti.store.errors import FtiError
 
 _IDLE_S = 5.0  # a thread costs little, but a new one for every answer would start torch's anew
+_ENDING_S = 10.0  # for the pass that runs when the program ends
 _TRIM = 64  # columns of padding that all rows share are cut off when they are this many
 _END = object()
 
@@ -77,6 +80,8 @@ class Batcher:
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
         self._prefixes = Prefixes(loaded)  # only the thread's
+        self._ending = False
+        _batchers.add(self)
 
     def run(
         self, job: Job, adapter: str | None, push: Callable[[int], str]
@@ -125,12 +130,27 @@ class Batcher:
             self._changed.notify()
         return submitted
 
+    def end(self) -> None:
+        """Cancel what runs and wait for the thread: nothing is generated any more.
+
+        A thread that still lives when the interpreter ends is killed wherever it is, and torch ends
+        the whole program with an abort for that.
+        """
+        with self._changed:
+            self._ending = True
+            thread = self._thread
+            self._changed.notify()
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(_ENDING_S)
+
     # The thread
 
     def _work(self) -> None:
         rows = _Rows(self._loaded)
         try:
             while self._has_work(rows):
+                if self._ending:
+                    self._cancel(rows)
                 if joining := self._joining(rows):
                     self._put_back(rows.join(joining, self._prefixes))
                 rows.step()
@@ -146,10 +166,16 @@ class Batcher:
         if rows.asked:
             return True
         with self._changed:
-            if not self._waiting and not self._changed.wait_for(lambda: self._waiting, _IDLE_S):
+            self._changed.wait_for(lambda: self._waiting or self._ending, _IDLE_S)
+            if not self._waiting:
                 self._thread = None
                 return False
         return True
+
+    def _cancel(self, rows: _Rows) -> None:
+        with self._changed:
+            for asked in (*rows.asked, *self._waiting):
+                asked.job.cancel.set()
 
     def _joining(self, rows: _Rows) -> list[_Asked]:
         """Those that may join now, in the order asked: one adapter at a time acts on the model."""
@@ -166,6 +192,15 @@ class Batcher:
     def _put_back(self, asked: Sequence[_Asked]) -> None:
         with self._changed:
             self._waiting.extendleft(reversed(asked))
+
+
+_batchers: weakref.WeakSet[Batcher] = weakref.WeakSet()
+
+
+@atexit.register
+def _end_all() -> None:
+    for batcher in list(_batchers):
+        batcher.end()
 
 
 class _Rows:

@@ -59,12 +59,12 @@ def read_plain_adapter(
 
     Args:
         folder: of the adapter.
-        parts: of each linear layer that is one in a plain Llama, the names within their layer.
-        sizes: of every layer's linear layers, by their whole name, ``(out, in)`` features.
+        parts: for each linear layer of a plain Llama's layer, the names of those it is made of.
+        sizes: ``(out, in)`` features of all that it is made of, by their whole name.
 
     Returns:
         By place; None where settings or weights are not those of a whole, plain adapter of such a
-        model. Whoever can say what is wrong with it, does.
+        model: peft says what is wrong, or carries it.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
@@ -90,13 +90,13 @@ def read_plain_adapter(
         if shapes != {"A": (rank, given), "B": (out, rank)}:
             return None
     layers = {int(found[1]) for name in sizes if (found := re.search(r"\.(\d+)\.", name))}
-    out_of: dict[Place, Addition] = {}
+    additions: dict[Place, Addition] = {}
     for layer in layers:
         for number, names in enumerate(parts):
             paths = [f"model.layers.{layer}.{name}" for name in names]
             if any(path in pairs for path in paths):
-                out_of[layer, number] = _together(paths, pairs, sizes, scale)
-    return out_of
+                additions[layer, number] = _together(paths, pairs, sizes, scale)
+    return additions
 
 
 def _scale(settings: Mapping[str, Any]) -> float | None:

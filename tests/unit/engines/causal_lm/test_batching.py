@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -345,3 +348,34 @@ def test_a_cache_that_cannot_be_merged_is_shared_by_those_who_begin_together_onl
         assert "".join(delta.text for delta in mine) == ours.text
     steps = [shape for shape in watched.shapes if shape[1] == 1]
     assert max(rows for rows, _ in steps) > 1
+
+
+_PROGRAM = """
+import sys
+from fti.pipelines.engines.causal_lm.loading import load_to_answer
+from fti.pipelines.engines.causal_lm.transformers_generator import serve_here
+from fti.pipelines.engines.generator import GenerationRequest, GeneratorConfig
+from fti.store.types import Message
+
+config = GeneratorConfig(id=sys.argv[1], device="cpu")
+generator = serve_here(load_to_answer(config), config)
+asked = GenerationRequest(
+    messages=(Message(role="user", content="When?"),), question="When?",
+    max_new_tokens=int(sys.argv[2]),
+)
+pieces = generator.stream(asked)
+for piece in pieces:
+    if sys.argv[2] != "4":
+        break
+print("said")
+"""
+
+
+@pytest.mark.parametrize("most", ["4", "400"], ids=["after an answer", "in the midst of one"])
+def test_a_program_may_end_at_any_time(most: str, tiny_lm: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _PROGRAM, str(tiny_lm), most],
+        capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+
+    assert (done.returncode, done.stdout) == (0, "said\n"), done.stderr
