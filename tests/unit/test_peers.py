@@ -142,6 +142,7 @@ def test_a_row_where_fti_is_behind_wants_a_reason(
 ) -> None:
     found = measured(fti=peer(p50=9.0), txtai=peer(p50=8.0))
     late = ["best hybrid: p50, ms", "hybrid as shipped: p50, ms"]
+    monkeypatch.setattr(peer_page, "WHY", {})
     assert peer_page.write_page(found, tmp_path) == late
     assert "not looked into" in (tmp_path / "peers.md").read_text("utf-8")
     monkeypatch.setattr(peer_page, "WHY", dict.fromkeys(late, "It reads the store's version."))
