@@ -8,14 +8,13 @@ from typing import Any
 import pytest
 
 from fti.pipelines.engines.causal_lm.loading import load_causal_lm, load_to_answer
-from fti.pipelines.engines.causal_lm.saving import save_adapter
 from fti.pipelines.engines.causal_lm.transformers_generator import (
     TransformersGenerator,
     serve_here,
 )
 from fti.pipelines.engines.generator import GenerationRequest, GeneratorConfig
-from fti.pipelines.engines.weights import quiet_loading
 from fti.store.types import Message
+from tests.support.tiny_model import make_adapter
 
 
 def _request(n: int) -> GenerationRequest:
@@ -75,23 +74,10 @@ def test_batching(benchmark: Any, loaded_lm: Any, batch: int) -> None:
 def test_adapters(benchmark: Any, tmp_path: Path, way: str) -> None:
     """An adapter on the model that answers, against none, and against peft on transformers'."""
     config = GeneratorConfig(device="cpu")
-    folder = _adapter(config, tmp_path / "adapter") if way != "base" else None
+    folder = None
+    if way != "base":  # one that changes next to nothing, so that answers are as long
+        folder = make_adapter(Path(config.id), tmp_path / "adapter", rank=16, std=1e-4)
     loaded = (load_causal_lm if way == "adapter by peft" else load_to_answer)(config)
     generator = serve_here(loaded, config, folder)
     requests = [_request(n) for n in range(8)]
     benchmark.pedantic(lambda: generator.generate(requests), rounds=5, warmup_rounds=1)
-
-
-def _adapter(config: GeneratorConfig, folder: Path) -> Path:
-    """One of rank 16 on all linear layers of the built-in model, that changes next to nothing."""
-    import torch
-    from peft import LoraConfig, get_peft_model
-
-    settings = LoraConfig(r=16, target_modules="all-linear", task_type="CAUSAL_LM")
-    with quiet_loading(), torch.no_grad():
-        model = get_peft_model(load_causal_lm(config).model, settings)
-        for name, weight in model.named_parameters():
-            if "lora_B" in name:
-                weight.normal_(std=1e-4)
-    save_adapter(model, folder)
-    return folder

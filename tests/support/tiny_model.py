@@ -80,8 +80,10 @@ def make_tiny_lm(folder: Path, *, seed: int = 0, vocabulary: int = 512, hidden: 
     return folder
 
 
-def make_adapter(base: Path, folder: Path, *, seed: int = 1, rank: int = 4) -> Path:
-    """Write a LoRA adapter with random weights for a model made here; the folder."""
+def make_adapter(
+    base: Path, folder: Path, *, seed: int = 1, rank: int = 4, std: float = 0.3, **settings: Any
+) -> Path:
+    """Write a LoRA adapter with random weights, and the given settings of peft; the folder."""
     import torch
     from peft import LoraConfig, get_peft_model
 
@@ -91,14 +93,14 @@ def make_adapter(base: Path, folder: Path, *, seed: int = 1, rank: int = 4) -> P
     from fti.pipelines.engines.weights import quiet_loading
 
     loaded = load_causal_lm(ModelConfig(id=str(base)))
-    settings = LoraConfig(r=rank, target_modules="all-linear", task_type="CAUSAL_LM")
+    asked = {"target_modules": "all-linear", "task_type": "CAUSAL_LM"} | settings
     with quiet_loading():
-        model = get_peft_model(loaded.model, settings)
+        model = get_peft_model(loaded.model, LoraConfig(r=rank, **asked))
     with torch.random.fork_rng(), torch.no_grad():
         torch.manual_seed(seed)
         for name, weight in model.named_parameters():
             if "lora_" in name:
-                weight.normal_(std=0.3)
+                weight.normal_(std=std)
     save_adapter(model, folder)
     return folder
 

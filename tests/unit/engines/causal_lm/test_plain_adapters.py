@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,35 +13,10 @@ import torch
 from fti.pipelines.engines.causal_lm.loaded_model import LoadedModel
 from fti.pipelines.engines.causal_lm.loading import load_causal_lm, load_to_answer
 from fti.pipelines.engines.causal_lm.plain_llama import PlainLlama
-from fti.pipelines.engines.causal_lm.saving import save_adapter
 from fti.pipelines.engines.model_config import ModelConfig
 from fti.pipelines.engines.model_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS
-from fti.pipelines.engines.weights import quiet_loading
 from fti.store.errors import ContractError
 from tests.support.tiny_model import make_adapter
-
-MakeAdapter = Callable[..., Path]
-
-
-@pytest.fixture
-def make(tiny_lm: Path, tmp_path: Path) -> MakeAdapter:
-    """Writes an adapter with random weights and the given settings of peft."""
-
-    def made(name: str = "made", **settings: Any) -> Path:
-        from peft import LoraConfig, get_peft_model
-
-        base = load_causal_lm(ModelConfig(id=str(tiny_lm), device="cpu"))
-        asked = {"r": 4, "target_modules": "all-linear", "task_type": "CAUSAL_LM"} | settings
-        with quiet_loading(), torch.random.fork_rng(), torch.no_grad():
-            torch.manual_seed(3)
-            model = get_peft_model(base.model, LoraConfig(**asked))
-            for key, weight in model.named_parameters():
-                if "lora_" in key:
-                    weight.normal_(std=0.3)
-        save_adapter(model, tmp_path / name)
-        return tmp_path / name
-
-    return made
 
 
 @pytest.fixture
@@ -66,7 +40,7 @@ def by_peft(tiny_lm: Path, adapter: Path) -> torch.Tensor:
     "settings",
     [
         {},
-        {"r": 3, "lora_alpha": 24},
+        {"rank": 3, "lora_alpha": 24},
         {"use_rslora": True},
         {"target_modules": ["k_proj", "v_proj", "up_proj"]},
         {"target_modules": ["model.layers.1.self_attn.v_proj", "model.layers.1.mlp.down_proj"]},
@@ -74,9 +48,9 @@ def by_peft(tiny_lm: Path, adapter: Path) -> torch.Tensor:
     ids=["all", "rank and alpha", "rslora", "parts of what is one", "some of the last layer"],
 )
 def test_logits_are_those_of_peft(
-    settings: dict[str, Any], make: MakeAdapter, loaded: LoadedModel, tiny_lm: Path
+    settings: dict[str, Any], loaded: LoadedModel, tiny_lm: Path, tmp_path: Path
 ) -> None:
-    adapter = make(**settings)
+    adapter = make_adapter(tiny_lm, tmp_path / "made", seed=3, std=0.1, **settings)
     base = logits(loaded)
 
     found = logits(loaded, loaded.add_adapter(adapter))
@@ -93,10 +67,10 @@ def test_logits_are_those_of_peft(
     ids=["dora", "ranks of their own", "weights of its own"],
 )
 def test_what_is_more_than_lora_goes_over_to_peft_with_all_others(
-    settings: dict[str, Any], make: MakeAdapter, loaded: LoadedModel, tiny_lm: Path
+    settings: dict[str, Any], loaded: LoadedModel, tiny_lm: Path, tmp_path: Path
 ) -> None:
-    other = make("other")
-    adapter = make(**settings)
+    other = make_adapter(tiny_lm, tmp_path / "other")
+    adapter = make_adapter(tiny_lm, tmp_path / "made", seed=3, std=0.1, **settings)
     base, held = logits(loaded), loaded.add_adapter(other)
     before = logits(loaded, held)
 
@@ -141,9 +115,9 @@ def test_an_adapter_that_is_none_leaves_the_model_as_it_was(
 
 
 def test_a_packed_model_carries_an_adapter_too(
-    loaded: LoadedModel, make: MakeAdapter, tiny_lm: Path
+    loaded: LoadedModel, tiny_lm: Path, tmp_path: Path
 ) -> None:
-    adapter = make()
+    adapter = make_adapter(tiny_lm, tmp_path / "made", std=0.1)
     loaded.pack(bfloat16=False)
 
     found = logits(loaded, loaded.add_adapter(adapter))
