@@ -250,7 +250,7 @@ class Loop:
             except GateRefused as refusal:
                 self.report.say(refusal.message, style="yellow")
                 self.report.say(f"{self.settings.model} goes on serving.")
-                if self.settings.training.max_seconds is not None:
+                if version.metrics.get("stopped") == "time":
                     self.report.say("With more time to learn: fti demo --thorough", style="yellow")
                 self.facts["promotion"] = {"promoted": False, "reason": refusal.message}
                 return self.settings.model
