@@ -82,7 +82,7 @@ class LlamaCppGenerator:
         self._native.close()
 
     def stream(self, request: GenerationRequest) -> Iterator[Delta]:
-        """Generate piece by piece.
+        """Generate piece by piece; once the request is cancelled, nothing but the end follows.
 
         Raises:
             QuestionTooLong: the prompt leaves no room in the context.
@@ -91,11 +91,16 @@ class LlamaCppGenerator:
         writing = self._writing(request)
         worker = threading.Thread(target=self._work, args=(writing,), daemon=True)
         worker.start()
+        reason: FinishReason | None = None
         try:
-            yield from self._pieces(writing)
+            for piece in self._pieces(writing):
+                yield piece
+                if request.cancel.is_set():  # pieces that the worker is ahead by are not wanted
+                    reason = "cancelled"
+                    break
         finally:
             writing.left.set()
-        yield Delta("", writing.reason, writing.usage())
+        yield Delta("", reason or writing.reason, writing.usage())
 
     def generate(self, requests: Sequence[GenerationRequest]) -> list[Generation]:
         """Generate whole answers, as many at a time as there are seats.

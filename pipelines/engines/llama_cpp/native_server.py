@@ -31,6 +31,7 @@ Take = Callable[[str, int | None], bool]
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _SIGACTION = 512  # bytes; room for any platform's struct sigaction
+_ENDING_S = 10.0  # for the pass that runs when the program ends
 _LONGEST_SOCKET = 100  # of the 104 to 108 that systems allow in a socket's path
 
 
@@ -96,11 +97,12 @@ class NativeServer:
                 "generator.context_tokens; if the file is damaged, remove it.",
             ) from error
         self._free = [Seat(number) for number in range(seats)]
+        self._seats = seats
         self._waiting: deque[object] = deque()
         self._changed = threading.Condition()
         self._closing = False
         self.users = 1
-        atexit.register(self._end)
+        atexit.register(self._end_with_program)
 
     def close(self) -> None:
         """One user less; with the last, what is under way ends and the model leaves memory."""
@@ -112,8 +114,18 @@ class NativeServer:
                 del _shared[key]
         self._end()
 
+    def _end_with_program(self) -> None:
+        """End, and wait for what is under way.
+
+        The interpreter would kill the threads in it, and C++ that is left in this way aborts the
+        program.
+        """
+        self._end()
+        with self._changed:
+            self._changed.wait_for(lambda: len(self._free) == self._seats, timeout=_ENDING_S)
+
     def _end(self) -> None:
-        atexit.unregister(self._end)
+        atexit.unregister(self._end_with_program)
         with self._changed:
             if self._closing:
                 return
