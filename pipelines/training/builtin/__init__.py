@@ -1,8 +1,8 @@
-"""The recipe of the built-in small language model that reads passages and answers from them.
+"""The recipes of the built-in models: the reader that answers and the writer that asks.
 
-``tokenizer`` and ``initial`` make the untrained model from MiniLM; ``rows``, ``gaps`` and
-``invented`` make what it learns from; ``recipe`` and ``batches`` order it; ``train`` runs;
-``export`` writes the model folder; ``evaluate`` measures it.
+``reading_rows``, ``evidence_rows`` and ``writing_rows`` make what they learn from; ``recipe`` and
+``branches`` order it; ``train`` runs; ``export`` and ``writer_card`` write what ships; ``evaluate``
+measures it.
 
 Run ``python -m fti.pipelines.training.builtin --help``.
 """
