@@ -91,16 +91,12 @@ class LlamaCppGenerator:
         writing = self._writing(request)
         worker = threading.Thread(target=self._work, args=(writing,), daemon=True)
         worker.start()
-        reason: FinishReason | None = None
         try:
-            for piece in self._pieces(writing):
-                yield piece
-                if request.cancel.is_set():  # pieces that the worker is ahead by are not wanted
-                    reason = "cancelled"
-                    break
+            yield from self._pieces(writing, request.cancel)
         finally:
             writing.left.set()
-        yield Delta("", reason or writing.reason, writing.usage())
+        reason = "cancelled" if request.cancel.is_set() else writing.reason
+        yield Delta("", reason, writing.usage())
 
     def generate(self, requests: Sequence[GenerationRequest]) -> list[Generation]:
         """Generate whole answers, as many at a time as there are seats.
@@ -133,14 +129,12 @@ class LlamaCppGenerator:
             refusal = tuple(encode_text(self._tokenizer, request.refusal)[:DECISIVE])
         return _Writing(request, prompt, min(request.max_new_tokens, room), refusal)
 
-    def _pieces(self, writing: _Writing) -> Iterator[Delta]:
-        while True:
+    def _pieces(self, writing: _Writing, cancel: threading.Event | None = None) -> Iterator[Delta]:
+        """What is written, until it is over or ``cancel`` is set, however far the worker is."""
+        while cancel is None or not cancel.is_set():
             try:
                 item = writing.out.get(timeout=_POLL_S)
             except queue.Empty:
-                if writing.request.cancel.is_set():
-                    writing.reason = "cancelled"  # the worker leaves with its next piece
-                    return
                 continue
             if item is _END:
                 return

@@ -17,6 +17,7 @@ import signal
 import sys
 import tempfile
 import threading
+import weakref
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -102,7 +103,7 @@ class NativeServer:
         self._changed = threading.Condition()
         self._closing = False
         self.users = 1
-        atexit.register(self._end_with_program)
+        _servers.add(self)
 
     def close(self) -> None:
         """One user less; with the last, what is under way ends and the model leaves memory."""
@@ -114,8 +115,8 @@ class NativeServer:
                 del _shared[key]
         self._end()
 
-    def _end_with_program(self) -> None:
-        """End, and wait for what is under way.
+    def end_with_program(self) -> None:
+        """End, and wait for what is under way, also where it was closed already.
 
         The interpreter would kill the threads in it, and C++ that is left in this way aborts the
         program.
@@ -125,7 +126,6 @@ class NativeServer:
             self._changed.wait_for(lambda: len(self._free) == self._seats, timeout=_ENDING_S)
 
     def _end(self) -> None:
-        atexit.unregister(self._end_with_program)
         with self._changed:
             if self._closing:
                 return
@@ -259,6 +259,15 @@ class NativeServer:
             hear(server.handle_completions(request))
         if broke:
             raise broke[0]
+
+
+_servers: weakref.WeakSet[NativeServer] = weakref.WeakSet()
+
+
+@atexit.register
+def _end_all() -> None:
+    for server in list(_servers):
+        server.end_with_program()
 
 
 _shared: dict[tuple[Path, int, int, bool], NativeServer] = {}

@@ -120,16 +120,21 @@ config = GeneratorConfig(
 asked = GenerationRequest(
     messages=(Message(role="user", content="When?"),), question="When?", max_new_tokens=4000
 )
-pieces = load_llamacpp(config).stream(asked)
+generator = load_llamacpp(config)
+pieces = generator.stream(asked)
 next(pieces)
+if sys.argv[2] == "closed":
+    generator.close()
 print("said")
 """
 
 
-def test_a_program_may_end_in_the_midst_of_an_answer(cache: Path, tiny_lm: Path) -> None:
+@pytest.mark.parametrize("left", ["open", "closed"])
+def test_a_program_may_end_in_the_midst_of_an_answer(cache: Path, tiny_lm: Path, left: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", _PROGRAM, str(tiny_lm)], capture_output=True, text=True, timeout=120
-    )
+        [sys.executable, "-c", _PROGRAM, str(tiny_lm), left],
+        capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
 
     assert (done.returncode, done.stdout) == (0, "said\n"), done.stderr
 
